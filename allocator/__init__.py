@@ -1,0 +1,1 @@
+"""Bits and method for every part of a vision-language model, under a budget."""

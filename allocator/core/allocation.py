@@ -1,0 +1,264 @@
+"""Bits and method for every group, and the one place that adds up bits."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from allocator.core.errors import BudgetError, SpecError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from allocator.core.spec import Linear, ModelSpec
+
+WIDTHS = (2, 3, 4, 5, 6, 8, 16)
+FULL = 16
+GROUP_SIZES: tuple[int | str, ...] = (128, 64, 32, "channel", "tensor")
+SCOPES = ("model", "quantized")
+SCALE_BITS = 16
+# the shape of a packed matrix, two int64, as compressed-tensors stores it
+BOOKKEEPING_BYTES = 16
+UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9}
+UNITS |= {"kib": 2**10, "mib": 2**20, "gib": 2**30}
+
+Scope = Literal["model", "quantized"]
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """The grid apart from its width.
+
+    `group_size` is the number of neighbouring inputs of a row that share a scale, or
+    "channel" (a row) or "tensor" (the matrix). A layer narrower than it uses its own
+    width.
+    """
+
+    group_size: int | str = 128
+    symmetric: bool = False
+
+    def __post_init__(self) -> None:
+        if self.group_size not in GROUP_SIZES:
+            allowed = ", ".join(map(str, GROUP_SIZES))
+            raise SpecError(f"group size {self.group_size!r} is not one of {allowed}")
+
+    def columns(self, in_features: int) -> int:
+        """Inputs that share one scale in a layer with `in_features` inputs."""
+        if isinstance(self.group_size, str):
+            return in_features
+        return min(self.group_size, in_features)
+
+    def grids(self, out_features: int, in_features: int) -> int:
+        """Number of scales a matrix has.
+
+        >>> Scheme(64).grids(10, 256)
+        40
+        """
+        if self.group_size == "tensor":
+            return 1
+        return out_features * math.ceil(in_features / self.columns(in_features))
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Bits and method of one group; the method is None where bits are 16."""
+
+    bits: int
+    method: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.bits not in WIDTHS:
+            allowed = ", ".join(map(str, WIDTHS))
+            raise SpecError(f"width {self.bits} is not one of {allowed}")
+        if (self.bits == FULL) != (self.method is None):
+            raise SpecError(
+                f"{self.bits} bits with method {self.method!r}: "
+                "16 bits take no method, every other width needs one"
+            )
+
+    def __str__(self) -> str:
+        return f"{self.bits}" if self.method is None else f"{self.bits}/{self.method}"
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """A choice for every group, in the order of the model's groups."""
+
+    choices: tuple[tuple[str, Choice], ...]
+
+    @staticmethod
+    def of(spec: ModelSpec, choices: Mapping[str, Choice]) -> Allocation:
+        """Check that every group has a choice and no other key is given."""
+        unknown = sorted(set(choices) - set(spec.keys))
+        missing = [key for key in spec.keys if key not in choices]
+        if unknown or missing:
+            raise SpecError(
+                f"an allocation names every group once; unknown: {unknown}, "
+                f"missing: {missing}"
+            )
+        return Allocation(tuple((key, choices[key]) for key in spec.keys))
+
+    @staticmethod
+    def uniform(spec: ModelSpec, choice: Choice) -> Allocation:
+        """The same choice in every group."""
+        return Allocation(tuple((key, choice) for key in spec.keys))
+
+    @staticmethod
+    def from_json(spec: ModelSpec, data: Mapping[str, Mapping[str, Any]]) -> Allocation:
+        """Read what `to_json` wrote."""
+        return Allocation.of(
+            spec,
+            {key: Choice(item["bits"], item["method"]) for key, item in data.items()},
+        )
+
+    def __getitem__(self, key: str) -> Choice:
+        return dict(self.choices)[key]
+
+    def __iter__(self) -> Iterator[tuple[str, Choice]]:
+        return iter(self.choices)
+
+    def replace(self, changes: Mapping[str, Choice]) -> Allocation:
+        """The same allocation with some groups changed."""
+        return Allocation(tuple((key, changes.get(key, c)) for key, c in self.choices))
+
+    def part(self, components: Sequence[str]) -> Allocation:
+        """The choices of some components alone."""
+        return Allocation(
+            tuple((k, c) for k, c in self.choices if k.split(".")[0] in components)
+        )
+
+    def to_json(self) -> dict[str, dict[str, Any]]:
+        """Plain data: `{group: {"bits": int, "method": str | None}}`."""
+        return {k: {"bits": c.bits, "method": c.method} for k, c in self.choices}
+
+    @property
+    def digest(self) -> str:
+        """Name of the allocation: equal allocations have equal digests."""
+        return digest(self.to_json())
+
+
+def digest(value: Any) -> str:
+    """First 16 hexadecimal digits of the SHA-256 of a value's canonical JSON."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Size:
+    """Stored bytes and the weights they stand for, in both scopes."""
+
+    model_bytes: int
+    parameters: int
+    quantized_bytes: int
+    weights: int
+
+    def bpw(self, scope: Scope = "model") -> float:
+        """Bits per weight in a scope."""
+        if scope == "quantized":
+            return 8 * self.quantized_bytes / self.weights
+        return 8 * self.model_bytes / self.parameters
+
+    def stored(self, scope: Scope) -> int:
+        """Bytes in a scope."""
+        return self.quantized_bytes if scope == "quantized" else self.model_bytes
+
+
+def linear_bytes(linear: Linear, scheme: Scheme, bits: int) -> int:
+    """Bytes of one linear's weight as a packed checkpoint stores it.
+
+    Codes and zero-points are packed at the width, each padded to a byte; scales are
+    fp16 (and so is the zero-point of the per-tensor grid, which is not an integer).
+    """
+    if bits == FULL:
+        return 2 * linear.weights
+    grids = scheme.grids(linear.out_features, linear.in_features)
+    zero_bits = FULL if scheme.group_size == "tensor" else bits
+    zeros = 0 if scheme.symmetric else math.ceil(grids * zero_bits / 8)
+    codes = math.ceil(linear.weights * bits / 8)
+    return codes + grids * SCALE_BITS // 8 + zeros + BOOKKEEPING_BYTES
+
+
+def stored_size(spec: ModelSpec, scheme: Scheme, allocation: Allocation) -> Size:
+    """Add up what the exported packed checkpoint of an allocation stores."""
+    chosen = dict(allocation.choices)
+    quantized = sum(
+        linear_bytes(linear, scheme, chosen[group.key].bits)
+        for group in spec.groups
+        for linear in group.linears
+    )
+    return Size(quantized + 2 * spec.rest, spec.parameters, quantized, spec.weights)
+
+
+def bits_per_weight(
+    spec: ModelSpec, scheme: Scheme, allocation: Allocation, scope: Scope = "model"
+) -> float:
+    """Stored bits per weight, overhead included."""
+    return stored_size(spec, scheme, allocation).bpw(scope)
+
+
+def nominal_bits(spec: ModelSpec, allocation: Allocation) -> float:
+    """Bits of the codes alone over the weights in groups, as papers count them."""
+    chosen = dict(allocation.choices)
+    return sum(g.weights * chosen[g.key].bits for g in spec.groups) / spec.weights
+
+
+@dataclass(frozen=True)
+class Budget:
+    """An upper bound: bits per weight, or bytes of the whole scope."""
+
+    limit: float
+    unit: Literal["bpw", "bytes"] = "bpw"
+    scope: Scope = "model"
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.limit) and self.limit > 0):
+            raise BudgetError(
+                f"budget {self.limit:g} is not a positive number of bits per weight, "
+                "or a size such as 3.5GiB"
+            )
+        if self.scope not in SCOPES:
+            raise BudgetError(
+                f"budget scope {self.scope!r} is not one of {', '.join(SCOPES)}"
+            )
+
+    @staticmethod
+    def parse(text: str, scope: Scope = "model") -> Budget:
+        """Read "4.0" (bits per weight) or "3.5GiB" (a size).
+
+        >>> Budget.parse("2kB")
+        Budget(limit=2000.0, unit='bytes', scope='model')
+        """
+        found = re.fullmatch(r"\s*([-+]?[\w.]*?)\s*([kmg]?i?b)?\s*", text, re.IGNORECASE)
+        number, unit = found.groups() if found else (text, None)
+        try:
+            value = float(number)
+        except ValueError:
+            raise BudgetError(
+                f"budget {text!r} is neither a number of bits per weight, such as 4.0, "
+                "nor a size, such as 3.5GiB"
+            ) from None
+        if unit is None:
+            return Budget(value, "bpw", scope)
+        return Budget(value * UNITS[unit.lower()], "bytes", scope)
+
+    def bpw(self, spec: ModelSpec) -> float:
+        """The bound in bits per weight."""
+        if self.unit == "bpw":
+            return self.limit
+        weights = spec.weights if self.scope == "quantized" else spec.parameters
+        return 8 * self.limit / weights
+
+    def bytes(self, spec: ModelSpec) -> float:
+        """The bound in bytes."""
+        if self.unit == "bytes":
+            return self.limit
+        weights = spec.weights if self.scope == "quantized" else spec.parameters
+        return self.limit * weights / 8
+
+    def fits(self, spec: ModelSpec, size: Size) -> bool:
+        """Whether a size keeps the budget (to a millionth of a byte)."""
+        return size.stored(self.scope) <= self.bytes(spec) + 1e-6

@@ -1,0 +1,63 @@
+"""Every error a user can cause: one sentence, and the exit code it ends with."""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class AllocateError(Exception):
+    """Base of all errors that are shown to the user as one sentence."""
+
+    exit_code = 2
+
+
+class SpecError(AllocateError, ValueError):
+    """A model, group, scheme or study is described in an impossible way."""
+
+
+class BudgetError(AllocateError, ValueError):
+    """A budget that no allocation can keep."""
+
+
+class ModelError(AllocateError):
+    """A model folder that cannot be used."""
+
+
+class DataError(AllocateError):
+    """A data folder that lacks a file, or a file of another shape."""
+
+
+class BankError(AllocateError):
+    """A bank cell that is missing or damaged."""
+
+
+class StudyError(AllocateError):
+    """A study that does not exist, or another one of the same name."""
+
+
+class ReplyError(AllocateError, ValueError):
+    """Predictions that do not match their samples."""
+
+
+class NotReachedError(AllocateError):
+    """A valid request that nothing measured could meet."""
+
+    exit_code = 3
+
+
+class UnknownNameError(AllocateError, KeyError):
+    """A name that is not among the known ones; offers the near miss."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        known = sorted(known)
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        self.sentence = f"no {kind} {name!r} (known: {', '.join(known)}).{hint}"
+        super().__init__(self.sentence)
+
+    def __str__(self) -> str:
+        return self.sentence

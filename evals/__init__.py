@@ -1,0 +1,1 @@
+"""Score predictions: samples in, predictions in, score out; no model, no torch."""

@@ -1,0 +1,1 @@
+"""Turn weights into low-bit grids: tensors in, tensors out."""

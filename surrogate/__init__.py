@@ -1,0 +1,1 @@
+"""Tree models of the measured scores: predict, explain, prune."""
