@@ -1,0 +1,58 @@
+"""VQA accuracy: agreement with ten human answers.
+
+Antol et al., "VQA: Visual Question Answering" (ICCV 2015), as vqaEval.py in
+https://github.com/GT-Vision-Lab/VQA computes it: the mean, over the ways to leave one
+answer out, of min(1, matches among the others / 3).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from allocator.core.errors import DataError
+from evals.text import normalize_answer, remove_punctuation
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+def vqa_accuracy(predicted: str, answers: Sequence[str]) -> float:
+    """Score one reply.
+
+    Args:
+        predicted: the reply, in any form; it is normalized.
+        answers: what people answered, ten in the official files. Only punctuation is
+            removed from them, and not even that where all are equal.
+
+    Returns:
+        Percent, 0 to 100, to two decimals.
+
+    Raises:
+        DataError: `answers` is empty.
+    """
+    return _percent_by_answer(tuple(answers)).get(normalize_answer(predicted), 0.0)
+
+
+# A search scores many replies to one question. The official evaluation part of val2014
+# has 21,435 questions, and an entry is a few hundred bytes.
+@lru_cache(maxsize=1 << 15)
+def _percent_by_answer(answers: tuple[str, ...]) -> Mapping[str, float]:
+    if not answers:
+        raise DataError("a question without human answers cannot be scored")
+    comparable = answers
+    if len(set(answers)) > 1:
+        comparable = tuple(remove_punctuation(answer) for answer in answers)
+    times = Counter(comparable)
+    return {text: _percent(n, len(answers)) for text, n in times.items()}
+
+
+def _percent(matches: int, n_answers: int) -> float:
+    """Mean over leaving out each of the matches, then each of the other answers."""
+    total = matches * _credit(matches - 1) + (n_answers - matches) * _credit(matches)
+    return round(100 * total / n_answers, 2)
+
+
+def _credit(matches: int) -> float:
+    return min(1.0, matches / 3)
