@@ -232,7 +232,9 @@ class Budget:
         >>> Budget.parse("2kB")
         Budget(limit=2000.0, unit='bytes', scope='model')
         """
-        found = re.fullmatch(r"\s*([-+]?[\w.]*?)\s*([kmg]?i?b)?\s*", text, re.IGNORECASE)
+        found = re.fullmatch(
+            r"\s*([-+]?[\w.]*?)\s*([kmg]?i?b)?\s*", text, re.IGNORECASE
+        )
         number, unit = found.groups() if found else (text, None)
         try:
             value = float(number)

@@ -224,6 +224,4 @@ def _write_flickr(folder: Path) -> None:
                     ],
                 }
             )
-    _dump(
-        folder / "dataset_flickr30k.json", {"images": images, "dataset": "flickr30k"}
-    )
+    _dump(folder / "dataset_flickr30k.json", {"images": images, "dataset": "flickr30k"})

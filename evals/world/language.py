@@ -83,7 +83,7 @@ def _name_at(scene: Scene, random: Random) -> Question:
     )
 
 
-def _count(scene: Scene, random: Random) -> Question:
+def _count(scene: Scene, _: Random) -> Question:
     total = len(scene.things)
     return Question(
         "how many objects are there?",

@@ -5,9 +5,12 @@ from __future__ import annotations
 import io
 import math
 from dataclasses import dataclass
-from random import Random
+from typing import TYPE_CHECKING
 
 from PIL import Image, ImageDraw
+
+if TYPE_CHECKING:
+    from random import Random
 
 CELL = 12  # pixels of one quarter's side
 SIDE = 2 * CELL

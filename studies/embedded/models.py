@@ -59,8 +59,12 @@ WORDINGS = {
 }
 
 
-def make_tokenizer() -> PreTrainedTokenizerFast:
-    """Words of the world as WordPiece, names as two syllables."""
+def make_tokenizer(name: str) -> PreTrainedTokenizerFast:
+    """Words of the world as WordPiece, names as two syllables.
+
+    LLaVA's tokenizer names its image token; BLIP-2's processor adds it by itself.
+    """
+    named = {"extra_special_tokens": {"image_token": "<image>"}}
     words = {*WORDS.split(), *COLOURS, *SHAPES, *SIZES, *" ".join(PLACES).split()}
     pieces = [*SPECIAL, *sorted(words), *ONSETS, *(f"##{coda}" for coda in CODAS)]
     assert len(set(pieces)) == len(pieces)
@@ -78,8 +82,8 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
         bos_token="<s>",
         eos_token="</s>",
         unk_token="<unk>",
-        extra_special_tokens={"image_token": "<image>"},
         model_max_length=64,
+        **(named if name == "tiny-llava" else {}),
     )
 
 
@@ -192,7 +196,7 @@ def make_processor(name: str, tokenizer: PreTrainedTokenizerFast) -> Any:
 
 def save(name: str, folder: Path, model: Any, twin: Any = None) -> None:
     """Write a model folder as transformers does, in fp16, with its prompts."""
-    tokenizer = make_tokenizer()
+    tokenizer = make_tokenizer(name)
     wording = WORDINGS[name]
     for place, part in ((folder, model), (folder / "retrieval", twin)):
         if part is None:

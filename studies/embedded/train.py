@@ -304,7 +304,7 @@ def main() -> None:
     torch.manual_seed(options.seed)
     runs = options.out / options.name
     runs.mkdir(parents=True, exist_ok=True)
-    tokenizer = make_tokenizer()
+    tokenizer = make_tokenizer(options.name)
     pool = make_pool(options.name, tokenizer, POOL, options.seed)
     student = Student(options.name, len(tokenizer))
     student.prefix_ids = prefix(options.name, tokenizer)

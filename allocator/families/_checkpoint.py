@@ -1,0 +1,343 @@
+"""What every family shares: reading checkpoints, placing linears, replying.
+
+torch and transformers are imported inside the functions, so that naming the families
+costs nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from allocator.core.errors import ModelError, SpecError
+from allocator.core.ports import Siblings, Stage
+from allocator.core.spec import (
+    COMPONENTS,
+    Component,
+    Granularity,
+    LeftOut,
+    Linear,
+    ModelSpec,
+    build_groups,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from allocator.core.ports import Sample, State
+
+PROMPTS_FILE = "prompts.json"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Linears whose full name matches belong to a component, a block and a type.
+
+    The pattern's group `block`, if it has one, is the block's number.
+    """
+
+    pattern: str
+    component: Component
+    type: str = "all"
+
+
+@dataclass(frozen=True)
+class Rest:
+    """Linears whose full name matches stay at 16 bit, for a reason."""
+
+    pattern: str
+    reason: str
+
+
+def place_linears(
+    family: str,
+    module: Any,
+    places: Sequence[Place],
+    rests: Sequence[Rest],
+    granularity: Granularity,
+) -> ModelSpec:
+    """Put every linear of a module (its weights may be on "meta") in its place.
+
+    Raises:
+        SpecError: a linear matches no pattern, or a pattern no linear.
+    """
+    from torch import nn
+
+    linears: list[Linear] = []
+    left: list[LeftOut] = []
+    unmatched = {place.pattern for place in places}
+    for name, child in module.named_modules():
+        if not isinstance(child, nn.Linear):
+            continue
+        placed = _placed(name, child, places)
+        if placed:
+            linears.append(placed[0])
+            unmatched.discard(placed[1])
+        else:
+            left.append(_left(family, name, child, rests))
+    if unmatched:
+        raise SpecError(
+            f"family {family!r}: no linear matches {', '.join(sorted(unmatched))}"
+        )
+    linears.sort(key=lambda linear: COMPONENTS.index(linear.component))
+    parameters = sum(parameter.numel() for parameter in module.parameters())
+    return ModelSpec(
+        family, parameters, build_groups(linears, granularity), tuple(left)
+    )
+
+
+def _placed(
+    name: str, child: Any, places: Sequence[Place]
+) -> tuple[Linear, str] | None:
+    for place in places:
+        found = re.fullmatch(place.pattern, name)
+        if found:
+            block = found.groupdict().get("block")
+            return (
+                Linear(
+                    name,
+                    place.component,
+                    None if block is None else int(block),
+                    place.type,
+                    child.out_features,
+                    child.in_features,
+                ),
+                place.pattern,
+            )
+    return None
+
+
+def _left(family: str, name: str, child: Any, rests: Sequence[Rest]) -> LeftOut:
+    for rest in rests:
+        if re.fullmatch(rest.pattern, name):
+            return LeftOut(name, child.weight.numel(), rest.reason)
+    raise SpecError(
+        f"family {family!r} does not know the linear layer {name!r}; "
+        "it is neither in a group nor named as left out"
+    )
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The checkpoint's config.json.
+
+    Raises:
+        ModelError: the folder has none, or it is not JSON.
+    """
+    file = folder / "config.json"
+    if not file.is_file():
+        raise ModelError(f"{folder} is not a model folder: it has no config.json")
+    try:
+        config = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{file} cannot be read as JSON: {error}") from None
+    if not isinstance(config, dict) or "model_type" not in config:
+        raise ModelError(f"{file} names no model_type")
+    return config
+
+
+def check_weights(folder: Path) -> tuple[Path, ...]:
+    """Safetensors files of a checkpoint, each opened once to see that it is whole.
+
+    Raises:
+        ModelError: there is none, one listed in the index is missing, or damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        listed = json.loads(index.read_text())["weight_map"].values()
+        files = tuple(folder / name for name in sorted(set(listed)))
+    else:
+        files = (folder / "model.safetensors",)
+    for file in files:
+        if not file.is_file():
+            raise ModelError(
+                f"{folder} lacks {file.name}: only safetensors weights are loaded"
+            )
+        try:
+            with safe_open(file, framework="numpy"):
+                pass
+        except (SafetensorError, OSError) as error:
+            raise ModelError(
+                f"{file} is damaged or cut short ({error}): copy it again"
+            ) from None
+    return files
+
+
+def read_prompts(folder: Path, published: Mapping[str, str]) -> dict[str, str]:
+    """Prompts by kind: the folder's own, or the published ones.
+
+    A model trained on other words brings `prompts.json`, {"vqa": "... {} ..."}.
+    """
+    file = folder / PROMPTS_FILE
+    if not file.is_file():
+        return dict(published)
+    try:
+        own = json.loads(file.read_text())
+    except ValueError as error:
+        raise ModelError(f"{file} cannot be read as JSON: {error}") from None
+    return {**published, **own}
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep transformers' own bars and advice off the user's screen."""
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    with ExitStack() as stack:
+        stack.callback(logging.set_verbosity, before)
+        if logging.is_progress_bar_enabled():
+            stack.callback(logging.enable_progress_bar)
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+        yield
+
+
+def build_on_meta(model_class: Any, folder: Path) -> Any:
+    """A model without weights, from the configuration alone."""
+    import torch
+    from transformers import AutoConfig
+
+    with quiet(), torch.device("meta"):
+        return model_class(AutoConfig.from_pretrained(folder))
+
+
+def read_checkpoint(model_class: Any, folder: Path, device: str) -> Any:
+    """Load weights for inference: fp32 on a CPU, the stored type on an accelerator.
+
+    Raises:
+        ModelError: the weights do not fit the configuration or cannot be read.
+    """
+    import torch
+    from safetensors import SafetensorError
+
+    check_weights(folder)
+    dtype = torch.float32 if device == "cpu" else "auto"
+    try:
+        with quiet():
+            module, loaded = model_class.from_pretrained(
+                folder,
+                dtype=dtype,
+                use_safetensors=True,
+                local_files_only=True,
+                output_loading_info=True,
+            )
+    except (SafetensorError, OSError, RuntimeError, ValueError) as error:
+        reason = str(error).strip().split("\n", maxsplit=1)[0]
+        raise ModelError(f"{folder} cannot be loaded: {reason}") from None
+    missing = sorted(loaded["missing_keys"])
+    if missing:
+        raise ModelError(
+            f"{folder} lacks {len(missing)} weights, {missing[0]} among them"
+        )
+    return module.to(device).eval().requires_grad_(False)
+
+
+def read_processor(folder: Path) -> Any:
+    """The checkpoint's image processor and tokenizer, as transformers pairs them."""
+    from transformers import AutoProcessor
+
+    try:
+        with quiet():
+            processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().split("\n", maxsplit=1)[0]
+        raise ModelError(f"{folder} has no usable processor: {reason}") from None
+    processor.tokenizer.padding_side = "left"
+    return processor
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A loaded model as a row of stages; see `allocator.core.ports.Model`.
+
+    `lay_stages` gives the stages of a module, `generator` the submodule whose
+    `generate` continues from embeddings.
+    """
+
+    module: Any
+    folder: Path
+    device: str
+    prompts: Mapping[str, str]
+    lay_stages: Callable[[Any], tuple[Stage, ...]]
+    generator: Callable[[Any], Any]
+    _kept: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def processor(self) -> Any:
+        """Read at first use: random-weight models for tests may have none."""
+        if "processor" not in self._kept:
+            self._kept["processor"] = read_processor(self.folder)
+        return self._kept["processor"]
+
+    def stages(self) -> tuple[Stage, ...]:
+        """All stages in execution order; their composition is `forward`."""
+        if "stages" not in self._kept:
+            self._kept["stages"] = self.lay_stages(self.module)
+        stages: tuple[Stage, ...] = self._kept["stages"]
+        return stages
+
+    def inputs(self, samples: Sequence[Sample]) -> State:
+        """Pixels and prompts of a batch, padded on the left."""
+        from PIL import Image
+
+        texts = [self.prompts[s.prompt].format(s.text) for s in samples]
+        images = []
+        for sample in samples:
+            with Image.open(sample.image) as image:
+                images.append(image.convert("RGB"))
+        batch = self.processor(
+            images=images, text=texts, padding=True, return_tensors="pt"
+        )
+        keys = ("pixel_values", "input_ids", "attention_mask")
+        return {key: batch[key].to(self.device) for key in keys}
+
+    def features(self, state: State) -> Any:
+        """What the language model reads of the images, after the connector."""
+        return state["features"]
+
+    def generate(self, state: State, max_new_tokens: int) -> list[str]:
+        """Greedy replies, from a state that has run up to the language model."""
+        tokenizer = self.processor.tokenizer
+        ids = self.generator(self.module).generate(
+            inputs_embeds=embed(self.module, state),
+            attention_mask=state["attention_mask"],
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            num_beams=1,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+        texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
+        return [text.strip() for text in texts]
+
+
+def embed(module: Any, state: State) -> Any:
+    """Prompt embeddings [batch, tokens, width] with the image features laid in.
+
+    Raises:
+        ModelError: the prompts leave another number of image tokens than features.
+    """
+    ids = state["input_ids"]
+    words = module.get_input_embeddings()(ids)
+    shown = state["features"].to(words.dtype)
+    at = (ids == module.config.image_token_id).unsqueeze(-1)
+    if int(at.sum()) != shown.shape[0] * shown.shape[1]:
+        raise ModelError(
+            f"the prompts hold {int(at.sum())} image tokens for "
+            f"{shown.shape[0] * shown.shape[1]} image features: "
+            "model and processor do not belong together"
+        )
+    return words.masked_scatter(at, shown)
+
+
+def siblings(prefix: str, names: str, fold: str | None = None) -> Siblings:
+    """Linears `prefix.name` for each name, folding into `prefix.fold`."""
+    return Siblings(
+        tuple(f"{prefix}.{name}" for name in names.split()),
+        None if fold is None else f"{prefix}.{fold}",
+    )
