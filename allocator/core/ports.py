@@ -108,8 +108,8 @@ class Model(Protocol):
     def stages(self) -> tuple[Stage, ...]:
         """All stages in execution order; their composition is `forward`."""
 
-    def inputs(self, samples: Sequence[Sample]) -> State:
-        """Pixels and prompts of a batch, padded on the left."""
+    def inputs(self, samples: Sequence[Sample], *, answered: bool = False) -> State:
+        """Pixels and prompts, padded on the left; replies behind them if asked."""
 
     def features(self, state: State) -> Any:
         """What the language model reads of the images, after the connector."""

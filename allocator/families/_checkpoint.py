@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -282,11 +283,18 @@ class Pipeline:
         stages: tuple[Stage, ...] = self._kept["stages"]
         return stages
 
-    def inputs(self, samples: Sequence[Sample]) -> State:
-        """Pixels and prompts of a batch, padded on the left."""
+    def inputs(self, samples: Sequence[Sample], *, answered: bool = False) -> State:
+        """Pixels and prompts of a batch, padded on the left.
+
+        `answered` puts each sample's most frequent reference behind its prompt, as
+        calibration wants: the model reads its own replies too.
+        """
         from PIL import Image
 
         texts = [self.prompts[s.prompt].format(s.text) for s in samples]
+        if answered:
+            replies = [Counter(s.references).most_common(1)[0][0] for s in samples]
+            texts = [f"{t} {r}" for t, r in zip(texts, replies, strict=True)]
         images = []
         for sample in samples:
             with Image.open(sample.image) as image:

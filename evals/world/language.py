@@ -14,8 +14,14 @@ if TYPE_CHECKING:
 
     from evals.world.scene import Scene, Thing
 
-ONSETS = ("ba", "de", "fi", "go", "hu", "ka", "le", "mi", "va", "pu", "ra", "se", "ti")
-CODAS = ("bo", "da", "fu", "ge", "ki", "la", "mo", "ne", "pi", "ru", "so", "ta", "ve")
+ONSETS = (
+    *("ba", "de", "fi", "go", "hu", "ka", "le", "mi", "va"),
+    *("pu", "ra", "se", "ti", "wo", "zu", "jo", "ny"),
+)
+CODAS = (
+    *("bo", "da", "fu", "ge", "ki", "la", "mo", "ne", "pi"),
+    *("ru", "so", "ta", "ve", "wi", "xa", "yo", "zi"),
+)
 ANSWERS = 10  # human answers of one VQAv2 question
 CAPTIONS = 5  # reference captions of one picture
 
@@ -32,12 +38,11 @@ class Question:
 
 def _names() -> dict[tuple[str, str], str]:
     """A name for each kind of thing (colour, shape), fixed for all time."""
-    names = [onset + coda for onset in ONSETS for coda in CODAS]
     kinds = [(colour, shape) for colour in COLOURS for shape in SHAPES]
-    # more kinds than names: some names serve two kinds
-    names += names[: len(kinds) - len(names)]
+    names = [onset + coda for onset in ONSETS for coda in CODAS]
     Random(2601).shuffle(names)
-    return dict(zip(kinds, names, strict=True))
+    # as many names as kinds, and one to spare
+    return dict(zip(kinds, names, strict=False))
 
 
 NAMES = _names()

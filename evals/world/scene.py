@@ -30,10 +30,24 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "navy": (35, 45, 140),
     "purple": (145, 55, 195),
     "pink": (250, 140, 195),
+    "coral": (250, 125, 105),
+    "rust": (185, 70, 30),
+    "gold": (215, 165, 35),
+    "tan": (205, 170, 130),
+    "mint": (140, 235, 180),
+    "sky": (120, 180, 245),
+    "indigo": (85, 50, 165),
+    "magenta": (215, 50, 160),
     "white": (245, 245, 245),
     "gray": (140, 140, 145),
 }
-SIZES: dict[str, float] = {"small": 3.0, "medium": 4.1, "large": 5.4}  # radius, pixels
+SIZES: dict[str, float] = {  # radius in pixels
+    "tiny": 2.6,
+    "small": 3.3,
+    "medium": 4.0,
+    "large": 4.7,
+    "huge": 5.4,
+}
 PLACES = ("top left", "top right", "bottom left", "bottom right")
 
 
@@ -111,7 +125,7 @@ def _thing(random: Random, place: str) -> Thing:
         size=random.choice(list(SIZES)),
         place=place,
         shift=(random.uniform(-0.6, 0.6), random.uniform(-0.6, 0.6)),
-        tint=(random.randint(-9, 9), random.randint(-9, 9), random.randint(-9, 9)),
+        tint=(random.randint(-7, 7), random.randint(-7, 7), random.randint(-7, 7)),
     )
 
 

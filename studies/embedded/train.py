@@ -33,7 +33,7 @@ CLASSES = (len(COLOURS) + 1, len(SHAPES) + 1, len(SIZES) + 1)
 QUARTERS = 4
 POOL = 48_000
 # things counted in steps so that a seed reproduces
-STEPS = {"tiny-llava": (4_000, 6_500), "tiny-blip2": (4_000, 6_500)}
+STEPS = {"tiny-llava": (3_000, 4_000), "tiny-blip2": (3_500, 4_500)}
 BATCH = (64, 64)
 RATE = (2e-3, 2e-3)
 TOWER_RATE = 0.25  # of the rate, once the language model joins

@@ -1,0 +1,347 @@
+"""The command line. Heavy libraries are imported inside the commands."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from allocator.core.allocation import GROUP_SIZES, SCOPES, WIDTHS
+from allocator.core.errors import AllocateError, SpecError
+from allocator.core.plugins import available
+from allocator.core.records import StudySpec, check_study_name
+from allocator.core.spec import GRANULARITIES
+from allocator.embedded import is_embedded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+INTERRUPTED = 130
+DEFAULT_MODEL = "tiny-blip2"
+
+
+class Words(click.ParamType):
+    """A comma-separated list, each word once."""
+
+    name = "a,b,..."
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, ...]:
+        """Split at commas."""
+        del param, ctx
+        if isinstance(value, tuple):
+            return value
+        return tuple(dict.fromkeys(word.strip() for word in str(value).split(",")))
+
+
+class Widths(Words):
+    """A comma-separated list of bit widths."""
+
+    name = "2,3,..."
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[Any, ...]:
+        """Read whole numbers, in rising order."""
+        words = super().convert(value, param, ctx)
+        allowed = ", ".join(map(str, WIDTHS))
+        try:
+            return tuple(sorted(int(word) for word in words))
+        except ValueError:
+            self.fail(f"{value!r} is not a list of widths; widths are {allowed}")
+
+
+class GroupSize(click.ParamType):
+    """A number of columns, "channel" or "tensor"."""
+
+    name = "|".join(map(str, GROUP_SIZES))
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int | str:
+        """Read a number where it is one."""
+        del param, ctx
+        return int(value) if str(value).isdigit() else str(value)
+
+
+class Duration(click.ParamType):
+    """A time such as 90, 90s, 20m or 1.5h."""
+
+    name = "20m"
+    units = {"s": 1, "m": 60, "h": 3600}  # noqa: RUF012, a constant table
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        """Read seconds."""
+        del param, ctx
+        if isinstance(value, float):
+            return value
+        text = str(value).strip()
+        unit = self.units.get(text[-1:].lower(), 0)
+        try:
+            return float(text[:-1]) * unit if unit else float(text)
+        except ValueError:
+            self.fail(f"{value!r} is not a time such as 90s, 20m or 1.5h")
+
+
+class Guarded(click.Group):
+    """Turns every error a user can cause into one sentence and its exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; known errors become a sentence on stderr."""
+        try:
+            return super().invoke(ctx)
+        except AllocateError as error:
+            click.echo(f"allocate: {error}", err=True)
+            sys.exit(error.exit_code)
+        except KeyboardInterrupt:
+            again = " ".join(["allocate", *map(_quoted, sys.argv[1:])])
+            click.echo(
+                "allocate: interrupted; everything finished is kept. Go on with:\n"
+                f"  {again}",
+                err=True,
+            )
+            sys.exit(INTERRUPTED)
+
+
+def _quoted(word: str) -> str:
+    import shlex
+
+    return shlex.quote(word)
+
+
+def model_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The option --model."""
+    return click.option(
+        "--model",
+        default=None,
+        metavar="NAME|FOLDER|HUB/ID",
+        help=f"Embedded model, model folder or hub id.  [default: {DEFAULT_MODEL}]",
+    )(command)
+
+
+def scheme_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Options that decide what is quantized and how."""
+    for option in (
+        click.option("--methods", type=Words(), help="uniform,gptq,awq, or some."),
+        click.option("--widths", type=Widths(), help="Of 2,3,4,5,6,8,16."),
+        click.option("--group-size", type=GroupSize(), help="Columns to a scale."),
+        click.option("--symmetric", is_flag=True, default=None, help="No zero-points."),
+        click.option("--granularity", metavar="|".join(GRANULARITIES)),
+        click.option("--budget-scope", metavar="|".join(SCOPES)),
+    ):
+        command = option(command)
+    return command
+
+
+def study_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Options that decide where a study lives."""
+    storage = "Database URL, or FILE.log."
+    command = click.option("--storage", metavar="URL", help=storage)(command)
+    return click.option("--seed", type=int, help="Of everything random.")(command)
+
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object."
+)
+
+
+@click.group(cls=Guarded, invoke_without_command=True)
+@click.version_option(package_name="allocate-vlm")
+@click.option("--budget", metavar="BPW|SIZE", help="4.0, or a size such as 3.5GiB.")
+@click.option("--task", help="vqav2, ...")
+@model_option
+@click.option("--data", metavar="DIR", help="Folder with the task's official files.")
+@scheme_options
+@click.option("--strategy", help="How proposals are made.  [default: surrogate]")
+@click.option("--trials", type=int, help="Proposals to measure.  [default: 40]")
+@click.option("--time", "seconds", type=Duration(), help="Stop proposing after it.")
+@click.option("--study", metavar="NAME", help="Name of the study.")
+@study_options
+@click.option("--device", help="auto, cpu, cuda, cuda:1  [default: auto]")
+@click.option("--spec", "spec_file", type=Path, help="A study written as TOML.")
+@json_option
+@click.pass_context
+def main(
+    ctx: click.Context, spec_file: Path | None, as_json: bool, **options: Any
+) -> None:
+    """Decide how many bits each part of a vision-language model gets.
+
+    With --budget and --task (or --spec) it searches and recommends an allocation:
+
+        allocate --budget 4.0 --task vqav2
+    """
+    given = {key: value for key, value in options.items() if value is not None}
+    if ctx.invoked_subcommand is not None:
+        if given or spec_file:
+            names = ", ".join(sorted(given)) or "spec"
+            raise SpecError(
+                f"options before {ctx.invoked_subcommand!r} ({names}) belong to a "
+                "search; put the command's own options behind its name"
+            )
+        return
+    if not given and spec_file is None:
+        click.echo(ctx.get_help())
+        return
+    _search(read_request(given, spec_file), as_json)
+
+
+def read_request(given: dict[str, Any], spec_file: Path | None) -> StudySpec:
+    """The study asked for on the command line or in a file.
+
+    Raises:
+        SpecError: neither names a budget and a task.
+    """
+    if spec_file is not None:
+        return StudySpec.from_toml(spec_file, given)
+    for name in ("budget", "task"):
+        if name not in given:
+            raise SpecError(
+                f"a search needs --budget and --task; --{name} is missing "
+                f"(tasks: {', '.join(available('evals.tasks'))})"
+            )
+    return StudySpec(**given)
+
+
+def _search(asked: StudySpec, as_json: bool) -> None:
+    from allocator.report.progress import Bars
+    from allocator.report.text import headline, print_recommendation
+    from allocator.search import run
+
+    click.echo(headline(asked), err=True)
+    found = run(asked, Bars())
+    if as_json:
+        click.echo(json.dumps(found.to_json()))
+    else:
+        print_recommendation(found.to_json())
+
+
+@main.command()
+@model_option
+@scheme_options
+@json_option
+def inspect(as_json: bool, model: str | None, **options: Any) -> None:
+    """Show a model's groups, sizes, and the smallest possible budget."""
+    from allocator.report.inspection import inspect_model, print_inspection
+
+    given = {key: value for key, value in options.items() if value is not None}
+    # a budget that everything fits: only sizes are asked for
+    asked = StudySpec(
+        budget="16", task="vqav2", model=model or DEFAULT_MODEL, **given
+    )
+    found = inspect_model(asked)
+    if as_json:
+        click.echo(json.dumps(found))
+    else:
+        print_inspection(found)
+
+
+@main.command()
+@model_option
+@click.option("--task", required=True, help="vqav2, ...")
+@click.option("--data", metavar="DIR", help="Folder with the task's official files.")
+@click.option("--plan", type=Path, help="A plan file; without one, full precision.")
+@click.option("--device", default="auto", help="auto, cpu, cuda, cuda:1")
+@click.option("--seed", type=int, default=0)
+@json_option
+def evaluate(
+    as_json: bool, model: str | None, plan: Path | None, **options: Any
+) -> None:
+    """Score a model on the evaluation set, at full precision or under a plan."""
+    from allocator.evaluate import evaluate_model
+    from allocator.report.progress import Bars
+    from allocator.report.text import print_evaluation
+
+    found = evaluate_model(model, plan, Bars(), **options)
+    if as_json:
+        click.echo(json.dumps(found))
+    else:
+        print_evaluation(found)
+
+
+@main.group()
+def studies() -> None:
+    """List and show the studies on disk."""
+
+
+@studies.command("list")
+@click.option("--storage", metavar="URL")
+@json_option
+def list_studies(storage: str | None, as_json: bool) -> None:
+    """List all studies."""
+    from allocator.journal import study_names
+
+    names = study_names(storage)
+    if as_json:
+        click.echo(json.dumps(names))
+    else:
+        click.echo("\n".join(names) or "no studies yet: allocate --budget 4.0 ...")
+
+
+@studies.command("show")
+@click.argument("name")
+@click.option("--storage", metavar="URL")
+@json_option
+def show_study(name: str, storage: str | None, as_json: bool) -> None:
+    """Show a study's latest recommendation."""
+    from allocator.report.text import print_recommendation
+
+    found = _recommendation(name, storage)
+    if as_json:
+        click.echo(json.dumps(found))
+    else:
+        print_recommendation(found)
+
+
+@main.command()
+@click.argument("name")
+@click.option("--storage", metavar="URL")
+@json_option
+def explain(name: str, storage: str | None, as_json: bool) -> None:
+    """Show which components and groups mattered in a study."""
+    from allocator.report.text import print_importance
+
+    found = _recommendation(name, storage)
+    if as_json:
+        click.echo(json.dumps(found["importance"]))
+    else:
+        print_importance(found)
+
+
+@main.command()
+@click.argument("name")
+@click.option("--format", "fmt", required=True, help="plan")
+@click.option("--out", type=Path, required=True, help="Folder to write into.")
+@click.option("--storage", metavar="URL")
+def export(name: str, fmt: str, out: Path, storage: str | None) -> None:
+    """Write a study's recommendation in a format that something else reads."""
+    from allocator.core.plugins import load
+
+    exporter = load("allocator.exporters", fmt, "export format")
+    written = exporter.write(_recommendation(name, storage), out)
+    click.echo(str(written))
+
+
+@main.command()
+@json_option
+def doctor(as_json: bool) -> None:
+    """Show what is installed, which device is here, which formats can be written."""
+    from allocator.report.doctor import examine, print_examination
+
+    found = examine()
+    if as_json:
+        click.echo(json.dumps(found))
+    else:
+        print_examination(found)
+
+
+def _recommendation(name: str, storage: str | None) -> dict[str, Any]:
+    from allocator.journal import Journal, recommendation
+
+    return recommendation(Journal.load(storage, check_study_name(name)))
+
+
+def describe_model(name: str) -> str:
+    """A model's name as the first line of a search shows it."""
+    return f"{name} (embedded)" if is_embedded(name) else name
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,332 @@
+"""What is asked of a search, what a trial leaves behind, and what comes out."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from allocator.core.allocation import (
+    FULL,
+    SCOPES,
+    WIDTHS,
+    Allocation,
+    Budget,
+    Choice,
+    Scheme,
+)
+from allocator.core.errors import SpecError, StudyError, UnknownNameError
+from allocator.core.spec import GRANULARITIES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from allocator.core.allocation import Scope
+    from allocator.core.spec import Granularity
+
+STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+@dataclass(frozen=True)
+class StudySpec:
+    """Everything a search is asked; the defaults are the command line's.
+
+    `budget` is text, "4.0" or "3.5GiB". None means: the embedded data, the default
+    study name, the default storage, no time limit.
+    """
+
+    budget: str
+    task: str
+    model: str = "tiny-blip2"
+    data: str | None = None
+    methods: tuple[str, ...] = ("uniform", "gptq", "awq")
+    widths: tuple[int, ...] = WIDTHS
+    group_size: int | str = 128
+    symmetric: bool = False
+    granularity: Granularity = "type"
+    budget_scope: Scope = "model"
+    strategy: str = "surrogate"
+    trials: int = 40
+    seconds: float | None = None
+    study: str | None = None
+    storage: str | None = None
+    device: str = "auto"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check_widths(self.widths)
+        if not self.methods or len(set(self.methods)) < len(self.methods):
+            raise SpecError(f"methods {self.methods} must be one or more, each once")
+        _check_among("granularity", self.granularity, GRANULARITIES)
+        _check_among("budget scope", self.budget_scope, SCOPES)
+        if self.trials < 1:
+            raise SpecError(f"trials must be 1 or more, not {self.trials}")
+        if self.seconds is not None and not self.seconds > 0:
+            raise SpecError(f"the time limit must be positive, not {self.seconds:g} s")
+        if self.study is not None:
+            check_study_name(self.study)
+        # both refuse what they cannot read
+        _ = self.scheme, self.limit
+
+    @property
+    def scheme(self) -> Scheme:
+        """The grid apart from its width."""
+        return Scheme(self.group_size, self.symmetric)
+
+    @property
+    def limit(self) -> Budget:
+        """The budget, read."""
+        return Budget.parse(self.budget, self.budget_scope)
+
+    @property
+    def low_widths(self) -> tuple[int, ...]:
+        """Widths that need a bank."""
+        return tuple(bits for bits in self.widths if bits != FULL)
+
+    @property
+    def choices(self) -> tuple[Choice, ...]:
+        """What each group may get, narrow to wide; 16 bits always among them."""
+        low = [Choice(bits, m) for bits in self.low_widths for m in self.methods]
+        return (*low, Choice(FULL))
+
+    @staticmethod
+    def from_toml(file: Path, changes: Mapping[str, Any]) -> StudySpec:
+        """Read a study written down as TOML; `changes` override it.
+
+        Raises:
+            SpecError: the file is missing, is not TOML, or has an unknown key.
+        """
+        values = {**_read_toml(file), **changes}
+        known = {field.name for field in fields(StudySpec)}
+        for key in values:
+            if key not in known:
+                raise UnknownNameError("study option", key, known)
+        for key in ("methods", "widths"):
+            if key in values:
+                values[key] = tuple(values[key])
+        for key in ("budget", "task"):
+            if key not in values:
+                raise SpecError(f"{file} names no {key}")
+        return StudySpec(**{**values, "budget": str(values["budget"])})
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data that `StudySpec(**...)` reads again, tuples as lists."""
+        return asdict(self)
+
+
+def _read_toml(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text())
+    except FileNotFoundError:
+        raise SpecError(f"there is no study file {file}") from None
+    except (OSError, ValueError) as error:
+        raise SpecError(f"{file} cannot be read as TOML: {error}") from None
+
+
+def _check_widths(widths: tuple[int, ...]) -> None:
+    bad = [bits for bits in widths if bits not in WIDTHS]
+    if bad:
+        allowed = ", ".join(map(str, WIDTHS))
+        raise SpecError(
+            f"width {', '.join(map(str, bad))} is not possible; widths are {allowed}"
+        )
+    if not widths or list(widths) != sorted(set(widths)):
+        raise SpecError(f"widths {widths} must be one or more, rising, each once")
+
+
+def _check_among(kind: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise UnknownNameError(kind, value, known)
+
+
+def check_study_name(name: str) -> str:
+    """Return a study name that can be a file's name as well.
+
+    Raises:
+        StudyError: anything else.
+    """
+    if not STUDY_NAME.fullmatch(name):
+        raise StudyError(
+            f"study name {name!r} may have letters, digits, '.', '_' and '-' only, "
+            "a letter or digit first, at most 100"
+        )
+    return name
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """One measured allocation.
+
+    `kind` is "uniform" or "full" for baselines, "proposal" otherwise; `applied` is the
+    digest of the cells that were really in place; `budget` the text of the budget a
+    proposal was made for.
+    """
+
+    allocation: Allocation
+    score: float
+    bpw: float
+    kind: str
+    applied: str
+    budget: str | None = None
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean with its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    @property
+    def ci95(self) -> list[float]:
+        """The interval as a pair."""
+        return [self.low, self.high]
+
+
+@dataclass(frozen=True)
+class UniformResult:
+    """A uniform allocation; the score is None where it does not fit the budget."""
+
+    choice: Choice
+    digest: str
+    bpw: float
+    score: float | None
+    fits: bool
+
+
+@dataclass(frozen=True)
+class FrontMember:
+    """A non-dominated allocation, scored on the full search set."""
+
+    allocation: Allocation
+    bpw: float
+    score: float
+
+
+@dataclass(frozen=True)
+class Share:
+    """Consensus importance in percent, with its 95 % interval."""
+
+    consensus: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Importances:
+    """Consensus by component and by group, or the reason why there is none."""
+
+    component: tuple[tuple[str, Share], ...]
+    group: tuple[tuple[str, Share], ...]
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """The outcome of a search, measured on the evaluation set."""
+
+    study: str
+    storage: str
+    model: str
+    task: str
+    metric: str
+    scheme: Scheme
+    budget_bpw: float
+    scope: str
+    full_precision: Interval
+    uniform: tuple[UniformResult, ...]
+    allocation: Allocation
+    applied: str
+    bpw: float
+    bpw_quantized: float
+    score: Interval
+    versus: Interval
+    best_uniform: UniformResult
+    front: tuple[FrontMember, ...]
+    importance: Importances
+    complete: int
+    pruned: int
+    failed: int
+    evaluated_samples: int
+    seconds: tuple[tuple[str, float], ...]
+
+    @property
+    def is_uniform(self) -> bool:
+        """Whether nothing better than a uniform allocation was found."""
+        return self.allocation.digest == self.best_uniform.digest
+
+    def to_json(self) -> dict[str, Any]:
+        """The object `--json` prints; its keys are part of the interface."""
+        return {
+            "study": self.study,
+            "storage": self.storage,
+            "model": self.model,
+            "task": self.task,
+            "metric": self.metric,
+            "higher_is_better": True,
+            "scheme": {
+                "group_size": self.scheme.group_size,
+                "symmetric": self.scheme.symmetric,
+            },
+            "budget": {"bpw": self.budget_bpw, "scope": self.scope},
+            "full_precision": {
+                "score": self.full_precision.mean,
+                "ci95": self.full_precision.ci95,
+                "bpw": float(FULL),
+            },
+            "uniform": [_uniform_json(each) for each in self.uniform],
+            "recommended": {
+                "digest": self.allocation.digest,
+                "applied": self.applied,
+                "allocation": self.allocation.to_json(),
+                "bpw": self.bpw,
+                "bpw_quantized": self.bpw_quantized,
+                "score": self.score.mean,
+                "ci95": self.score.ci95,
+                "vs_best_uniform": {
+                    "difference": self.versus.mean,
+                    "ci95": self.versus.ci95,
+                },
+            },
+            "front": [
+                {"digest": m.allocation.digest, "bpw": m.bpw, "score": m.score}
+                for m in self.front
+            ],
+            "importance": _importance_json(self.importance),
+            "trials": {
+                "complete": self.complete,
+                "pruned": self.pruned,
+                "failed": self.failed,
+                # proposals are feasible by construction
+                "infeasible": 0,
+            },
+            "evaluated_samples": self.evaluated_samples,
+            "seconds": dict(self.seconds),
+        }
+
+
+def _uniform_json(each: UniformResult) -> dict[str, Any]:
+    return {
+        "bits": each.choice.bits,
+        "method": each.choice.method,
+        "bpw": each.bpw,
+        "score": each.score,
+        "fits": each.fits,
+    }
+
+
+def _importance_json(importance: Importances) -> dict[str, Any]:
+    def shares(named: tuple[tuple[str, Share], ...]) -> dict[str, Any]:
+        return {
+            name: {"consensus": share.consensus, "ci95": [share.low, share.high]}
+            for name, share in named
+        }
+
+    return {
+        "component": shares(importance.component),
+        "group": shares(importance.group),
+        "reason": importance.reason,
+    }

@@ -1,0 +1,58 @@
+"""The trained small models that come with the package, and how model names are read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from allocator.core.errors import ModelError, UnknownNameError
+
+HERE = Path(__file__).parent
+
+
+def embedded_models() -> tuple[str, ...]:
+    """Names of the models in the package."""
+    return tuple(sorted(f.parent.name for f in HERE.glob("*/config.json")))
+
+
+def is_embedded(name: str) -> bool:
+    """Whether a model name stands for one of the package's own."""
+    return name in embedded_models()
+
+
+def model_folder(name: str) -> Path:
+    """Folder of a model: embedded, on disk, or fetched from the hub.
+
+    A name without a slash is an embedded model, anything else a folder or a hub id.
+
+    Raises:
+        UnknownNameError: a bare name that is not embedded (the network is not asked).
+        ModelError: a folder or hub id that cannot be had.
+    """
+    if is_embedded(name):
+        return HERE / name
+    if "/" not in name:
+        if Path(name).is_dir():
+            raise ModelError(f"model {name!r}: write ./{name} for a folder")
+        raise UnknownNameError("embedded model", name, embedded_models())
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder.resolve()
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise ModelError(f"there is no model folder {name}")
+    return _fetch(name)
+
+
+def _fetch(name: str) -> Path:
+    """Download a hub model's safetensors, or find it in the hub's cache."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    from huggingface_hub.errors import LocalEntryNotFoundError as NotCached
+
+    wanted = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]
+    try:
+        return Path(snapshot_download(name, allow_patterns=wanted))
+    except (HfHubHTTPError, HFValidationError, NotCached, OSError) as error:
+        reason = str(error).strip().split("\n", maxsplit=1)[0]
+        raise ModelError(
+            f"there is no folder {name}, and the hub does not give it: {reason}"
+        ) from None

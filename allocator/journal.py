@@ -1,0 +1,236 @@
+"""A study on disk: trials, measurements of baselines, recommendations, in Optuna."""
+
+from __future__ import annotations
+
+import os
+import socket
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import optuna
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+
+from allocator.core.errors import StudyError
+from allocator.core.records import TrialRecord
+from allocator.home import default_storage
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from allocator.core.allocation import Allocation, Choice
+    from allocator.space import Space
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+IDENTITY, SPEC = "identity", "spec"
+MEASURED = "evaluation:"
+RECOMMENDED, LATEST = "recommendation:", "latest"
+DAMAGE = "damage"
+
+
+def open_storage(url: str | None, *, create: bool = True) -> Any:
+    """Optuna's storage behind a URL; None is the default one.
+
+    Raises:
+        StudyError: a URL that no storage understands or can reach.
+    """
+    url = url or default_storage()
+    if url.startswith("sqlite:///") and url != "sqlite:///:memory:":
+        folder = Path(url.removeprefix("sqlite:///")).parent
+        if not create and not Path(url.removeprefix("sqlite:///")).exists():
+            raise StudyError(f"there is no study in {url}")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StudyError(f"storage {url!r} cannot be opened: {error}") from None
+    try:
+        if url.endswith(".log"):
+            backend = JournalFileBackend(url)
+            return optuna.storages.JournalStorage(backend)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return optuna.storages.RDBStorage(url)
+    except Exception as error:
+        # the drivers raise whatever they like for a URL they cannot use
+        reason = str(error).strip().split("\n", maxsplit=1)[0]
+        raise StudyError(
+            f"storage {url!r} cannot be opened ({reason}); "
+            "take a database URL such as sqlite:///studies.db, or a file FILE.log"
+        ) from None
+
+
+def study_names(url: str | None) -> list[str]:
+    """Names of the studies in a storage; none where it does not exist yet."""
+    try:
+        storage = open_storage(url, create=False)
+    except StudyError:
+        if url is None:
+            return []
+        raise
+    return sorted(optuna.get_all_study_names(storage))
+
+
+@dataclass(frozen=True)
+class Journal:
+    """One study: what was measured, and what followed from it."""
+
+    study: optuna.Study
+    url: str
+
+    @staticmethod
+    def create(
+        url: str | None, name: str, identity: str, spec: Mapping[str, Any]
+    ) -> Journal:
+        """Open a study, made first if it is new.
+
+        Raises:
+            StudyError: one of that name measures something else.
+        """
+        storage = open_storage(url)
+        study = optuna.create_study(
+            storage=storage,
+            study_name=name,
+            direction="maximize",
+            load_if_exists=True,
+        )
+        known = study.user_attrs.get(IDENTITY)
+        if known is None:
+            study.set_user_attr(IDENTITY, identity)
+        elif known != identity:
+            raise StudyError(
+                f"study {name!r} exists and measures another model, task, data, "
+                "scheme, widths, methods, granularity or seed: choose another --study"
+            )
+        study.set_user_attr(SPEC, dict(spec))
+        return Journal(study, url or default_storage())
+
+    @staticmethod
+    def load(url: str | None, name: str) -> Journal:
+        """Open a study that exists.
+
+        Raises:
+            StudyError: there is none of that name; names those there are.
+        """
+        known = study_names(url)
+        if name not in known:
+            listed = ", ".join(known) or "none"
+            raise StudyError(f"there is no study {name!r} (known: {listed})")
+        study = optuna.load_study(storage=open_storage(url), study_name=name)
+        return Journal(study, url or default_storage())
+
+    @property
+    def name(self) -> str:
+        """The study's name."""
+        return self.study.study_name
+
+    def attribute(self, key: str) -> Any:
+        """Something kept with the study, or None."""
+        return self.study.user_attrs.get(key)
+
+    def keep(self, key: str, value: Any) -> None:
+        """Keep plain data with the study."""
+        self.study.set_user_attr(key, value)
+
+    def release_stale(self) -> None:
+        """Give up trials that a dead process of this machine left running."""
+        for trial in self.study.get_trials(states=(TrialState.RUNNING,)):
+            if not _alive(trial.user_attrs.get("owner", "")):
+                self.study.tell(trial.number, state=TrialState.FAIL)
+
+    def begin(
+        self, space: Space, allocation: Allocation, attributes: Mapping[str, Any]
+    ) -> int:
+        """Record that an allocation is being measured; returns the trial's number.
+
+        One write, so that no half-described trial is ever left behind.
+        """
+        owner = f"{socket.gethostname()}:{os.getpid()}"
+        trial = optuna.trial.create_trial(
+            state=TrialState.RUNNING,
+            params=space.params(allocation),
+            distributions=dict(space.distributions),
+            user_attrs={
+                **attributes,
+                "bpw": space.bpw(allocation),
+                "digest": allocation.digest,
+                "owner": owner,
+            },
+        )
+        self.study.add_trial(trial)
+        running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        return max(
+            t.number
+            for t in running
+            if t.user_attrs["owner"] == owner
+            and t.user_attrs["digest"] == allocation.digest
+        )
+
+    def finish(self, number: int, score: float) -> None:
+        """Record a trial's score."""
+        self.study.tell(number, score)
+
+    def abandon(self, number: int) -> None:
+        """Give up a trial that was not finished."""
+        self.study.tell(number, state=TrialState.FAIL)
+
+    def counts(self) -> dict[str, int]:
+        """Proposals by state, baselines left out."""
+        trials = self.study.get_trials(deepcopy=False)
+        states = [t.state for t in trials if t.user_attrs.get("kind") == "proposal"]
+        return {
+            "complete": states.count(TrialState.COMPLETE),
+            "pruned": states.count(TrialState.PRUNED),
+            "failed": states.count(TrialState.FAIL),
+        }
+
+    def records(self, space: Space) -> list[TrialRecord]:
+        """Everything measured in full, in order."""
+        done = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        return [
+            TrialRecord(
+                space.allocation(trial.params),
+                float(trial.value or 0.0),
+                trial.user_attrs["bpw"],
+                trial.user_attrs["kind"],
+                trial.user_attrs.get("applied", ""),
+                trial.user_attrs.get("budget"),
+            )
+            for trial in done
+            if trial.params
+        ]
+
+    def damage(self, space: Space) -> dict[tuple[str, Choice], float] | None:
+        """The prior's damage table, if it was measured."""
+        kept = self.attribute(DAMAGE)
+        if kept is None:
+            return None
+        by_label = {str(choice): choice for choice in space.choices}
+        return {
+            (key, by_label[label]): value
+            for key, row in kept.items()
+            for label, value in row.items()
+        }
+
+    def keep_damage(self, damage: Mapping[tuple[str, Choice], float]) -> None:
+        """Keep the prior's damage table."""
+        table: dict[str, dict[str, float]] = {}
+        for (key, choice), value in damage.items():
+            table.setdefault(key, {})[str(choice)] = value
+        self.keep(DAMAGE, table)
+
+
+def _alive(owner: str) -> bool:
+    """Whether the process that owns a trial may still run; another machine's may."""
+    host, _, pid = owner.rpartition(":")
+    if host != socket.gethostname() or not pid.isdigit():
+        return bool(host)
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

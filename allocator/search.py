@@ -1,0 +1,265 @@
+"""Search, measure, confirm: `run(spec)` returns a recommendation, the study is kept."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from allocator.confirm import Measured, confirm, importances
+from allocator.core.plugins import load
+from allocator.core.records import Recommendation
+from allocator.home import cache_home
+from allocator.journal import LATEST, MEASURED, RECOMMENDED, Journal
+from allocator.prepare import prepare
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from allocator.core.allocation import Allocation
+    from allocator.core.ports import Split
+    from allocator.core.records import StudySpec, TrialRecord
+    from allocator.prepare import Setup
+    from allocator.strategies._base import Strategy
+    from allocator.trial import Workbench
+
+# samples of the calibration set that the prior's probes read
+PROBED = 64
+
+
+class Watch(Protocol):
+    """Is told how far a search is."""
+
+    def phase(self, name: str) -> AbstractContextManager[Callable[[int, int], object]]:
+        """Open a phase; the callable is told steps done and steps in all."""
+
+    def say(self, text: str) -> None:
+        """Say one line."""
+
+
+@dataclass
+class Search:
+    """A running search: the request, the study, the model on the bench."""
+
+    setup: Setup
+    journal: Journal
+    bench: Workbench
+    watch: Watch
+    clock: Clock
+    seconds: dict[str, float] = field(default_factory=dict)
+    evaluated: int = 0
+
+    @property
+    def budget(self) -> str:
+        """Name of the budget inside the study: equal budgets have equal names."""
+        limit = self.setup.space.budget
+        return f"{limit.bytes(self.setup.model):.3f}/{limit.scope}"
+
+    def score(self, allocation: Allocation, split: Split) -> Any:
+        """Score an allocation on a split."""
+        samples = self.setup.samples[split]
+        self.evaluated += len(samples)
+        return self.bench.score(allocation, samples)
+
+    def measure(self, allocation: Allocation, kind: str) -> TrialRecord | None:
+        """Measure an allocation on the search set, once and for all."""
+        space = self.setup.space
+        about = {
+            "kind": kind,
+            "budget": self.budget if kind == "proposal" else None,
+            "applied": self.bench.applied(allocation),
+        }
+        number = self.journal.begin(space, allocation, about)
+        try:
+            score = self.score(allocation, "search").mean
+        except BaseException:
+            self.journal.abandon(number)
+            raise
+        self.journal.finish(number, score)
+        return self.journal.records(space)[-1]
+
+    def evaluate(self, allocation: Allocation) -> Measured:
+        """Measure an allocation on the evaluation set, or recall that it was."""
+        key = MEASURED + allocation.digest
+        kept = self.journal.attribute(key)
+        if kept is None:
+            score = self.score(allocation, "evaluation")
+            applied = self.bench.applied(allocation)
+            kept = {"values": list(score.values), "applied": applied}
+            self.journal.keep(key, kept)
+        return Measured(allocation, tuple(kept["values"]), kept["applied"])
+
+
+def run(asked: StudySpec, watch: Watch) -> Recommendation:
+    """Find the best allocation for a model, a task and a budget.
+
+    Everything measured is kept in the study; asked again, only what is missing is done.
+
+    Raises:
+        AllocateError: an impossible request, said before anything heavy is loaded.
+    """
+    clock = Clock()
+    setup = prepare(asked)
+    journal = Journal.create(
+        asked.storage, setup.study, setup.identity, asked.to_json()
+    )
+    journal.release_stale()
+    bank = Clock()
+    bench = open_bench(setup, watch)
+    search = Search(setup, journal, bench, watch, clock)
+    search.seconds["bank"] = bank.seconds
+    searching = Clock()
+    baselines(search)
+    propose(search)
+    search.seconds["search"] = searching.seconds
+    found = conclude(search)
+    journal.keep(RECOMMENDED + search.budget, found.to_json())
+    journal.keep(LATEST, search.budget)
+    return found
+
+
+class Clock:
+    """Seconds since it was made."""
+
+    def __init__(self) -> None:
+        self.started = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds until now."""
+        return time.monotonic() - self.started
+
+
+def open_bench(setup: Setup, watch: Watch) -> Workbench:
+    """Load the model and make what its bank lacks."""
+    from allocator.trial import Workbench, pick_device
+    from quant.bank import Bank, Recipe, build_bank
+
+    asked = setup.asked
+    device = pick_device(asked.device)
+    model = setup.family.load(setup.folder, device)
+    calibration = setup.samples["calibration"]
+    recipe = Recipe(
+        setup.weights,
+        tuple(sample.id for sample in calibration),
+        setup.space.scheme,
+        {name: load("quant.methods", name) for name in asked.methods},
+        asked.widths,
+    )
+    with watch.phase("bank") as progress:
+        folder = build_bank(
+            cache_home() / "bank",
+            recipe,
+            model,
+            lambda: [model.inputs(calibration, answered=True)],
+            progress,
+        )
+    return Workbench(model, setup.model, Bank(folder, recipe, setup.model), setup.task)
+
+
+def baselines(search: Search) -> None:
+    """Measure full precision and every uniform allocation that fits, on both sets."""
+    space = search.setup.space
+    known = {r.allocation.digest for r in search.journal.records(space)}
+    wanted = [(space.full, "full")]
+    wanted += [(a, "uniform") for a in space.uniform if space.fits(a)]
+    with search.watch.phase("baselines") as progress:
+        for done, (allocation, kind) in enumerate(wanted):
+            progress(done, len(wanted))
+            if allocation.digest not in known:
+                search.measure(allocation, kind)
+            search.evaluate(allocation)
+        progress(len(wanted), len(wanted))
+
+
+def propose(search: Search) -> None:
+    """Measure proposals until the trials asked for are done for this budget."""
+    asked = search.setup.asked
+    records = search.journal.records(search.setup.space)
+    done = sum(record.budget == search.budget for record in records)
+    if done >= asked.trials:
+        return
+    strategy = make_strategy(search)
+    with search.watch.phase("search") as progress:
+        for number in range(done, asked.trials):
+            progress(number, asked.trials)
+            if asked.seconds and search.clock.seconds > asked.seconds:
+                search.watch.say(f"time limit reached after {number} proposals")
+                break
+            params = strategy.sample_relative(search.journal.study, None, {})
+            if not params:
+                search.watch.say(f"nothing new to propose after {number} proposals")
+                break
+            allocation = search.setup.space.allocation(params)
+            search.measure(allocation, "proposal")
+        progress(asked.trials, asked.trials)
+
+
+def make_strategy(search: Search) -> Strategy:
+    """The strategy asked for, with the prior's damages."""
+    asked = search.setup.asked
+    make = load("allocator.strategies", asked.strategy, "strategy")
+    strategy: Strategy = make(search.setup.space, asked.seed, prior(search))
+    return strategy
+
+
+def prior(search: Search) -> dict[Any, float]:
+    """Damage of every group at every choice, measured once for a study."""
+    from allocator.trial import damages
+
+    space = search.setup.space
+    kept = search.journal.damage(space)
+    if kept is None:
+        total = len(space.spec.keys) * (len(space.choices) - 1)
+        probed = search.setup.samples["calibration"][:PROBED]
+        with search.watch.phase("probes") as progress:
+            kept = dict(
+                damages(
+                    search.bench,
+                    probed,
+                    space.choices,
+                    lambda done: progress(done, total),
+                )
+            )
+        search.journal.keep_damage(kept)
+    return kept
+
+
+def conclude(search: Search) -> Recommendation:
+    """Confirm finalists on the evaluation set and put the outcome together."""
+    setup, space = search.setup, search.setup.space
+    confirming = Clock()
+    records = search.journal.records(space)
+    with search.watch.phase("confirmation") as progress:
+        outcome = confirm(space, records, search.evaluate, progress, setup.asked.seed)
+    importance = importances(space, records, setup.asked.seed)
+    search.seconds["confirm"] = confirming.seconds
+    size = space.size(outcome.winner.allocation)
+    counts = search.journal.counts()
+    return Recommendation(
+        study=search.journal.name,
+        storage=search.journal.url,
+        model=setup.asked.model,
+        task=setup.task.name,
+        metric=setup.task.metric,
+        scheme=space.scheme,
+        budget_bpw=space.budget.bpw(space.spec),
+        scope=space.budget.scope,
+        full_precision=outcome.full_precision,
+        uniform=outcome.uniform,
+        allocation=outcome.winner.allocation,
+        applied=outcome.winner.applied,
+        bpw=size.bpw(space.budget.scope),
+        bpw_quantized=size.bpw("quantized"),
+        score=outcome.score,
+        versus=outcome.versus,
+        best_uniform=outcome.best_uniform,
+        front=outcome.front,
+        importance=importance,
+        complete=counts["complete"],
+        pruned=counts["pruned"],
+        failed=counts["failed"],
+        evaluated_samples=search.evaluated,
+        seconds=(("total", search.clock.seconds), *search.seconds.items()),
+    )

@@ -1,0 +1,34 @@
+"""Random allocations that fill the budget: the baseline every strategy must beat."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from allocator.strategies._base import PATIENCE, Strategy
+from allocator.strategies._moves import scatter
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from allocator.core.allocation import Allocation
+
+
+class Random(Strategy):
+    """Draws every group's choice at random, then repairs and fills."""
+
+    def propose(
+        self,
+        measured: list[tuple[Allocation, float]],
+        taken: set[str],
+        rng: np.random.Generator,
+    ) -> Allocation | None:
+        """An allocation whose digest is not in `taken`; None if none is found."""
+        del measured
+        for _ in range(PATIENCE):
+            found = scatter(self.space, rng)
+            if found.digest not in taken:
+                return found
+        return None
+
+
+PLUGIN = Random

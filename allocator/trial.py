@@ -1,0 +1,211 @@
+"""One trial: put an allocation in place, let the model reply, score the replies."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from allocator.core.allocation import FULL, Allocation, digest
+from allocator.core.errors import SpecError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from torch import Tensor
+
+    from allocator.core.allocation import Choice
+    from allocator.core.ports import Model, Sample, Score, State, Task
+    from allocator.core.spec import ModelSpec
+    from quant.bank import Bank
+
+BATCH = 250
+# inputs and features kept between trials
+INPUT_BYTES = 2**29
+FEATURE_BYTES = 2**28
+BEFORE_LANGUAGE = ("vision", "connector")
+
+
+def pick_device(name: str) -> str:
+    """The device to run on.
+
+    Raises:
+        SpecError: a device that this machine lacks, or no device at all.
+    """
+    has_cuda = torch.cuda.is_available()
+    if name == "auto":
+        return "cuda" if has_cuda else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise SpecError(f"{name!r} is no device; try auto, cpu or cuda") from None
+    count = torch.cuda.device_count() if has_cuda else 0
+    if device.type == "cpu" or (device.type == "cuda" and (device.index or 0) < count):
+        return name
+    raise SpecError(
+        f"device {name!r} is not here: this machine has cpu"
+        + (f" and {count} cuda" if count else "")
+    )
+
+
+@dataclass
+class Kept:
+    """Values kept by key, the longest unused dropped first beyond a size in bytes."""
+
+    limit: int
+    held: int = 0
+    values: OrderedDict[Any, tuple[int, Any]] = field(default_factory=OrderedDict)
+
+    def get(self, key: Any) -> Any:
+        """The value, or None."""
+        if key not in self.values:
+            return None
+        self.values.move_to_end(key)
+        return self.values[key][1]
+
+    def put(self, key: Any, size: int, value: Any) -> None:
+        """Keep a value of a size in bytes, if it fits at all."""
+        if size > self.limit or key in self.values:
+            return
+        self.values[key] = (size, value)
+        self.held += size
+        while self.held > self.limit:
+            _, (freed, _) = self.values.popitem(last=False)
+            self.held -= freed
+
+
+@dataclass
+class Workbench:
+    """A loaded model whose groups take their weights from a bank.
+
+    Vision and connector outputs depend on vision and connector bits alone, so they are
+    kept by the digest of those choices and reused.
+    """
+
+    model: Model
+    spec: ModelSpec
+    bank: Bank
+    task: Task
+    inputs: Kept = field(default_factory=lambda: Kept(INPUT_BYTES))
+    features: Kept = field(default_factory=lambda: Kept(FEATURE_BYTES))
+
+    def __post_init__(self) -> None:
+        full = Allocation.uniform(self.spec, _full())
+        self.current: dict[str, Choice] = dict(full.choices)
+        self.original: dict[str, Tensor] = {}
+
+    def _weight(self, name: str) -> Tensor:
+        weight: Tensor = self.model.module.get_submodule(name).weight
+        return weight
+
+    @torch.no_grad()
+    def apply(self, allocation: Allocation) -> None:
+        """Put an allocation's weights in place, loading only what changes."""
+        wanted = dict(allocation.choices)
+        for group in self.spec.groups:
+            choice = wanted[group.key]
+            if choice == self.current[group.key]:
+                continue
+            for linear in group.linears:
+                weight = self._weight(linear.name)
+                kept = self.original.setdefault(linear.name, weight.clone())
+                low = choice.bits != FULL
+                weight.copy_(self.bank.weight(linear, choice) if low else kept)
+            self.current[group.key] = choice
+
+    def applied(self, allocation: Allocation) -> str:
+        """Digest of the cells an allocation puts in place."""
+        wanted = dict(allocation.choices)
+        return digest(
+            [
+                [linear.name, self.bank.cell_sum(linear, wanted[group.key])]
+                for group in self.spec.groups
+                for linear in group.linears
+            ]
+        )
+
+    def score(
+        self,
+        allocation: Allocation,
+        samples: Sequence[Sample],
+        tick: Callable[[int], object] = lambda _: None,
+    ) -> Score:
+        """Score an allocation on samples; `tick` is told the samples done."""
+        self.apply(allocation)
+        replies: list[str] = []
+        for state in self._read(allocation, samples):
+            replies += self.model.generate(state, self.task.max_new_tokens)
+            tick(len(replies))
+        return self.task.score(replies, samples)
+
+    def logits(self, allocation: Allocation, samples: Sequence[Sample]) -> Tensor:
+        """Next-token log-probabilities behind each prompt: [samples, vocabulary]."""
+        self.apply(allocation)
+        last = []
+        for state in self._read(allocation, samples):
+            done = self._run(state, ("language",))
+            last.append(done["logits"][:, -1].float().log_softmax(-1))
+        return torch.cat(last)
+
+    def _read(
+        self, allocation: Allocation, samples: Sequence[Sample]
+    ) -> Iterator[State]:
+        """Batches that have run up to the language model."""
+        seen = allocation.part(BEFORE_LANGUAGE).digest
+        for start in range(0, len(samples), BATCH):
+            batch = samples[start : start + BATCH]
+            name = (batch[0].id, batch[-1].id, len(batch))
+            state = self._inputs(name, batch)
+            features = self.features.get((seen, name))
+            if features is None:
+                features = self.model.features(self._run(state, BEFORE_LANGUAGE))
+                self.features.put((seen, name), features.nbytes, features)
+            yield {**state, "features": features}
+
+    def _inputs(self, name: tuple[str, str, int], batch: Sequence[Sample]) -> State:
+        state: State | None = self.inputs.get(name)
+        if state is None:
+            state = self.model.inputs(batch)
+            self.inputs.put(name, sum(t.nbytes for t in state.values()), state)
+        return state
+
+    @torch.inference_mode()
+    def _run(self, state: State, components: Sequence[str]) -> State:
+        for stage in self.model.stages():
+            if stage.component in components:
+                state = stage.run(state)
+        return state
+
+
+def _full() -> Choice:
+    from allocator.core.allocation import Choice
+
+    return Choice(FULL)
+
+
+def damages(
+    bench: Workbench,
+    samples: Sequence[Sample],
+    choices: Sequence[Choice],
+    tick: Callable[[int], object] = lambda _: None,
+) -> Mapping[tuple[str, Choice], float]:
+    """KL to the full-precision model when one group alone gets a choice.
+
+    Mean over samples of KL(full || quantized) of the next token behind the prompt, in
+    nats. It adds up over groups only roughly: a prior, not a score.
+    """
+    full = Allocation.uniform(bench.spec, _full())
+    reference = bench.logits(full, samples)
+    found: dict[tuple[str, Choice], float] = {}
+    for key in bench.spec.keys:
+        for choice in choices:
+            if choice.bits == FULL:
+                found[key, choice] = 0.0
+                continue
+            other = bench.logits(full.replace({key: choice}), samples)
+            gap = (reference.exp() * (reference - other)).sum(-1).mean()
+            found[key, choice] = max(0.0, float(gap))
+            tick(len(found))
+    return found

@@ -1,0 +1,81 @@
+"""One pass over the calibration samples, stage by stage.
+
+A stage runs on every batch while the inputs of its linears are watched, then its
+statistics are handed over and the next stage starts from its outputs. Activations are
+those of the full-precision model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from quant.hessian import InputStatistics
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from torch import Tensor
+
+    from allocator.core.ports import Model, Siblings, Stage, State
+
+
+@dataclass(frozen=True)
+class Observed:
+    """A sibling set and the statistics of the input it reads."""
+
+    siblings: Siblings
+    inputs: InputStatistics
+
+
+def calibrate(model: Model, batches: Sequence[State]) -> Iterator[list[Observed]]:
+    """Statistics of each stage's sibling sets, stage after stage.
+
+    Args:
+        model: the full-precision model; its weights are only read.
+        batches: what `model.inputs` gave. Padding is not counted: positions that
+            `attention_mask` leaves out of a stage that runs on the prompt.
+    """
+    states = [dict(batch) for batch in batches]
+    for stage in model.stages():
+        observed = [
+            Observed(group, _empty(model.module.get_submodule(group.names[0])))
+            for group in stage.siblings
+        ]
+        for number, state in enumerate(states):
+            states[number] = _watch(model.module, stage, observed, state)
+        if observed:
+            yield observed
+
+
+def _empty(linear: Any) -> InputStatistics:
+    return InputStatistics.empty(linear.in_features, linear.weight.device)
+
+
+@torch.no_grad()
+def _watch(
+    module: Any, stage: Stage, observed: Sequence[Observed], state: State
+) -> State:
+    """Run one stage on one batch, adding what its linears read."""
+    attended = state["attention_mask"].bool()
+
+    def count(inputs: InputStatistics, read: Tensor) -> None:
+        if stage.component == "language":
+            # OPT flattens batch and tokens before its feed-forward linears
+            mask = attended if read.dim() == 3 else attended.flatten()
+            read = read[mask]
+        inputs.add(read)
+
+    hooks = [
+        module.get_submodule(each.siblings.names[0]).register_forward_pre_hook(
+            lambda _, args, inputs=each.inputs: count(inputs, args[0])
+        )
+        for each in observed
+    ]
+    try:
+        return stage.run(state)
+    finally:
+        for hook in hooks:
+            hook.remove()

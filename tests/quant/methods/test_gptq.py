@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from allocator.core.allocation import Scheme
+from allocator.core.errors import ModelError
+from quant.grid import (
+    LOW_WIDTHS,
+    Cell,
+    Grid,
+    decode,
+    dequantize,
+    encode,
+    fit,
+    round_to_nearest,
+)
+from quant.hessian import InputStatistics, inverse_factor, output_error
+from quant.methods import gptq
+from quant.methods.gptq import PLUGIN
+
+SCHEMES = [
+    Scheme(),
+    Scheme(64, symmetric=True),
+    Scheme(32),
+    Scheme("channel"),
+    Scheme("tensor"),
+    Scheme("tensor", symmetric=True),
+]
+EACH_SCHEME = pytest.mark.parametrize("scheme", SCHEMES, ids=str)
+
+
+def gaussian(rows: int, columns: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed))
+
+
+def statistics(features: int, tokens: int = 1000) -> InputStatistics:
+    """Correlated inputs, some ten times louder than others."""
+    mixing = gaussian(features, features, seed=1) / math.sqrt(features) + torch.eye(
+        features
+    )
+    loud = torch.exp(gaussian(1, features, seed=2))
+    inputs = InputStatistics.empty(features)
+    inputs.add(gaussian(tokens, features, seed=3) @ mixing * loud)
+    return inputs
+
+
+def reference(
+    weight: torch.Tensor, inputs: InputStatistics, scheme: Scheme, bits: int
+) -> torch.Tensor:
+    """Codes of the textbook loop: one matrix, one width, one column, float64."""
+    rest = weight.double().clone()
+    factor = inverse_factor(inputs.hessian.double())
+    features = weight.shape[1]
+    shared = scheme.columns(features)
+    codes = torch.empty_like(weight, dtype=torch.uint8)
+    for at in range(features):
+        if at % shared == 0:
+            # at 2 and 3 bits grids are fitted before anything is corrected
+            seen = weight if bits <= 3 else rest
+            whole = fit(seen[:, at : at + shared], scheme, bits)
+            grid = Grid(scale=whole.scale, zero=whole.zero, columns=1, bits=bits)
+        column = rest[:, at : at + 1]
+        codes[:, at : at + 1] = encode(column, grid)
+        error = (column - decode(codes[:, at : at + 1], grid)) / factor[at, at]
+        rest[:, at:] -= error * factor[at : at + 1, at:]
+    return codes
+
+
+def error_of(cell: Cell, weight: torch.Tensor, inputs: InputStatistics) -> float:
+    return float(output_error(dequantize(cell) - weight, inputs.hessian).sum())
+
+
+@EACH_SCHEME
+def test_stacked_blocks_give_the_codes_of_the_textbook_loop(scheme: Scheme) -> None:
+    # 200 inputs: more than a block, no multiple of a sub-block or of a group
+    inputs, weights = statistics(200), [gaussian(40, 200), gaussian(24, 200, seed=9)]
+    cells = PLUGIN.quantize(weights, inputs, scheme, LOW_WIDTHS)
+    for bits in LOW_WIDTHS:
+        for cell, weight in zip(cells[bits], weights, strict=True):
+            if cell.fallback is None:
+                same = cell.codes == reference(weight, inputs, scheme, bits)
+                assert same.double().mean() >= 0.999
+    assert any(cell.fallback is None for part in cells.values() for cell in part)
+
+
+@EACH_SCHEME
+def test_a_cell_does_not_depend_on_its_siblings_or_on_other_widths(
+    scheme: Scheme,
+) -> None:
+    inputs, weights = statistics(96), [gaussian(8, 96), 5 * gaussian(16, 96, seed=9)]
+    together = PLUGIN.quantize(weights, inputs, scheme, [8, 2, 4])
+    for bits in (2, 4, 8):
+        for index, weight in enumerate(weights):
+            alone = PLUGIN.quantize([weight], inputs, scheme, [bits])[bits][0]
+            assert together[bits][index].codes.equal(alone.codes)
+            assert together[bits][index].scale.equal(alone.scale)
+
+
+@EACH_SCHEME
+@pytest.mark.parametrize("features", [8, 64, 200])
+def test_no_cell_is_worse_than_plain_rounding(scheme: Scheme, features: int) -> None:
+    inputs, weight = statistics(features, tokens=30), gaussian(16, features)
+    solved = PLUGIN.quantize([weight], inputs, scheme, LOW_WIDTHS)
+    for bits, (cell,) in solved.items():
+        plain = round_to_nearest(weight, scheme, bits)
+        # known up to the rounding of a float32 sum
+        assert error_of(cell, weight, inputs) <= 1.0001 * error_of(
+            plain, weight, inputs
+        )
+
+
+def test_a_cell_that_loses_is_replaced_and_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    inputs, weight = statistics(64), gaussian(16, 64)
+    # passing errors on in the wrong direction makes everything worse
+    monkeypatch.setattr(gptq, "inverse_factor", lambda h: 2 * torch.eye(len(h)) - 1)
+    cell = PLUGIN.quantize([weight], inputs, Scheme(), [4])[4][0]
+    assert cell.fallback == "uniform"
+    assert cell.codes.equal(round_to_nearest(weight, Scheme(), 4).codes)
+
+
+def test_on_correlated_inputs_it_is_clearly_better_than_rounding() -> None:
+    inputs, weight = statistics(256), gaussian(64, 256)
+    solved = PLUGIN.quantize([weight], inputs, Scheme(), [3, 4])
+    for bits in (3, 4):
+        plain = round_to_nearest(weight, Scheme(), bits)
+        assert error_of(solved[bits][0], weight, inputs) < 0.8 * error_of(
+            plain, weight, inputs
+        )
+
+
+def test_uncorrelated_inputs_leave_nothing_to_make_up_for() -> None:
+    inputs = InputStatistics.empty(128)
+    inputs.hessian = torch.diag(torch.linspace(1, 9, 128))
+    weight = gaussian(8, 128)
+    cell = PLUGIN.quantize([weight], inputs, Scheme(), [3])[3][0]
+    assert cell.codes.equal(round_to_nearest(weight, Scheme(), 3).codes)
+
+
+def test_errors_passed_on_add_up_to_the_output_error() -> None:
+    inputs, weight = statistics(200), gaussian(8, 200)
+    hessian = inputs.hessian
+    problem = gptq._stack([weight], [4], Scheme(64))
+    live = torch.ones(200, dtype=torch.bool)
+    solution = gptq._solve(problem, inverse_factor(hessian), live)
+    cell = gptq._cell(problem.parts[0], solution, Scheme(64))
+    damped = hessian + 0.01 * hessian.diagonal().mean() * torch.eye(200)
+    exact = output_error(dequantize(cell) - weight, damped)
+    torch.testing.assert_close(solution.loss, exact, rtol=1e-3, atol=0)
+
+
+def test_weights_of_dead_inputs_are_rounded_and_disturb_nobody() -> None:
+    mixing = gaussian(64, 64, seed=1) / 8 + torch.eye(64)
+    x = gaussian(500, 64, seed=3) @ mixing
+    x[:, 5] = 0
+    inputs = InputStatistics.empty(64)
+    inputs.add(x)
+    # the grid 0, 1 .. 15, so that no dead weight changes it
+    weight = gaussian(8, 64).abs().clamp(max=2) * 7.5
+    weight[:, 0], weight[:, 1], weight[:, 5] = 0, 15, 7.2
+    other = weight.clone()
+    other[:, 5] = 9.4
+    one, two = PLUGIN.quantize([weight, other], inputs, Scheme(), [4])[4]
+    assert one.fallback is None
+    assert one.codes[:, 5].tolist() == [7] * 8
+    assert two.codes[:, 5].tolist() == [9] * 8
+    live = [column for column in range(64) if column != 5]
+    assert one.codes[:, live].equal(two.codes[:, live])
+
+
+def test_no_weights_and_no_widths_give_no_cells() -> None:
+    inputs = statistics(8)
+    assert PLUGIN.quantize([], inputs, Scheme(), [4]) == {4: []}
+    assert PLUGIN.quantize([gaussian(2, 8)], inputs, Scheme(), []) == {}
+
+
+def test_weights_that_are_not_finite_are_refused() -> None:
+    weight = gaussian(4, 64)
+    weight[0, 0] = float("nan")
+    with pytest.raises(ModelError, match="infinite or not numbers"):
+        PLUGIN.quantize([weight], statistics(64), Scheme(), [4])
+
+
+@pytest.mark.gpu
+def test_an_accelerator_gives_the_same_cells() -> None:
+    inputs, weight = statistics(256), gaussian(64, 256)
+    here = PLUGIN.quantize([weight], inputs, Scheme(), LOW_WIDTHS)
+    there = PLUGIN.quantize([weight.cuda()], inputs, Scheme(), LOW_WIDTHS)
+    for bits in LOW_WIDTHS:
+        same = here[bits][0].codes == there[bits][0].codes.cpu()
+        assert same.double().mean() >= 0.99
