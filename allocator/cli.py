@@ -14,7 +14,6 @@ from allocator.core.errors import AllocateError, SpecError
 from allocator.core.plugins import available
 from allocator.core.records import StudySpec, check_study_name
 from allocator.core.spec import GRANULARITIES
-from allocator.embedded import is_embedded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +22,7 @@ INTERRUPTED = 130
 DEFAULT_MODEL = "tiny-blip2"
 
 
-class Words(click.ParamType):
+class Words(click.ParamType[Any]):
     """A comma-separated list, each word once."""
 
     name = "a,b,..."
@@ -51,7 +50,7 @@ class Widths(Words):
             self.fail(f"{value!r} is not a list of widths; widths are {allowed}")
 
 
-class GroupSize(click.ParamType):
+class GroupSize(click.ParamType[Any]):
     """A number of columns, "channel" or "tensor"."""
 
     name = "|".join(map(str, GROUP_SIZES))
@@ -62,7 +61,7 @@ class GroupSize(click.ParamType):
         return int(value) if str(value).isdigit() else str(value)
 
 
-class Duration(click.ParamType):
+class Duration(click.ParamType[Any]):
     """A time such as 90, 90s, 20m or 1.5h."""
 
     name = "20m"
@@ -160,7 +159,7 @@ json_option = click.option(
 @json_option
 @click.pass_context
 def main(
-    ctx: click.Context, spec_file: Path | None, as_json: bool, **options: Any
+    ctx: click.Context, /, spec_file: Path | None, as_json: bool, **options: Any
 ) -> None:
     """Decide how many bits each part of a vision-language model gets.
 
@@ -223,9 +222,7 @@ def inspect(as_json: bool, model: str | None, **options: Any) -> None:
 
     given = {key: value for key, value in options.items() if value is not None}
     # a budget that everything fits: only sizes are asked for
-    asked = StudySpec(
-        budget="16", task="vqav2", model=model or DEFAULT_MODEL, **given
-    )
+    asked = StudySpec(budget="16", task="vqav2", model=model or DEFAULT_MODEL, **given)
     found = inspect_model(asked)
     if as_json:
         click.echo(json.dumps(found))
@@ -283,7 +280,7 @@ def show_study(name: str, storage: str | None, as_json: bool) -> None:
     """Show a study's latest recommendation."""
     from allocator.report.text import print_recommendation
 
-    found = _recommendation(name, storage)
+    found = _kept(name, storage)["found"]
     if as_json:
         click.echo(json.dumps(found))
     else:
@@ -298,7 +295,7 @@ def explain(name: str, storage: str | None, as_json: bool) -> None:
     """Show which components and groups mattered in a study."""
     from allocator.report.text import print_importance
 
-    found = _recommendation(name, storage)
+    found = _kept(name, storage)["found"]
     if as_json:
         click.echo(json.dumps(found["importance"]))
     else:
@@ -315,7 +312,7 @@ def export(name: str, fmt: str, out: Path, storage: str | None) -> None:
     from allocator.core.plugins import load
 
     exporter = load("allocator.exporters", fmt, "export format")
-    written = exporter.write(_recommendation(name, storage), out)
+    written = exporter.write(_kept(name, storage)["plan"], out)
     click.echo(str(written))
 
 
@@ -332,15 +329,10 @@ def doctor(as_json: bool) -> None:
         print_examination(found)
 
 
-def _recommendation(name: str, storage: str | None) -> dict[str, Any]:
+def _kept(name: str, storage: str | None) -> dict[str, Any]:
     from allocator.journal import Journal, recommendation
 
     return recommendation(Journal.load(storage, check_study_name(name)))
-
-
-def describe_model(name: str) -> str:
-    """A model's name as the first line of a search shows it."""
-    return f"{name} (embedded)" if is_embedded(name) else name
 
 
 if __name__ == "__main__":

@@ -62,6 +62,22 @@ def open_storage(url: str | None, *, create: bool = True) -> Any:
         ) from None
 
 
+def recommendation(journal: Journal) -> dict[str, Any]:
+    """A study's latest recommendation, {"found": ..., "plan": ...}.
+
+    Raises:
+        StudyError: the study has not come to one yet.
+    """
+    latest = journal.attribute(LATEST)
+    if latest is None:
+        raise StudyError(
+            f"study {journal.name!r} has no recommendation yet: "
+            "run its search again to finish it"
+        )
+    kept: dict[str, Any] = journal.attribute(RECOMMENDED + latest)
+    return kept
+
+
 def study_names(url: str | None) -> list[str]:
     """Names of the studies in a storage; none where it does not exist yet."""
     try:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
+from allocator.bench import open_bench
 from allocator.confirm import Measured, confirm, importances
+from allocator.core.plan import plan_json
 from allocator.core.plugins import load
 from allocator.core.records import Recommendation
-from allocator.home import cache_home
 from allocator.journal import LATEST, MEASURED, RECOMMENDED, Journal
 from allocator.prepare import prepare
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from contextlib import AbstractContextManager
-
+    from allocator.bench import Watch
     from allocator.core.allocation import Allocation
     from allocator.core.ports import Split
     from allocator.core.records import StudySpec, TrialRecord
@@ -26,16 +25,6 @@ if TYPE_CHECKING:
 
 # samples of the calibration set that the prior's probes read
 PROBED = 64
-
-
-class Watch(Protocol):
-    """Is told how far a search is."""
-
-    def phase(self, name: str) -> AbstractContextManager[Callable[[int, int], object]]:
-        """Open a phase; the callable is told steps done and steps in all."""
-
-    def say(self, text: str) -> None:
-        """Say one line."""
 
 
 @dataclass
@@ -114,7 +103,8 @@ def run(asked: StudySpec, watch: Watch) -> Recommendation:
     propose(search)
     search.seconds["search"] = searching.seconds
     found = conclude(search)
-    journal.keep(RECOMMENDED + search.budget, found.to_json())
+    plan = plan_json(asked.model, setup.model, setup.space.scheme, found.allocation)
+    journal.keep(RECOMMENDED + search.budget, {"found": found.to_json(), "plan": plan})
     journal.keep(LATEST, search.budget)
     return found
 
@@ -129,33 +119,6 @@ class Clock:
     def seconds(self) -> float:
         """Seconds until now."""
         return time.monotonic() - self.started
-
-
-def open_bench(setup: Setup, watch: Watch) -> Workbench:
-    """Load the model and make what its bank lacks."""
-    from allocator.trial import Workbench, pick_device
-    from quant.bank import Bank, Recipe, build_bank
-
-    asked = setup.asked
-    device = pick_device(asked.device)
-    model = setup.family.load(setup.folder, device)
-    calibration = setup.samples["calibration"]
-    recipe = Recipe(
-        setup.weights,
-        tuple(sample.id for sample in calibration),
-        setup.space.scheme,
-        {name: load("quant.methods", name) for name in asked.methods},
-        asked.widths,
-    )
-    with watch.phase("bank") as progress:
-        folder = build_bank(
-            cache_home() / "bank",
-            recipe,
-            model,
-            lambda: [model.inputs(calibration, answered=True)],
-            progress,
-        )
-    return Workbench(model, setup.model, Bank(folder, recipe, setup.model), setup.task)
 
 
 def baselines(search: Search) -> None:

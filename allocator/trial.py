@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from allocator.core.allocation import FULL, Allocation, digest
+from allocator.core.allocation import FULL, Allocation, Choice, digest
 from allocator.core.errors import SpecError
 
 if TYPE_CHECKING:
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from allocator.core.allocation import Choice
     from allocator.core.ports import Model, Sample, Score, State, Task
     from allocator.core.spec import ModelSpec
     from quant.bank import Bank
@@ -48,6 +47,16 @@ def pick_device(name: str) -> str:
         f"device {name!r} is not here: this machine has cpu"
         + (f" and {count} cuda" if count else "")
     )
+
+
+def describe_devices() -> list[str]:
+    """Every device a search can run on, with its name and memory."""
+    found = [f"cpu ({torch.get_num_threads()} threads)"]
+    for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
+        about = torch.cuda.get_device_properties(index)
+        gib = about.total_memory / 2**30
+        found.append(f"cuda:{index} ({about.name}, {gib:.0f} GiB)")
+    return found
 
 
 @dataclass
@@ -92,7 +101,7 @@ class Workbench:
     features: Kept = field(default_factory=lambda: Kept(FEATURE_BYTES))
 
     def __post_init__(self) -> None:
-        full = Allocation.uniform(self.spec, _full())
+        full = Allocation.uniform(self.spec, Choice(FULL))
         self.current: dict[str, Choice] = dict(full.choices)
         self.original: dict[str, Tensor] = {}
 
@@ -179,12 +188,6 @@ class Workbench:
         return state
 
 
-def _full() -> Choice:
-    from allocator.core.allocation import Choice
-
-    return Choice(FULL)
-
-
 def damages(
     bench: Workbench,
     samples: Sequence[Sample],
@@ -196,7 +199,7 @@ def damages(
     Mean over samples of KL(full || quantized) of the next token behind the prompt, in
     nats. It adds up over groups only roughly: a prior, not a score.
     """
-    full = Allocation.uniform(bench.spec, _full())
+    full = Allocation.uniform(bench.spec, Choice(FULL))
     reference = bench.logits(full, samples)
     found: dict[tuple[str, Choice], float] = {}
     for key in bench.spec.keys:

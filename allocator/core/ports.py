@@ -155,11 +155,11 @@ class Method(Protocol):
 
 
 class Exporter(Protocol):
-    """Writes a recommendation in a format that something else reads."""
+    """Writes a plan (`allocator.core.plan`) in a format that something else reads."""
 
     @property
     def description(self) -> str:
         """What it writes, in a few words."""
 
-    def write(self, recommendation: Mapping[str, Any], out: Path) -> Path:
+    def write(self, plan: Mapping[str, Any], out: Path) -> Path:
         """Write under `out` and return the file or folder written."""

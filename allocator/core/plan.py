@@ -1,0 +1,99 @@
+"""A plan: an allocation written down as JSON, by a search or by hand."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from allocator.core.allocation import FULL, Allocation, Choice, Scheme
+from allocator.core.errors import SpecError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from allocator.core.spec import ModelSpec
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Model, scheme and a choice for each group."""
+
+    model: str
+    scheme: Scheme
+    groups: Mapping[str, Choice]
+
+    @staticmethod
+    def read(file: Path) -> Plan:
+        """Read a plan file.
+
+        Raises:
+            SpecError: the file is missing, is not JSON, or lacks or misspells a part.
+        """
+        try:
+            data = json.loads(file.read_text())
+        except FileNotFoundError:
+            raise SpecError(f"there is no plan file {file}") from None
+        except (OSError, ValueError) as error:
+            raise SpecError(f"{file} cannot be read as JSON: {error}") from None
+        try:
+            scheme = data.get("scheme", {})
+            groups = {
+                key: Choice(item["bits"], item.get("method"))
+                for key, item in data["groups"].items()
+            }
+            return Plan(
+                data["model"],
+                Scheme(scheme.get("group_size", 128), scheme.get("symmetric", False)),
+                groups,
+            )
+        except (AttributeError, KeyError, TypeError) as error:
+            raise SpecError(
+                f"{file} is not a plan ({type(error).__name__}: {error}); it has "
+                '"model", "scheme" and "groups": {key: {"bits": 4, "method": "gptq"}}'
+            ) from None
+
+    def allocation(self, spec: ModelSpec) -> Allocation:
+        """The plan's choices for the groups of a model.
+
+        Raises:
+            SpecError: the groups are not the model's.
+        """
+        return Allocation.of(spec, self.groups)
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Methods the plan uses."""
+        return tuple(sorted({c.method for c in self.groups.values() if c.method}))
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Widths the plan uses below 16, rising; 16 beside them."""
+        return tuple(sorted({c.bits for c in self.groups.values()} | {FULL}))
+
+
+def plan_json(
+    model: str, spec: ModelSpec, scheme: Scheme, allocation: Allocation
+) -> dict[str, Any]:
+    """A plan as plain data; `layers` spells it out for each linear by full name."""
+    chosen = dict(allocation.choices)
+    layers = {
+        linear.name: {
+            "bits": chosen[group.key].bits,
+            "method": chosen[group.key].method,
+            "group_size": None
+            if chosen[group.key].bits == FULL
+            else scheme.columns(linear.in_features)
+            if isinstance(scheme.group_size, int)
+            else scheme.group_size,
+        }
+        for group in spec.groups
+        for linear in group.linears
+    }
+    return {
+        "model": model,
+        "scheme": {"group_size": scheme.group_size, "symmetric": scheme.symmetric},
+        "groups": allocation.to_json(),
+        "layers": layers,
+    }

@@ -1,0 +1,160 @@
+"""Recommendations, importances and scores as text for a terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from allocator.embedded import is_embedded
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from allocator.core.records import StudySpec
+
+TOP = 6  # groups shown by importance
+
+
+def headline(asked: StudySpec) -> str:
+    """The first line of a search: which model and data, and how to use one's own."""
+    if is_embedded(asked.model) and asked.data is None:
+        return (
+            f"{asked.model} on {asked.task}: a small trained model and drawn data that "
+            "come with this package. Your own: --model FOLDER --data DIR"
+        )
+    return f"{asked.model} on {asked.task} from {asked.data or 'the drawn data'}"
+
+
+def scored(score: float, ci95: list[float]) -> str:
+    """A score with its interval."""
+    return f"{score:.2f} [{ci95[0]:.2f}, {ci95[1]:.2f}]"
+
+
+def choice_text(choice: Mapping[str, Any]) -> str:
+    """Bits and method, short."""
+    if choice["method"] is None:
+        return f"{choice['bits']}"
+    return f"{choice['bits']} {choice['method']}"
+
+
+def print_recommendation(found: Mapping[str, Any]) -> None:
+    """Print a search's outcome, as `to_json` gives it."""
+    console = Console()
+    console.print(_scores(found))
+    console.print(_bits_map(found["recommended"]["allocation"]))
+    for sentence in sentences(found):
+        console.print(sentence, highlight=False)
+    print_importance(found)
+    trials, seconds = found["trials"], found["seconds"]
+    console.print(
+        f"{trials['complete']} proposals in study {found['study']}, "
+        f"{found['evaluated_samples']} replies, {seconds['total']:.0f} s. "
+        f"Keep it: allocate export {found['study']} --format plan --out DIR",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _scores(found: Mapping[str, Any]) -> Table:
+    full, best = found["full_precision"], found["recommended"]
+    scope = found["budget"]["scope"]
+    table = Table(title=f"{found['model']}, {found['task']}: {found['metric']}")
+    table.add_column("allocation")
+    table.add_column(f"bpw ({scope})", justify="right")
+    table.add_column("score [95 %]", justify="right")
+    table.add_row("full precision", "16.000", scored(full["score"], full["ci95"]))
+    for each in found["uniform"]:
+        if each["score"] is not None:
+            name = f"uniform allocation, {choice_text(each)}"
+            table.add_row(name, f"{each['bpw']:.3f}", f"{each['score']:.2f}")
+    table.add_row(
+        "recommended",
+        f"{best['bpw']:.3f}",
+        scored(best["score"], best["ci95"]),
+        style="bold",
+    )
+    return table
+
+
+def _bits_map(allocation: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Rows component.part, columns layer types."""
+    cells: dict[str, dict[str, str]] = {}
+    for key, choice in allocation.items():
+        component, part, kind = key.split(".")
+        cells.setdefault(f"{component}.{part}", {})[kind] = choice_text(choice)
+    kinds = list(dict.fromkeys(kind for row in cells.values() for kind in row))
+    table = Table(title="recommended bits and methods")
+    table.add_column("part")
+    for kind in kinds:
+        table.add_column(kind)
+    for name, row in cells.items():
+        table.add_row(name, *(row.get(kind, "") for kind in kinds))
+    return table
+
+
+def sentences(found: Mapping[str, Any]) -> list[str]:
+    """The outcome in words: what was gained, whether it is more than noise."""
+    best, full = found["recommended"], found["full_precision"]
+    gain, scope = best["vs_best_uniform"], found["budget"]["scope"]
+    fitting = [u for u in found["uniform"] if u["score"] is not None]
+    rival = max(fitting, key=lambda u: (u["score"], -u["bpw"]))
+    name = f"{choice_text(rival)} everywhere"
+    said = [
+        f"Budget {found['budget']['bpw']:.3f} bpw ({scope}): {best['bpw']:.3f} used, "
+        f"{best['bpw_quantized']:.3f} within the quantized groups; "
+        f"{best['score'] - full['score']:+.2f} points to full precision."
+    ]
+    interval = f"[{gain['ci95'][0]:+.2f}, {gain['ci95'][1]:+.2f}]"
+    if all(choice == choice_of(rival) for choice in best["allocation"].values()):
+        said.append(f"Nothing better than {name} was found: it is the recommendation.")
+    elif gain["ci95"][0] > 0:
+        said.append(f"{gain['difference']:+.2f} points {interval} over {name}.")
+    else:
+        said.append(
+            f"{gain['difference']:+.2f} points {interval} over {name}: "
+            "within the noise of these samples."
+        )
+    return said
+
+
+def choice_of(uniform: Mapping[str, Any]) -> dict[str, Any]:
+    """A uniform result's choice, as allocations spell it."""
+    return {"bits": uniform["bits"], "method": uniform["method"]}
+
+
+def print_importance(found: Mapping[str, Any]) -> None:
+    """Print which components and groups mattered, or why that cannot be said."""
+    console, importance = Console(), found["importance"]
+    if importance.get("reason"):
+        console.print(f"Importance: {importance['reason']}", highlight=False)
+        return
+    table = Table(title="what mattered: consensus of forest, permutation and SHAP")
+    table.add_column("part")
+    table.add_column("percent", justify="right")
+    table.add_column("95 %", justify="right")
+    groups = importance["group"]
+    top = sorted(groups, key=lambda key: -groups[key]["consensus"])[:TOP]
+    rows = [*importance["component"].items(), *((key, groups[key]) for key in top)]
+    for place, (name, share) in enumerate(rows):
+        low, high = share["ci95"]
+        table.add_row(
+            name,
+            f"{share['consensus']:.1f}",
+            f"{low:.1f} to {high:.1f}",
+            end_section=place == len(importance["component"]) - 1,
+        )
+    console.print(table)
+
+
+def print_evaluation(found: Mapping[str, Any]) -> None:
+    """Print one model's score."""
+    under = f"under {found['plan']}" if found["plan"] else "at full precision"
+    Console().print(
+        f"{found['model']} {under}: {scored(found['score'], found['ci95'])} "
+        f"{found['metric']} on {found['samples']} {found['task']} samples, "
+        f"{found['bpw']:.3f} bpw (model), {found['bpw_quantized']:.3f} (quantized)",
+        highlight=False,
+        soft_wrap=True,
+    )
