@@ -27,12 +27,11 @@ class Watch(Protocol):
 
 def open_bench(setup: Setup, watch: Watch) -> Workbench:
     """Load the model and make what its bank lacks."""
-    from allocator.trial import Workbench, pick_device
+    from allocator.trial import Workbench
     from quant.bank import Bank, Recipe, build_bank
 
     asked = setup.asked
-    device = pick_device(asked.device)
-    model = setup.family.load(setup.folder, device)
+    model = setup.family.load(setup.folder, setup.device)
     calibration = setup.samples["calibration"]
     recipe = Recipe(
         setup.weights,

@@ -200,12 +200,14 @@ def read_request(given: dict[str, Any], spec_file: Path | None) -> StudySpec:
 
 
 def _search(asked: StudySpec, as_json: bool) -> None:
+    from allocator.prepare import prepare
     from allocator.report.progress import Bars
     from allocator.report.text import headline, print_recommendation
-    from allocator.search import run
+    from allocator.search import run_prepared
 
+    setup = prepare(asked)
     click.echo(headline(asked), err=True)
-    found = run(asked, Bars())
+    found = run_prepared(setup, Bars())
     if as_json:
         click.echo(json.dumps(found.to_json()))
     else:

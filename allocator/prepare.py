@@ -38,6 +38,7 @@ class Setup:
     model: ModelSpec
     space: Space
     weights: str
+    device: str
 
     @property
     def identity(self) -> str:
@@ -75,6 +76,7 @@ def prepare(asked: StudySpec) -> Setup:
         AllocateError: anything that cannot be had, in one sentence.
     """
     _check_names(asked)
+    device = _device(asked.device)
     task: Task = load("evals.tasks", asked.task, "task")
     folder = model_folder(asked.model)
     family = family_of(folder)
@@ -82,7 +84,16 @@ def prepare(asked: StudySpec) -> Setup:
     model = family.spec(folder, asked.granularity)
     space = Space(model, asked.scheme, asked.choices, asked.limit)
     weights = weights_digest(folder)
-    return Setup(asked, folder, family, task, samples, model, space, weights)
+    return Setup(asked, folder, family, task, samples, model, space, weights, device)
+
+
+def _device(name: str) -> str:
+    """The device to run on, looked for only where one is named."""
+    if name == "cpu":
+        return name
+    from allocator.trial import pick_device
+
+    return pick_device(name)
 
 
 def _check_names(asked: StudySpec) -> None:

@@ -88,8 +88,12 @@ def run(asked: StudySpec, watch: Watch) -> Recommendation:
     Raises:
         AllocateError: an impossible request, said before anything heavy is loaded.
     """
-    clock = Clock()
-    setup = prepare(asked)
+    return run_prepared(prepare(asked), watch)
+
+
+def run_prepared(setup: Setup, watch: Watch) -> Recommendation:
+    """The same for a request that was already looked up and checked."""
+    clock, asked = Clock(), setup.asked
     journal = Journal.create(
         asked.storage, setup.study, setup.identity, asked.to_json()
     )

@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from evals.world.language import GQA, VQA, ask, captions
-from evals.world.scene import COLOURS, PLACES, SHAPES, SIZES, draw_scene, jpeg
 from models import BOS, EOS, IMAGE, PAD, PATCHES, QUERIES, WORDINGS
 from PIL import Image
 
+from evals.world.language import GQA, VQA, ask, captions
+from evals.world.scene import COLOURS, PLACES, SHAPES, SIZES, draw_scene, jpeg
+
 if TYPE_CHECKING:
-    from evals.world.scene import Scene
     from transformers import PreTrainedTokenizerFast
+
+    from evals.world.scene import Scene
 
 QUESTION_LENGTH, CAPTION_LENGTH, TEXT_LENGTH = 20, 36, 32
 IGNORE = -100

@@ -6,8 +6,6 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from evals.world.language import CODAS, NAMES, ONSETS
-from evals.world.scene import CELL, COLOURS, PLACES, SHAPES, SIDE, SIZES
 from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, processors
 from tokenizers.models import WordPiece
 from transformers import (
@@ -26,6 +24,9 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from evals.world.language import CODAS, ONSETS
+from evals.world.scene import CELL, COLOURS, PLACES, SHAPES, SIDE, SIZES
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -33,8 +34,8 @@ SPECIAL = ("<pad>", "<s>", "</s>", "<unk>", "<image>")
 PAD, BOS, EOS, UNK, IMAGE = range(5)
 WORDS = (
     "what color shape size name is are the of object objects in how many there a an "
-    "where left right above below or and on dark ground describe picture photo question "
-    "answer user assistant yes no 0 1 2 3 4 5 ? : , ."
+    "where left right above below or and on dark ground describe picture photo "
+    "question answer user assistant yes no 0 1 2 3 4 5 ? : , ."
 )
 WIDTH, BLOCKS, HEADS, FEED_FORWARD = 64, 3, 4, 128
 PATCH = CELL // 2

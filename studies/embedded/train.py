@@ -9,22 +9,20 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from data import Pool, make_pool, pack, prefix
+from models import IMAGE, INIT, PAD, PATCHES, QUERIES, build, make_tokenizer
+from models import save as save_model
 from torch import nn
 from torch.nn import functional
+from torch.optim.lr_scheduler import LambdaLR
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
-sys.path.insert(0, str(Path(__file__).parent))
-
-from data import Pool, make_pool, pack, prefix  # noqa: E402
-from evals.world.scene import COLOURS, SHAPES, SIZES  # noqa: E402
-from models import IMAGE, INIT, PAD, PATCHES, QUERIES, build, make_tokenizer  # noqa: E402
-from models import save as save_model  # noqa: E402
+from evals.world.scene import COLOURS, SHAPES, SIZES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -232,63 +230,100 @@ def schedule(step: int, steps: int) -> float:
     return min(1.0, (step + 1) / 200) * 0.5 * (1 + math.cos(math.pi * step / steps))
 
 
-def train(student: Student, pool: Pool, runs: Path, seed: int, scale: float) -> None:
-    """Both stages, from the last checkpoint if there is one."""
-    state_file = runs / "checkpoint.pt"
-    stage, step, state = 0, 0, None
-    if state_file.exists():
-        state = torch.load(state_file, weights_only=True)
-        stage, step = state["stage"], state["step"]
-        student.load_state_dict(state["student"])
-    for now in range(stage, 2):
-        steps = round(STEPS[student.name][now] * scale)
-        optimizer = optimizer_of(student, now)
-        rates = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda s, n=steps: schedule(s, n)
-        )
-        if state is not None:
-            optimizer.load_state_dict(state["optimizer"])
-            rates.load_state_dict(state["rates"])
-            state = None
-        started, mean = time.monotonic(), 0.0
-        order = batches(BATCH[now], seed + 100 * now + step)
-        for done in range(step, steps):
-            torch.manual_seed(seed * 1_000_003 + now * 500_009 + done)
-            loss = loss_of(student, pool, next(order), now)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            nn.utils.clip_grad_norm_(student.parameters(), 1.0)
-            optimizer.step()
-            rates.step()
-            mean += (loss.item() - mean) / min(100, done - step + 1)
-            if done % 100 == 99:
-                pace = (time.monotonic() - started) / (done - step + 1)
-                left = (steps - done) * pace / 60
-                print(f"stage {now} step {done + 1}/{steps} loss {mean:.3f} "
-                      f"{pace * 1000:.0f} ms/step, {left:.0f} min left", flush=True)
-            if time.monotonic() - train.saved > CHECKPOINT_SECONDS or done == steps - 1:
-                train.saved = time.monotonic()
-                keep = {
-                    "stage": now + (done == steps - 1 and now == 0),
-                    "step": 0 if done == steps - 1 and now == 0 else done + 1,
-                    "student": student.state_dict(),
-                    "optimizer": optimizer.state_dict(),
-                    "rates": rates.state_dict(),
-                }
-                if done == steps - 1 and now == 0:
-                    fresh = optimizer_of(student, 1)
-                    keep["optimizer"] = fresh.state_dict()
-                    keep["rates"] = torch.optim.lr_scheduler.LambdaLR(
-                        fresh, lambda s: schedule(s, 1)
-                    ).state_dict()
-                part = state_file.with_suffix(".part")
-                torch.save(keep, part)
-                part.replace(state_file)
-                save_model(student.name, runs / "model", student.model, student.twin)
-        step = 0
+@dataclass
+class Run:
+    """One training run: where it stands, and the checkpoint that says so."""
 
+    student: Student
+    pool: Pool
+    folder: Path
+    seed: int
+    scale: float
+    stage: int = 0
+    step: int = 0
+    saved: float = 0.0
 
-train.saved = 0.0
+    @property
+    def steps(self) -> int:
+        """Steps of the current stage."""
+        return round(STEPS[self.student.name][self.stage] * self.scale)
+
+    def begin(self) -> None:
+        """A fresh optimizer for the current stage."""
+        self.optimizer = optimizer_of(self.student, self.stage)
+        steps = self.steps
+        self.rates = LambdaLR(self.optimizer, lambda step: schedule(step, steps))
+
+    def resume(self) -> None:
+        """Go on from the last checkpoint, if there is one."""
+        file = self.folder / "checkpoint.pt"
+        state = torch.load(file, weights_only=True) if file.exists() else None
+        if state:
+            self.stage, self.step = state["stage"], state["step"]
+            self.student.load_state_dict(state["student"])
+        self.begin()
+        if state:
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.rates.load_state_dict(state["rates"])
+
+    def save(self) -> None:
+        """Write the checkpoint whole, and the model as it is now."""
+        keep = {
+            "stage": self.stage,
+            "step": self.step,
+            "student": self.student.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "rates": self.rates.state_dict(),
+        }
+        draft = self.folder / "checkpoint.part"
+        torch.save(keep, draft)
+        draft.replace(self.folder / "checkpoint.pt")
+        student = self.student
+        save_model(student.name, self.folder / "model", student.model, student.twin)
+        self.saved = time.monotonic()
+
+    def train_stage(self) -> None:
+        """Take the steps that are left of the current stage."""
+        first, started, mean = self.step, time.monotonic(), 0.0
+        stream = self.seed + 100 * self.stage + self.step
+        order = batches(BATCH[self.stage], stream)
+        while self.step < self.steps:
+            torch.manual_seed(self.seed * 1_000_003 + self.stage * 500_009 + self.step)
+            loss = self.update(next(order))
+            self.step += 1
+            done = self.step - first
+            mean += (loss - mean) / min(100, done)
+            if self.step % 100 == 0:
+                pace = (time.monotonic() - started) / done
+                left = (self.steps - self.step) * pace / 60
+                print(
+                    f"stage {self.stage} step {self.step}/{self.steps} loss {mean:.3f} "
+                    f"{pace * 1000:.0f} ms/step, {left:.0f} min left",
+                    flush=True,
+                )
+            if time.monotonic() - self.saved > CHECKPOINT_SECONDS:
+                self.save()
+
+    def update(self, index: torch.Tensor) -> float:
+        """One step of the optimizer; returns the loss."""
+        loss = loss_of(self.student, self.pool, index, self.stage)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.student.parameters(), 1.0)
+        self.optimizer.step()
+        self.rates.step()
+        return float(loss)
+
+    def train(self) -> None:
+        """Both stages, from wherever the last checkpoint left them."""
+        self.resume()
+        self.train_stage()
+        if self.stage == 0:
+            self.stage, self.step = 1, 0
+            self.begin()
+            self.save()
+            self.train_stage()
+        self.save()
 
 
 def main() -> None:
@@ -308,7 +343,7 @@ def main() -> None:
     pool = make_pool(options.name, tokenizer, POOL, options.seed)
     student = Student(options.name, len(tokenizer))
     student.prefix_ids = prefix(options.name, tokenizer)
-    train(student, pool, runs, options.seed, options.scale)
+    Run(student, pool, runs, options.seed, options.scale).train()
 
 
 if __name__ == "__main__":

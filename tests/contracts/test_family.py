@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from torch import nn
+
 from allocator.core.plugins import available, load
 from allocator.core.spec import COMPONENTS
-from torch import nn
+from tests.states import logits_of, state_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,28 +35,6 @@ def folder(family: Family, tmp_path: Path) -> Path:
 @pytest.fixture
 def model(family: Family, folder: Path) -> Model:
     return family.load(folder, "cpu")
-
-
-def state_of(module: Any) -> dict[str, Any]:
-    """Two prompts, the second padded on the left, around one image each."""
-    generator = torch.Generator().manual_seed(1)
-    side = module.config.vision_config.image_size
-    image = module.config.image_token_id
-    texts = [[*([image] * 4), 1, 7, 8, 9], [*([image] * 4), 0, 1, 7, 9]]
-    attended = [[1] * 8, [1, 1, 1, 1, 0, 1, 1, 1]]
-    return {
-        "pixel_values": torch.randn(2, 3, side, side, generator=generator),
-        "input_ids": torch.tensor(texts),
-        "attention_mask": torch.tensor(attended),
-    }
-
-
-def logits_of(model: Model) -> torch.Tensor:
-    state = state_of(model.module)
-    with torch.inference_mode():
-        for stage in model.stages():
-            state = stage.run(state)
-    return state["logits"]
 
 
 def test_every_linear_is_in_one_group_or_left_out_with_a_reason(
@@ -91,7 +71,9 @@ def test_the_stages_name_every_grouped_linear_once(
     family: Family, folder: Path, model: Model
 ) -> None:
     named = [n for stage in model.stages() for s in stage.siblings for n in s.names]
-    assert sorted(named) == sorted(linear.name for linear in family.spec(folder).linears)
+    assert sorted(named) == sorted(
+        linear.name for linear in family.spec(folder).linears
+    )
 
 
 def test_siblings_read_one_input_and_run_in_the_stage_that_names_them(
@@ -103,7 +85,9 @@ def test_siblings_read_one_input_and_run_in_the_stage_that_names_them(
         names = [name for group in stage.siblings for name in group.names]
         hooks = [
             model.module.get_submodule(name).register_forward_pre_hook(
-                lambda _, args, name=name: inputs.__setitem__(name, args[0])
+                lambda _, args, name=name, inputs=inputs: inputs.__setitem__(
+                    name, args[0]
+                )
             )
             for name in names
         ]

@@ -1,0 +1,37 @@
+"""A model small enough to add up by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from allocator.core.spec import LeftOut, Linear, ModelSpec, build_groups
+
+
+def toy_linears() -> list[Linear]:
+    """Three vision blocks, a projector without blocks, two language blocks."""
+    found = []
+    for block in range(3):
+        name = f"vision.{block}"
+        found += [
+            Linear(f"{name}.attn", "vision", block, "attn", 64, 64),
+            Linear(f"{name}.ff", "vision", block, "ff", 128, 64),
+        ]
+    found.append(Linear("projector", "connector", None, "all", 96, 64))
+    for block in range(2):
+        name = f"language.{block}"
+        found += [
+            Linear(f"{name}.attn", "language", block, "attn", 96, 96),
+            Linear(f"{name}.ff", "language", block, "ff", 192, 96),
+        ]
+    return found
+
+
+@pytest.fixture
+def toy() -> ModelSpec:
+    """98,304 weights in 9 groups of 102,400 parameters.
+
+    vision 3 x (4096 + 8192), connector 6144, language 2 x (9216 + 18432); outside the
+    groups a head of 3072 and 1024 parameters that are no linear layer.
+    """
+    head = LeftOut("head", 32 * 96, "the output layer stays as it is")
+    return ModelSpec("toy", 102_400, build_groups(toy_linears()), (head,))

@@ -1,0 +1,201 @@
+"""What every strategy must do, found without being listed."""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+from typing import TYPE_CHECKING
+
+import optuna
+import pytest
+from optuna.trial import TrialState, create_trial
+
+from allocator.core.allocation import Allocation, Budget, Choice, Scheme
+from allocator.core.plugins import available, load
+from allocator.core.spec import Linear, ModelSpec, build_groups
+from allocator.space import Space
+
+if TYPE_CHECKING:
+    from allocator.strategies._base import Strategy
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+EACH = pytest.mark.parametrize("name", available("allocator.strategies"))
+EACH_PRIOR = pytest.mark.parametrize("prior", [False, True], ids=["alone", "prior"])
+PROPOSALS = 15
+CHOICES = (
+    *(Choice(bits, method) for bits in (2, 3, 4, 8) for method in ("uniform", "awq")),
+    Choice(16),
+)
+
+
+def five_groups() -> Space:
+    """Five groups of different sizes, at 4 bits a weight."""
+    sides = (64, 48, 32, 96, 80)
+    linears = [
+        Linear(f"{block}", "language", block, "ff", side, side)
+        for block, side in enumerate(sides)
+    ]
+    weights = sum(linear.weights for linear in linears)
+    spec = ModelSpec("toy", weights, build_groups(linears, "block"), ())
+    return Space(spec, Scheme(), CHOICES, Budget(4.0))
+
+
+@pytest.fixture
+def space() -> Space:
+    return five_groups()
+
+
+def loss(key: str, choice: Choice) -> float:
+    """What a choice costs a group: by its bits, its method and the group's name."""
+    if choice.bits == 16:
+        return 0.0
+    weight = 1 + sum(map(ord, key)) % 5
+    return weight * 2.0**-choice.bits * (1.0 if choice.method == "awq" else 1.5)
+
+
+def score(allocation: Allocation) -> float:
+    return 100 - math.fsum(loss(key, choice) for key, choice in allocation)
+
+
+def strategy(name: str, space: Space, seed: int = 0, prior: bool = False) -> Strategy:
+    table = {(key, c): loss(key, c) for key in space.spec.keys for c in CHOICES}
+    make = load("allocator.strategies", name)
+    found: Strategy = make(space, seed, table if prior else None)
+    return found
+
+
+def add(
+    study: optuna.Study,
+    space: Space,
+    allocation: Allocation,
+    state: TrialState = TrialState.COMPLETE,
+) -> None:
+    study.add_trial(
+        create_trial(
+            state=state,
+            value=score(allocation) if state == TrialState.COMPLETE else None,
+            params=space.params(allocation),
+            distributions=dict(space.distributions),
+        )
+    )
+
+
+def started(space: Space) -> optuna.Study:
+    """A study as a search leaves it to a strategy: the baselines are measured."""
+    study = optuna.create_study(direction="maximize")
+    for allocation in (space.full, *(a for a in space.uniform if space.fits(a))):
+        add(study, space, allocation)
+    return study
+
+
+@cache
+def searched(name: str, prior: bool) -> tuple[Allocation, ...]:
+    """What a strategy proposes when Optuna asks it, seed 0."""
+    space = five_groups()
+    study, found = started(space), []
+    study.sampler = strategy(name, space, prior=prior)
+    for _ in range(PROPOSALS):
+        trial = study.ask(dict(space.distributions))
+        found.append(space.allocation(trial.params))
+        study.tell(trial, score(found[-1]))
+    return tuple(found)
+
+
+def resumed(
+    name: str, space: Space, seed: int, prior: bool, count: int
+) -> tuple[Allocation, ...]:
+    """What a strategy proposes that is made anew each time, as by a resumed search."""
+    study, found = started(space), []
+    for _ in range(count):
+        params = strategy(name, space, seed, prior).sample_relative(study, None, {})
+        found.append(space.allocation(params))
+        add(study, space, found[-1])
+    return tuple(found)
+
+
+@EACH
+@EACH_PRIOR
+def test_proposals_keep_the_budget_and_never_repeat_a_measurement(
+    name: str, prior: bool, space: Space
+) -> None:
+    baselines = {space.allocation(t.params).digest for t in started(space).trials}
+    found = searched(name, prior)
+    assert all(space.fits(allocation) for allocation in found)
+    digests = {allocation.digest for allocation in found}
+    assert len(digests) == PROPOSALS
+    assert not digests & baselines
+
+
+@EACH
+@EACH_PRIOR
+def test_a_search_that_was_stopped_goes_on_as_it_would_have(
+    name: str, prior: bool, space: Space
+) -> None:
+    assert resumed(name, space, 0, prior, 4) == searched(name, prior)[:4]
+
+
+@EACH
+def test_another_seed_gives_other_proposals(name: str, space: Space) -> None:
+    assert resumed(name, space, 1, False, 2) != searched(name, False)[:2]
+
+
+@EACH
+@EACH_PRIOR
+def test_what_another_worker_measures_just_now_is_not_proposed(
+    name: str, prior: bool, space: Space
+) -> None:
+    study = started(space)
+    asked = strategy(name, space, prior=prior)
+    first = space.allocation(asked.sample_relative(study, None, {}))
+    add(study, space, first, TrialState.RUNNING)
+    assert space.allocation(asked.sample_relative(study, None, {})) != first
+
+
+@EACH
+def test_a_trial_that_failed_may_be_tried_again(name: str, space: Space) -> None:
+    study = started(space)
+    asked = strategy(name, space)
+    first = space.allocation(asked.sample_relative(study, None, {}))
+    add(study, space, first, TrialState.FAIL)
+    assert space.allocation(asked.sample_relative(study, None, {})) == first
+
+
+@EACH
+@EACH_PRIOR
+def test_a_tiny_space_is_exhausted_by_an_empty_answer(name: str, prior: bool) -> None:
+    linears = [Linear(f"{b}", "language", b, "ff", 16, 16) for b in range(2)]
+    spec = ModelSpec("tiny", 512, build_groups(linears, "block"), ())
+    choices = (Choice(2, "awq"), Choice(4, "awq"), Choice(16))
+    # everything at 4 bits: two of 128 + 32 + 8 + 16 bytes over 512 weights, 5.75 bits
+    tiny = Space(spec, Scheme(), choices, Budget(5.8))
+    # of nine allocations the four without 16 bits fit, and two are measured
+    study = started(tiny)
+    asked = strategy(name, tiny, prior=prior)
+    found = []
+    for _ in range(5):
+        params = asked.sample_relative(study, None, {})
+        if not params:
+            break
+        found.append(tiny.allocation(params))
+        add(study, tiny, found[-1])
+    assert params == {}
+    assert len(found) <= 2
+    assert asked.sample_relative(study, None, {}) == {}
+
+
+@EACH
+def test_a_parameter_that_is_no_group_is_refused(name: str, space: Space) -> None:
+    study = optuna.create_study(sampler=strategy(name, space))
+    trial = study.ask()
+    with pytest.raises(ValueError, match="'temperature' is not a group"):
+        trial.suggest_float("temperature", 0, 1)
+
+
+@EACH
+@EACH_PRIOR
+def test_it_does_better_than_every_uniform_allocation_of_the_budget(
+    name: str, prior: bool, space: Space
+) -> None:
+    best_uniform = max(score(a) for a in space.uniform if space.fits(a))
+    assert max(map(score, searched(name, prior))) > best_uniform

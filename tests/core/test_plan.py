@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from allocator.core.allocation import Allocation, Choice, Scheme
+from allocator.core.errors import SpecError
+from allocator.core.plan import Plan, plan_json
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from allocator.core.spec import ModelSpec
+
+GROUPS = {
+    "vision.all.all": {"bits": 4, "method": "gptq"},
+    "language.all.all": {"bits": 16, "method": None},
+}
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "plan.json"
+
+
+def mixed(spec: ModelSpec) -> Allocation:
+    uniform = Allocation.uniform(spec, Choice(3, "gptq"))
+    return uniform.replace(
+        {"connector.all.all": Choice(16), "language.all.ff": Choice(8, "awq")}
+    )
+
+
+def test_what_was_written_is_read_back(toy: ModelSpec, file: Path) -> None:
+    scheme = Scheme(64, symmetric=True)
+    file.write_text(json.dumps(plan_json("tiny-llava", toy, scheme, mixed(toy))))
+    plan = Plan.read(file)
+    assert (plan.model, plan.scheme) == ("tiny-llava", scheme)
+    assert plan.allocation(toy) == mixed(toy)
+
+
+def test_a_plan_by_hand_needs_no_scheme_and_no_method_at_sixteen_bits(
+    file: Path,
+) -> None:
+    groups = {**GROUPS, "language.all.all": {"bits": 16}}
+    file.write_text(json.dumps({"model": "m", "groups": groups}))
+    plan = Plan.read(file)
+    assert plan.scheme == Scheme(128, symmetric=False)
+    assert plan.groups["language.all.all"] == Choice(16)
+
+
+def test_a_plan_names_the_methods_and_widths_it_uses(
+    toy: ModelSpec, file: Path
+) -> None:
+    file.write_text(json.dumps(plan_json("m", toy, Scheme(), mixed(toy))))
+    plan = Plan.read(file)
+    assert plan.methods == ("awq", "gptq")
+    assert plan.widths == (3, 8, 16)
+
+
+def test_sixteen_is_among_the_widths_even_where_no_group_uses_it(file: Path) -> None:
+    groups = {"vision.all.all": {"bits": 4, "method": "gptq"}}
+    file.write_text(json.dumps({"model": "m", "groups": groups}))
+    assert Plan.read(file).widths == (4, 16)
+
+
+def test_layers_spell_out_every_linear_by_its_full_name(toy: ModelSpec) -> None:
+    layers = plan_json("m", toy, Scheme(), mixed(toy))["layers"]
+    assert list(layers) == [linear.name for linear in toy.linears]
+    # 64 inputs are fewer than 128, and so are 96
+    assert layers["vision.0.attn"] == {"bits": 3, "method": "gptq", "group_size": 64}
+    assert layers["language.1.ff"] == {"bits": 8, "method": "awq", "group_size": 96}
+    assert layers["projector"] == {"bits": 16, "method": None, "group_size": None}
+
+
+def test_layers_of_a_grid_per_channel_say_so(toy: ModelSpec) -> None:
+    layers = plan_json("m", toy, Scheme("channel"), mixed(toy))["layers"]
+    assert layers["vision.0.ff"]["group_size"] == "channel"
+    assert layers["projector"]["group_size"] is None
+
+
+def test_a_missing_file_is_named(file: Path) -> None:
+    with pytest.raises(SpecError, match=r"there is no plan file .*plan\.json"):
+        Plan.read(file)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"bits: 4"])
+def test_a_file_that_is_not_json_is_refused(file: Path, content: bytes) -> None:
+    file.write_bytes(content)
+    with pytest.raises(SpecError, match="cannot be read as JSON"):
+        Plan.read(file)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        [],
+        "plan",
+        {},
+        {"model": "m"},
+        {"groups": GROUPS},
+        {"model": "m", "groups": ["vision.all.all"]},
+        {"model": "m", "groups": {"vision.all.all": 4}},
+        {"model": "m", "groups": {"vision.all.all": {"method": "gptq"}}},
+        {"model": "m", "groups": GROUPS, "scheme": 128},
+    ],
+)
+def test_json_that_is_no_plan_is_answered_with_the_shape_of_one(
+    file: Path, content: Any
+) -> None:
+    file.write_text(json.dumps(content))
+    with pytest.raises(SpecError, match=r'is not a plan .*"groups": \{key'):
+        Plan.read(file)
+
+
+@pytest.mark.parametrize("bits", [7, "4", None, [4]])
+def test_an_impossible_width_is_refused(file: Path, bits: Any) -> None:
+    groups = {"vision.all.all": {"bits": bits, "method": "gptq"}}
+    file.write_text(json.dumps({"model": "m", "groups": groups}))
+    with pytest.raises(SpecError, match="is not one of 2, 3, 4, 5, 6, 8, 16"):
+        Plan.read(file)
+
+
+def test_the_groups_of_another_model_are_refused(toy: ModelSpec, file: Path) -> None:
+    file.write_text(json.dumps({"model": "m", "groups": GROUPS}))
+    with pytest.raises(SpecError, match=r"unknown: \['language.all.all', 'vision.all"):
+        Plan.read(file).allocation(toy)

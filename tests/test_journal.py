@@ -1,0 +1,234 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+from optuna.trial import TrialState
+
+from allocator.core.allocation import Allocation, Budget, Choice, Scheme
+from allocator.core.errors import StudyError
+from allocator.journal import (
+    LATEST,
+    RECOMMENDED,
+    SPEC,
+    Journal,
+    open_storage,
+    recommendation,
+    study_names,
+)
+from allocator.space import Space
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from allocator.core.spec import ModelSpec
+
+CHOICES = (Choice(2, "awq"), Choice(4, "awq"), Choice(16))
+PROPOSAL = {"kind": "proposal", "budget": "4", "applied": "cells"}
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/new/studies.db"
+
+
+@pytest.fixture
+def space(toy: ModelSpec) -> Space:
+    return Space(toy, Scheme(), CHOICES, Budget(4.0))
+
+
+@pytest.fixture
+def journal(url: str) -> Journal:
+    return Journal.create(url, "first", "identity", {"budget": "4.0"})
+
+
+def test_a_study_is_found_again_with_what_was_kept(journal: Journal, url: str) -> None:
+    journal.keep("anything", {"a": [1, None]})
+    again = Journal.load(url, "first")
+    assert (again.name, again.url) == ("first", url)
+    assert again.attribute("anything") == {"a": [1, None]}
+    assert again.attribute(SPEC) == {"budget": "4.0"}
+    assert again.attribute("never kept") is None
+
+
+def test_the_same_study_may_be_created_twice_and_keeps_the_latest_request(
+    journal: Journal, url: str, space: Space
+) -> None:
+    journal.finish(journal.begin(space, space.smallest, PROPOSAL), 70.0)
+    again = Journal.create(url, "first", "identity", {"budget": "5.0"})
+    assert len(again.records(space)) == 1
+    assert again.attribute(SPEC) == {"budget": "5.0"}
+
+
+@pytest.mark.usefixtures("journal")
+def test_a_name_taken_by_another_study_is_refused_and_left_as_it_was(url: str) -> None:
+    with pytest.raises(StudyError, match="'first' exists and measures another model"):
+        Journal.create(url, "first", "another identity", {"budget": "9.0"})
+    assert Journal.load(url, "first").attribute(SPEC) == {"budget": "4.0"}
+
+
+@pytest.mark.usefixtures("journal")
+def test_an_unknown_study_is_answered_with_the_known_ones(url: str) -> None:
+    Journal.create(url, "another", "identity", {})
+    with pytest.raises(StudyError, match=r"no study 'third' \(known: another, first\)"):
+        Journal.load(url, "third")
+
+
+def test_a_storage_that_does_not_exist_is_not_made_by_reading(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match="there is no study in sqlite"):
+        study_names(f"sqlite:///{tmp_path}/studies.db")
+    with pytest.raises(StudyError, match="there is no study"):
+        Journal.load(f"{tmp_path}/studies.log", "first")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_default_storage_has_no_studies_before_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    assert study_names(None) == []
+    made = Journal.create(None, "first", "identity", {})
+    assert study_names(None) == ["first"]
+    assert made.url == f"sqlite:///{tmp_path}/allocate/studies.db"
+
+
+def test_a_file_ending_in_log_holds_studies_too(tmp_path: Path, space: Space) -> None:
+    url = f"{tmp_path}/studies.log"
+    journal = Journal.create(url, "first", "identity", {})
+    journal.finish(journal.begin(space, space.smallest, PROPOSAL), 70.0)
+    assert [r.score for r in Journal.load(url, "first").records(space)] == [70.0]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "nonsense",
+        "nosuchdatabase://x",
+        "sqlite:////proc/nowhere/studies.db",
+        "/proc/nowhere/studies.log",
+        "postgresql://[",
+    ],
+)
+def test_a_storage_that_cannot_be_opened_is_refused_by_its_name(url: str) -> None:
+    with pytest.raises(StudyError) as refused:
+        open_storage(url)
+    assert f"storage {url!r} cannot be opened" in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "notes.db"
+    file.write_text("not a database at all, but long enough to be read as one" * 40)
+    with pytest.raises(StudyError, match="cannot be opened"):
+        open_storage(f"sqlite:///{file}")
+
+
+def test_what_was_measured_is_remembered_with_its_circumstances(
+    journal: Journal, url: str, space: Space
+) -> None:
+    allocation = space.smallest.replace({"connector.all.all": Choice(16)})
+    full = {"kind": "full", "budget": None, "applied": "nothing"}
+    journal.finish(journal.begin(space, space.full, full), 90.0)
+    journal.finish(journal.begin(space, allocation, PROPOSAL), 71.5)
+    first, second = Journal.load(url, "first").records(space)
+    assert (first.allocation, first.score, first.kind) == (space.full, 90.0, "full")
+    assert (first.bpw, first.budget, first.applied) == (16.0, None, "nothing")
+    assert (second.allocation, second.score) == (allocation, 71.5)
+    assert (second.kind, second.budget, second.applied) == ("proposal", "4", "cells")
+    assert second.bpw == space.bpw(allocation)
+
+
+def test_a_score_of_nothing_at_all_is_a_score(journal: Journal, space: Space) -> None:
+    journal.finish(journal.begin(space, space.smallest, PROPOSAL), 0.0)
+    assert [record.score for record in journal.records(space)] == [0.0]
+
+
+def test_only_finished_trials_are_records_and_only_proposals_count(
+    journal: Journal, space: Space
+) -> None:
+    journal.finish(journal.begin(space, space.full, {"kind": "full"}), 90.0)
+    journal.finish(journal.begin(space, space.uniform[0], {"kind": "uniform"}), 50.0)
+    journal.finish(journal.begin(space, space.smallest, PROPOSAL), 60.0)
+    journal.abandon(journal.begin(space, space.smallest, PROPOSAL))
+    journal.begin(space, space.smallest, PROPOSAL)
+    assert [record.score for record in journal.records(space)] == [90.0, 50.0, 60.0]
+    assert journal.counts() == {"complete": 1, "pruned": 0, "failed": 1}
+
+
+def test_each_trial_that_begins_has_a_number_of_its_own(
+    journal: Journal, space: Space
+) -> None:
+    numbers = [journal.begin(space, space.smallest, PROPOSAL) for _ in range(3)]
+    assert numbers == [0, 1, 2]
+
+
+def dead_process() -> int:
+    done = subprocess.Popen([sys.executable, "-c", ""])
+    done.wait()
+    return done.pid
+
+
+def test_trials_of_a_dead_process_are_released_and_of_a_living_one_are_not(
+    journal: Journal, space: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pid = dead_process()
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "getpid", lambda: pid)
+        stale = journal.begin(space, space.smallest, PROPOSAL)
+    living = journal.begin(space, space.smallest, PROPOSAL)
+    journal.release_stale()
+    states = {trial.number: trial.state for trial in journal.study.trials}
+    assert states == {stale: TrialState.FAIL, living: TrialState.RUNNING}
+
+
+def test_trials_of_another_machine_are_never_released(
+    journal: Journal, space: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pid = dead_process()
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "getpid", lambda: pid)
+        patched.setattr("socket.gethostname", lambda: "elsewhere")
+        journal.begin(space, space.smallest, PROPOSAL)
+    journal.release_stale()
+    assert [t.state for t in journal.study.trials] == [TrialState.RUNNING]
+
+
+def test_damages_come_back_as_they_were_kept(
+    journal: Journal, url: str, space: Space
+) -> None:
+    assert journal.damage(space) is None
+    # numbers that have no short decimal form must survive as they are
+    damage = {
+        (key, choice): (at + 1) / 3 / choice.bits
+        for at, key in enumerate(space.spec.keys)
+        for choice in CHOICES
+    }
+    journal.keep_damage(damage)
+    assert Journal.load(url, "first").damage(space) == damage
+
+
+def test_a_study_without_a_recommendation_says_how_to_get_one(
+    journal: Journal,
+) -> None:
+    with pytest.raises(StudyError, match="'first' has no recommendation yet: run its"):
+        recommendation(journal)
+
+
+def test_the_latest_recommendation_is_the_one_shown(journal: Journal) -> None:
+    for budget in ("4", "5"):
+        journal.keep(RECOMMENDED + budget, {"found": budget})
+        journal.keep(LATEST, budget)
+    assert recommendation(journal) == {"found": "5"}
+
+
+def test_a_record_gives_back_an_allocation_of_the_model(
+    journal: Journal, space: Space, toy: ModelSpec
+) -> None:
+    mixed = Allocation.uniform(toy, Choice(4, "awq")).replace(
+        {toy.keys[0]: Choice(2, "awq"), toy.keys[-1]: Choice(16)}
+    )
+    journal.finish(journal.begin(space, mixed, PROPOSAL), 1.0)
+    assert journal.records(space)[0].allocation.digest == mixed.digest

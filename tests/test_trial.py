@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+from allocator.core.allocation import Allocation, Choice, Scheme
+from allocator.core.errors import SpecError
+from allocator.core.plugins import load
+from allocator.core.ports import Sample
+from allocator.trial import Kept, Workbench, damages, pick_device
+from evals.tasks.vqav2 import PLUGIN as VQAV2
+from quant.bank import Bank, Recipe, build_bank
+from tests.states import state_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from allocator.core.ports import State
+
+FAMILY = load("allocator.families", "llava")
+SAMPLES = tuple(
+    Sample(str(i), VQAV2.example.image, "vqa", "", ("x",) * 10) for i in (1, 2)
+)
+
+
+class Fed:
+    """A loaded model that reads fixed inputs and replies with its best next token."""
+
+    def __init__(self, model: Any) -> None:
+        self.model, self.module, self.vision_runs = model, model.module, 0
+
+    def stages(self) -> Any:
+        return self.model.stages()
+
+    def inputs(self, samples: Any, *, answered: bool = False) -> State:
+        del samples, answered
+        return state_of(self.module)
+
+    def features(self, state: State) -> Any:
+        self.vision_runs += 1
+        return state["features"]
+
+    def generate(self, state: State, max_new_tokens: int) -> list[str]:
+        del max_new_tokens
+        for stage in self.stages():
+            if stage.component == "language":
+                state = stage.run(state)
+        return [str(int(row.argmax())) for row in state["logits"][:, -1]]
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Workbench:
+    torch.manual_seed(0)
+    FAMILY.tiny(tmp_path / "model")
+    model = FAMILY.load(tmp_path / "model", "cpu")
+    spec = FAMILY.spec(tmp_path / "model")
+    methods = {"uniform": load("quant.methods", "uniform")}
+    recipe = Recipe("weights", ("a",), Scheme(), methods, (2, 4, 16))
+    folder = build_bank(
+        tmp_path / "bank",
+        recipe,
+        model,
+        lambda: [state_of(model.module)],
+        lambda *_: None,
+    )
+    return Workbench(Fed(model), spec, Bank(folder, recipe, spec), VQAV2)
+
+
+def test_features_are_reused_while_vision_and_connector_stay(bench: Workbench) -> None:
+    full = Allocation.uniform(bench.spec, Choice(16))
+    language = next(k for k in bench.spec.keys if k.startswith("language"))
+    vision = next(k for k in bench.spec.keys if k.startswith("vision"))
+    bench.score(full, SAMPLES)
+    bench.score(full.replace({language: Choice(2, "uniform")}), SAMPLES)
+    assert bench.model.vision_runs == 1
+    bench.score(full.replace({vision: Choice(2, "uniform")}), SAMPLES)
+    assert bench.model.vision_runs == 2
+
+
+def test_reused_features_give_the_same_replies_as_fresh_ones(bench: Workbench) -> None:
+    full = Allocation.uniform(bench.spec, Choice(16))
+    language = next(k for k in bench.spec.keys if k.startswith("language"))
+    low = full.replace({language: Choice(2, "uniform")})
+    bench.score(full, SAMPLES)
+    reused = bench.logits(low, SAMPLES)
+    bench.features = Kept(0)
+    assert torch.equal(bench.logits(low, SAMPLES), reused)
+
+
+def test_damage_is_zero_at_full_precision_and_positive_at_two_bits(
+    bench: Workbench,
+) -> None:
+    choices = (Choice(2, "uniform"), Choice(16))
+    table = damages(bench, SAMPLES, choices)
+    assert set(table) == {
+        (key, choice) for key in bench.spec.keys for choice in choices
+    }
+    assert all(table[key, Choice(16)] == 0 for key in bench.spec.keys)
+    assert all(table[key, Choice(2, "uniform")] > 0 for key in bench.spec.keys)
+
+
+def test_what_is_kept_stays_within_its_limit() -> None:
+    kept = Kept(10)
+    for name in "abc":
+        kept.put(name, 4, name)
+    # 4 + 4 + 4 is over 10: the longest unused went
+    assert kept.get("a") is None
+    assert kept.get("b") == "b"
+    kept.put("huge", 11, "huge")
+    assert kept.get("huge") is None
+
+
+@pytest.mark.parametrize("name", ["cuda:99", "tpu", "meta"])
+def test_a_device_that_is_not_here_is_refused(name: str) -> None:
+    with pytest.raises(SpecError, match=name):
+        pick_device(name)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_cuda_device_is_picked_by_itself() -> None:
+    assert pick_device("auto") == "cuda"
