@@ -66,7 +66,7 @@ def test_the_budget_is_read_in_the_scope_asked_for() -> None:
         ({"widths": (4, 4)}, SpecError, "each once"),
         ({"methods": ()}, SpecError, "one or more"),
         ({"methods": ("awq", "awq")}, SpecError, "each once"),
-        ({"granularity": "grop"}, UnknownNameError, "Did you mean 'group'"),
+        ({"granularity": "types"}, UnknownNameError, "Did you mean 'type'"),
         ({"budget_scope": "whole"}, UnknownNameError, "known: model, quantized"),
         ({"trials": 0}, SpecError, "trials must be 1 or more, not 0"),
         ({"trials": -5}, SpecError, "not -5"),

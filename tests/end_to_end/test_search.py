@@ -1,0 +1,173 @@
+"""The main job on an embedded model: search, keep, resume, export, evaluate."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+
+SEARCH = ("--task", "vqav2", "--model", "tiny-llava", "--methods", "uniform,gptq")
+SMALL = ("--widths", "2,3,4", "--trials", "4")
+
+
+COMMAND = (sys.executable, "-m", "allocator.cli")
+
+
+def run(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line in homes of its own."""
+    return subprocess.run(
+        [*COMMAND, *words],
+        env=environment(home),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def allocate(home: Path, *words: str) -> Any:
+    """Run the command line and read its JSON."""
+    done = run(home, *words, "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def environment(home: Path) -> dict[str, str]:
+    homes = {"XDG_DATA_HOME": str(home / "data"), "XDG_CACHE_HOME": str(home / "cache")}
+    return {**os.environ, **homes, "HF_HUB_OFFLINE": "1"}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def found(home: Path) -> dict[str, Any]:
+    return allocate(home, "--budget", "3.8", *SEARCH, *SMALL)
+
+
+def test_the_recommendation_keeps_the_budget(found: dict[str, Any]) -> None:
+    assert found["recommended"]["bpw"] <= 3.8
+    assert found["trials"] == {"complete": 4, "pruned": 0, "failed": 0, "infeasible": 0}
+
+
+def test_it_is_never_worse_than_a_uniform_allocation_that_fits(
+    found: dict[str, Any],
+) -> None:
+    scores = [u["score"] for u in found["uniform"] if u["fits"]]
+    assert scores
+    assert None not in scores
+    assert found["recommended"]["score"] >= max(scores)
+
+
+def test_uniform_allocations_that_do_not_fit_have_no_score(
+    found: dict[str, Any],
+) -> None:
+    assert len(found["uniform"]) == 3 * 2
+    for each in found["uniform"]:
+        assert each["fits"] == (each["bpw"] <= 3.8)
+        assert (each["score"] is None) == (not each["fits"])
+
+
+def test_the_front_rises(found: dict[str, Any]) -> None:
+    points = [(member["bpw"], member["score"]) for member in found["front"]]
+    assert points == sorted(points)
+    assert len({score for _, score in points}) == len(points)
+
+
+def test_importance_adds_up_to_a_hundred(found: dict[str, Any]) -> None:
+    for shares in (found["importance"]["component"], found["importance"]["group"]):
+        total = sum(share["consensus"] for share in shares.values())
+        assert total == pytest.approx(100) or total == 0
+
+
+def test_the_same_request_measures_nothing_again(
+    home: Path, found: dict[str, Any]
+) -> None:
+    again = allocate(home, "--budget", "3.80", *SEARCH, *SMALL)
+    assert again["evaluated_samples"] == 0
+    assert again["recommended"] == found["recommended"]
+
+
+def test_the_exported_plan_scores_what_was_recommended(
+    home: Path, found: dict[str, Any], tmp_path: Path
+) -> None:
+    where = ("--format", "plan", "--out", str(tmp_path))
+    done = run(home, "export", found["study"], *where)
+    plan = Path(done.stdout.strip())
+    groups = json.loads(plan.read_text())["groups"]
+    assert groups == found["recommended"]["allocation"]
+    scored = allocate(home, "evaluate", "--task", "vqav2", "--plan", str(plan))
+    assert scored["score"] == pytest.approx(found["recommended"]["score"])
+    assert scored["applied"] == found["recommended"]["applied"]
+
+
+def test_the_study_is_listed_shown_and_explained(
+    home: Path, found: dict[str, Any]
+) -> None:
+    assert allocate(home, "studies", "list") == [found["study"]]
+    shown = allocate(home, "studies", "show", found["study"])
+    assert shown["recommended"] == found["recommended"]
+    explained = allocate(home, "explain", found["study"])
+    assert explained == found["importance"]
+
+
+def test_one_study_name_never_mixes_two_models(
+    home: Path, found: dict[str, Any]
+) -> None:
+    other = ("--widths", "2,4", "--study", found["study"])
+    done = run(home, "--budget", "3.8", *SEARCH, *other)
+    assert done.returncode == 2
+    assert "measures another model" in done.stderr
+
+
+@pytest.mark.slow
+def test_two_empty_homes_give_one_recommendation(
+    tmp_path: Path, found: dict[str, Any]
+) -> None:
+    other = allocate(tmp_path, "--budget", "3.8", *SEARCH, *SMALL)
+    assert other["recommended"] == found["recommended"]
+
+
+@pytest.mark.slow
+def test_a_killed_search_goes_on_without_repeating_a_trial(tmp_path: Path) -> None:
+    words = [*COMMAND, "--budget", "3.8", *SEARCH, *SMALL]
+    storage = f"sqlite:///{tmp_path / 'data/allocate/studies.db'}"
+    for complete in (1, 3):
+        process = subprocess.Popen(
+            words,
+            env=environment(tmp_path),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        deadline = time.monotonic() + 120
+        while _complete(storage) < complete and time.monotonic() < deadline:
+            time.sleep(0.2)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    found = allocate(tmp_path, "--budget", "3.8", *SEARCH, *SMALL)
+    study = optuna.load_study(study_name=found["study"], storage=storage)
+    done = [t for t in study.trials if t.state.name == "COMPLETE"]
+    counts = Counter(json.dumps(t.params, sort_keys=True) for t in done)
+    assert set(counts.values()) == {1}
+    assert found["trials"]["complete"] == 4
+    assert not [t for t in study.trials if t.state.name == "RUNNING"]
+
+
+def _complete(storage: str) -> int:
+    try:
+        names = optuna.get_all_study_names(storage)
+        studies = [optuna.load_study(study_name=n, storage=storage) for n in names]
+    except Exception:  # the database is still being made
+        return 0
+    trials = [trial for study in studies for trial in study.trials]
+    return sum(trial.state.name == "COMPLETE" for trial in trials)

@@ -1,0 +1,160 @@
+"""Wrong requests are refused in one sentence, before anything heavy is loaded."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+from click.testing import CliRunner
+
+from allocator.cli import main
+from allocator.embedded import HERE
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from click.testing import Result
+
+SEARCH = ("--budget", "4.0", "--task", "vqav2")
+
+
+@pytest.fixture(autouse=True)
+def homes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data-home"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache-home"))
+
+
+def run(*words: str) -> Result:
+    return CliRunner().invoke(main, words)
+
+
+def refused(result: Result) -> str:
+    """The one sentence on stderr of a refused request."""
+    assert result.exit_code == 2, result.output
+    assert result.stdout == ""
+    lines = result.stderr.strip().splitlines()
+    assert 1 <= len(lines) <= 6
+    assert "Traceback" not in result.stderr
+    return result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--budget", "-1", "--task", "vqav2"), "-1 is not a positive number"),
+        (("--budget", "nan", "--task", "vqav2"), "nan is not a positive number"),
+        (("--budget", "four", "--task", "vqav2"), "'four' is neither a number"),
+        (("--budget", "4.0"), "--task is missing"),
+        (("--task", "vqav2"), "--budget is missing"),
+        (("--budget", "4.0", "--task", "vqa2"), "Did you mean 'vqav2'?"),
+        ((*SEARCH, "--model", "tiny-blip3"), "Did you mean 'tiny-blip2'?"),
+        ((*SEARCH, "--model", "./nowhere"), "no model folder ./nowhere"),
+        ((*SEARCH, "--methods", "gptqq"), "Did you mean 'gptq'?"),
+        ((*SEARCH, "--widths", "2,7"), "width 7 is not possible"),
+        ((*SEARCH, "--widths", "two"), "'two' is not a list of widths"),
+        ((*SEARCH, "--group-size", "100"), "group size 100 is not one of"),
+        ((*SEARCH, "--granularity", "tpye"), "Did you mean 'type'?"),
+        ((*SEARCH, "--budget-scope", "all"), "'all'"),
+        ((*SEARCH, "--strategy", "surogate"), "Did you mean 'surrogate'?"),
+        ((*SEARCH, "--study", "../evil"), "'../evil' may have letters"),
+        ((*SEARCH, "--trials", "0"), "trials must be 1 or more, not 0"),
+        ((*SEARCH, "--time", "soon"), "'soon' is not a time"),
+        ((*SEARCH, "--device", "cuda:7"), "'cuda:7'"),
+        ((*SEARCH, "--device", "tpu"), "'tpu'"),
+        (("--spec", "nowhere.toml"), "no study file nowhere.toml"),
+        (("studies", "show", "nowhere"), "no study 'nowhere'"),
+        (("export", "nowhere", "--format", "plan", "--out", "x"), "no study 'nowhere'"),
+        (("evaluate", "--task", "vqav2", "--plan", "no.json"), "no plan file no.json"),
+        (("inspect", "--model", "tiny"), "no embedded model 'tiny'"),
+    ],
+)
+def test_a_wrong_request_is_refused_in_a_sentence(
+    words: tuple[str, ...], said: str
+) -> None:
+    assert said in refused(run(*words))
+
+
+def test_a_budget_below_the_smallest_possible_says_which_that_is() -> None:
+    found = json.loads(run("inspect", "--model", "tiny-llava", "--json").stdout)
+    sentence = refused(
+        run("--budget", "0.5", "--task", "vqav2", "--model", "tiny-llava")
+    )
+    assert f"{found['smallest_bpw']:.4g} bpw" in sentence
+
+
+def test_an_unknown_storage_is_refused() -> None:
+    said = refused(run(*SEARCH, "--model", "tiny-llava", "--storage", "nonsense://x"))
+    assert "'nonsense://x' cannot be opened" in said
+
+
+def test_a_data_folder_without_its_files_says_which_is_expected(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    said = refused(run(*SEARCH, "--data", str(tmp_path / "empty")))
+    assert "v2_OpenEnded_mscoco_train2014_questions.json" in said
+
+
+def test_a_users_model_needs_data(tmp_path: Path) -> None:
+    shutil.copytree(HERE / "tiny-llava", tmp_path / "model")
+    assert "needs --data DIR" in refused(
+        run(*SEARCH, "--model", str(tmp_path / "model"))
+    )
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    said = refused(run(*SEARCH, "--model", str(tmp_path / "empty")))
+    assert "no config.json" in said
+
+
+@pytest.mark.parametrize("damage", ["cut", "noise", "gone"])
+def test_damaged_weights_are_refused_by_name(tmp_path: Path, damage: str) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(HERE / "tiny-llava", folder)
+    weights = folder / "model.safetensors"
+    if damage == "gone":
+        weights.unlink()
+    else:
+        content = weights.read_bytes()
+        weights.write_bytes(content[:1000] if damage == "cut" else b"\xff" * 5000)
+    assert "model.safetensors" in refused(run(*SEARCH, "--model", str(folder)))
+
+
+def test_a_model_of_an_unknown_kind_says_which_are_known(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    said = refused(run(*SEARCH, "--model", str(tmp_path)))
+    assert "'bert'" in said
+    assert "blip-2, llava" in said
+
+
+def test_a_plan_with_another_models_groups_is_refused(tmp_path: Path) -> None:
+    plan = {"model": "tiny-llava", "groups": {"vision.front": {"bits": 16}}}
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    words = ("evaluate", "--task", "vqav2", "--plan", str(tmp_path / "plan.json"))
+    assert "vision.front" in refused(run(*words))
+
+
+def test_inspect_names_every_group_and_what_is_left_out() -> None:
+    found = json.loads(run("inspect", "--model", "tiny-blip2", "--json").stdout)
+    # three parts of three components, each with attention and feed-forward
+    assert len(found["groups"]) == 18
+    assert {each["name"] for each in found["left_out"]} == {
+        "language_projection",
+        "language_model.lm_head",
+    }
+    grouped = sum(group["weights"] for group in found["groups"])
+    assert grouped == found["quantized_weights"]
+    # at most a tenth of an embedded model lies outside the groups
+    assert grouped >= 0.9 * found["parameters"]
+
+
+def test_doctor_knows_the_plug_ins() -> None:
+    found = json.loads(run("doctor", "--json").stdout)
+    assert {"uniform", "gptq", "awq"} <= set(found["methods"])
+    assert {"tiny-blip2", "tiny-llava"} <= set(found["models"])
+    assert "plan" in found["formats"]
+
+
+def test_without_a_study_the_list_is_empty() -> None:
+    assert json.loads(run("studies", "list", "--json").stdout) == []

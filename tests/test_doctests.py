@@ -1,0 +1,33 @@
+"""Examples in docstrings are run wherever there are any."""
+
+from __future__ import annotations
+
+import doctest
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("allocator", "quant", "evals", "surrogate")
+SHOWN = sorted(
+    file.relative_to(ROOT).as_posix()
+    for name in PACKAGES
+    for file in (ROOT / name).rglob("*.py")
+    if ">>> " in file.read_text()
+)
+
+
+def test_the_rooms_that_show_how_they_are_used_are_found() -> None:
+    assert set(SHOWN) >= {
+        *("allocator/core/allocation.py", "allocator/core/spec.py"),
+        *("allocator/pareto.py", "evals/interval.py", "quant/grid.py"),
+    }
+
+
+@pytest.mark.parametrize("file", SHOWN)
+def test_examples_in_docstrings_give_what_they_show(file: str) -> None:
+    module = import_module(file.removesuffix(".py").replace("/", "."))
+    found = doctest.testmod(module)
+    assert found.attempted > 0
+    assert found.failed == 0
