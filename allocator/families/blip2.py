@@ -12,16 +12,13 @@ from allocator.core.errors import ModelError
 from allocator.core.ports import Stage
 from allocator.families._checkpoint import (
     Pipeline,
-    Place,
-    Rest,
     build_on_meta,
     embed,
-    place_linears,
     read_checkpoint,
     read_config,
     read_prompts,
-    siblings,
 )
+from allocator.families._places import Place, Rest, place_linears, siblings
 
 if TYPE_CHECKING:
     from pathlib import Path

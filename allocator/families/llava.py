@@ -11,15 +11,12 @@ from allocator.core.errors import SpecError
 from allocator.core.ports import Stage
 from allocator.families._checkpoint import (
     Pipeline,
-    Place,
-    Rest,
     build_on_meta,
     embed,
-    place_linears,
     read_checkpoint,
     read_prompts,
-    siblings,
 )
+from allocator.families._places import Place, Rest, place_linears, siblings
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -138,6 +138,10 @@ def square_spec(sides: Sequence[int]) -> ModelSpec:
     return ModelSpec("toy", parameters, build_groups(linears, "block"), ())
 
 
+def cells(space: Space) -> list[tuple[str, Choice]]:
+    return list(itertools.product(space.spec.keys, space.choices))
+
+
 def random_damage(space: Space, seed: int) -> Damage:
     """Damages in no order: a wider choice may well be the worse one."""
     rng = np.random.default_rng(seed)
@@ -200,6 +204,17 @@ def test_the_knapsack_keeps_any_budget(toy: ModelSpec, bpw: float) -> None:
     space = toy_space(toy, bpw)
     for seed in range(4):
         assert space.fits(knapsack(space, random_damage(space, seed)))
+
+
+def test_the_knapsack_keeps_a_budget_that_it_fills_to_the_brim(toy: ModelSpec) -> None:
+    for bpw in np.linspace(6, 15, 30):
+        space = toy_space(toy, float(bpw))
+        # every byte spares as much as any other: the more the better
+        damage = {(k, c): -float(space.group_bytes[k][c.bits]) for k, c in cells(space)}
+        found = knapsack(space, damage)
+        assert space.fits(found)
+        # a level of the smallest group, 6144 weights, is never less than a bit each
+        assert space.room - space.bytes(found) < 6_144
 
 
 def test_the_knapsack_widens_where_that_spares_the_most(toy: ModelSpec) -> None:
