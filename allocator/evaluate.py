@@ -39,16 +39,7 @@ def evaluate_model(  # noqa: PLR0913, the command's options
     plan = Plan.read(plan_file) if plan_file else None
     # a budget that everything fits
     asked = StudySpec(budget="16", task=task, data=data, device=device, seed=seed)
-    if model or plan:
-        asked = replace(asked, model=model or plan.model)  # type: ignore[union-attr]
-    if plan:
-        asked = replace(
-            asked,
-            methods=plan.methods or asked.methods,
-            widths=plan.widths,
-            group_size=plan.scheme.group_size,
-            symmetric=plan.scheme.symmetric,
-        )
+    asked = _following(asked, model, plan)
     setup = _with_plan(asked, plan)
     space = setup.space
     allocation = plan.allocation(setup.model) if plan else space.full
@@ -72,6 +63,20 @@ def evaluate_model(  # noqa: PLR0913, the command's options
         "bpw_quantized": size.bpw("quantized"),
         "applied": bench.applied(allocation),
     }
+
+
+def _following(asked: StudySpec, model: str | None, plan: Plan | None) -> StudySpec:
+    """The request with the plan's model and scheme; a model named beside it wins."""
+    if plan is None:
+        return replace(asked, model=model or asked.model)
+    return replace(
+        asked,
+        model=model or plan.model,
+        methods=plan.methods or asked.methods,
+        widths=plan.widths,
+        group_size=plan.scheme.group_size,
+        symmetric=plan.scheme.symmetric,
+    )
 
 
 def _with_plan(asked: StudySpec, plan: Plan | None) -> Setup:

@@ -38,14 +38,7 @@ def open_storage(url: str | None, *, create: bool = True) -> Any:
         StudyError: a URL that no storage understands or can reach.
     """
     url = url or default_storage()
-    if url.startswith("sqlite:///") and url != "sqlite:///:memory:":
-        folder = Path(url.removeprefix("sqlite:///")).parent
-        if not create and not Path(url.removeprefix("sqlite:///")).exists():
-            raise StudyError(f"there is no study in {url}")
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StudyError(f"storage {url!r} cannot be opened: {error}") from None
+    _check_file(url, create=create)
     try:
         if url.endswith(".log"):
             backend = JournalFileBackend(url)
@@ -60,6 +53,20 @@ def open_storage(url: str | None, *, create: bool = True) -> Any:
             f"storage {url!r} cannot be opened ({reason}); "
             "take a database URL such as sqlite:///studies.db, or a file FILE.log"
         ) from None
+
+
+def _check_file(url: str, *, create: bool) -> None:
+    """Make the folder of a storage that is a file; reading never makes the file."""
+    is_file = url.endswith(".log") or url.startswith("sqlite:///")
+    if not is_file or url == "sqlite:///:memory:":
+        return
+    file = Path(url.removeprefix("sqlite:///"))
+    if not create and not file.exists():
+        raise StudyError(f"there is no study in {url}")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StudyError(f"storage {url!r} cannot be opened: {error}") from None
 
 
 def recommendation(journal: Journal) -> dict[str, Any]:

@@ -55,7 +55,7 @@ def refused(result: Result) -> str:
         ((*SEARCH, "--widths", "2,7"), "width 7 is not possible"),
         ((*SEARCH, "--widths", "two"), "'two' is not a list of widths"),
         ((*SEARCH, "--group-size", "100"), "group size 100 is not one of"),
-        ((*SEARCH, "--granularity", "tpye"), "Did you mean 'type'?"),
+        ((*SEARCH, "--granularity", "typ"), "Did you mean 'type'?"),
         ((*SEARCH, "--budget-scope", "all"), "'all'"),
         ((*SEARCH, "--strategy", "surogate"), "Did you mean 'surrogate'?"),
         ((*SEARCH, "--study", "../evil"), "'../evil' may have letters"),

@@ -71,7 +71,7 @@ class Choice:
     method: str | None = None
 
     def __post_init__(self) -> None:
-        if self.bits not in WIDTHS:
+        if self.bits not in WIDTHS or not isinstance(self.bits, int):
             allowed = ", ".join(map(str, WIDTHS))
             raise SpecError(f"width {self.bits} is not one of {allowed}")
         if (self.bits == FULL) != (self.method is None):
@@ -122,7 +122,14 @@ class Allocation:
         return iter(self.choices)
 
     def replace(self, changes: Mapping[str, Choice]) -> Allocation:
-        """The same allocation with some groups changed."""
+        """The same allocation with some groups changed.
+
+        Raises:
+            SpecError: a change to a group that is not there.
+        """
+        unknown = sorted(set(changes) - {key for key, _ in self.choices})
+        if unknown:
+            raise SpecError(f"there is no group {unknown[0]!r} to change")
         return Allocation(tuple((key, changes.get(key, c)) for key, c in self.choices))
 
     def part(self, components: Sequence[str]) -> Allocation:
@@ -233,7 +240,7 @@ class Budget:
         Budget(limit=2000.0, unit='bytes', scope='model')
         """
         found = re.fullmatch(
-            r"\s*([-+]?[\w.]*?)\s*([kmg]?i?b)?\s*", text, re.IGNORECASE
+            r"\s*([-+]?[\w.]*?)\s*(b|[kmg]i?b)?\s*", text, re.IGNORECASE
         )
         number, unit = found.groups() if found else (text, None)
         try:

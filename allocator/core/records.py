@@ -103,17 +103,37 @@ class StudySpec:
         for key in values:
             if key not in known:
                 raise UnknownNameError("study option", key, known)
-        for key in ("methods", "widths"):
-            if key in values:
-                values[key] = tuple(values[key])
         for key in ("budget", "task"):
             if key not in values:
                 raise SpecError(f"{file} names no {key}")
-        return StudySpec(**{**values, "budget": str(values["budget"])})
+        return StudySpec(**_typed(file, values))
 
     def to_json(self) -> dict[str, Any]:
         """Plain data that `StudySpec(**...)` reads again, tuples as lists."""
         return asdict(self)
+
+
+def _typed(file: Path, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values as the fields want them: lists as tuples, the budget as text."""
+    typed = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    typed["budget"] = str(typed["budget"])
+    for key, value in typed.items():
+        if not _is_right(key, value):
+            raise SpecError(f"{file}: {key} = {value!r} is of the wrong type")
+    return typed
+
+
+def _is_right(key: str, value: Any) -> bool:
+    """Whether a value read from a file has the type its option needs."""
+    if key in ("methods", "widths"):
+        kind = str if key == "methods" else int
+        return isinstance(value, tuple) and all(isinstance(v, kind) for v in value)
+    if key == "symmetric":
+        return isinstance(value, bool)
+    if isinstance(value, bool):
+        return False
+    kinds = {"trials": int, "seed": int, "seconds": int | float}
+    return isinstance(value, kinds.get(key, int | str if key == "group_size" else str))
 
 
 def _read_toml(file: Path) -> dict[str, Any]:

@@ -8,6 +8,8 @@ import numpy as np
 from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
 
+from allocator.strategies._moves import scatter
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -47,6 +49,14 @@ class Strategy(BaseSampler):
     ) -> Allocation | None:
         """An allocation whose digest is not in `taken`; None if none is found."""
         raise NotImplementedError
+
+    def anything(self, taken: set[str], rng: np.random.Generator) -> Allocation | None:
+        """A random allocation that is not in `taken`; None if none is found."""
+        for _ in range(PATIENCE):
+            found = scatter(self.space, rng)
+            if found.digest not in taken:
+                return found
+        return None
 
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from allocator.strategies._base import PATIENCE, Strategy
-from allocator.strategies._moves import scatter
+from allocator.strategies._base import Strategy
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,11 +23,7 @@ class Random(Strategy):
     ) -> Allocation | None:
         """An allocation whose digest is not in `taken`; None if none is found."""
         del measured
-        for _ in range(PATIENCE):
-            found = scatter(self.space, rng)
-            if found.digest not in taken:
-                return found
-        return None
+        return self.anything(taken, rng)
 
 
 PLUGIN = Random

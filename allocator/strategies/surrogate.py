@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from allocator.strategies._base import PATIENCE, Strategy
+from allocator.strategies._base import Strategy
 from allocator.strategies._moves import knapsack, mutate, scatter
 from surrogate.features import features
 from surrogate.model import MonotoneTrees
@@ -47,7 +47,7 @@ class Surrogate(Strategy):
         pool = self._candidates(measured, rng)
         fresh = list({c.digest: c for c in pool if c.digest not in taken}.values())
         if not fresh:
-            return self._anything(taken, rng)
+            return self.anything(taken, rng)
         if len(measured) < FEWEST:
             return fresh[0]
         return fresh[self._best(measured, fresh)]
@@ -91,13 +91,6 @@ class Surrogate(Strategy):
         trees.fit(features(keys, known, damage, methods), [s for _, s in measured])
         mean, spread = trees.predict(features(keys, fresh, damage, methods))
         return int(np.argmax(mean + spread))
-
-    def _anything(self, taken: set[str], rng: np.random.Generator) -> Allocation | None:
-        for _ in range(PATIENCE):
-            found = scatter(self.space, rng)
-            if found.digest not in taken:
-                return found
-        return None
 
 
 PLUGIN = Surrogate

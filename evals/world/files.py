@@ -146,6 +146,7 @@ def _write_vqa(
                 )
     head = {
         "info": {"description": "A drawn world", "version": str(VERSION)},
+        "license": {"name": "Apache-2.0", "url": "http://www.apache.org/licenses/"},
         "data_type": "mscoco",
         "data_subtype": kind,
     }

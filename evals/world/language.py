@@ -19,8 +19,8 @@ ONSETS = (
     *("pu", "ra", "se", "ti", "wo", "zu", "jo", "ny"),
 )
 CODAS = (
-    *("bo", "da", "fu", "ge", "ki", "la", "mo", "ne", "pi"),
-    *("ru", "so", "ta", "ve", "wi", "xa", "yo", "zi"),
+    *("bo", "da", "fu", "gu", "ki", "la", "mo", "ne", "pi"),
+    *("ru", "so", "ta", "vu", "wi", "xa", "yo", "zi"),
 )
 ANSWERS = 10  # human answers of one VQAv2 question
 CAPTIONS = 5  # reference captions of one picture

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from allocator.core.records import StudySpec
+from allocator.report.text import headline, sentences
+
+
+def found(difference: float, low: float, high: float, bits: int = 3) -> dict[str, Any]:
+    return {
+        "budget": {"bpw": 4.0, "scope": "model"},
+        "full_precision": {"score": 90.0},
+        "uniform": [
+            {"bits": 2, "method": "gptq", "bpw": 3.3, "score": 50.0},
+            {"bits": 3, "method": "gptq", "bpw": 4.2, "score": None},
+        ],
+        "recommended": {
+            "allocation": {"vision.all.all": {"bits": bits, "method": "gptq"}},
+            "bpw": 3.9,
+            "bpw_quantized": 2.9,
+            "score": 50.0 + difference,
+            "vs_best_uniform": {"difference": difference, "ci95": [low, high]},
+        },
+    }
+
+
+def test_a_gain_beyond_the_noise_is_claimed() -> None:
+    said = " ".join(sentences(found(12.0, 8.0, 16.0)))
+    assert "+12.00 points [+8.00, +16.00] over 2 gptq everywhere." in said
+    assert "-28.00 points to full precision" in said
+
+
+def test_a_gain_within_the_noise_is_not_claimed() -> None:
+    assert "within the noise" in " ".join(sentences(found(1.0, -1.0, 3.0)))
+
+
+def test_a_uniform_recommendation_says_that_nothing_better_was_found() -> None:
+    said = " ".join(sentences(found(0.0, 0.0, 0.0, bits=2)))
+    assert "Nothing better than 2 gptq everywhere was found" in said
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        (StudySpec("4.0", "vqav2"), "Your own: --model FOLDER --data DIR"),
+        (StudySpec("4.0", "vqav2", model="./m", data="d"), "./m on vqav2 from d"),
+    ],
+)
+def test_the_first_line_says_which_model_and_data(asked: StudySpec, words: str) -> None:
+    assert words in headline(asked)
