@@ -12,8 +12,8 @@ import click
 from allocator.core.allocation import GROUP_SIZES, SCOPES, WIDTHS
 from allocator.core.errors import AllocateError, SpecError
 from allocator.core.plugins import available
-from allocator.core.records import StudySpec, check_study_name
 from allocator.core.spec import GRANULARITIES
+from allocator.core.study import StudySpec, check_study_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from allocator.bench import open_bench
 from allocator.core.errors import SpecError
 from allocator.core.plan import Plan
-from allocator.core.records import StudySpec
 from allocator.core.spec import GRANULARITIES
+from allocator.core.study import StudySpec
 from allocator.prepare import prepare
 from evals.interval import bootstrap
 

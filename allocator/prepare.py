@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from allocator.core.ports import Family, Sample, Split, Task
-    from allocator.core.records import StudySpec
     from allocator.core.spec import ModelSpec
+    from allocator.core.study import StudySpec
 
 
 @dataclass(frozen=True)

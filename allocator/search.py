@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from allocator.bench import Watch
     from allocator.core.allocation import Allocation
     from allocator.core.ports import Split
-    from allocator.core.records import StudySpec, TrialRecord
+    from allocator.core.records import TrialRecord
+    from allocator.core.study import StudySpec
     from allocator.prepare import Setup
     from allocator.strategies._base import Strategy
     from allocator.trial import Workbench

@@ -14,7 +14,7 @@ from allocator.families import family_of
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from allocator.core.records import StudySpec
+    from allocator.core.study import StudySpec
 
 
 def inspect_model(asked: StudySpec) -> dict[str, Any]:

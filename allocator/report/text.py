@@ -12,7 +12,7 @@ from allocator.embedded import is_embedded
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from allocator.core.records import StudySpec
+    from allocator.core.study import StudySpec
 
 TOP = 6  # groups shown by importance
 

@@ -20,8 +20,8 @@ import torch
 from allocator.bench import open_bench
 from allocator.core.allocation import Allocation, Choice
 from allocator.core.ports import Sample
-from allocator.core.records import StudySpec
 from allocator.core.spec import COMPONENTS
+from allocator.core.study import StudySpec
 from allocator.prepare import data_folder, prepare
 from allocator.report.progress import Bars
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from allocator.core.records import StudySpec
+from allocator.core.study import StudySpec
 from allocator.report.text import headline, sentences
 
 

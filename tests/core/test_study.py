@@ -20,10 +20,9 @@ from allocator.core.records import (
     Interval,
     Recommendation,
     Share,
-    StudySpec,
     UniformResult,
-    check_study_name,
 )
+from allocator.core.study import StudySpec, check_study_name
 
 if TYPE_CHECKING:
     from pathlib import Path

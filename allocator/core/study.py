@@ -1,0 +1,174 @@
+"""What is asked of a search, on the command line or as TOML."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from allocator.core.allocation import (
+    FULL,
+    SCOPES,
+    WIDTHS,
+    Budget,
+    Choice,
+    Scheme,
+)
+from allocator.core.errors import SpecError, StudyError, UnknownNameError
+from allocator.core.spec import GRANULARITIES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from allocator.core.allocation import Scope
+    from allocator.core.spec import Granularity
+
+STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+@dataclass(frozen=True)
+class StudySpec:
+    """Everything a search is asked; the defaults are the command line's.
+
+    `budget` is text, "4.0" or "3.5GiB". None means: the embedded data, the default
+    study name, the default storage, no time limit.
+    """
+
+    budget: str
+    task: str
+    model: str = "tiny-blip2"
+    data: str | None = None
+    methods: tuple[str, ...] = ("uniform", "gptq", "awq")
+    widths: tuple[int, ...] = WIDTHS
+    group_size: int | str = 128
+    symmetric: bool = False
+    granularity: Granularity = "type"
+    budget_scope: Scope = "model"
+    strategy: str = "surrogate"
+    trials: int = 40
+    seconds: float | None = None
+    study: str | None = None
+    storage: str | None = None
+    device: str = "auto"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check_widths(self.widths)
+        if not self.methods or len(set(self.methods)) < len(self.methods):
+            raise SpecError(f"methods {self.methods} must be one or more, each once")
+        _check_among("granularity", self.granularity, GRANULARITIES)
+        _check_among("budget scope", self.budget_scope, SCOPES)
+        if self.trials < 1:
+            raise SpecError(f"trials must be 1 or more, not {self.trials}")
+        if self.seconds is not None and not self.seconds > 0:
+            raise SpecError(f"the time limit must be positive, not {self.seconds:g} s")
+        if self.study is not None:
+            check_study_name(self.study)
+        # both refuse what they cannot read
+        _ = self.scheme, self.limit
+
+    @property
+    def scheme(self) -> Scheme:
+        """The grid apart from its width."""
+        return Scheme(self.group_size, self.symmetric)
+
+    @property
+    def limit(self) -> Budget:
+        """The budget, read."""
+        return Budget.parse(self.budget, self.budget_scope)
+
+    @property
+    def low_widths(self) -> tuple[int, ...]:
+        """Widths that need a bank."""
+        return tuple(bits for bits in self.widths if bits != FULL)
+
+    @property
+    def choices(self) -> tuple[Choice, ...]:
+        """What each group may get, narrow to wide; 16 bits always among them."""
+        low = [Choice(bits, m) for bits in self.low_widths for m in self.methods]
+        return (*low, Choice(FULL))
+
+    @staticmethod
+    def from_toml(file: Path, changes: Mapping[str, Any]) -> StudySpec:
+        """Read a study written down as TOML; `changes` override it.
+
+        Raises:
+            SpecError: the file is missing, is not TOML, or has an unknown key.
+        """
+        values = {**_read_toml(file), **changes}
+        known = {field.name for field in fields(StudySpec)}
+        for key in values:
+            if key not in known:
+                raise UnknownNameError("study option", key, known)
+        for key in ("budget", "task"):
+            if key not in values:
+                raise SpecError(f"{file} names no {key}")
+        return StudySpec(**_typed(file, values))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data that `StudySpec(**...)` reads again, tuples as lists."""
+        return asdict(self)
+
+
+def _typed(file: Path, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values as the fields want them: lists as tuples, the budget as text."""
+    typed = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    typed["budget"] = str(typed["budget"])
+    for key, value in typed.items():
+        if not _is_right(key, value):
+            raise SpecError(f"{file}: {key} = {value!r} is of the wrong type")
+    return typed
+
+
+def _is_right(key: str, value: Any) -> bool:
+    """Whether a value read from a file has the type its option needs."""
+    if key in ("methods", "widths"):
+        kind = str if key == "methods" else int
+        return isinstance(value, tuple) and all(isinstance(v, kind) for v in value)
+    if key == "symmetric":
+        return isinstance(value, bool)
+    if isinstance(value, bool):
+        return False
+    kinds = {"trials": int, "seed": int, "seconds": int | float}
+    return isinstance(value, kinds.get(key, int | str if key == "group_size" else str))
+
+
+def _read_toml(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text())
+    except FileNotFoundError:
+        raise SpecError(f"there is no study file {file}") from None
+    except (OSError, ValueError) as error:
+        raise SpecError(f"{file} cannot be read as TOML: {error}") from None
+
+
+def _check_widths(widths: tuple[int, ...]) -> None:
+    bad = [bits for bits in widths if bits not in WIDTHS]
+    if bad:
+        allowed = ", ".join(map(str, WIDTHS))
+        raise SpecError(
+            f"width {', '.join(map(str, bad))} is not possible; widths are {allowed}"
+        )
+    if not widths or list(widths) != sorted(set(widths)):
+        raise SpecError(f"widths {widths} must be one or more, rising, each once")
+
+
+def _check_among(kind: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise UnknownNameError(kind, value, known)
+
+
+def check_study_name(name: str) -> str:
+    """Return a study name that can be a file's name as well.
+
+    Raises:
+        StudyError: anything else.
+    """
+    if not STUDY_NAME.fullmatch(name):
+        raise StudyError(
+            f"study name {name!r} may have letters, digits, '.', '_' and '-' only, "
+            "a letter or digit first, at most 100"
+        )
+    return name
