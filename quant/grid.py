@@ -9,7 +9,7 @@ Three kinds of zero-point, by the scheme:
 - asymmetric, per group or channel: an integer code; the range always contains zero, as
   in GPTQ (arXiv 2210.17323), so that a weight of zero stays zero;
 - asymmetric, per tensor: a real number, for the published min-max formula, whose range
-  starts at the smallest weight wherever that lies (DESIGN, section 9);
+  starts at the smallest weight wherever that lies (arXiv 2601.15287);
 - symmetric: the fixed code 2**(bits - 1), not stored.
 """
 

@@ -1,7 +1,7 @@
 """Round to nearest on min-max grids; looks at nothing but the weights.
 
 Per tensor this is the published formula of the mixed-precision tables we compare with
-(DESIGN, section 9); per group or channel its range contains zero.
+(arXiv 2601.15287); per group or channel its range contains zero.
 """
 
 from __future__ import annotations

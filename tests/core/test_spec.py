@@ -165,8 +165,8 @@ def q_former(feeds: int) -> list[Linear]:
     ]
 
 
-# sizes as the models' papers and configurations print them; totals as DESIGN.md
-# section 9 lists them
+# sizes as the models' papers and configurations print them; totals as the published
+# bits-per-weight figures count them (arXiv 2601.15287 and its repository)
 PUBLISHED = {
     "ViT-g: 39 blocks of 1408, inner 6144": (
         blocks_of(39, [(3 * 1408, 1408), (1408, 1408)], mlp(1408, 6144)),
