@@ -150,7 +150,7 @@ json_option = click.option(
 @click.option("--data", metavar="DIR", help="Folder with the task's official files.")
 @scheme_options
 @click.option("--strategy", help="How proposals are made.  [default: surrogate]")
-@click.option("--trials", type=int, help="Proposals to measure.  [default: 40]")
+@click.option("--trials", type=int, help="Proposals to measure.  [default: 32]")
 @click.option("--time", "seconds", type=Duration(), help="Stop proposing after it.")
 @click.option("--study", metavar="NAME", help="Name of the study.")
 @study_options

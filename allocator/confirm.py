@@ -134,7 +134,7 @@ def importances(space: Space, records: Sequence[TrialRecord], seed: int) -> Impo
     component = consensus(table, scores, names, seed=seed)
     group = consensus(bits, scores, keys, seed=seed)
     return Importances(
-        _shares(component), _shares(group), component.reason or group.reason
+        _shares(component), _shares(group), component.reason, group.reason
     )
 
 

@@ -179,7 +179,7 @@ def prior(search: Search) -> dict[Any, float]:
     space = search.setup.space
     kept = search.journal.damage(space)
     if kept is None:
-        total = len(space.spec.keys) * (len(space.choices) - 1)
+        total = len(space.spec.keys) * len(space.choices)
         probed = search.setup.samples["calibration"][:PROBED]
         with search.watch.phase("probes") as progress:
             kept = dict(

@@ -204,11 +204,11 @@ def damages(
     found: dict[tuple[str, Choice], float] = {}
     for key in bench.spec.keys:
         for choice in choices:
-            if choice.bits == FULL:
-                found[key, choice] = 0.0
-                continue
-            other = bench.logits(full.replace({key: choice}), samples)
-            gap = (reference.exp() * (reference - other)).sum(-1).mean()
-            found[key, choice] = max(0.0, float(gap))
+            gap = 0.0
+            if choice.bits < FULL:
+                other = bench.logits(full.replace({key: choice}), samples)
+                gap = float((reference.exp() * (reference - other)).sum(-1).mean())
+            # a rounding error may leave it just below 0
+            found[key, choice] = max(0.0, gap)
             tick(len(found))
     return found

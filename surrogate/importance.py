@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
 
 FOLDS = 5
-MIN_ROWS = 20
+MIN_ROWS = 12
 MIN_SPEARMAN = 0.2
 # one-sided 5 % point of a rank correlation of n unrelated pairs, times sqrt(n - 1)
 CHANCE = 1.645

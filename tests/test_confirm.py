@@ -115,6 +115,7 @@ def test_the_front_holds_what_nothing_smaller_beats(space: Space) -> None:
 def test_importance_of_too_few_trials_says_so(space: Space) -> None:
     records = [record(space, a, score) for score, a in enumerate(proposals(space))]
     found = importances(space, records, 0)
-    assert found.reason
+    assert found.component_reason
+    assert found.group_reason
     assert {name for name, _ in found.component} == {"vision", "connector", "language"}
     assert [name for name, _ in found.group] == list(space.spec.keys)

@@ -73,11 +73,15 @@ class Share:
 
 @dataclass(frozen=True)
 class Importances:
-    """Consensus by component and by group, or the reason why there is none."""
+    """Consensus by component and by group.
+
+    A reason, one for each of the two, says why a ranking cannot be relied on.
+    """
 
     component: tuple[tuple[str, Share], ...]
     group: tuple[tuple[str, Share], ...]
-    reason: str | None = None
+    component_reason: str | None = None
+    group_reason: str | None = None
 
 
 @dataclass(frozen=True)
@@ -184,5 +188,8 @@ def _importance_json(importance: Importances) -> dict[str, Any]:
     return {
         "component": shares(importance.component),
         "group": shares(importance.group),
-        "reason": importance.reason,
+        "unreliable": {
+            "component": importance.component_reason,
+            "group": importance.group_reason,
+        },
     }

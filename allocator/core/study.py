@@ -47,7 +47,7 @@ class StudySpec:
     granularity: Granularity = "type"
     budget_scope: Scope = "model"
     strategy: str = "surrogate"
-    trials: int = 40
+    trials: int = 32
     seconds: float | None = None
     study: str | None = None
     storage: str | None = None

@@ -45,15 +45,14 @@ def print_recommendation(found: Mapping[str, Any]) -> None:
     console.print(_scores(found))
     console.print(_bits_map(found["recommended"]["allocation"]))
     for sentence in sentences(found):
-        console.print(sentence, highlight=False)
+        say(console, sentence)
     print_importance(found)
     trials, seconds = found["trials"], found["seconds"]
-    console.print(
+    say(
+        console,
         f"{trials['complete']} proposals in study {found['study']}, "
-        f"{found['evaluated_samples']} replies, {seconds['total']:.0f} s. "
-        f"Keep it: allocate export {found['study']} --format plan --out DIR",
-        highlight=False,
-        soft_wrap=True,
+        f"{found['evaluated_samples']:,} replies, {seconds['total']:.0f} s. "
+        f"Write it out: allocate export {found['study']} --format plan --out DIR",
     )
 
 
@@ -127,34 +126,37 @@ def choice_of(uniform: Mapping[str, Any]) -> dict[str, Any]:
 def print_importance(found: Mapping[str, Any]) -> None:
     """Print which components and groups mattered, or why that cannot be said."""
     console, importance = Console(), found["importance"]
-    if importance.get("reason"):
-        console.print(f"Importance: {importance['reason']}", highlight=False)
-        return
     table = Table(title="what mattered: consensus of forest, permutation and SHAP")
     table.add_column("part")
     table.add_column("percent", justify="right")
     table.add_column("95 %", justify="right")
-    groups = importance["group"]
-    top = sorted(groups, key=lambda key: -groups[key]["consensus"])[:TOP]
-    rows = [*importance["component"].items(), *((key, groups[key]) for key in top)]
-    for place, (name, share) in enumerate(rows):
-        low, high = share["ci95"]
-        table.add_row(
-            name,
-            f"{share['consensus']:.1f}",
-            f"{low:.1f} to {high:.1f}",
-            end_section=place == len(importance["component"]) - 1,
-        )
-    console.print(table)
+    for kind in ("component", "group"):
+        unreliable = importance["unreliable"][kind]
+        if unreliable:
+            say(console, f"Importance by {kind}: {unreliable}")
+            continue
+        shares = importance[kind]
+        top = sorted(shares, key=lambda key: -shares[key]["consensus"])[:TOP]
+        for name in top:
+            low, high = shares[name]["ci95"]
+            percent = f"{shares[name]['consensus']:.1f}"
+            table.add_row(name, percent, f"{low:.1f} to {high:.1f}")
+        table.add_section()
+    if table.row_count:
+        console.print(table)
+
+
+def say(console: Console, text: str) -> None:
+    """Print a sentence as it is: the terminal wraps it, a file keeps it whole."""
+    console.print(text, highlight=False, soft_wrap=True)
 
 
 def print_evaluation(found: Mapping[str, Any]) -> None:
     """Print one model's score."""
     under = f"under {found['plan']}" if found["plan"] else "at full precision"
-    Console().print(
+    say(
+        Console(),
         f"{found['model']} {under}: {scored(found['score'], found['ci95'])} "
         f"{found['metric']} on {found['samples']} {found['task']} samples, "
         f"{found['bpw']:.3f} bpw (model), {found['bpw_quantized']:.3f} (quantized)",
-        highlight=False,
-        soft_wrap=True,
     )

@@ -121,9 +121,9 @@ def test_noise_is_flagged_as_unreliable() -> None:
 
 
 def test_too_few_rows_are_flagged_as_unreliable() -> None:
-    found = quick(*planted(12), NAMES)
+    found = quick(*planted(11), NAMES)
     assert found.reason == (
-        "12 distinct rows are too few for 4 varying features; it takes 20."
+        "11 distinct rows are too few for 4 varying features; it takes 12."
     )
     assert found.consensus.sum() == pytest.approx(100)
 
