@@ -17,11 +17,12 @@ def state_of(module: Any) -> dict[str, Any]:
     image = module.config.image_token_id
     texts = [[*([image] * 4), 1, 7, 8, 9], [*([image] * 4), 0, 1, 7, 9]]
     attended = [[1] * 8, [1, 1, 1, 1, 0, 1, 1, 1]]
-    return {
+    state = {
         "pixel_values": torch.randn(2, 3, side, side, generator=generator),
         "input_ids": torch.tensor(texts),
         "attention_mask": torch.tensor(attended),
     }
+    return {name: tensor.to(module.device) for name, tensor in state.items()}
 
 
 def logits_of(model: Model) -> torch.Tensor:

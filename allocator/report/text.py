@@ -115,7 +115,21 @@ def sentences(found: Mapping[str, Any]) -> list[str]:
             f"{gain['difference']:+.2f} points {interval} over {name}: "
             "within the noise of these samples."
         )
-    return said
+    return said + _what_mattered(found["importance"])
+
+
+def _what_mattered(importance: Mapping[str, Any]) -> list[str]:
+    """The component and the group the score hangs on, where that can be said."""
+    if importance["unreliable"]["component"] or importance["unreliable"]["group"]:
+        return []
+    (part, share), (group, _) = (
+        max(importance[kind].items(), key=lambda item: item[1]["consensus"])
+        for kind in ("component", "group")
+    )
+    return [
+        f"Around this budget the score hangs most on {part} "
+        f"({share['consensus']:.0f} % of the importance) and on the group {group}."
+    ]
 
 
 def choice_of(uniform: Mapping[str, Any]) -> dict[str, Any]:

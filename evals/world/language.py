@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from evals.world.scene import Scene, Thing
 
 ONSETS = (
-    *("ba", "de", "fi", "go", "hu", "ka", "le", "mi", "va"),
+    *("bi", "de", "fi", "go", "hu", "ka", "le", "mi", "va"),
     *("pu", "ra", "se", "ti", "wo", "zu", "jo", "ny"),
 )
 CODAS = (

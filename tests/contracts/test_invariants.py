@@ -23,12 +23,26 @@ if TYPE_CHECKING:
 FULL = Choice(16)
 
 
+CUDA = pytest.param(
+    "cuda",
+    marks=[
+        pytest.mark.gpu,
+        pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+    ],
+)
+
+
+@pytest.fixture(params=["cpu", CUDA])
+def device(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
 @pytest.fixture(params=available("allocator.families"))
-def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Workbench:
+def bench(request: pytest.FixtureRequest, tmp_path: Path, device: str) -> Workbench:
     torch.manual_seed(0)
     family: Family = load("allocator.families", request.param)
     family.tiny(tmp_path / "model")
-    model = family.load(tmp_path / "model", "cpu")
+    model = family.load(tmp_path / "model", device)
     spec = family.spec(tmp_path / "model")
     methods = {name: load("quant.methods", name) for name in METHODS}
     recipe = Recipe("weights", ("a", "b"), Scheme(), methods, (2, 8, 16))

@@ -16,6 +16,17 @@ def found(difference: float, low: float, high: float, bits: int = 3) -> dict[str
             {"bits": 2, "method": "gptq", "bpw": 3.3, "score": 50.0},
             {"bits": 3, "method": "gptq", "bpw": 4.2, "score": None},
         ],
+        "importance": {
+            "component": {
+                "vision": {"consensus": 20.0},
+                "language": {"consensus": 80.0},
+            },
+            "group": {
+                "vision.all.all": {"consensus": 30.0},
+                "language.all.ff": {"consensus": 70.0},
+            },
+            "unreliable": {"component": None, "group": None},
+        },
         "recommended": {
             "allocation": {"vision.all.all": {"bits": bits, "method": "gptq"}},
             "bpw": 3.9,
@@ -39,6 +50,18 @@ def test_a_gain_within_the_noise_is_not_claimed() -> None:
 def test_a_uniform_recommendation_says_that_nothing_better_was_found() -> None:
     said = " ".join(sentences(found(0.0, 0.0, 0.0, bits=2)))
     assert "Nothing better than 2 gptq everywhere was found" in said
+
+
+def test_the_component_and_group_that_matter_most_are_named() -> None:
+    said = " ".join(sentences(found(12.0, 8.0, 16.0)))
+    assert "hangs most on language (80 % of the importance)" in said
+    assert "language.all.ff" in said
+
+
+def test_nothing_is_said_of_importance_that_cannot_be_relied_on() -> None:
+    unsure = found(12.0, 8.0, 16.0)
+    unsure["importance"]["unreliable"]["group"] = "too few rows"
+    assert "hangs most on" not in " ".join(sentences(unsure))
 
 
 @pytest.mark.parametrize(
