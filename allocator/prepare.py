@@ -51,7 +51,10 @@ class Setup:
             {
                 "weights": self.weights,
                 "task": [self.task.name, self.task.version],
-                "samples": {s: [x.id for x in self.samples[s]] for s in SPLITS},
+                "samples": {
+                    split: [[x.id, x.text, x.references] for x in self.samples[split]]
+                    for split in SPLITS
+                },
                 "scheme": [asked.group_size, asked.symmetric],
                 "widths": list(asked.widths),
                 "methods": list(asked.methods),

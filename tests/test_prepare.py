@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from allocator.core.study import StudySpec
+from allocator.prepare import Setup, prepare
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(scope="module")
+def setup(tmp_path_factory: pytest.TempPathFactory) -> Setup:
+    with pytest.MonkeyPatch.context() as patch:
+        cache: Path = tmp_path_factory.mktemp("cache")
+        patch.setenv("XDG_CACHE_HOME", str(cache))
+        return prepare(StudySpec("4.0", "vqav2", model="tiny-llava"))
+
+
+@pytest.mark.parametrize(
+    "free",
+    [{"budget": "3.5"}, {"trials": 7}, {"seconds": 9.0}, {"strategy": "random"}],
+)
+def test_a_study_goes_on_under_another_budget_or_effort(
+    setup: Setup, free: dict[str, object]
+) -> None:
+    assert replace(setup, asked=replace(setup.asked, **free)).study == setup.study
+
+
+@pytest.mark.parametrize(
+    "bound",
+    [
+        {"methods": ("uniform",)},
+        {"widths": (2, 4, 16)},
+        {"group_size": 64},
+        {"symmetric": True},
+        {"granularity": "block"},
+        {"seed": 1},
+    ],
+)
+def test_what_changes_a_measurement_makes_another_study(
+    setup: Setup, bound: dict[str, object]
+) -> None:
+    assert replace(setup, asked=replace(setup.asked, **bound)).study != setup.study
+
+
+def test_other_weights_or_other_answers_make_another_study(setup: Setup) -> None:
+    assert replace(setup, weights="other").study != setup.study
+    first = setup.samples["search"][0]
+    changed = (replace(first, references=("x",) * 10), *setup.samples["search"][1:])
+    samples = {**setup.samples, "search": changed}
+    assert replace(setup, samples=samples).study != setup.study
+
+
+def test_the_samples_are_as_many_as_the_world_draws(setup: Setup) -> None:
+    sizes = {split: len(samples) for split, samples in setup.samples.items()}
+    assert sizes == {"calibration": 128, "search": 1000, "evaluation": 2000}
