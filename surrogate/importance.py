@@ -332,7 +332,8 @@ def _agreement(shares: Array) -> float | None:
 
 
 def _why_unreliable(rows: int, columns: int, fit: _Fit) -> str | None:
-    enough = max(MIN_ROWS, 2 * columns)
+    # fewer rows than columns rank nothing, whatever the forest predicts
+    enough = max(MIN_ROWS, columns)
     if rows < enough:
         return (
             f"{rows} distinct rows are too few for {columns} varying features; "

@@ -119,16 +119,16 @@ def sentences(found: Mapping[str, Any]) -> list[str]:
 
 
 def _what_mattered(importance: Mapping[str, Any]) -> list[str]:
-    """The component and the group the score hangs on, where that can be said."""
-    if importance["unreliable"]["component"] or importance["unreliable"]["group"]:
+    """The component the score hangs on, where its interval sets it apart."""
+    if importance["unreliable"]["component"]:
         return []
-    (part, share), (group, _) = (
-        max(importance[kind].items(), key=lambda item: item[1]["consensus"])
-        for kind in ("component", "group")
-    )
+    shares = importance["component"]
+    first, second = sorted(shares, key=lambda name: -shares[name]["consensus"])[:2]
+    if shares[first]["ci95"][0] <= shares[second]["consensus"]:
+        return []
     return [
-        f"Around this budget the score hangs most on {part} "
-        f"({share['consensus']:.0f} % of the importance) and on the group {group}."
+        f"Around this budget the score hangs most on {first}: "
+        f"{shares[first]['consensus']:.0f} % of the importance."
     ]
 
 

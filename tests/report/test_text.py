@@ -18,13 +18,10 @@ def found(difference: float, low: float, high: float, bits: int = 3) -> dict[str
         ],
         "importance": {
             "component": {
-                "vision": {"consensus": 20.0},
-                "language": {"consensus": 80.0},
+                "vision": {"consensus": 20.0, "ci95": [10.0, 30.0]},
+                "language": {"consensus": 80.0, "ci95": [70.0, 90.0]},
             },
-            "group": {
-                "vision.all.all": {"consensus": 30.0},
-                "language.all.ff": {"consensus": 70.0},
-            },
+            "group": {},
             "unreliable": {"component": None, "group": None},
         },
         "recommended": {
@@ -52,15 +49,23 @@ def test_a_uniform_recommendation_says_that_nothing_better_was_found() -> None:
     assert "Nothing better than 2 gptq everywhere was found" in said
 
 
-def test_the_component_and_group_that_matter_most_are_named() -> None:
+def test_the_component_that_matters_most_is_named() -> None:
     said = " ".join(sentences(found(12.0, 8.0, 16.0)))
-    assert "hangs most on language (80 % of the importance)" in said
-    assert "language.all.ff" in said
+    assert "hangs most on language: 80 % of the importance" in said
 
 
-def test_nothing_is_said_of_importance_that_cannot_be_relied_on() -> None:
+@pytest.mark.parametrize(
+    "change", [{"unreliable": "too few rows"}, {"ci95": [15.0, 90.0]}]
+)
+def test_nothing_is_said_of_importance_that_may_be_noise(
+    change: dict[str, Any],
+) -> None:
     unsure = found(12.0, 8.0, 16.0)
-    unsure["importance"]["unreliable"]["group"] = "too few rows"
+    if "unreliable" in change:
+        unsure["importance"]["unreliable"]["component"] = change["unreliable"]
+    else:
+        # its interval reaches below the share of the next component, 20
+        unsure["importance"]["component"]["language"]["ci95"] = change["ci95"]
     assert "hangs most on" not in " ".join(sentences(unsure))
 
 
