@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Protocol
 
 from allocator.core.plugins import load
@@ -23,6 +24,18 @@ class Watch(Protocol):
 
     def say(self, text: str) -> None:
         """Say one line."""
+
+
+class Silent:
+    """A watch that tells nobody."""
+
+    def phase(self, name: str) -> AbstractContextManager[Callable[[int, int], object]]:
+        """Open a phase that is not shown."""
+        del name
+        return nullcontext(lambda done, total: None)  # noqa: ARG005
+
+    def say(self, text: str) -> None:
+        """Drop one line."""
 
 
 def open_bench(setup: Setup, watch: Watch) -> Workbench:

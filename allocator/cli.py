@@ -203,11 +203,12 @@ def _search(asked: StudySpec, as_json: bool) -> None:
     from allocator.prepare import prepare
     from allocator.report.progress import Bars
     from allocator.report.text import headline, print_recommendation
-    from allocator.search import run_prepared
+    from allocator.search import Clock, run_prepared
 
+    clock = Clock()
     setup = prepare(asked)
     click.echo(headline(asked), err=True)
-    found = run_prepared(setup, Bars())
+    found = run_prepared(setup, Bars(), clock)
     if as_json:
         click.echo(json.dumps(found.to_json()))
     else:

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from allocator.bench import open_bench
+from allocator.bench import Silent, open_bench
 from allocator.confirm import Measured, confirm, importances
 from allocator.core.plan import plan_json
 from allocator.core.plugins import load
@@ -81,20 +81,25 @@ class Search:
         return Measured(allocation, tuple(kept["values"]), kept["applied"])
 
 
-def run(asked: StudySpec, watch: Watch) -> Recommendation:
+def run(asked: StudySpec, watch: Watch | None = None) -> Recommendation:
     """Find the best allocation for a model, a task and a budget.
 
     Everything measured is kept in the study; asked again, only what is missing is done.
 
+    Args:
+        asked: model, task, budget and how to search.
+        watch: is told how far the search is; None searches in silence.
+
     Raises:
         AllocateError: an impossible request, said before anything heavy is loaded.
     """
-    return run_prepared(prepare(asked), watch)
+    clock = Clock()
+    return run_prepared(prepare(asked), watch or Silent(), clock)
 
 
-def run_prepared(setup: Setup, watch: Watch) -> Recommendation:
-    """The same for a request that was already looked up and checked."""
-    clock, asked = Clock(), setup.asked
+def run_prepared(setup: Setup, watch: Watch, clock: Clock) -> Recommendation:
+    """The same for a request that was looked up and checked since `clock` started."""
+    asked = setup.asked
     journal = Journal.create(
         asked.storage, setup.study, setup.identity, asked.to_json()
     )
