@@ -250,8 +250,14 @@ def _alive(owner: str) -> bool:
     host, _, pid = owner.rpartition(":")
     if host != socket.gethostname() or not pid.isdigit():
         return bool(host)
+    # in a container the next process often gets the number of the last
+    return int(pid) != os.getpid() and _runs(int(pid))
+
+
+def _runs(pid: int) -> bool:
+    """Whether a process of this machine runs."""
     try:
-        os.kill(int(pid), 0)
+        os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from allocator.bench import Watch
     from allocator.core.allocation import Allocation
     from allocator.core.ports import Split
-    from allocator.core.records import TrialRecord
     from allocator.core.study import StudySpec
     from allocator.prepare import Setup
     from allocator.strategies._base import Strategy
@@ -52,7 +51,7 @@ class Search:
         self.evaluated += len(samples)
         return self.bench.score(allocation, samples)
 
-    def measure(self, allocation: Allocation, kind: str) -> TrialRecord | None:
+    def measure(self, allocation: Allocation, kind: str) -> None:
         """Measure an allocation on the search set, once and for all."""
         space = self.setup.space
         about = {
@@ -67,7 +66,6 @@ class Search:
             self.journal.abandon(number)
             raise
         self.journal.finish(number, score)
-        return self.journal.records(space)[-1]
 
     def evaluate(self, allocation: Allocation) -> Measured:
         """Measure an allocation on the evaluation set, or recall that it was."""

@@ -174,14 +174,23 @@ def dead_process() -> int:
 def test_trials_of_a_dead_process_are_released_and_of_a_living_one_are_not(
     journal: Journal, space: Space, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pid = dead_process()
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "getpid", lambda: pid)
-        stale = journal.begin(space, space.smallest, PROPOSAL)
-    living = journal.begin(space, space.smallest, PROPOSAL)
+    begun = []
+    for pid in (dead_process(), os.getppid()):
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "getpid", lambda pid=pid: pid)
+            begun.append(journal.begin(space, space.smallest, PROPOSAL))
+    stale, living = begun
     journal.release_stale()
     states = {trial.number: trial.state for trial in journal.study.trials}
     assert states == {stale: TrialState.FAIL, living: TrialState.RUNNING}
+
+
+def test_a_trial_of_a_dead_process_with_our_own_number_is_released(
+    journal: Journal, space: Space
+) -> None:
+    journal.begin(space, space.smallest, PROPOSAL)
+    journal.release_stale()
+    assert [t.state for t in journal.study.trials] == [TrialState.FAIL]
 
 
 def test_trials_of_another_machine_are_never_released(
