@@ -312,7 +312,7 @@ class Run:
         nn.utils.clip_grad_norm_(self.student.parameters(), 1.0)
         self.optimizer.step()
         self.rates.step()
-        return float(loss)
+        return loss.item()
 
     def train(self) -> None:
         """Both stages, from wherever the last checkpoint left them."""
