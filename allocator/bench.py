@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Protocol
 
 from allocator.core.plugins import load
 from allocator.home import cache_home
+from allocator.prepare import sample_digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
+    from allocator.core.ports import Model
     from allocator.prepare import Setup
     from allocator.trial import Workbench
+    from quant.bank import Bank
 
 
 class Watch(Protocol):
@@ -41,14 +44,30 @@ class Silent:
 def open_bench(setup: Setup, watch: Watch) -> Workbench:
     """Load the model and make what its bank lacks."""
     from allocator.trial import Workbench
+
+    model = setup.family.load(setup.folder, setup.device)
+    return Workbench(model, setup.model, setup.task, open_bank(setup, model, watch))
+
+
+def open_full_precision(setup: Setup) -> Workbench:
+    """Load the model alone: nothing below 16 bit can be applied."""
+    from allocator.trial import Workbench
+
+    return Workbench(
+        setup.family.load(setup.folder, setup.device), setup.model, setup.task
+    )
+
+
+def open_bank(setup: Setup, model: Model, watch: Watch) -> Bank:
+    """Make what the bank of a loaded model lacks, and open it."""
+    from allocator.trial import batch_size
     from quant.bank import Bank, Recipe, build_bank
 
     asked = setup.asked
-    model = setup.family.load(setup.folder, setup.device)
-    calibration = setup.samples["calibration"]
+    calibration, batch = setup.samples["calibration"], batch_size(setup.model)
     recipe = Recipe(
         setup.weights,
-        tuple(sample.id for sample in calibration),
+        tuple(sample_digest(sample) for sample in calibration),
         setup.space.scheme,
         {name: load("quant.methods", name) for name in asked.methods},
         asked.widths,
@@ -58,7 +77,10 @@ def open_bench(setup: Setup, watch: Watch) -> Workbench:
             cache_home() / "bank",
             recipe,
             model,
-            lambda: [model.inputs(calibration, answered=True)],
+            lambda: [
+                model.inputs(calibration[at : at + batch], answered=True)
+                for at in range(0, len(calibration), batch)
+            ],
             progress,
         )
-    return Workbench(model, setup.model, Bank(folder, recipe, setup.model), setup.task)
+    return Bank(folder, recipe, setup.model)

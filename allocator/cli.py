@@ -239,7 +239,7 @@ def inspect(as_json: bool, model: str | None, **options: Any) -> None:
 @click.option("--data", metavar="DIR", help="Folder with the task's official files.")
 @click.option("--plan", type=Path, help="A plan file; without one, full precision.")
 @click.option("--device", default="auto", help="auto, cpu, cuda, cuda:1")
-@click.option("--seed", type=int, default=0)
+@click.option("--seed", type=int, help="Of the samples.  [default: the plan's, or 0]")
 @json_option
 def evaluate(
     as_json: bool, model: str | None, plan: Path | None, **options: Any

@@ -108,7 +108,8 @@ def uniform_results(
             scores.get(allocation.digest),
             space.fits(allocation),
         )
-        for choice, allocation in zip(space.choices, space.uniform, strict=False)
+        for allocation in space.uniform
+        for choice in [allocation.choices[0][1]]
     )
 
 

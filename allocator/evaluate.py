@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from allocator.bench import open_bench
+from allocator.bench import open_bench, open_full_precision
 from allocator.core.errors import SpecError
 from allocator.core.plan import Plan
 from allocator.core.spec import GRANULARITIES
@@ -29,7 +29,7 @@ def evaluate_model(  # noqa: PLR0913, the command's options
     task: str,
     data: str | None = None,
     device: str = "auto",
-    seed: int = 0,
+    seed: int | None = None,
 ) -> dict[str, Any]:
     """Score of a model with its 95 % interval, as plain data.
 
@@ -38,18 +38,20 @@ def evaluate_model(  # noqa: PLR0913, the command's options
     """
     plan = Plan.read(plan_file) if plan_file else None
     # a budget that everything fits
-    asked = StudySpec(budget="16", task=task, data=data, device=device, seed=seed)
+    asked = StudySpec(budget="16", task=task, data=data, device=device)
     asked = _following(asked, model, plan)
+    asked = asked if seed is None else replace(asked, seed=seed)
     setup = _with_plan(asked, plan)
     space = setup.space
     allocation = plan.allocation(setup.model) if plan else space.full
-    bench = open_bench(setup, watch)
+    quantized = plan is not None and plan.methods
+    bench = open_bench(setup, watch) if quantized else open_full_precision(setup)
     samples = setup.samples["evaluation"]
     with watch.phase("evaluation") as progress:
         score = bench.score(
             allocation, samples, lambda done: progress(done, len(samples))
         )
-    interval = bootstrap(score.values, seed)
+    interval = bootstrap(score.values, asked.seed)
     size = space.size(allocation)
     return {
         "model": asked.model,
@@ -69,13 +71,16 @@ def _following(asked: StudySpec, model: str | None, plan: Plan | None) -> StudyS
     """The request with the plan's model and scheme; a model named beside it wins."""
     if plan is None:
         return replace(asked, model=model or asked.model)
+    if not plan.methods:
+        return replace(asked, model=model or plan.model, seed=plan.seed)
     return replace(
         asked,
         model=model or plan.model,
-        methods=plan.methods or asked.methods,
+        methods=plan.methods,
         widths=plan.widths,
         group_size=plan.scheme.group_size,
         symmetric=plan.scheme.symmetric,
+        seed=plan.seed,
     )
 
 

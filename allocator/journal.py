@@ -199,24 +199,32 @@ class Journal:
         """Give up a trial that was not finished."""
         self.study.tell(number, state=TrialState.FAIL)
 
-    def counts(self) -> dict[str, int]:
-        """Proposals by state, baselines left out."""
+    def counts(self, budget: str) -> dict[str, int]:
+        """Proposals made for a budget, by state; baselines left out."""
         trials = self.study.get_trials(deepcopy=False)
-        states = [t.state for t in trials if t.user_attrs.get("kind") == "proposal"]
+        states = [t.state for t in trials if t.user_attrs.get("budget") == budget]
         return {
+            "running": states.count(TrialState.RUNNING),
             "complete": states.count(TrialState.COMPLETE),
             "pruned": states.count(TrialState.PRUNED),
             "failed": states.count(TrialState.FAIL),
         }
+
+    def taken(self) -> set[str]:
+        """Digests of what was measured or is being measured."""
+        trials = self.study.get_trials(deepcopy=False)
+        kept = [t for t in trials if t.state != TrialState.FAIL]
+        return {t.user_attrs.get("digest", "") for t in kept}
 
     def records(self, space: Space) -> list[TrialRecord]:
         """Everything measured in full, in order."""
         done = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         return [
             TrialRecord(
-                space.allocation(trial.params),
+                allocation := space.allocation(trial.params),
                 float(trial.value or 0.0),
-                trial.user_attrs["bpw"],
+                # as kept it may be in the scope of another budget
+                space.bpw(allocation),
                 trial.user_attrs["kind"],
                 trial.user_attrs.get("applied", ""),
                 trial.user_attrs.get("budget"),

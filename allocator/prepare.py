@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from allocator.core.ports import SPLITS
 from allocator.embedded import is_embedded, model_folder
 from allocator.families import family_of
 from allocator.home import cache_home
+from allocator.journal import open_storage
 from allocator.space import Space
 from evals.splits import check_disjoint
 from evals.world.files import ensure_world
@@ -52,7 +54,7 @@ class Setup:
                 "weights": self.weights,
                 "task": [self.task.name, self.task.version],
                 "samples": {
-                    split: [[x.id, x.text, x.references] for x in self.samples[split]]
+                    split: [sample_digest(sample) for sample in self.samples[split]]
                     for split in SPLITS
                 },
                 "scheme": [asked.group_size, asked.symmetric],
@@ -68,8 +70,8 @@ class Setup:
         """The study's name: as asked, or one that follows from the identity."""
         if self.asked.study is not None:
             return self.asked.study
-        stem = Path(self.asked.model).name[:40]
-        return f"{stem}-{self.asked.task}-{self.identity[:8]}"
+        stem = re.sub(r"[^A-Za-z0-9]+", "-", Path(self.asked.model).name).strip("-")
+        return f"{stem[:40] or 'model'}-{self.asked.task}-{self.identity[:8]}"
 
 
 def prepare(asked: StudySpec) -> Setup:
@@ -79,21 +81,23 @@ def prepare(asked: StudySpec) -> Setup:
         AllocateError: anything that cannot be had, in one sentence.
     """
     _check_names(asked)
-    device = _device(asked.device)
     task: Task = load("evals.tasks", asked.task, "task")
     folder = model_folder(asked.model)
     family = family_of(folder)
-    samples = read_samples(asked, task)
+    # a user's files are looked at first; drawing our own takes longer than the rest
+    samples = read_samples(asked, task) if asked.data else None
+    if asked.storage:
+        open_storage(asked.storage)
+    device = _device(asked.device)
     model = family.spec(folder, asked.granularity)
     space = Space(model, asked.scheme, asked.choices, asked.limit)
+    samples = samples or read_samples(asked, task)
     weights = weights_digest(folder)
     return Setup(asked, folder, family, task, samples, model, space, weights, device)
 
 
 def _device(name: str) -> str:
     """The device to run on, looked for only where one is named."""
-    if name == "cpu":
-        return name
     from allocator.trial import pick_device
 
     return pick_device(name)
@@ -142,10 +146,17 @@ def read_samples(asked: StudySpec, task: Task) -> dict[Split, tuple[Sample, ...]
     return samples
 
 
+def sample_digest(sample: Sample) -> str:
+    """Digest of a sample's words and of its picture's size in bytes."""
+    size = sample.image.stat().st_size
+    return digest([sample.id, sample.prompt, sample.text, sample.references, size])
+
+
 def weights_digest(folder: Path) -> str:
-    """SHA-256 of a checkpoint's weights and configuration, first 16 digits."""
+    """SHA-256 of a checkpoint: weights, configuration, tokenizer, prompts."""
     total = hashlib.sha256()
-    for file in sorted([folder / "config.json", *folder.glob("*.safetensors")]):
+    kinds = (".json", ".jinja", ".model", ".safetensors", ".txt")
+    for file in sorted(f for f in folder.iterdir() if f.suffix in kinds):
         total.update(file.name.encode())
         with file.open("rb") as opened:
             while chunk := opened.read(2**24):

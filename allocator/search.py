@@ -38,6 +38,13 @@ class Search:
     clock: Clock
     seconds: dict[str, float] = field(default_factory=dict)
     evaluated: int = 0
+    infeasible: int = 0
+
+    @property
+    def made(self) -> int:
+        """Proposals for this budget, finished or under way in any process."""
+        counts = self.journal.counts(self.budget)
+        return counts["complete"] + counts["running"]
 
     @property
     def budget(self) -> str:
@@ -111,7 +118,9 @@ def run_prepared(setup: Setup, watch: Watch, clock: Clock) -> Recommendation:
     propose(search)
     search.seconds["search"] = searching.seconds
     found = conclude(search)
-    plan = plan_json(asked.model, setup.model, setup.space.scheme, found.allocation)
+    plan = plan_json(
+        asked.model, setup.model, setup.space.scheme, found.allocation, asked.seed
+    )
     journal.keep(RECOMMENDED + search.budget, {"found": found.to_json(), "plan": plan})
     journal.keep(LATEST, search.budget)
     return found
@@ -132,13 +141,12 @@ class Clock:
 def baselines(search: Search) -> None:
     """Measure full precision and every uniform allocation that fits, on both sets."""
     space = search.setup.space
-    known = {r.allocation.digest for r in search.journal.records(space)}
     wanted = [(space.full, "full")]
     wanted += [(a, "uniform") for a in space.uniform if space.fits(a)]
     with search.watch.phase("baselines") as progress:
         for done, (allocation, kind) in enumerate(wanted):
             progress(done, len(wanted))
-            if allocation.digest not in known:
+            if allocation.digest not in search.journal.taken():
                 search.measure(allocation, kind)
             search.evaluate(allocation)
         progress(len(wanted), len(wanted))
@@ -146,23 +154,25 @@ def baselines(search: Search) -> None:
 
 def propose(search: Search) -> None:
     """Measure proposals until the trials asked for are done for this budget."""
-    asked = search.setup.asked
-    records = search.journal.records(search.setup.space)
-    done = sum(record.budget == search.budget for record in records)
-    if done >= asked.trials:
+    asked, space = search.setup.asked, search.setup.space
+    if search.made >= asked.trials:
         return
     strategy = make_strategy(search)
     with search.watch.phase("search") as progress:
-        for number in range(done, asked.trials):
-            progress(number, asked.trials)
+        while (made := search.made) < asked.trials:
+            progress(made, asked.trials)
             if asked.seconds and search.clock.seconds > asked.seconds:
-                search.watch.say(f"time limit reached after {number} proposals")
-                break
+                search.watch.say(f"time limit reached after {made} proposals")
+                return
             params = strategy.sample_relative(search.journal.study, None, {})
             if not params:
-                search.watch.say(f"nothing new to propose after {number} proposals")
-                break
-            allocation = search.setup.space.allocation(params)
+                search.watch.say(f"nothing new to propose after {made} proposals")
+                return
+            allocation = space.allocation(params)
+            if not space.fits(allocation):
+                # a strategy that breaks its promise ends the search
+                search.infeasible += 1
+                return
             search.measure(allocation, "proposal")
         progress(asked.trials, asked.trials)
 
@@ -207,7 +217,7 @@ def conclude(search: Search) -> Recommendation:
     importance = importances(space, records, setup.asked.seed)
     search.seconds["confirm"] = confirming.seconds
     size = space.size(outcome.winner.allocation)
-    counts = search.journal.counts()
+    counts = search.journal.counts(search.budget)
     return Recommendation(
         study=search.journal.name,
         storage=search.journal.url,
@@ -231,6 +241,7 @@ def conclude(search: Search) -> Recommendation:
         complete=counts["complete"],
         pruned=counts["pruned"],
         failed=counts["failed"],
+        infeasible=search.infeasible,
         evaluated_samples=search.evaluated,
         seconds=(("total", search.clock.seconds), *search.seconds.items()),
     )

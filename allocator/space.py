@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from optuna.distributions import CategoricalDistribution
 
 from allocator.core.allocation import (
+    FULL,
     Allocation,
     Budget,
     Choice,
@@ -42,11 +44,14 @@ class Space:
 
     def __post_init__(self) -> None:
         if not self.fits(self.smallest):
-            least = self.size(self.smallest).bpw(self.budget.scope)
-            given = self.budget.bpw(self.spec)
+            size, scope = self.size(self.smallest), self.budget.scope
+            # rounded up, so that what is printed can be asked for
+            least = math.ceil(size.bpw(scope) * 10_000) / 10_000
+            given, bytes_ = self.budget.bpw(self.spec), self.budget.bytes(self.spec)
             raise BudgetError(
-                f"budget {given:.4g} bpw is below the smallest possible, {least:.4g} "
-                f"bpw ({self.budget.scope} scope, every group at {self.choices[0]})"
+                f"budget {given:.4f} bpw ({bytes_:,.0f} bytes) is "
+                f"below the smallest possible, {least:.4f} bpw ({size.stored(scope):,} "
+                f"bytes; {scope} scope, every group at {self.choices[0]})"
             )
 
     @property
@@ -57,12 +62,13 @@ class Space:
     @property
     def full(self) -> Allocation:
         """Everything at 16 bit."""
-        return Allocation.uniform(self.spec, self.choices[-1])
+        return Allocation.uniform(self.spec, Choice(FULL))
 
     @cached_property
     def uniform(self) -> tuple[Allocation, ...]:
         """Every uniform allocation below 16 bit, narrow to wide."""
-        return tuple(Allocation.uniform(self.spec, c) for c in self.choices[:-1])
+        low = [choice for choice in self.choices if choice.bits < FULL]
+        return tuple(Allocation.uniform(self.spec, choice) for choice in low)
 
     @cached_property
     def by_width(self) -> dict[int, list[Choice]]:
@@ -112,13 +118,16 @@ class Space:
 
     @cached_property
     def distributions(self) -> dict[str, CategoricalDistribution]:
-        """Optuna's parameters: one category for each group."""
-        labels = tuple(str(choice) for choice in self.choices)
+        """Optuna's parameters: one category for each group.
+
+        16 bits are always among them, since full precision is always measured.
+        """
+        labels = tuple(self._by_label)
         return {key: CategoricalDistribution(labels) for key in self.spec.keys}
 
     @cached_property
     def _by_label(self) -> dict[str, Choice]:
-        return {str(choice): choice for choice in self.choices}
+        return {str(choice): choice for choice in (*self.choices, Choice(FULL))}
 
     def params(self, allocation: Allocation) -> dict[str, str]:
         """An allocation as Optuna's parameters."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from allocator.core.allocation import FULL, Allocation, Choice, digest
-from allocator.core.errors import SpecError
+from allocator.core.errors import BankError, SpecError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from allocator.core.ports import Model, Sample, Score, State, Task
-    from allocator.core.spec import ModelSpec
+    from allocator.core.spec import Linear, ModelSpec
     from quant.bank import Bank
 
-BATCH = 250
+# samples in a batch, for models below and above SMALL parameters
+BATCHES = (250, 8)
+SMALL = 10**8
 # inputs and features kept between trials
 INPUT_BYTES = 2**29
 FEATURE_BYTES = 2**28
@@ -47,6 +49,11 @@ def pick_device(name: str) -> str:
         f"device {name!r} is not here: this machine has cpu"
         + (f" and {count} cuda" if count else "")
     )
+
+
+def batch_size(spec: ModelSpec) -> int:
+    """Samples to run at once: many for a small model, few for a large one."""
+    return BATCHES[spec.parameters >= SMALL]
 
 
 def describe_devices() -> list[str]:
@@ -87,7 +94,7 @@ class Kept:
 
 @dataclass
 class Workbench:
-    """A loaded model whose groups take their weights from a bank.
+    """A loaded model whose groups take their weights from a bank, if it has one.
 
     Vision and connector outputs depend on vision and connector bits alone, so they are
     kept by the digest of those choices and reused.
@@ -95,8 +102,8 @@ class Workbench:
 
     model: Model
     spec: ModelSpec
-    bank: Bank
     task: Task
+    bank: Bank | None = None
     inputs: Kept = field(default_factory=lambda: Kept(INPUT_BYTES))
     features: Kept = field(default_factory=lambda: Kept(FEATURE_BYTES))
 
@@ -104,6 +111,17 @@ class Workbench:
         full = Allocation.uniform(self.spec, Choice(FULL))
         self.current: dict[str, Choice] = dict(full.choices)
         self.original: dict[str, Tensor] = {}
+
+    @property
+    def _cells(self) -> Bank:
+        if self.bank is None:
+            raise BankError("this model was opened without a bank: 16 bits only")
+        return self.bank
+
+    def _sum(self, linear: Linear, choice: Choice) -> str:
+        return (
+            str(FULL) if choice.bits == FULL else self._cells.cell_sum(linear, choice)
+        )
 
     def _weight(self, name: str) -> Tensor:
         weight: Tensor = self.model.module.get_submodule(name).weight
@@ -121,7 +139,7 @@ class Workbench:
                 weight = self._weight(linear.name)
                 kept = self.original.setdefault(linear.name, weight.clone())
                 low = choice.bits != FULL
-                weight.copy_(self.bank.weight(linear, choice) if low else kept)
+                weight.copy_(self._cells.weight(linear, choice) if low else kept)
             self.current[group.key] = choice
 
     def applied(self, allocation: Allocation) -> str:
@@ -129,7 +147,7 @@ class Workbench:
         wanted = dict(allocation.choices)
         return digest(
             [
-                [linear.name, self.bank.cell_sum(linear, wanted[group.key])]
+                [linear.name, self._sum(linear, wanted[group.key])]
                 for group in self.spec.groups
                 for linear in group.linears
             ]
@@ -163,8 +181,9 @@ class Workbench:
     ) -> Iterator[State]:
         """Batches that have run up to the language model."""
         seen = allocation.part(BEFORE_LANGUAGE).digest
-        for start in range(0, len(samples), BATCH):
-            batch = samples[start : start + BATCH]
+        size = batch_size(self.spec)
+        for start in range(0, len(samples), size):
+            batch = samples[start : start + size]
             name = (batch[0].id, batch[-1].id, len(batch))
             state = self._inputs(name, batch)
             features = self.features.get((seen, name))

@@ -1,20 +1,16 @@
 """The bank: every linear at every width and method, made once, kept on disk.
 
-One safetensors file for each linear holds all its cells: codes and zero-points packed
-at the width, fp16 scales. A file appears whole or not at all, the manifest comes last,
-and every cell carries a checksum that is compared when the cell is first used. The
-folder's name is a digest of what the cells depend on, so nothing stale is ever read.
+One safetensors file for each linear holds all its cells: packed codes and zero-points,
+fp16 scales. A file appears whole or not at all, the manifest comes last, and a cell's
+checksum is compared when it is first used. The folder's name is a digest of what the
+cells depend on, so nothing stale is ever read.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import tempfile
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,10 +20,12 @@ from safetensors.torch import save_file
 from allocator.core.allocation import FULL, Choice, digest
 from allocator.core.errors import BankError
 from quant.calibration import calibrate
+from quant.files import checksum, locked, replace_file
 from quant.grid import Cell, dequantize, pack, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     from torch import Tensor
 
@@ -45,8 +43,8 @@ CACHED_BYTES = 2**29
 class Recipe:
     """What the cells of a bank depend on.
 
-    `weights` is the checkpoint's digest, `calibration` names the samples in order;
-    `methods` maps each method to its code.
+    `weights` is the checkpoint's digest, `calibration` has one of each sample, and
+    `methods` maps names to code.
     """
 
     weights: str
@@ -168,6 +166,11 @@ def _solve(
 
 def _add_cells(file: Path, cells: Mapping[str, Cell]) -> None:
     """Write cells beside those a file already holds; equal cells are stored once."""
+    with locked(file.parent):
+        _merge_cells(file, cells)
+
+
+def _merge_cells(file: Path, cells: Mapping[str, Cell]) -> None:
     described = stored_cells(file)
     tensors: dict[str, Tensor] = {}
     if described:
@@ -199,30 +202,6 @@ def _pack_cell(cell: Cell) -> dict[str, Tensor]:
     if cell.channel_scale is not None:
         parts["channel_scale"] = cell.channel_scale
     return {name: part.cpu().contiguous() for name, part in parts.items()}
-
-
-def checksum(parts: Mapping[str, Tensor]) -> str:
-    """Digest of a cell's tensors, their names, types and shapes included."""
-    total = hashlib.sha256()
-    for name in sorted(parts):
-        part = parts[name]
-        total.update(f"{name} {part.dtype} {tuple(part.shape)};".encode())
-        total.update(part.contiguous().numpy().tobytes())
-    return total.hexdigest()[:32]
-
-
-def replace_file(file: Path, write: Callable[[Path], object]) -> None:
-    """Write a file beside its place, then move it there: whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".part-", dir=file.parent)
-    os.close(handle)
-    draft = Path(name)
-    try:
-        write(draft)
-        draft.chmod(0o644)
-        draft.replace(file)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def _write_manifest(folder: Path, recipe: Recipe, names: Sequence[str]) -> None:
@@ -273,9 +252,9 @@ class Bank:
             )
 
     def cell_sum(self, linear: Linear, choice: Choice) -> str:
-        """Checksum of the cell a choice stands for; "16" for the checkpoint's own."""
+        """Checksum of the cell a choice of at most 8 bits stands for."""
         if choice.method is None:
-            return str(FULL)
+            raise BankError("16-bit weights have no cell")
         if linear.name not in self._described:
             stored = stored_cells(file_of(self.folder, linear.name))
             self._described[linear.name] = stored
@@ -319,7 +298,9 @@ def read_cell(file: Path, key: str) -> Cell:
             for part in described["parts"]
         }
     if checksum(parts) != described["sum"]:
-        raise BankError(f"cell {key} in {file} is damaged: delete the file and rerun")
+        # out of the way, so that the next run makes it again
+        file.unlink(missing_ok=True)
+        raise BankError(f"cell {key} in {file} was damaged and is removed: run again")
     bits, scale, zero = described["bits"], parts["scale"], parts.get("zero")
     if zero is not None and zero.dtype == torch.uint8:
         zero = unpack(zero, bits, tuple(scale.shape))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from typing import TYPE_CHECKING
 
@@ -81,7 +82,10 @@ def test_a_budget_below_the_smallest_possible_says_which_that_is() -> None:
     sentence = refused(
         run("--budget", "0.5", "--task", "vqav2", "--model", "tiny-llava")
     )
-    assert f"{found['smallest_bpw']:.4g} bpw" in sentence
+    # rounded up to four digits, so that it can be asked for
+    least = math.ceil(found["smallest_bpw"] * 10_000) / 10_000
+    assert f"below the smallest possible, {least:.4f} bpw" in sentence
+    assert f"{found['uniform'][0]['bytes']:,} bytes" in sentence
 
 
 def test_an_unknown_storage_is_refused() -> None:

@@ -37,13 +37,16 @@ def test_the_smallest_allocation_fits_the_smallest_budget(toy: ModelSpec) -> Non
 def test_a_budget_below_the_smallest_allocation_says_what_is_possible(
     toy: ModelSpec,
 ) -> None:
-    # (27,560 + 8,192) x 8 / 102,400 bits
+    # (27,560 + 8,192) x 8 / 102,400 bits, rounded up
     with pytest.raises(
-        BudgetError, match=r"2\.79 bpw is below .* 2\.793 bpw \(model .* 2/uniform"
+        BudgetError,
+        match=r"2\.7900 bpw .* is below .* 2\.7932 bpw \(35,752 .*model .* 2/uniform",
     ):
         space(toy, Budget(2.79))
     # 27,560 x 8 / 98,304 bits
-    with pytest.raises(BudgetError, match=r"2 bpw .* 2\.243 bpw \(quantized scope"):
+    with pytest.raises(
+        BudgetError, match=r"2\.0000 bpw .* 2\.2429 bpw \(27,560 bytes; quantized"
+    ):
         space(toy, Budget(2, scope="quantized"))
 
 

@@ -65,7 +65,7 @@ def bench(tmp_path: Path) -> Workbench:
         lambda: [state_of(model.module)],
         lambda *_: None,
     )
-    return Workbench(Fed(model), spec, Bank(folder, recipe, spec), VQAV2)
+    return Workbench(Fed(model), spec, VQAV2, Bank(folder, recipe, spec))
 
 
 def test_features_are_reused_while_vision_and_connector_stay(bench: Workbench) -> None:

@@ -18,11 +18,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Plan:
-    """Model, scheme and a choice for each group."""
+    """Model, scheme and a choice for each group.
+
+    `seed` is the one the search chose its calibration samples with.
+    """
 
     model: str
     scheme: Scheme
     groups: Mapping[str, Choice]
+    seed: int = 0
 
     @staticmethod
     def read(file: Path) -> Plan:
@@ -44,9 +48,10 @@ class Plan:
                 for key, item in data["groups"].items()
             }
             return Plan(
-                data["model"],
+                _word(data["model"]),
                 Scheme(scheme.get("group_size", 128), scheme.get("symmetric", False)),
                 groups,
+                int(data.get("seed", 0)),
             )
         except (AttributeError, KeyError, TypeError) as error:
             raise SpecError(
@@ -73,8 +78,14 @@ class Plan:
         return tuple(sorted({c.bits for c in self.groups.values()} | {FULL}))
 
 
+def _word(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no model name")
+    return value
+
+
 def plan_json(
-    model: str, spec: ModelSpec, scheme: Scheme, allocation: Allocation
+    model: str, spec: ModelSpec, scheme: Scheme, allocation: Allocation, seed: int
 ) -> dict[str, Any]:
     """A plan as plain data; `layers` spells it out for each linear by full name."""
     chosen = dict(allocation.choices)
@@ -94,6 +105,7 @@ def plan_json(
     return {
         "model": model,
         "scheme": {"group_size": scheme.group_size, "symmetric": scheme.symmetric},
+        "seed": seed,
         "groups": allocation.to_json(),
         "layers": layers,
     }

@@ -110,6 +110,7 @@ class Recommendation:
     complete: int
     pruned: int
     failed: int
+    infeasible: int
     evaluated_samples: int
     seconds: tuple[tuple[str, float], ...]
 
@@ -160,8 +161,7 @@ class Recommendation:
                 "complete": self.complete,
                 "pruned": self.pruned,
                 "failed": self.failed,
-                # proposals are feasible by construction
-                "infeasible": 0,
+                "infeasible": self.infeasible,
             },
             "evaluated_samples": self.evaluated_samples,
             "seconds": dict(self.seconds),

@@ -60,6 +60,8 @@ class StudySpec:
             raise SpecError(f"methods {self.methods} must be one or more, each once")
         _check_among("granularity", self.granularity, GRANULARITIES)
         _check_among("budget scope", self.budget_scope, SCOPES)
+        if self.seed < 0:
+            raise SpecError(f"the seed must not be negative, as {self.seed} is")
         if self.trials < 1:
             raise SpecError(f"trials must be 1 or more, not {self.trials}")
         if self.seconds is not None and not self.seconds > 0:
@@ -86,9 +88,9 @@ class StudySpec:
 
     @property
     def choices(self) -> tuple[Choice, ...]:
-        """What each group may get, narrow to wide; 16 bits always among them."""
+        """What each group may get, narrow to wide."""
         low = [Choice(bits, m) for bits in self.low_widths for m in self.methods]
-        return (*low, Choice(FULL))
+        return (*low, Choice(FULL)) if FULL in self.widths else tuple(low)
 
     @staticmethod
     def from_toml(file: Path, changes: Mapping[str, Any]) -> StudySpec:
@@ -151,6 +153,8 @@ def _check_widths(widths: tuple[int, ...]) -> None:
         raise SpecError(
             f"width {', '.join(map(str, bad))} is not possible; widths are {allowed}"
         )
+    if set(widths) == {FULL}:
+        raise SpecError("widths name 16 alone: name one below 16 to choose between")
     if not widths or list(widths) != sorted(set(widths)):
         raise SpecError(f"widths {widths} must be one or more, rising, each once")
 

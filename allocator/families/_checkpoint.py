@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from allocator.core.errors import ModelError
+from allocator.core.errors import DataError, ModelError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -51,8 +51,11 @@ def check_weights(folder: Path) -> tuple[Path, ...]:
 
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        listed = json.loads(index.read_text())["weight_map"].values()
-        files = tuple(folder / name for name in sorted(set(listed)))
+        try:
+            listed = set(json.loads(index.read_text())["weight_map"].values())
+            files = tuple(folder / name for name in sorted(listed))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ModelError(f"{index} lists no weights: {error}") from None
     else:
         files = (folder / "model.safetensors",)
     for file in files:
@@ -82,6 +85,10 @@ def read_prompts(folder: Path, published: Mapping[str, str]) -> dict[str, str]:
         own = json.loads(file.read_text())
     except ValueError as error:
         raise ModelError(f"{file} cannot be read as JSON: {error}") from None
+    if not isinstance(own, dict) or not all(isinstance(v, str) for v in own.values()):
+        raise ModelError(
+            f'{file} is not of the form {{"vqa": "Question: {{}} Answer:"}}'
+        )
     return {**published, **own}
 
 
@@ -101,12 +108,21 @@ def quiet() -> Iterator[None]:
 
 
 def build_on_meta(model_class: Any, folder: Path) -> Any:
-    """A model without weights, from the configuration alone."""
+    """A model without weights, from the configuration alone.
+
+    Raises:
+        ModelError: transformers cannot build what config.json describes.
+    """
     import torch
     from transformers import AutoConfig
 
-    with quiet(), torch.device("meta"):
-        return model_class(AutoConfig.from_pretrained(folder))
+    try:
+        with quiet(), torch.device("meta"):
+            return model_class(AutoConfig.from_pretrained(folder))
+    except Exception as error:
+        # what a wrong config.json raises depends on which part of it is wrong
+        reason = str(error).strip().split("\n", maxsplit=1)[0]
+        raise ModelError(f"{folder}/config.json describes no model: {reason}") from None
 
 
 def read_checkpoint(model_class: Any, folder: Path, device: str) -> Any:
@@ -119,7 +135,7 @@ def read_checkpoint(model_class: Any, folder: Path, device: str) -> Any:
     from safetensors import SafetensorError
 
     check_weights(folder)
-    dtype = torch.float32 if device == "cpu" else "auto"
+    dtype = torch.float32 if device.startswith("cpu") else "auto"
     try:
         with quiet():
             module, loaded = model_class.from_pretrained(
@@ -190,16 +206,11 @@ class Pipeline:
         `answered` puts each sample's most frequent reference behind its prompt, as
         calibration wants: the model reads its own replies too.
         """
-        from PIL import Image
-
         texts = [self.prompts[s.prompt].format(s.text) for s in samples]
         if answered:
             replies = [Counter(s.references).most_common(1)[0][0] for s in samples]
             texts = [f"{t} {r}" for t, r in zip(texts, replies, strict=True)]
-        images = []
-        for sample in samples:
-            with Image.open(sample.image) as image:
-                images.append(image.convert("RGB"))
+        images = [read_image(sample.image) for sample in samples]
         batch = self.processor(
             images=images, text=texts, padding=True, return_tensors="pt"
         )
@@ -223,6 +234,21 @@ class Pipeline:
         )
         texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
         return [text.strip() for text in texts]
+
+
+def read_image(file: Path) -> Any:
+    """A picture in RGB.
+
+    Raises:
+        DataError: the file is no picture.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(file) as image:
+            return image.convert("RGB")
+    except OSError as error:
+        raise DataError(f"{file} cannot be read as a picture: {error}") from None
 
 
 def embed(module: Any, state: State) -> Any:

@@ -53,7 +53,7 @@ def bench(request: pytest.FixtureRequest, tmp_path: Path, device: str) -> Workbe
         lambda: [state_of(model.module)],
         lambda *_: None,
     )
-    return Workbench(model, spec, Bank(folder, recipe, spec), VQAV2)
+    return Workbench(model, spec, VQAV2, Bank(folder, recipe, spec))
 
 
 METHODS: Sequence[str] = ("uniform", "gptq", "awq")

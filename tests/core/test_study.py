@@ -45,10 +45,22 @@ def test_choices_run_from_narrow_to_wide_and_end_at_sixteen() -> None:
     ]
 
 
-def test_sixteen_bits_are_a_choice_even_if_only_low_widths_are_asked() -> None:
+def test_sixteen_bits_are_a_choice_only_if_they_are_asked_for() -> None:
     asked = replace(SPEC, widths=(4,), methods=("gptq",))
+    assert asked.choices == (Choice(4, "gptq"),)
+    asked = replace(SPEC, widths=(4, 16), methods=("gptq",))
     assert asked.choices == (Choice(4, "gptq"), Choice(16))
     assert asked.low_widths == (4,)
+
+
+def test_sixteen_bits_alone_leave_nothing_to_choose() -> None:
+    with pytest.raises(SpecError, match="16 alone"):
+        replace(SPEC, widths=(16,))
+
+
+def test_a_negative_seed_is_refused() -> None:
+    with pytest.raises(SpecError, match="-1"):
+        replace(SPEC, seed=-1)
 
 
 def test_the_budget_is_read_in_the_scope_asked_for() -> None:
@@ -195,6 +207,7 @@ def recommendation() -> Recommendation:
         complete=5,
         pruned=2,
         failed=1,
+        infeasible=0,
         evaluated_samples=700,
         seconds=(("total", 9.0), ("bank", 1.0), ("search", 6.0), ("confirm", 2.0)),
     )

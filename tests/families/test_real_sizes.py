@@ -134,7 +134,7 @@ def test_a_checkpoint_of_real_widths_takes_the_same_code(
     folder = build_bank(
         tmp_path / "bank", recipe, model, lambda: [dict(state)], lambda *_: None
     )
-    bench = Workbench(model, spec, Bank(folder, recipe, spec), VQAV2)
+    bench = Workbench(model, spec, VQAV2, Bank(folder, recipe, spec))
     full = Allocation.uniform(spec, Choice(16))
     for group in spec.groups:
         before = [_weight(model, x.name).clone() for x in group.linears]
