@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from allocator.cli import main
 from allocator.embedded import HERE
+from evals.world.files import ensure_world
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -123,6 +124,37 @@ def test_damaged_weights_are_refused_by_name(tmp_path: Path, damage: str) -> Non
         content = weights.read_bytes()
         weights.write_bytes(content[:1000] if damage == "cut" else b"\xff" * 5000)
     assert "model.safetensors" in refused(run(*SEARCH, "--model", str(folder)))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("model.safetensors.index.json", "[]"),
+        ("prompts.json", '["vqa"]'),
+        ("prompts.json", "{"),
+        ("config.json", '{"model_type": "llava", "text_config": {"model_type": "x"}}'),
+    ],
+)
+def test_a_damaged_file_of_a_model_is_refused_by_name(
+    tmp_path: Path, name: str, content: str
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(HERE / "tiny-llava", folder)
+    (folder / name).write_text(content)
+    words = ("evaluate", "--task", "vqav2", "--model", str(folder))
+    data = ensure_world(tmp_path / "world")
+    assert name in refused(run(*words, "--data", str(data)))
+
+
+def test_a_picture_that_is_none_is_refused_by_name(tmp_path: Path) -> None:
+    data = ensure_world(tmp_path / "world")
+    picture = min((data / "val2014").iterdir())
+    for each in (data / "val2014").iterdir():
+        each.write_bytes(b"no picture")
+    words = ("evaluate", "--task", "vqav2", "--model", "tiny-llava")
+    said = refused(run(*words, "--data", str(data)))
+    assert "cannot be read as a picture" in said
+    assert picture.parent.name in said
 
 
 def test_a_model_of_an_unknown_kind_says_which_are_known(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -144,6 +145,16 @@ def test_what_was_measured_is_remembered_with_its_circumstances(
 def test_a_score_of_nothing_at_all_is_a_score(journal: Journal, space: Space) -> None:
     journal.finish(journal.begin(space, space.smallest, PROPOSAL), 0.0)
     assert [record.score for record in journal.records(space)] == [0.0]
+
+
+def test_records_are_in_the_scope_of_the_budget_that_reads_them(
+    journal: Journal, space: Space
+) -> None:
+    journal.finish(journal.begin(space, space.smallest, PROPOSAL), 60.0)
+    other = replace(space, budget=replace(space.budget, scope="quantized"))
+    found = [journal.records(each)[0].bpw for each in (space, other)]
+    assert found == [space.bpw(space.smallest), other.bpw(other.smallest)]
+    assert found[0] != found[1]
 
 
 def test_only_finished_trials_are_records_and_only_proposals_count(

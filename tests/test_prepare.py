@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from allocator.core.study import StudySpec
-from allocator.prepare import Setup, prepare
+from allocator.embedded import HERE
+from allocator.prepare import Setup, prepare, weights_digest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,6 +55,18 @@ def test_other_weights_or_other_answers_make_another_study(setup: Setup) -> None
     changed = (replace(first, references=("x",) * 10), *setup.samples["search"][1:])
     samples = {**setup.samples, "search": changed}
     assert replace(setup, samples=samples).study != setup.study
+
+
+def test_other_prompts_make_another_study(tmp_path: Path) -> None:
+    shutil.copytree(HERE / "tiny-llava", tmp_path / "model")
+    before = weights_digest(tmp_path / "model")
+    (tmp_path / "model" / "prompts.json").write_text('{"vqa": "{}"}')
+    assert weights_digest(tmp_path / "model") != before
+
+
+def test_a_study_is_named_by_letters_digits_and_dashes(setup: Setup) -> None:
+    asked = replace(setup.asked, model="./models/my model (1)")
+    assert replace(setup, asked=asked).study.startswith("my-model-1-vqav2-")
 
 
 def test_the_samples_are_as_many_as_the_world_draws(setup: Setup) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -158,6 +159,24 @@ def test_a_flipped_byte_is_found_at_first_use(
 def _read_all(file: Path, recipe: Recipe) -> None:
     for key in recipe.keys:
         read_cell(file, key)
+
+
+def test_two_writers_of_one_file_lose_no_cell(
+    tmp_path: Path, loaded: tuple[Model, ModelSpec], recipe: Recipe
+) -> None:
+    model, spec = loaded
+    rows = {
+        label: replace(recipe, methods={label: m})
+        for label, m in recipe.methods.items()
+    }
+    threads = [
+        Thread(target=build, args=(tmp_path, row, model)) for row in rows.values()
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    Bank(tmp_path / recipe.digest, recipe, spec)
 
 
 def test_equal_cells_are_stored_once(
