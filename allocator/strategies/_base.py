@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,6 +42,7 @@ class Strategy(BaseSampler):
         self.seed = seed
         self.damage = damage
 
+    @abstractmethod
     def propose(
         self,
         measured: list[tuple[Allocation, float]],
@@ -48,7 +50,6 @@ class Strategy(BaseSampler):
         rng: np.random.Generator,
     ) -> Allocation | None:
         """An allocation whose digest is not in `taken`; None if none is found."""
-        raise NotImplementedError
 
     def anything(self, taken: set[str], rng: np.random.Generator) -> Allocation | None:
         """A random allocation that is not in `taken`; None if none is found."""
