@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -91,19 +92,13 @@ class Guarded(click.Group):
             click.echo(f"allocate: {error}", err=True)
             sys.exit(error.exit_code)
         except KeyboardInterrupt:
-            again = " ".join(["allocate", *map(_quoted, sys.argv[1:])])
+            again = shlex.join(["allocate", *sys.argv[1:]])
             click.echo(
                 "allocate: interrupted; everything finished is kept. Go on with:\n"
                 f"  {again}",
                 err=True,
             )
             sys.exit(INTERRUPTED)
-
-
-def _quoted(word: str) -> str:
-    import shlex
-
-    return shlex.quote(word)
 
 
 def model_option(command: Callable[..., Any]) -> Callable[..., Any]:

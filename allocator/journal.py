@@ -238,9 +238,8 @@ class Journal:
         kept = self.attribute(DAMAGE)
         if kept is None:
             return None
-        by_label = {str(choice): choice for choice in space.choices}
         return {
-            (key, by_label[label]): value
+            (key, space.by_label[label]): value
             for key, row in kept.items()
             for label, value in row.items()
         }

@@ -88,19 +88,15 @@ def prepare(asked: StudySpec) -> Setup:
     samples = read_samples(asked, task) if asked.data else None
     if asked.storage:
         open_storage(asked.storage)
-    device = _device(asked.device)
+    # brings torch, which the checks above do not need
+    from allocator.trial import pick_device
+
+    device = pick_device(asked.device)
     model = family.spec(folder, asked.granularity)
     space = Space(model, asked.scheme, asked.choices, asked.limit)
     samples = samples or read_samples(asked, task)
     weights = weights_digest(folder)
     return Setup(asked, folder, family, task, samples, model, space, weights, device)
-
-
-def _device(name: str) -> str:
-    """The device to run on, looked for only where one is named."""
-    from allocator.trial import pick_device
-
-    return pick_device(name)
 
 
 def _check_names(asked: StudySpec) -> None:

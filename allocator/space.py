@@ -122,11 +122,12 @@ class Space:
 
         16 bits are always among them, since full precision is always measured.
         """
-        labels = tuple(self._by_label)
+        labels = tuple(self.by_label)
         return {key: CategoricalDistribution(labels) for key in self.spec.keys}
 
     @cached_property
-    def _by_label(self) -> dict[str, Choice]:
+    def by_label(self) -> dict[str, Choice]:
+        """Choices by the label Optuna keeps, 16 bits always among them."""
         return {str(choice): choice for choice in (*self.choices, Choice(FULL))}
 
     def params(self, allocation: Allocation) -> dict[str, str]:
@@ -136,5 +137,5 @@ class Space:
     def allocation(self, params: Mapping[str, Any]) -> Allocation:
         """Optuna's parameters as an allocation."""
         return Allocation.of(
-            self.spec, {key: self._by_label[label] for key, label in params.items()}
+            self.spec, {key: self.by_label[label] for key, label in params.items()}
         )

@@ -137,9 +137,14 @@ class Workbench:
                 continue
             for linear in group.linears:
                 weight = self._weight(linear.name)
-                kept = self.original.setdefault(linear.name, weight.clone())
+                if linear.name not in self.original:
+                    self.original[linear.name] = weight.clone()
                 low = choice.bits != FULL
-                weight.copy_(self._cells.weight(linear, choice) if low else kept)
+                weight.copy_(
+                    self._cells.weight(linear, choice)
+                    if low
+                    else self.original[linear.name]
+                )
             self.current[group.key] = choice
 
     def applied(self, allocation: Allocation) -> str:

@@ -123,7 +123,8 @@ def build_bank(
             for observed in stage:
                 done += _solve(folder, recipe, model.module, observed, lacking)
                 progress(done, len(names))
-    _write_manifest(folder, recipe, names)
+    if lacking or not (folder / MANIFEST).exists():
+        _write_manifest(folder, recipe, names)
     return folder
 
 
