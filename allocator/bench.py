@@ -10,13 +10,18 @@ from allocator.home import cache_home
 from allocator.prepare import sample_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
-    from allocator.core.ports import Model
+    from allocator.core.ports import Model, State
     from allocator.prepare import Setup
     from allocator.trial import Workbench
-    from quant.bank import Bank
+    from quant.bank import Bank, Recipe
+
+# samples that run through a stage at once, for models below and above SMALL parameters:
+# few for a large one, whose feed-forward activations would outweigh its weights
+CALIBRATION_BATCHES = (250, 2)
 
 
 class Watch(Protocol):
@@ -42,11 +47,12 @@ class Silent:
 
 
 def open_bench(setup: Setup, watch: Watch) -> Workbench:
-    """Load the model and make what its bank lacks."""
+    """Make what the model's bank lacks, then load the model."""
     from allocator.trial import Workbench
 
+    bank = open_bank(setup, watch)
     model = setup.family.load(setup.folder, setup.device)
-    return Workbench(model, setup.model, setup.task, open_bank(setup, model, watch))
+    return Workbench(model, setup.model, setup.task, bank)
 
 
 def open_full_precision(setup: Setup) -> Workbench:
@@ -58,29 +64,55 @@ def open_full_precision(setup: Setup) -> Workbench:
     )
 
 
-def open_bank(setup: Setup, model: Model, watch: Watch) -> Bank:
-    """Make what the bank of a loaded model lacks, and open it."""
-    from allocator.trial import batch_size
-    from quant.bank import Bank, Recipe, build_bank
+def open_bank(setup: Setup, watch: Watch) -> Bank:
+    """Make what a bank lacks, and open it."""
+    from quant.bank import Bank
 
-    asked = setup.asked
-    calibration, batch = setup.samples["calibration"], batch_size(setup.model)
-    recipe = Recipe(
+    build(setup, watch)
+    recipe = recipe_of(setup)
+    folder = bank_home() / recipe.digest
+    return Bank(folder, recipe, setup.model, lambda: build(setup, watch))
+
+
+def bank_home() -> Path:
+    """Where banks are kept."""
+    return cache_home() / "bank"
+
+
+def recipe_of(setup: Setup) -> Recipe:
+    """What the cells of a request depend on."""
+    from quant.bank import Recipe
+
+    return Recipe(
         setup.weights,
-        tuple(sample_digest(sample) for sample in calibration),
-        setup.space.scheme,
-        {name: load("quant.methods", name) for name in asked.methods},
-        asked.widths,
+        tuple(sample_digest(sample) for sample in setup.samples["calibration"]),
+        setup.asked.scheme,
+        {name: load("quant.methods", name) for name in setup.asked.methods},
+        setup.asked.widths,
+    )
+
+
+def build(setup: Setup, watch: Watch) -> int:
+    """Make what a bank lacks, and say how many cells that were.
+
+    The model is read from its files piece by piece and never loaded as a whole.
+    """
+    from allocator.trial import SMALL
+    from quant.build import Source, build_bank
+
+    calibration = setup.samples["calibration"]
+    batch = CALIBRATION_BATCHES[setup.model.parameters >= SMALL]
+
+    def batches(model: Model) -> Iterator[State]:
+        for at in range(0, len(calibration), batch):
+            yield model.inputs(calibration[at : at + batch], answered=True)
+
+    source = Source(
+        lambda: setup.family.load(setup.folder, setup.device, mapped=True),
+        batches,
+        setup.device,
     )
     with watch.phase("bank") as progress:
-        folder = build_bank(
-            cache_home() / "bank",
-            recipe,
-            model,
-            lambda: [
-                model.inputs(calibration[at : at + batch], answered=True)
-                for at in range(0, len(calibration), batch)
-            ],
-            progress,
+        return build_bank(
+            bank_home(), recipe_of(setup), setup.model.linears, source, progress
         )
-    return Bank(folder, recipe, setup.model)

@@ -6,79 +6,24 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from allocator.core.allocation import GROUP_SIZES, SCOPES, WIDTHS
+from allocator.cli_bank import bank
 from allocator.core.errors import AllocateError, SpecError
 from allocator.core.plugins import available
-from allocator.core.spec import GRANULARITIES
 from allocator.core.study import StudySpec, check_study_name
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from allocator.options import (
+    DEFAULT_MODEL,
+    Duration,
+    json_option,
+    model_option,
+    scheme_options,
+    study_options,
+)
 
 INTERRUPTED = 130
-DEFAULT_MODEL = "tiny-blip2"
-
-
-class Words(click.ParamType[Any]):
-    """A comma-separated list, each word once."""
-
-    name = "a,b,..."
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, ...]:
-        """Split at commas."""
-        del param, ctx
-        if isinstance(value, tuple):
-            return value
-        return tuple(dict.fromkeys(word.strip() for word in str(value).split(",")))
-
-
-class Widths(Words):
-    """A comma-separated list of bit widths."""
-
-    name = "2,3,..."
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[Any, ...]:
-        """Read whole numbers, in rising order."""
-        words = super().convert(value, param, ctx)
-        allowed = ", ".join(map(str, WIDTHS))
-        try:
-            return tuple(sorted(int(word) for word in words))
-        except ValueError:
-            self.fail(f"{value!r} is not a list of widths; widths are {allowed}")
-
-
-class GroupSize(click.ParamType[Any]):
-    """A number of columns, "channel" or "tensor"."""
-
-    name = "|".join(map(str, GROUP_SIZES))
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> int | str:
-        """Read a number where it is one."""
-        del param, ctx
-        return int(value) if str(value).isdigit() else str(value)
-
-
-class Duration(click.ParamType[Any]):
-    """A time such as 90, 90s, 20m or 1.5h."""
-
-    name = "20m"
-    units = {"s": 1, "m": 60, "h": 3600}  # noqa: RUF012, a constant table
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> float:
-        """Read seconds."""
-        del param, ctx
-        if isinstance(value, float):
-            return value
-        text = str(value).strip()
-        unit = self.units.get(text[-1:].lower(), 0)
-        try:
-            return float(text[:-1]) * unit if unit else float(text)
-        except ValueError:
-            self.fail(f"{value!r} is not a time such as 90s, 20m or 1.5h")
 
 
 class Guarded(click.Group):
@@ -99,42 +44,6 @@ class Guarded(click.Group):
                 err=True,
             )
             sys.exit(INTERRUPTED)
-
-
-def model_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The option --model."""
-    return click.option(
-        "--model",
-        default=None,
-        metavar="NAME|FOLDER|HUB/ID",
-        help=f"Embedded model, model folder or hub id.  [default: {DEFAULT_MODEL}]",
-    )(command)
-
-
-def scheme_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Options that decide what is quantized and how."""
-    for option in (
-        click.option("--methods", type=Words(), help="uniform,gptq,awq, or some."),
-        click.option("--widths", type=Widths(), help="Of 2,3,4,5,6,8,16."),
-        click.option("--group-size", type=GroupSize(), help="Columns to a scale."),
-        click.option("--symmetric", is_flag=True, default=None, help="No zero-points."),
-        click.option("--granularity", metavar="|".join(GRANULARITIES)),
-        click.option("--budget-scope", metavar="|".join(SCOPES)),
-    ):
-        command = option(command)
-    return command
-
-
-def study_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Options that decide where a study lives."""
-    storage = "Database URL, or FILE.log."
-    command = click.option("--storage", metavar="URL", help=storage)(command)
-    return click.option("--seed", type=int, help="Of everything random.")(command)
-
-
-json_option = click.option(
-    "--json", "as_json", is_flag=True, help="Print one JSON object."
-)
 
 
 @click.group(cls=Guarded, invoke_without_command=True)
@@ -325,6 +234,9 @@ def doctor(as_json: bool) -> None:
         click.echo(json.dumps(found))
     else:
         print_examination(found)
+
+
+main.add_command(bank)
 
 
 def _kept(name: str, storage: str | None) -> dict[str, Any]:

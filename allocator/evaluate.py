@@ -71,16 +71,16 @@ def _following(asked: StudySpec, model: str | None, plan: Plan | None) -> StudyS
     """The request with the plan's model and scheme; a model named beside it wins."""
     if plan is None:
         return replace(asked, model=model or asked.model)
+    asked = replace(asked, model=model or plan.model, seed=plan.seed)
     if not plan.methods:
-        return replace(asked, model=model or plan.model, seed=plan.seed)
+        return asked
     return replace(
         asked,
-        model=model or plan.model,
         methods=plan.methods,
         widths=plan.widths,
         group_size=plan.scheme.group_size,
         symmetric=plan.scheme.symmetric,
-        seed=plan.seed,
+        calibration=plan.calibration,
     )
 
 

@@ -21,7 +21,7 @@ from evals.splits import check_disjoint
 from evals.world.files import ensure_world
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from allocator.core.ports import Family, Sample, Split, Task
     from allocator.core.spec import ModelSpec
@@ -74,8 +74,10 @@ class Setup:
         return f"{stem[:40] or 'model'}-{self.asked.task}-{self.identity[:8]}"
 
 
-def prepare(asked: StudySpec) -> Setup:
+def prepare(asked: StudySpec, splits: Sequence[Split] = SPLITS) -> Setup:
     """Look up and check everything a request names, the cheap things first.
+
+    Only the sets of samples that are needed are read.
 
     Raises:
         AllocateError: anything that cannot be had, in one sentence.
@@ -85,7 +87,7 @@ def prepare(asked: StudySpec) -> Setup:
     folder = model_folder(asked.model)
     family = family_of(folder)
     # a user's files are looked at first; drawing our own takes longer than the rest
-    samples = read_samples(asked, task) if asked.data else None
+    samples = read_samples(asked, task, splits) if asked.data else None
     if asked.storage:
         open_storage(asked.storage)
     # brings torch, which the checks above do not need
@@ -94,7 +96,7 @@ def prepare(asked: StudySpec) -> Setup:
     device = pick_device(asked.device)
     model = family.spec(folder, asked.granularity)
     space = Space(model, asked.scheme, asked.choices, asked.limit)
-    samples = samples or read_samples(asked, task)
+    samples = samples or read_samples(asked, task, splits)
     weights = weights_digest(folder)
     return Setup(asked, folder, family, task, samples, model, space, weights, device)
 
@@ -130,14 +132,19 @@ def data_folder(asked: StudySpec) -> Path:
     return ensure_world(cache_home())
 
 
-def read_samples(asked: StudySpec, task: Task) -> dict[Split, tuple[Sample, ...]]:
-    """The three sets of samples, checked to share no image.
+def read_samples(
+    asked: StudySpec, task: Task, splits: Sequence[Split] = SPLITS
+) -> dict[Split, tuple[Sample, ...]]:
+    """Sets of samples, checked to share no image.
 
     Raises:
         DataError: a file is missing or malformed, or two sets overlap.
     """
     folder = data_folder(asked)
-    samples = {split: task.samples(folder, split, asked.seed) for split in SPLITS}
+    samples = {split: task.samples(folder, split, asked.seed) for split in splits}
+    if "calibration" in samples:
+        # chosen at random: any first ones are a fair sample
+        samples["calibration"] = samples["calibration"][: asked.calibration]
     check_disjoint(**samples)
     return samples
 

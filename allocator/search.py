@@ -118,9 +118,7 @@ def run_prepared(setup: Setup, watch: Watch, clock: Clock) -> Recommendation:
     propose(search)
     search.seconds["search"] = searching.seconds
     found = conclude(search)
-    plan = plan_json(
-        asked.model, setup.model, setup.space.scheme, found.allocation, asked.seed
-    )
+    plan = plan_json(asked, setup.model, found.allocation)
     journal.keep(RECOMMENDED + search.budget, {"found": found.to_json(), "plan": plan})
     journal.keep(LATEST, search.budget)
     return found

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
@@ -81,6 +81,8 @@ def normalize_words(text: str) -> str:
     return " ".join(known.contractions.get(word, word) for word in kept)
 
 
+# the replies of a search are few words, many times over
+@lru_cache(maxsize=1 << 15)
 def normalize_answer(text: str) -> str:
     r"""Bring a predicted answer into the form in which it is compared.
 

@@ -1,40 +1,43 @@
 """The bank: every linear at every width and method, made once, kept on disk.
 
-One safetensors file for each linear holds all its cells: packed codes and zero-points,
-fp16 scales. A file appears whole or not at all, the manifest comes last, and a cell's
-checksum is compared when it is first used. The folder's name is a digest of what the
-cells depend on, so nothing stale is ever read.
+The folder's name is a digest of what the cells depend on, so nothing stale is ever
+read. Each linear has a file (`quant.cells`); the manifest comes last and says what
+should be there. `quant.build` makes what is missing.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-
 from allocator.core.allocation import FULL, Choice, digest
 from allocator.core.errors import BankError
-from quant.calibration import calibrate
-from quant.files import checksum, locked, replace_file
-from quant.grid import Cell, dequantize, pack, unpack
+from quant.cells import (
+    DamagedCellError,
+    damaged_cells,
+    drop_cells,
+    file_of,
+    read_cell,
+    stored_cells,
+)
+from quant.files import replace_file
+from quant.grid import dequantize
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from torch import Tensor
 
     from allocator.core.allocation import Scheme
-    from allocator.core.ports import Method, Model, State
+    from allocator.core.ports import Method
     from allocator.core.spec import Linear, ModelSpec
-    from quant.calibration import Observed
+    from quant.cells import Description
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 CACHED_BYTES = 2**29
 
@@ -70,25 +73,9 @@ class Recipe:
         return tuple(self.key(method, bits) for method in self.methods for bits in low)
 
 
-def file_of(folder: Path, name: str) -> Path:
-    """The file that holds a linear's cells."""
-    return folder / f"{name}.safetensors"
-
-
-def stored_cells(file: Path) -> dict[str, Any]:
-    """Descriptions of the cells a file holds; none where there is no whole file."""
-    if not file.exists():
-        return {}
-    try:
-        with safe_open(file, framework="pt") as opened:
-            cells: dict[str, Any] = json.loads(opened.metadata()["cells"])
-            return cells
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
-        # a damaged file is made again
-        return {}
-
-
-def missing_cells(folder: Path, recipe: Recipe, names: Sequence[str]) -> dict[str, Any]:
+def missing_cells(
+    folder: Path, recipe: Recipe, names: Iterable[str]
+) -> dict[str, list[str]]:
     """For each linear that is not complete, the cells it lacks."""
     lacking = {}
     for name in names:
@@ -99,137 +86,55 @@ def missing_cells(folder: Path, recipe: Recipe, names: Sequence[str]) -> dict[st
     return lacking
 
 
-def build_bank(
-    root: Path,
-    recipe: Recipe,
-    model: Model,
-    batches: Callable[[], Sequence[State]],
-    progress: Callable[[int, int], object],
-) -> Path:
-    """Make whatever is missing of a bank and return its folder.
-
-    A stopped build goes on where it was: linears that are complete are not solved
-    again. `batches` gives the calibration inputs and is called only if they are needed;
-    `progress` is told the linears done and wanted.
-    """
-    folder = root / recipe.digest
-    folder.mkdir(parents=True, exist_ok=True)
-    names = [n for stage in model.stages() for s in stage.siblings for n in s.names]
-    lacking = missing_cells(folder, recipe, names)
-    done = len(names) - len(lacking)
-    progress(done, len(names))
-    if lacking:
-        for stage in calibrate(model, batches()):
-            for observed in stage:
-                done += _solve(folder, recipe, model.module, observed, lacking)
-                progress(done, len(names))
-    if lacking or not (folder / MANIFEST).exists():
-        _write_manifest(folder, recipe, names)
-    return folder
+def drop_damaged(folder: Path, names: Iterable[str]) -> int:
+    """Take away cells that are not what was written, and say how many they were."""
+    dropped = 0
+    for name in names:
+        file = file_of(folder, name)
+        damaged = damaged_cells(file)
+        if damaged:
+            drop_cells(file, damaged)
+        dropped += len(damaged)
+    return dropped
 
 
-def _solve(
-    folder: Path,
-    recipe: Recipe,
-    module: Any,
-    observed: Observed,
-    lacking: Mapping[str, Sequence[str]],
-) -> int:
-    """Make the missing cells of one sibling set; returns how many linears that were."""
-    names = observed.siblings.names
-    wanted = {key for name in names for key in lacking.get(name, ())}
-    if not wanted:
-        return 0
-    weights = [module.get_submodule(name).weight.detach() for name in names]
-    cells: list[dict[str, Cell]] = [{} for _ in names]
-    for label, method in recipe.methods.items():
-        widths = [
-            bits
-            for bits in recipe.widths
-            if bits != FULL and recipe.key(label, bits) in wanted
-        ]
-        if not widths:
-            continue
-        made = method.quantize(
-            weights,
-            observed.inputs,
-            recipe.scheme,
-            widths,
-            foldable=observed.siblings.fold is not None,
-        )
-        for bits, row in made.items():
-            for own, cell in zip(cells, row, strict=True):
-                own[recipe.key(label, bits)] = cell
-    for name, own in zip(names, cells, strict=True):
-        _add_cells(file_of(folder, name), own)
-    return sum(name in lacking for name in names)
-
-
-def _add_cells(file: Path, cells: Mapping[str, Cell]) -> None:
-    """Write cells beside those a file already holds; equal cells are stored once."""
-    with locked(file.parent):
-        _merge_cells(file, cells)
-
-
-def _merge_cells(file: Path, cells: Mapping[str, Cell]) -> None:
-    described = stored_cells(file)
-    tensors: dict[str, Tensor] = {}
-    if described:
-        with safe_open(file, framework="pt") as opened:
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-    for key, cell in cells.items():
-        parts = _pack_cell(cell)
-        sum_ = checksum(parts)
-        described[key] = {
-            "bits": cell.bits,
-            "columns": cell.columns,
-            "shape": list(cell.codes.shape),
-            "fallback": cell.fallback,
-            "parts": sorted(parts),
-            "sum": sum_,
-        }
-        tensors.update({f"{sum_}.{part}": value for part, value in parts.items()})
-    replace_file(
-        file,
-        lambda draft: save_file(tensors, draft, {"cells": json.dumps(described)}),
-    )
-
-
-def _pack_cell(cell: Cell) -> dict[str, Tensor]:
-    parts = {"codes": pack(cell.codes, cell.bits), "scale": cell.scale}
-    if cell.zero is not None:
-        whole = cell.zero.dtype == torch.uint8
-        parts["zero"] = pack(cell.zero, cell.bits) if whole else cell.zero
-    if cell.channel_scale is not None:
-        parts["channel_scale"] = cell.channel_scale
-    return {name: part.cpu().contiguous() for name, part in parts.items()}
-
-
-def _write_manifest(folder: Path, recipe: Recipe, names: Sequence[str]) -> None:
-    fallbacks = {
-        name: {
-            key: cell["fallback"]
-            for key, cell in stored_cells(file_of(folder, name)).items()
-            if cell["fallback"]
-        }
-        for name in names
-    }
-    manifest = {
+def about(recipe: Recipe, names: Iterable[str]) -> dict[str, Any]:
+    """What a bank depends on, and the linears it has: a manifest without its cells."""
+    return {
         "format": FORMAT,
         "weights": recipe.weights,
         "calibration": list(recipe.calibration),
         "group_size": recipe.scheme.group_size,
         "symmetric": recipe.scheme.symmetric,
-        "linears": list(names),
-        "fallbacks": {name: cells for name, cells in fallbacks.items() if cells},
+        "linears": dict.fromkeys(names),
     }
-    text = json.dumps(manifest, indent=1) + "\n"
-    replace_file(folder / MANIFEST, lambda draft: draft.write_text(text))
+
+
+def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Say what cells there are of each linear listed, and where a method fell back."""
+    cells = {name: stored_cells(file_of(folder, name)) for name in manifest["linears"]}
+    fallbacks = {
+        name: {key: cell["fallback"] for key, cell in own.items() if cell["fallback"]}
+        for name, own in cells.items()
+    }
+    whole = {
+        **manifest,
+        "linears": {
+            name: {key: cell["sum"] for key, cell in own.items()}
+            for name, own in cells.items()
+        },
+        "fallbacks": {name: own for name, own in fallbacks.items() if own},
+    }
+    file, text = folder / MANIFEST, json.dumps(whole, indent=1) + "\n"
+    if not file.exists() or file.read_text() != text:
+        replace_file(file, lambda draft: draft.write_text(text))
 
 
 @dataclass
 class Bank:
     """Read access to a bank; a missing cell is refused here, not in the search.
+
+    `rebuild` makes what is missing; without it a damaged cell is an error.
 
     Raises:
         BankError: a wanted cell of any linear is missing.
@@ -238,8 +143,9 @@ class Bank:
     folder: Path
     recipe: Recipe
     spec: ModelSpec
+    rebuild: Callable[[], object] | None = None
     _weights: OrderedDict[tuple[str, str], Tensor] = field(default_factory=OrderedDict)
-    _described: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _described: dict[str, dict[str, Description]] = field(default_factory=dict)
     _held: int = 0
 
     def __post_init__(self) -> None:
@@ -251,30 +157,49 @@ class Bank:
                 f"the bank {self.folder} lacks {len(lacking)} linears, "
                 f"{name} at {keys[0]} among them: build it again"
             )
+        # when a bank was last of use decides what is thrown away first
+        if (self.folder / MANIFEST).exists():
+            os.utime(self.folder / MANIFEST)
 
     def cell_sum(self, linear: Linear, choice: Choice) -> str:
         """Checksum of the cell a choice of at most 8 bits stands for."""
         if choice.method is None:
             raise BankError("16-bit weights have no cell")
-        if linear.name not in self._described:
-            stored = stored_cells(file_of(self.folder, linear.name))
-            self._described[linear.name] = stored
-        cell = self._described[linear.name][self.recipe.key(choice.method, choice.bits)]
-        return str(cell["sum"])
+        key = self.recipe.key(choice.method, choice.bits)
+        return str(self._describe(linear.name)[key]["sum"])
+
+    def _describe(self, name: str) -> dict[str, Description]:
+        if name not in self._described:
+            self._described[name] = stored_cells(file_of(self.folder, name))
+        return self._described[name]
 
     def weight(self, linear: Linear, choice: Choice) -> Tensor:
         """Effective weight of a linear under a choice of at most 8 bits: [out, in].
 
+        A cell that does not match its checksum is made again.
+
         Raises:
-            BankError: the cell does not match its checksum.
+            BankError: it does not match, and nobody can make it again.
         """
         if choice.method is None:
             raise BankError("16-bit weights come from the checkpoint, not the bank")
         key = (linear.name, self.recipe.key(choice.method, choice.bits))
         if key not in self._weights:
-            self._keep(key, dequantize(read_cell(file_of(self.folder, key[0]), key[1])))
+            self._keep(key, self._read(*key))
         self._weights.move_to_end(key)
         return self._weights[key]
+
+    def _read(self, name: str, key: str) -> Tensor:
+        file = file_of(self.folder, name)
+        try:
+            return dequantize(read_cell(file, key, self._describe(name).get(key)))
+        except DamagedCellError:
+            drop_damaged(self.folder, [name])
+            self._described.pop(name, None)
+            if self.rebuild is None:
+                raise
+        self.rebuild()
+        return dequantize(read_cell(file, key))
 
     def _keep(self, key: tuple[str, str], weight: Tensor) -> None:
         self._weights[key] = weight
@@ -284,33 +209,18 @@ class Bank:
             self._held -= old.nbytes
 
 
-def read_cell(file: Path, key: str) -> Cell:
-    """Read one cell and compare its checksum.
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """A finished bank's manifest.
 
     Raises:
-        BankError: the file or cell is missing or damaged.
+        BankError: there is none, or it is damaged.
     """
-    described = stored_cells(file).get(key)
-    if described is None:
-        raise BankError(f"{file} holds no cell {key}: build the bank again")
-    with safe_open(file, framework="pt") as opened:
-        parts = {
-            part: opened.get_tensor(f"{described['sum']}.{part}")
-            for part in described["parts"]
-        }
-    if checksum(parts) != described["sum"]:
-        # out of the way, so that the next run makes it again
-        file.unlink(missing_ok=True)
-        raise BankError(f"cell {key} in {file} was damaged and is removed: run again")
-    bits, scale, zero = described["bits"], parts["scale"], parts.get("zero")
-    if zero is not None and zero.dtype == torch.uint8:
-        zero = unpack(zero, bits, tuple(scale.shape))
-    return Cell(
-        codes=unpack(parts["codes"], bits, described["shape"]),
-        scale=scale,
-        zero=zero,
-        columns=described["columns"],
-        bits=bits,
-        channel_scale=parts.get("channel_scale"),
-        fallback=described["fallback"],
-    )
+    try:
+        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
+        if not isinstance(manifest["linears"], dict):
+            raise TypeError("it lists no linears")
+    except FileNotFoundError:
+        raise BankError(f"the bank {folder} is not finished") from None
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise BankError(f"{folder / MANIFEST} is damaged: {error}") from None
+    return manifest

@@ -2,7 +2,8 @@
 
 A stage runs on every batch while the inputs of its linears are watched, then its
 statistics are handed over and the next stage starts from its outputs. Activations are
-those of the full-precision model.
+those of the full-precision model. Only the weights of the stage that runs are in
+memory, so a model may be larger than that.
 """
 
 from __future__ import annotations
@@ -13,13 +14,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from quant.hessian import InputStatistics
+from quant.streaming import in_memory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from torch import Tensor
 
     from allocator.core.ports import Model, Siblings, Stage, State
+    from quant.streaming import Spool
 
 
 @dataclass(frozen=True)
@@ -30,22 +33,31 @@ class Observed:
     inputs: InputStatistics
 
 
-def calibrate(model: Model, batches: Sequence[State]) -> Iterator[list[Observed]]:
-    """Statistics of each stage's sibling sets, stage after stage.
+def calibrate(
+    model: Model,
+    states: Spool,
+    wanted: Callable[[Stage], Sequence[Siblings]],
+    stages: Sequence[Stage],
+) -> Iterator[list[Observed]]:
+    """Statistics of the sibling sets wanted of each stage, stage after stage.
 
     Args:
         model: the full-precision model; its weights are only read.
-        batches: what `model.inputs` gave. Padding is not counted: positions that
-            `attention_mask` leaves out of a stage that runs on the prompt.
+        states: what `model.inputs` gave for each batch; used up. Padding is not
+            counted: positions that `attention_mask` leaves out of a stage that runs on
+            the prompt.
+        wanted: is asked for each stage before it runs.
+        stages: the stages to run, the first ones of the model's.
     """
-    states = [dict(batch) for batch in batches]
-    for stage in model.stages():
-        observed = [
-            Observed(group, _empty(model.module.get_submodule(group.names[0])))
-            for group in stage.siblings
-        ]
-        for number, state in enumerate(states):
-            states[number] = _watch(model.module, stage, observed, state)
+    for stage in stages:
+        groups = wanted(stage)
+        with in_memory(model.module, stage.uses, states.device):
+            observed = [
+                Observed(group, _empty(model.module.get_submodule(group.names[0])))
+                for group in groups
+            ]
+            for number in range(len(states)):
+                states[number] = _watch(model.module, stage, observed, states[number])
         if observed:
             yield observed
 

@@ -1,4 +1,4 @@
-"""Low-bit grids: fit one to weights, round to it, read it back, pack it.
+"""Low-bit grids: fit one to weights, round to it, read it back.
 
 A grid is affine: weight = (code - zero) * scale, with codes 0 .. 2**bits - 1. Scales
 are fp16 and are rounded *before* any code is computed, so that what a method measures
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from allocator.core.allocation import FULL, WIDTHS
-from allocator.core.errors import BankError, ModelError, SpecError
+from allocator.core.errors import ModelError, SpecError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -87,7 +87,7 @@ def dequantize(cell: Cell) -> Tensor:
     """Effective weights of a cell: [out, in] float32."""
     weight = decode(cell.codes, cell)
     if cell.channel_scale is not None:
-        weight = weight / cell.channel_scale.float()
+        weight.div_(cell.channel_scale.float())
     return weight
 
 
@@ -137,8 +137,8 @@ def encode(weight: Tensor, grid: Grid) -> Tensor:
 
 def decode(codes: Tensor, grid: Grid) -> Tensor:
     """Weights that [out, in] codes stand for: (code - zero) * scale in float32."""
-    shifted = by_group(codes.float(), grid.columns) - grid.zero_point.unsqueeze(-1)
-    weight = shifted.mul_(grid.scale.float().unsqueeze(-1))
+    weight = by_group(codes.to(torch.float32, copy=True), grid.columns)
+    weight.sub_(grid.zero_point.unsqueeze(-1)).mul_(grid.scale.float().unsqueeze(-1))
     return weight.flatten(1)[:, : codes.shape[1]].contiguous()
 
 
@@ -152,7 +152,7 @@ def nearest(
     """
     codes = weight / scale
     codes = codes.add_(zero).round_() if real_zero else codes.round_().add_(zero)
-    return torch.minimum(codes.clamp_(min=0), levels)
+    return codes.clamp_(min=0).clamp_(max=levels)
 
 
 def by_group(matrix: Tensor, columns: int) -> Tensor:
@@ -236,7 +236,8 @@ def _published(low: Tensor, high: Tensor, levels: Tensor) -> tuple[Tensor, Tenso
     # of fp16; a wider step, still 2**-15 of the weights, keeps it in
     floor = torch.maximum(low.abs(), high.abs()) / LARGEST_ZERO
     scale = _to_half(torch.maximum((high - low) / levels, floor), high - low, levels)
-    return scale, (-low / scale.float()).half().float()
+    zero = (-low / scale.float()).clamp(-LARGEST_HALF, LARGEST_HALF)
+    return scale, zero.half().float()
 
 
 def _containing_zero(
@@ -270,64 +271,3 @@ def check_widths(widths: Sequence[int]) -> None:
     bad = [bits for bits in widths if bits not in LOW_WIDTHS]
     if bad:
         raise SpecError(f"widths {bad} are not among {list(LOW_WIDTHS)}")
-
-
-def pack(codes: Tensor, bits: int) -> Tensor:
-    """Pack codes into a stream of bits, the first code in the lowest bits.
-
-    Args:
-        codes: any shape, uint8, each below 2**bits; read in row order.
-        bits: 2, 3, 4, 5, 6 or 8.
-
-    Returns:
-        uint8 of ceil(n * bits / 8) bytes; bits left over are 0.
-
-    Raises:
-        SpecError: another width, or a code that does not fit.
-
-    >>> pack(torch.tensor([1, 2, 3], dtype=torch.uint8), 4).tolist()  # 0x21, 0x03
-    [33, 3]
-    """
-    check_widths([bits])
-    flat = codes.flatten()
-    if flat.numel() and int(flat.max()) >= 2**bits:
-        raise SpecError(f"code {int(flat.max())} does not fit into {bits} bits")
-    # eight codes fill `bits` whole bytes and fit into one 64-bit word
-    octets = by_group(flat.unsqueeze(0), 8)[0]
-    words = torch.zeros(len(octets), dtype=torch.int64, device=codes.device)
-    for index, code in enumerate(octets.unbind(1)):
-        words |= code.long() << (bits * index)
-    parts = [(words >> (8 * index)) & 0xFF for index in range(bits)]
-    return torch.stack(parts, 1).to(torch.uint8).flatten()[: packed_bytes(flat, bits)]
-
-
-def packed_bytes(codes: Tensor, bits: int) -> int:
-    """Bytes that `pack` makes of some codes."""
-    return -(-codes.numel() * bits // 8)
-
-
-def unpack(packed: Tensor, bits: int, shape: Sequence[int]) -> Tensor:
-    """Codes that `pack` has packed: uint8 of the given shape.
-
-    Raises:
-        SpecError: a width that has no codes.
-        BankError: a number of bytes that does not belong to shape and width.
-
-    >>> unpack(torch.tensor([33, 3], dtype=torch.uint8), 4, (1, 3)).tolist()
-    [[1, 2, 3]]
-    """
-    check_widths([bits])
-    codes = torch.empty(tuple(shape), dtype=torch.uint8, device=packed.device)
-    if packed.numel() != packed_bytes(codes, bits):
-        raise BankError(
-            f"{packed.numel()} packed bytes are not the {packed_bytes(codes, bits)} "
-            f"that {bits}-bit codes of shape {list(shape)} take"
-        )
-    parts = by_group(packed.unsqueeze(0), bits)[0]
-    words = torch.zeros(len(parts), dtype=torch.int64, device=packed.device)
-    for index, part in enumerate(parts.unbind(1)):
-        words |= part.long() << (8 * index)
-    for index in range(8):
-        spots = codes.view(-1)[index::8]
-        spots.copy_((words[: len(spots)] >> (bits * index)) & (2**bits - 1))
-    return codes

@@ -6,8 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from quant.bank import Bank
+from quant.build import Source, build_bank
+
 if TYPE_CHECKING:
-    from allocator.core.ports import Model
+    from pathlib import Path
+
+    from allocator.core.ports import Model, State
+    from allocator.core.spec import ModelSpec
+    from quant.bank import Recipe
 
 
 def state_of(module: Any) -> dict[str, Any]:
@@ -31,3 +38,18 @@ def logits_of(model: Model) -> torch.Tensor:
         for stage in model.stages():
             state = stage.run(state)
     return state["logits"]
+
+
+def bank_of(
+    root: Path,
+    recipe: Recipe,
+    model: Model,
+    spec: ModelSpec,
+    state: State | None = None,
+) -> Bank:
+    """A bank of a model that is calibrated on one batch."""
+    device = str(model.module.device)
+    batch = state or state_of(model.module)
+    source = Source(lambda: model, lambda _: [dict(batch)], device)
+    build_bank(root, recipe, spec.linears, source)
+    return Bank(root / recipe.digest, recipe, spec)

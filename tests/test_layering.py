@@ -20,7 +20,9 @@ RANK = {
     **dict.fromkeys(("allocator.pareto", "allocator.journal", "allocator.prepare"), 2),
     **dict.fromkeys(("allocator.bench", "allocator.confirm", "allocator.exporters"), 2),
     **dict.fromkeys(("allocator.search", "allocator.evaluate", "allocator.report"), 3),
-    "allocator.cli": 4,
+    **dict.fromkeys(("allocator.banks", "allocator.options"), 3),
+    "allocator.cli_bank": 4,
+    "allocator.cli": 5,
 }
 # rooms of this rank are one floor: they may import each other
 SHARED_RANK = 2
@@ -34,7 +36,7 @@ HOMES = {
     "xgboost": {"surrogate"},
     "shap": {"surrogate"},
     "rich": {"allocator.report", "allocator.cli"},
-    "click": {"allocator.report", "allocator.cli"},
+    "click": {"allocator.cli", "allocator.cli_bank", "allocator.options"},
 }
 PLUGINS = ("allocator.families", "quant.methods", "evals.tasks")
 LONGEST_FILE = 350

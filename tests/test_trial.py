@@ -11,8 +11,8 @@ from allocator.core.plugins import load
 from allocator.core.ports import Sample
 from allocator.trial import Kept, Workbench, damages, pick_device
 from evals.tasks.vqav2 import PLUGIN as VQAV2
-from quant.bank import Bank, Recipe, build_bank
-from tests.states import state_of
+from quant.bank import Recipe
+from tests.states import bank_of, state_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,14 +58,8 @@ def bench(tmp_path: Path) -> Workbench:
     spec = FAMILY.spec(tmp_path / "model")
     methods = {"uniform": load("quant.methods", "uniform")}
     recipe = Recipe("weights", ("a",), Scheme(), methods, (2, 4, 16))
-    folder = build_bank(
-        tmp_path / "bank",
-        recipe,
-        model,
-        lambda: [state_of(model.module)],
-        lambda *_: None,
-    )
-    return Workbench(Fed(model), spec, VQAV2, Bank(folder, recipe, spec))
+    bank = bank_of(tmp_path / "bank", recipe, model, spec)
+    return Workbench(Fed(model), spec, VQAV2, bank)
 
 
 def test_features_are_reused_while_vision_and_connector_stay(bench: Workbench) -> None:

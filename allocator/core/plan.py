@@ -8,25 +8,29 @@ from typing import TYPE_CHECKING, Any
 
 from allocator.core.allocation import FULL, Allocation, Choice, Scheme
 from allocator.core.errors import SpecError
+from allocator.core.study import CALIBRATION_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
     from allocator.core.spec import ModelSpec
+    from allocator.core.study import StudySpec
 
 
 @dataclass(frozen=True)
 class Plan:
     """Model, scheme and a choice for each group.
 
-    `seed` is the one the search chose its calibration samples with.
+    `seed` and `calibration` are those the search chose its calibration samples with:
+    others quantize differently.
     """
 
     model: str
     scheme: Scheme
     groups: Mapping[str, Choice]
     seed: int = 0
+    calibration: int = CALIBRATION_SIZE
 
     @staticmethod
     def read(file: Path) -> Plan:
@@ -52,6 +56,7 @@ class Plan:
                 Scheme(scheme.get("group_size", 128), scheme.get("symmetric", False)),
                 groups,
                 int(data.get("seed", 0)),
+                int(data.get("calibration", CALIBRATION_SIZE)),
             )
         except (AttributeError, KeyError, TypeError) as error:
             raise SpecError(
@@ -85,10 +90,10 @@ def _word(value: Any) -> str:
 
 
 def plan_json(
-    model: str, spec: ModelSpec, scheme: Scheme, allocation: Allocation, seed: int
+    asked: StudySpec, spec: ModelSpec, allocation: Allocation
 ) -> dict[str, Any]:
     """A plan as plain data; `layers` spells it out for each linear by full name."""
-    chosen = dict(allocation.choices)
+    chosen, scheme = dict(allocation.choices), asked.scheme
     layers = {
         linear.name: {
             "bits": chosen[group.key].bits,
@@ -103,9 +108,10 @@ def plan_json(
         for linear in group.linears
     }
     return {
-        "model": model,
+        "model": asked.model,
         "scheme": {"group_size": scheme.group_size, "symmetric": scheme.symmetric},
-        "seed": seed,
+        "seed": asked.seed,
+        "calibration": asked.calibration,
         "groups": allocation.to_json(),
         "layers": layers,
     }

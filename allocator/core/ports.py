@@ -86,11 +86,16 @@ class Siblings:
 
 @dataclass(frozen=True)
 class Stage:
-    """One step of the forward pass: `run` takes the state and returns the next."""
+    """One step of the forward pass: `run` takes the state and returns the next.
+
+    `uses` are full names of the modules and parameters it reads: what has to be in
+    memory while it runs. `siblings` are the linears it quantizes.
+    """
 
     name: str
     component: Component
     run: Callable[[State], State]
+    uses: tuple[str, ...]
     siblings: tuple[Siblings, ...] = ()
 
 
@@ -128,8 +133,12 @@ class Family(Protocol):
     def spec(self, folder: Path, granularity: Granularity = "type") -> ModelSpec:
         """Groups and sizes from the configuration alone."""
 
-    def load(self, folder: Path, device: str) -> Model:
-        """Read the checkpoint; raise ModelError if it is damaged."""
+    def load(self, folder: Path, device: str, *, mapped: bool = False) -> Model:
+        """Read the checkpoint; raise ModelError if it is damaged.
+
+        Mapped: weights stay in the checkpoint's files, as they are stored, until
+        somebody loads those that a stage uses. It then runs on `device`.
+        """
 
     def tiny(self, folder: Path) -> None:
         """Save a random-weight model of two blocks a component for tests."""

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from allocator.core.allocation import Scope
     from allocator.core.spec import Granularity
 
+# image-text pairs of the task's training set, as published (arXiv 2601.15287)
+CALIBRATION_SIZE = 128
 STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -53,6 +55,7 @@ class StudySpec:
     storage: str | None = None
     device: str = "auto"
     seed: int = 0
+    calibration: int = CALIBRATION_SIZE
 
     def __post_init__(self) -> None:
         _check_widths(self.widths)
@@ -62,6 +65,11 @@ class StudySpec:
         _check_among("budget scope", self.budget_scope, SCOPES)
         if self.seed < 0:
             raise SpecError(f"the seed must not be negative, as {self.seed} is")
+        if not 1 <= self.calibration <= CALIBRATION_SIZE:
+            raise SpecError(
+                f"calibration samples must be 1 to {CALIBRATION_SIZE}, "
+                f"not {self.calibration}"
+            )
         if self.trials < 1:
             raise SpecError(f"trials must be 1 or more, not {self.trials}")
         if self.seconds is not None and not self.seconds > 0:
@@ -133,7 +141,8 @@ def _is_right(key: str, value: Any) -> bool:
         return isinstance(value, bool)
     if isinstance(value, bool):
         return False
-    kinds = {"trials": int, "seed": int, "seconds": int | float}
+    kinds = {"seconds": int | float}
+    kinds |= dict.fromkeys(("trials", "seed", "calibration"), int)
     return isinstance(value, kinds.get(key, int | str if key == "group_size" else str))
 
 

@@ -132,10 +132,42 @@ def read_checkpoint(model_class: Any, folder: Path, device: str) -> Any:
         ModelError: the weights do not fit the configuration or cannot be read.
     """
     import torch
+
+    dtype = torch.float32 if device.startswith("cpu") else "auto"
+    return _read(model_class, folder, dtype).to(device)
+
+
+def map_checkpoint(model_class: Any, folder: Path, device: str) -> Any:
+    """A module whose weights are views of the checkpoint's files, mapped into memory.
+
+    safetensors maps a file, and transformers copies a tensor only to change its type:
+    read in the type they are stored in, weights take no memory of ours.
+
+    Raises:
+        ModelError: as `read_checkpoint`.
+    """
+    del device  # nothing is moved there yet
+    return _read(model_class, folder, _stored_type(check_weights(folder)))
+
+
+def _stored_type(files: Sequence[Path]) -> Any:
+    """The floating point type that most tensors of a checkpoint have."""
+    from safetensors import safe_open
+
+    found: Counter[Any] = Counter()
+    for file in files:
+        with safe_open(file, framework="pt") as opened:
+            names = list(opened.keys())
+            # one look a file: a tensor is mapped, not read
+            found.update(opened.get_tensor(name).dtype for name in names)
+    floating = [dtype for dtype, _ in found.most_common() if dtype.is_floating_point]
+    return floating[0] if floating else "auto"
+
+
+def _read(model_class: Any, folder: Path, dtype: Any) -> Any:
     from safetensors import SafetensorError
 
     check_weights(folder)
-    dtype = torch.float32 if device.startswith("cpu") else "auto"
     try:
         with quiet():
             module, loaded = model_class.from_pretrained(
@@ -153,7 +185,7 @@ def read_checkpoint(model_class: Any, folder: Path, device: str) -> Any:
         raise ModelError(
             f"{folder} lacks {len(missing)} weights, {missing[0]} among them"
         )
-    return module.to(device).eval().requires_grad_(False)
+    return module.eval().requires_grad_(False)
 
 
 def read_processor(folder: Path) -> Any:

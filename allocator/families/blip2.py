@@ -14,6 +14,7 @@ from allocator.families._checkpoint import (
     Pipeline,
     build_on_meta,
     embed,
+    map_checkpoint,
     read_checkpoint,
     read_config,
     read_prompts,
@@ -21,6 +22,7 @@ from allocator.families._checkpoint import (
 from allocator.families._places import Place, Rest, place_linears, siblings
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from allocator.core.ports import Family, Model, State
@@ -69,12 +71,13 @@ class Blip2:
         module = build_on_meta(Blip2ForConditionalGeneration, folder)
         return place_linears("blip2", module, PLACES, RESTS, granularity)
 
-    def load(self, folder: Path, device: str) -> Model:
+    def load(self, folder: Path, device: str, *, mapped: bool = False) -> Model:
         """Read the checkpoint; raise ModelError if it is damaged."""
         from transformers import Blip2ForConditionalGeneration
 
         _check_language(folder)
-        module = read_checkpoint(Blip2ForConditionalGeneration, folder, device)
+        read = map_checkpoint if mapped else read_checkpoint
+        module = read(Blip2ForConditionalGeneration, folder, device)
         prompts = read_prompts(folder, PROMPTS)
         return Pipeline(
             module, folder, device, prompts, lay_stages, lambda m: m.language_model
@@ -142,9 +145,9 @@ def lay_stages(module: Any) -> tuple[Stage, ...]:
         return {**kept, "seen": tower.post_layernorm(state["seen"])}
 
     return (
-        Stage("vision.embed", "vision", see),
+        Stage("vision.embed", "vision", see, ("vision_model.embeddings",)),
         *(_vision_block(block, names[block]) for block in tower.encoder.layers),
-        Stage("vision.norm", "vision", settle),
+        Stage("vision.norm", "vision", settle, ("vision_model.post_layernorm",)),
         *_connector(module, names),
         *_language(module, names),
     )
@@ -158,6 +161,7 @@ def _vision_block(block: Any, name: str) -> Stage:
         name,
         "vision",
         run,
+        (name,),
         (
             siblings(name, "self_attn.qkv", "layer_norm1"),
             siblings(name, "self_attn.projection"),
@@ -180,11 +184,11 @@ def _connector(module: Any, names: dict[Any, str]) -> list[Stage]:
         read = state["read"].to(module.language_projection.weight.dtype)
         return {**kept, "features": module.language_projection(read)}
 
-    layers = qformer.encoder.layer
+    layers, queries = qformer.encoder.layer, ("query_tokens", "qformer.layernorm")
     return [
-        Stage("connector.embed", "connector", start),
+        Stage("connector.embed", "connector", start, queries),
         *(_connector_block(layer, names[layer]) for layer in layers),
-        Stage("connector.project", "connector", finish),
+        Stage("connector.project", "connector", finish, ("language_projection",)),
     ]
 
 
@@ -213,7 +217,7 @@ def _connector_block(layer: Any, name: str) -> Stage:
         siblings(name, "intermediate_query.dense"),
         siblings(name, "output_query.dense"),
     ]
-    return Stage(name, "connector", run, tuple(parts))
+    return Stage(name, "connector", run, (name,), tuple(parts))
 
 
 def _language(module: Any, names: dict[Any, str]) -> list[Stage]:
@@ -243,11 +247,23 @@ def _language(module: Any, names: dict[Any, str]) -> list[Stage]:
             hidden = decoder.project_out(hidden)
         return {**state, "logits": module.language_model.lm_head(hidden)}
 
+    around = names[decoder]
+    words = ("embed_tokens", "embed_positions", "project_in")
+    head = ("final_layer_norm", "project_out")
     return [
-        Stage("language.embed", "language", start),
+        Stage("language.embed", "language", start, _within(around, words)),
         *(_language_block(block, names[block]) for block in decoder.layers),
-        Stage("language.head", "language", finish),
+        Stage(
+            "language.head",
+            "language",
+            finish,
+            (*_within(around, head), "language_model.lm_head"),
+        ),
     ]
+
+
+def _within(prefix: str, names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(f"{prefix}.{name}" for name in names)
 
 
 def _language_block(block: Any, name: str) -> Stage:
@@ -262,6 +278,7 @@ def _language_block(block: Any, name: str) -> Stage:
         name,
         "language",
         run,
+        (name,),
         (
             siblings(
                 name,

@@ -13,6 +13,7 @@ from allocator.families._checkpoint import (
     Pipeline,
     build_on_meta,
     embed,
+    map_checkpoint,
     read_checkpoint,
     read_prompts,
 )
@@ -59,11 +60,12 @@ class Llava:
         module = build_on_meta(LlavaForConditionalGeneration, folder)
         return place_linears("llava", module, PLACES, RESTS, granularity)
 
-    def load(self, folder: Path, device: str) -> Model:
+    def load(self, folder: Path, device: str, *, mapped: bool = False) -> Model:
         """Read the checkpoint; raise ModelError if it is damaged."""
         from transformers import LlavaForConditionalGeneration
 
-        module = read_checkpoint(LlavaForConditionalGeneration, folder, device)
+        read = map_checkpoint if mapped else read_checkpoint
+        module = read(LlavaForConditionalGeneration, folder, device)
         prompts = read_prompts(folder, PROMPTS)
         return Pipeline(module, folder, device, prompts, lay_stages, lambda m: m)
 
@@ -117,13 +119,15 @@ def lay_stages(module: Any) -> tuple[Stage, ...]:
     first = 1 if module.config.vision_feature_select_strategy == "default" else 0
 
     def see(state: State) -> State:
-        hidden = tower.embeddings(state["pixel_values"].to(module.dtype))
+        patches = tower.embeddings.patch_embedding.weight
+        hidden = tower.embeddings(state["pixel_values"].to(patches.dtype))
         if hasattr(tower, "pre_layrnorm"):
             hidden = tower.pre_layrnorm(hidden)
         kept = {"patches": hidden[:, first:]} if feature_layer == 0 else {}
         return {**state, "seen": hidden, **kept}
 
-    stages = [Stage("vision.embed", "vision", see)]
+    seen = tuple(f"{names[tower]}.{part}" for part in ("embeddings", "pre_layrnorm"))
+    stages = [Stage("vision.embed", "vision", see, seen)]
     for number, block in enumerate(tower.encoder.layers):
         reads = number + 1 == feature_layer
         stages.append(_vision_block(block, names[block], first if reads else None))
@@ -145,6 +149,7 @@ def _vision_block(block: Any, name: str, first: int | None) -> Stage:
         name,
         "vision",
         run,
+        (name,),
         (
             siblings(
                 name,
@@ -169,6 +174,7 @@ def _projector(projector: Any) -> Stage:
         "connector",
         "connector",
         run,
+        (name,),
         (siblings(name, "linear_1"), siblings(name, "linear_2")),
     )
 
@@ -198,10 +204,12 @@ def _language(module: Any, names: dict[Any, str]) -> list[Stage]:
         return {**state, "logits": logits}
 
     blocks = [_language_block(block, names[block]) for block in language.layers]
+    words = (names[module.get_input_embeddings()], names[language.rotary_emb])
+    head = (names[language.norm], names[module.lm_head])
     return [
-        Stage("language.embed", "language", start),
+        Stage("language.embed", "language", start, words),
         *blocks,
-        Stage("language.head", "language", finish),
+        Stage("language.head", "language", finish, head),
     ]
 
 
@@ -221,6 +229,7 @@ def _language_block(block: Any, name: str) -> Stage:
         name,
         "language",
         run,
+        (name,),
         (
             siblings(
                 name,

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from allocator.core.errors import DataError, ReplyError
 from allocator.core.ports import Sample, Score
+from allocator.core.study import CALIBRATION_SIZE
 from evals.accuracy import vqa_accuracy
 
 if TYPE_CHECKING:
@@ -39,7 +40,6 @@ SPLITS_FILE = "splits.json"
 
 # Sizes in questions. The published protocol calibrates on 128 image-text pairs and
 # scores a tenth of val2014: 21,435 of 214,354.
-CALIBRATION_SIZE = 128
 SEARCH_SIZE = 1000
 EVALUATION_DIVISOR = 10
 ANSWERS_PER_QUESTION = 10

@@ -11,8 +11,8 @@ from allocator.core.allocation import Allocation, Choice, Scheme
 from allocator.core.plugins import available, load
 from allocator.trial import Workbench
 from evals.tasks.vqav2 import PLUGIN as VQAV2
-from quant.bank import Bank, Recipe, build_bank
-from tests.states import logits_of, state_of
+from quant.bank import Recipe
+from tests.states import bank_of, logits_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,14 +46,8 @@ def bench(request: pytest.FixtureRequest, tmp_path: Path, device: str) -> Workbe
     spec = family.spec(tmp_path / "model")
     methods = {name: load("quant.methods", name) for name in METHODS}
     recipe = Recipe("weights", ("a", "b"), Scheme(), methods, (2, 8, 16))
-    folder = build_bank(
-        tmp_path / "bank",
-        recipe,
-        model,
-        lambda: [state_of(model.module)],
-        lambda *_: None,
-    )
-    return Workbench(model, spec, VQAV2, Bank(folder, recipe, spec))
+    bank = bank_of(tmp_path / "bank", recipe, model, spec)
+    return Workbench(model, spec, VQAV2, bank)
 
 
 METHODS: Sequence[str] = ("uniform", "gptq", "awq")

@@ -10,8 +10,9 @@ from allocator.core.allocation import WIDTHS, Scheme
 from allocator.core.errors import ModelError, SpecError
 from allocator.core.plugins import available, load
 from allocator.core.ports import Method
-from quant.grid import LOW_WIDTHS, Cell, dequantize, pack, round_to_nearest, unpack
+from quant.grid import LOW_WIDTHS, Cell, dequantize, round_to_nearest
 from quant.hessian import InputStatistics, output_error
+from quant.packing import pack, unpack
 
 EACH = pytest.mark.parametrize("name", available("quant.methods"))
 # 96 inputs: one group, a ragged second one, three, and one of every other kind

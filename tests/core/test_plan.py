@@ -8,6 +8,7 @@ import pytest
 from allocator.core.allocation import Allocation, Choice, Scheme
 from allocator.core.errors import SpecError
 from allocator.core.plan import Plan, plan_json
+from allocator.core.study import StudySpec
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,6 +26,10 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "plan.json"
 
 
+def asked(**given: Any) -> StudySpec:
+    return StudySpec(budget="4.0", task="vqav2", **given)
+
+
 def mixed(spec: ModelSpec) -> Allocation:
     uniform = Allocation.uniform(spec, Choice(3, "gptq"))
     return uniform.replace(
@@ -33,10 +38,11 @@ def mixed(spec: ModelSpec) -> Allocation:
 
 
 def test_what_was_written_is_read_back(toy: ModelSpec, file: Path) -> None:
-    scheme = Scheme(64, symmetric=True)
-    file.write_text(json.dumps(plan_json("tiny-llava", toy, scheme, mixed(toy), 3)))
+    study = asked(model="m", group_size=64, symmetric=True, seed=3, calibration=16)
+    file.write_text(json.dumps(plan_json(study, toy, mixed(toy))))
     plan = Plan.read(file)
-    assert (plan.model, plan.scheme, plan.seed) == ("tiny-llava", scheme, 3)
+    assert (plan.model, plan.scheme) == ("m", Scheme(64, symmetric=True))
+    assert (plan.seed, plan.calibration) == (3, 16)
     assert plan.allocation(toy) == mixed(toy)
 
 
@@ -53,7 +59,7 @@ def test_a_plan_by_hand_needs_no_scheme_and_no_method_at_sixteen_bits(
 def test_a_plan_names_the_methods_and_widths_it_uses(
     toy: ModelSpec, file: Path
 ) -> None:
-    file.write_text(json.dumps(plan_json("m", toy, Scheme(), mixed(toy), 0)))
+    file.write_text(json.dumps(plan_json(asked(), toy, mixed(toy))))
     plan = Plan.read(file)
     assert plan.methods == ("awq", "gptq")
     assert plan.widths == (3, 8, 16)
@@ -66,7 +72,7 @@ def test_sixteen_is_among_the_widths_even_where_no_group_uses_it(file: Path) -> 
 
 
 def test_layers_spell_out_every_linear_by_its_full_name(toy: ModelSpec) -> None:
-    layers = plan_json("m", toy, Scheme(), mixed(toy), 0)["layers"]
+    layers = plan_json(asked(), toy, mixed(toy))["layers"]
     assert list(layers) == [linear.name for linear in toy.linears]
     # 64 inputs are fewer than 128, and so are 96
     assert layers["vision.0.attn"] == {"bits": 3, "method": "gptq", "group_size": 64}
@@ -75,7 +81,7 @@ def test_layers_spell_out_every_linear_by_its_full_name(toy: ModelSpec) -> None:
 
 
 def test_layers_of_a_grid_per_channel_say_so(toy: ModelSpec) -> None:
-    layers = plan_json("m", toy, Scheme("channel"), mixed(toy), 0)["layers"]
+    layers = plan_json(asked(group_size="channel"), toy, mixed(toy))["layers"]
     assert layers["vision.0.ff"]["group_size"] == "channel"
     assert layers["projector"]["group_size"] is None
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -15,34 +13,10 @@ from typing import Any
 import optuna
 import pytest
 
+from tests.end_to_end.command import COMMAND, allocate, environment, run
+
 SEARCH = ("--task", "vqav2", "--model", "tiny-llava", "--methods", "uniform,gptq")
 SMALL = ("--widths", "2,3,4", "--trials", "4")
-
-
-COMMAND = (sys.executable, "-m", "allocator.cli")
-
-
-def run(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run the command line in homes of its own."""
-    return subprocess.run(
-        [*COMMAND, *words],
-        env=environment(home),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
-def allocate(home: Path, *words: str) -> Any:
-    """Run the command line and read its JSON."""
-    done = run(home, *words, "--json")
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
-def environment(home: Path) -> dict[str, str]:
-    homes = {"XDG_DATA_HOME": str(home / "data"), "XDG_CACHE_HOME": str(home / "cache")}
-    return {**os.environ, **homes, "HF_HUB_OFFLINE": "1"}
 
 
 @pytest.fixture(scope="module")

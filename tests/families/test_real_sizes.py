@@ -16,7 +16,8 @@ from allocator.core.plugins import load
 from allocator.families import family_of
 from allocator.trial import Workbench
 from evals.tasks.vqav2 import PLUGIN as VQAV2
-from quant.bank import Bank, Recipe, build_bank
+from quant.bank import Recipe
+from tests.states import bank_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -131,10 +132,8 @@ def test_a_checkpoint_of_real_widths_takes_the_same_code(
 
     methods = {"uniform": load("quant.methods", "uniform")}
     recipe = Recipe("weights", ("a",), Scheme(), methods, (2, 16))
-    folder = build_bank(
-        tmp_path / "bank", recipe, model, lambda: [dict(state)], lambda *_: None
-    )
-    bench = Workbench(model, spec, VQAV2, Bank(folder, recipe, spec))
+    bank = bank_of(tmp_path / "bank", recipe, model, spec, state)
+    bench = Workbench(model, spec, VQAV2, bank)
     full = Allocation.uniform(spec, Choice(16))
     for group in spec.groups:
         before = [_weight(model, x.name).clone() for x in group.linears]

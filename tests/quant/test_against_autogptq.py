@@ -21,9 +21,10 @@ import pytest
 import torch
 
 from allocator.core.allocation import Scheme
-from quant.grid import Cell, dequantize, pack, round_to_nearest
+from quant.grid import Cell, dequantize, round_to_nearest
 from quant.hessian import InputStatistics, output_error
 from quant.methods.gptq import PLUGIN
+from quant.packing import pack
 
 BITS = pytest.mark.parametrize("bits", [2, 3, 4, 8])
 

@@ -4,16 +4,14 @@ import pytest
 import torch
 
 from allocator.core.allocation import Scheme
-from allocator.core.errors import BankError, ModelError, SpecError
+from allocator.core.errors import ModelError, SpecError
 from quant.grid import (
     LOW_WIDTHS,
     Cell,
     dequantize,
     fit,
-    pack,
     place,
     round_to_nearest,
-    unpack,
 )
 
 WIDTH = pytest.mark.parametrize("bits", LOW_WIDTHS)
@@ -191,43 +189,6 @@ def test_a_channel_scale_is_divided_out_again() -> None:
     # rows 2, 1 and 1, 3 lie on the grids 0, 2/3, 4/3, 2 and 0, 1, 2, 3
     cell = place(scaled, fit(scaled, Scheme(), 2), scale)
     assert dequantize(cell)[1].tolist() == [0.5, 6.0]
-
-
-@WIDTH
-@pytest.mark.parametrize("count", [0, 1, 2, 7, 8, 9, 63, 64, 1001])
-def test_packed_codes_are_one_little_endian_number(bits: int, count: int) -> None:
-    generator = torch.Generator().manual_seed(count)
-    codes = torch.randint(0, 2**bits, (count,), generator=generator).to(torch.uint8)
-    packed = pack(codes, bits)
-    number = sum(code << (bits * place) for place, code in enumerate(codes.tolist()))
-    assert packed.dtype == torch.uint8
-    assert len(packed) == -(-count * bits // 8)
-    assert int.from_bytes(bytes(packed.tolist()), "little") == number
-    assert unpack(packed, bits, codes.shape).equal(codes)
-
-
-@WIDTH
-def test_unpacking_gives_back_codes_of_any_shape(bits: int) -> None:
-    codes = round_to_nearest(gaussian(13, 37), Scheme(), bits).codes
-    assert unpack(pack(codes, bits), bits, (13, 37)).equal(codes)
-    # a transposed matrix is packed in the order in which it is read
-    assert unpack(pack(codes.T, bits), bits, (37, 13)).equal(codes.T)
-
-
-def test_three_bit_codes_straddle_bytes() -> None:
-    codes = torch.tensor([1, 2, 7], dtype=torch.uint8)
-    # 111 010 001 from the right: 0b11010001 and one bit of the 7 left over
-    assert pack(codes, 3).tolist() == [0b11010001, 0b1]
-
-
-def test_a_code_too_large_for_its_width_is_refused() -> None:
-    with pytest.raises(SpecError, match="code 4 does not fit into 2 bits"):
-        pack(torch.tensor([1, 4], dtype=torch.uint8), 2)
-
-
-def test_packed_bytes_that_do_not_fit_the_shape_are_refused() -> None:
-    with pytest.raises(BankError, match="3 packed bytes are not the 2"):
-        unpack(torch.zeros(3, dtype=torch.uint8), 4, (2, 2))
 
 
 def test_a_cell_says_what_it_holds() -> None:

@@ -1,0 +1,199 @@
+"""The file of one linear: all its cells, packed, each with a checksum.
+
+A safetensors file. Its metadata describe each cell: width, shape, the checksum of each
+part, and one over all of that. Tensors are named by the latter, so that equal cells are
+stored once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from allocator.core.allocation import digest
+from allocator.core.errors import BankError
+from quant.files import locked, replace_files
+from quant.grid import Cell
+from quant.packing import pack, unpack
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping
+    from pathlib import Path
+
+    from torch import Tensor
+
+Description = dict[str, Any]
+Tensors = dict[str, "Tensor"]
+Packed = tuple[Description, Tensors]
+LOCK = ".lock"
+SUFFIX = ".safetensors"
+
+
+class DamagedCellError(BankError):
+    """A cell that is not what was written."""
+
+
+def file_of(folder: Path, name: str) -> Path:
+    """The file that holds a linear's cells."""
+    return folder / f"{name}{SUFFIX}"
+
+
+def stored_cells(file: Path) -> dict[str, Description]:
+    """Descriptions of the cells a file holds; none where there is no whole file."""
+    if not file.exists():
+        return {}
+    try:
+        with safe_open(file, framework="pt") as opened:
+            cells: dict[str, Description] = json.loads(opened.metadata()["cells"])
+        # a cell whose description was damaged is not there
+        return {k: cell for k, cell in cells.items() if cell.get("sum") == _seal(cell)}
+    except (SafetensorError, OSError, AttributeError, KeyError, TypeError, ValueError):
+        # a damaged file is made again
+        return {}
+
+
+def packed_cell(cell: Cell) -> Packed:
+    """A cell as it is stored: its description, and its tensors by name."""
+    parts = {"codes": pack(cell.codes, cell.bits), "scale": cell.scale}
+    if cell.zero is not None:
+        whole = cell.zero.dtype == torch.uint8
+        parts["zero"] = pack(cell.zero, cell.bits) if whole else cell.zero
+    if cell.channel_scale is not None:
+        parts["channel_scale"] = cell.channel_scale
+    stored = {name: part.cpu().contiguous() for name, part in parts.items()}
+    described: Description = {
+        "bits": cell.bits,
+        "columns": cell.columns,
+        "shape": list(cell.codes.shape),
+        "fallback": cell.fallback,
+        "parts": {name: _checksum(part) for name, part in stored.items()},
+    }
+    described["sum"] = _seal(described)
+    return described, {_tensor(described, name): x for name, x in stored.items()}
+
+
+def _tensor(described: Description, part: str) -> str:
+    """Name of a part's tensor inside the file."""
+    return f"{described['sum']}.{part}"
+
+
+def _seal(described: Description) -> str:
+    """Checksum of a cell: of its parts' checksums and of how they are to be read."""
+    named = ("bits", "columns", "shape", "parts")
+    return digest([described.get(name) for name in named])
+
+
+def _checksum(part: Tensor) -> str:
+    """Digest of a tensor, its type and shape included."""
+    total = hashlib.sha256(f"{part.dtype} {tuple(part.shape)};".encode())
+    total.update(part.flatten().view(torch.uint8).numpy().data)
+    return total.hexdigest()[:32]
+
+
+def add_cells(folder: Path, packed: Mapping[str, Mapping[str, Packed]]) -> None:
+    """Write the packed cells of some linears beside those their files already hold.
+
+    What siblings share is solved together, so their files appear together too: all are
+    written before the first takes its place.
+    """
+    with locked(folder / LOCK):
+        files = {}
+        for name, own in packed.items():
+            file = file_of(folder, name)
+            cells = {**stored_cells(file), **{key: own[key][0] for key in own}}
+            tensors = {k: t for _, parts in own.values() for k, t in parts.items()}
+            files[file] = (cells, tensors)
+        _write(files)
+
+
+def drop_cells(file: Path, keys: Collection[str]) -> None:
+    """Take cells out of a file, and the file away if none is left."""
+    with locked(file.parent / LOCK):
+        stored = stored_cells(file)
+        left = {key: cell for key, cell in stored.items() if key not in keys}
+        if left:
+            _write({file: (left, {})})
+        else:
+            file.unlink(missing_ok=True)
+
+
+def _write(files: Mapping[Path, tuple[dict[str, Description], Tensors]]) -> None:
+    """Replace files; tensors that are not new come from the old ones."""
+
+    def writer(file: Path) -> Callable[[Path], object]:
+        def write(draft: Path) -> None:
+            cells, new = files[file]
+            wanted = {
+                _tensor(cell, x) for cell in cells.values() for x in cell["parts"]
+            }
+            tensors = {name: new[name] for name in sorted(wanted) if name in new}
+            old = sorted(wanted - new.keys())
+            if old:
+                with safe_open(file, framework="pt") as opened:
+                    tensors |= {name: opened.get_tensor(name) for name in old}
+            save_file(tensors, draft, {"cells": json.dumps(cells)})
+
+        return write
+
+    try:
+        replace_files({file: writer(file) for file in files})
+    except (SafetensorError, OSError) as error:
+        first = next(iter(files))
+        raise BankError(f"{first} cannot be written: {error}") from None
+
+
+def read_cell(file: Path, key: str, described: Description | None = None) -> Cell:
+    """Read one cell and compare its checksums.
+
+    `described` is what `stored_cells` says of it, for those who know.
+
+    Raises:
+        DamagedCellError: the cell is missing, or not what was written.
+    """
+    described = described or stored_cells(file).get(key)
+    if described is None:
+        raise DamagedCellError(f"{file} holds no cell {key}: build the bank again")
+    parts = _read_parts(file, key, described)
+    bits, scale, zero = described["bits"], parts["scale"], parts.get("zero")
+    if zero is not None and zero.dtype == torch.uint8:
+        zero = unpack(zero, bits, tuple(scale.shape))
+    return Cell(
+        codes=unpack(parts["codes"], bits, described["shape"]),
+        scale=scale,
+        zero=zero,
+        columns=described["columns"],
+        bits=bits,
+        channel_scale=parts.get("channel_scale"),
+        fallback=described.get("fallback"),
+    )
+
+
+def _read_parts(file: Path, key: str, described: Description) -> dict[str, Tensor]:
+    try:
+        with safe_open(file, framework="pt") as opened:
+            parts = {
+                part: opened.get_tensor(_tensor(described, part))
+                for part in described["parts"]
+            }
+    except (SafetensorError, OSError) as error:
+        raise DamagedCellError(f"cell {key} in {file} is damaged ({error})") from None
+    for part, sum_ in described["parts"].items():
+        if _checksum(parts[part]) != sum_:
+            raise DamagedCellError(f"cell {key} in {file} is damaged: bytes changed")
+    return parts
+
+
+def damaged_cells(file: Path) -> tuple[str, ...]:
+    """Cells of a file that do not match their checksums."""
+    found = []
+    for key, described in stored_cells(file).items():
+        try:
+            _read_parts(file, key, described)
+        except DamagedCellError:
+            found.append(key)
+    return tuple(found)

@@ -1,0 +1,132 @@
+"""Run a model piece by piece: only what a stage uses is in memory, as it computes."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from allocator.core.errors import BankError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from allocator.core.ports import State
+
+# bytes of activations kept in memory between two stages; what goes beyond is mapped
+# from a file that has no name any more, so that nothing of it outlives the process
+HELD_BYTES = 2**28
+SPOOLED = ".spool-"
+
+
+@contextmanager
+def in_memory(module: Any, uses: Sequence[str], device: str) -> Iterator[None]:
+    """Load the weights of some parts for computing, and let them go afterwards.
+
+    On a CPU they compute in float32, on an accelerator as they are stored.
+
+    Args:
+        module: its weights may be views of a file; they are the same afterwards.
+        uses: full names of modules and parameters.
+        device: where to compute.
+    """
+    dtype = torch.float32 if device.startswith("cpu") else None
+    before: list[tuple[Tensor, Tensor]] = []
+    try:
+        for tensor in _tensors(module, uses):
+            before.append((tensor, tensor.data))
+            floating = tensor.is_floating_point()
+            tensor.data = tensor.data.to(device, dtype if floating else None)
+        yield
+    finally:
+        for tensor, data in before:
+            tensor.data = data
+
+
+def _tensors(module: Any, uses: Sequence[str]) -> list[Tensor]:
+    """Parameters and buffers below some names; tied ones once."""
+    named = chain(
+        module.named_parameters(remove_duplicate=False),
+        module.named_buffers(remove_duplicate=False),
+    )
+    starts = tuple(f"{name}." for name in uses)
+    found = {
+        id(tensor): tensor
+        for name, tensor in named
+        if name in uses or name.startswith(starts)
+    }
+    return list(found.values())
+
+
+@dataclass
+class Spool:
+    """States between two stages; their tensors are moved to disk beyond a bound.
+
+    Raises:
+        BankError: the disk is full.
+    """
+
+    folder: Path
+    device: str
+    limit: int = HELD_BYTES
+    _states: list[State] = field(default_factory=list)
+    _sizes: list[int] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self._states)
+
+    def append(self, state: State) -> None:
+        """Keep another state."""
+        self._states.append({})
+        self._sizes.append(0)
+        self[len(self) - 1] = state
+
+    def __getitem__(self, index: int) -> State:
+        state = self._states[index]
+        return {name: _moved(value, self.device) for name, value in state.items()}
+
+    def __setitem__(self, index: int, state: State) -> None:
+        # what it replaces goes first, so that there is room for it
+        self._states[index], self._sizes[index] = {}, 0
+        size = sum(_bytes(value) for value in state.values())
+        if sum(self._sizes) + size > self.limit:
+            state = {name: self._mapped(value) for name, value in state.items()}
+            size = 0
+        self._states[index], self._sizes[index] = state, size
+
+    def _mapped(self, value: Any) -> Any:
+        """A value whose tensors lie in a file; small ones are left where they are."""
+        if not isinstance(value, torch.Tensor) or value.nbytes < 2**16:
+            return value
+        handle, name = tempfile.mkstemp(prefix=SPOOLED, dir=self.folder)
+        try:
+            # asked for at once: writing into a mapped hole of a full disk is a crash
+            os.posix_fallocate(handle, 0, value.nbytes)
+            stored = torch.from_file(
+                name, shared=True, size=value.numel(), dtype=value.dtype
+            )
+        except OSError as error:
+            raise BankError(
+                f"calibration activations do not fit on the disk of {self.folder} "
+                f"({error.strerror}): free some, or calibrate on fewer samples"
+            ) from None
+        finally:
+            os.close(handle)
+            os.unlink(name)
+        return stored.view(value.shape).copy_(value)
+
+
+def _bytes(value: Any) -> int:
+    return value.nbytes if isinstance(value, torch.Tensor) else 0
+
+
+def _moved(value: Any, device: str) -> Any:
+    return value.to(device) if isinstance(value, torch.Tensor) else value

@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from threading import Thread
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+from allocator.core.errors import BankError, ModelError
+from quant.bank import MANIFEST, Bank, Recipe
+from quant.build import Source, build_bank, missing_bytes
+from quant.cells import (
+    file_of,
+    stored_cells,
+)
+from tests.quant.banks import FAMILY, Counted, Loaded, build
+from tests.states import state_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_a_second_build_makes_nothing(
+    tmp_path: Path, loaded: Loaded, recipe: Recipe
+) -> None:
+    method = Counted()
+    counted = replace(recipe, methods={"uniform": method})
+    every = len(loaded[1].linears)
+    assert build(tmp_path, counted, loaded) == 2 * every
+    assert method.widths == {3: every, 4: every}
+    assert build(tmp_path, counted, loaded) == 0
+    assert method.widths == {3: every, 4: every}
+
+
+def test_a_second_build_does_not_even_load_the_model(
+    tmp_path: Path, loaded: Loaded, recipe: Recipe
+) -> None:
+    def refuse(*_: Any) -> Any:
+        raise AssertionError("loaded")
+
+    build(tmp_path, recipe, loaded)
+    assert build_bank(tmp_path, recipe, loaded[1].linears, Source(refuse, refuse)) == 0
+
+
+def test_a_stopped_build_goes_on_with_what_is_missing(
+    tmp_path: Path, loaded: Loaded, recipe: Recipe
+) -> None:
+    method = Counted()
+    counted = replace(recipe, methods={"uniform": method})
+    build(tmp_path, counted, loaded)
+    folder = tmp_path / counted.digest
+    last = loaded[1].linears[-1].name  # down_proj, the only linear to read its input
+    file_of(folder, last).unlink()
+    (folder / MANIFEST).unlink()
+    before = method.widths.total()
+    assert build(tmp_path, counted, loaded) == 2
+    assert method.widths.total() == before + 2
+    assert (folder / MANIFEST).exists()
+
+
+def test_more_widths_are_added_beside_the_cells_that_are_there(
+    tmp_path: Path, loaded: Loaded, recipe: Recipe
+) -> None:
+    build(tmp_path, recipe, loaded)
+    first = file_of(tmp_path / recipe.digest, loaded[1].linears[0].name)
+    before = stored_cells(first)
+    wider = replace(recipe, widths=(2, 3, 4, 16))
+    # one width of two methods
+    assert build(tmp_path, wider, loaded) == 2 * len(loaded[1].linears)
+    after = stored_cells(first)
+    assert {key: after[key] for key in before} == before
+    assert set(after) == set(wider.keys)
+
+
+def test_threads_that_build_one_bank_share_the_work(
+    tmp_path: Path, loaded: Loaded, recipe: Recipe
+) -> None:
+    method = Counted()
+    counted = replace(recipe, methods={"uniform": method})
+    made: list[int] = []
+    threads = [
+        Thread(target=lambda: made.append(build(tmp_path, counted, loaded)))
+        for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    every = len(loaded[1].linears)
+    # nothing was made twice
+    assert sum(made) == 2 * every
+    assert method.widths == {3: every, 4: every}
+    Bank(tmp_path / counted.digest, counted, loaded[1])
+
+
+def test_builds_of_different_methods_lose_no_cell(
+    tmp_path: Path, loaded: Loaded, recipe: Recipe
+) -> None:
+    rows = [replace(recipe, methods={k: m}) for k, m in recipe.methods.items()]
+    threads = [Thread(target=build, args=(tmp_path, row, loaded)) for row in rows]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    Bank(tmp_path / recipe.digest, recipe, loaded[1])
+
+
+def test_a_bank_that_does_not_fit_on_the_disk_is_refused_before_it_starts(
+    tmp_path: Path, loaded: Loaded, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> Any:
+        raise AssertionError("loaded")
+
+    usage = shutil.disk_usage(tmp_path)._replace(free=10**4)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(BankError, match=r"0\.0 GB free: limit it with --methods"):
+        build_bank(tmp_path, recipe, loaded[1].linears, Source(refuse, refuse))
+
+
+def test_bytes_on_disk_are_what_was_announced(
+    tmp_path: Path, loaded: Loaded, recipe: Recipe
+) -> None:
+    linears = loaded[1].linears
+    # other methods may find the same scales, which are then stored once
+    recipe = replace(recipe, methods={"uniform": recipe.methods["uniform"]})
+    names = {linear.name: list(recipe.keys) for linear in linears}
+    build(tmp_path, recipe, loaded)
+    folder = tmp_path / recipe.digest
+    stored = 0
+    for name in names:
+        content = file_of(folder, name).read_bytes()
+        # a safetensors file is 8 bytes of length, a header of that length, the data
+        stored += len(content) - 8 - int.from_bytes(content[:8], "little")
+    announced = missing_bytes(recipe, linears, names)
+    # no channel scales and no shapes here
+    spare = sum(len(recipe.keys) * (16 + 2 * linear.in_features) for linear in linears)
+    assert stored == announced - spare
+
+
+def test_weights_that_are_not_finite_are_refused_by_name(
+    tmp_path: Path, recipe: Recipe
+) -> None:
+    torch.manual_seed(0)
+    FAMILY.tiny(tmp_path / "model")
+    model, spec = (
+        FAMILY.load(tmp_path / "model", "cpu"),
+        FAMILY.spec(tmp_path / "model"),
+    )
+    name = "model.language_model.layers.1.mlp.down_proj"
+    model.module.get_submodule(name).weight.data[3, 5] = float("nan")
+    with pytest.raises(ModelError, match=f"{name}: weights hold"):
+        build(tmp_path / "bank", recipe, (model, spec))
+    # what came before is kept, nothing is left in pieces
+    folder = tmp_path / "bank" / recipe.digest
+    assert file_of(folder, "model.multi_modal_projector.linear_1").exists()
+    assert not list(folder.glob(".part-*"))
+    assert not (folder / MANIFEST).exists()
+
+
+def test_activations_that_are_not_finite_are_refused_by_name(
+    tmp_path: Path, loaded: Loaded, recipe: Recipe
+) -> None:
+    model, spec = loaded
+    state = state_of(model.module)
+    state["pixel_values"][0, 0, 0, 0] = float("inf")
+    source = Source(lambda: model, lambda _: [state])
+    with pytest.raises(ModelError, match=r"layers\.0\.self_attn\.q_proj.*activations"):
+        build_bank(tmp_path, recipe, spec.linears, source)

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+from allocator.core.plugins import available, load
+from quant.calibration import calibrate
+from quant.streaming import Spool, in_memory
+from tests.states import state_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from quant.calibration import Observed
+
+FAMILIES = available("allocator.families")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path
+
+
+def observed(model: Any, folder: Path, limit: int = 2**28) -> dict[str, Observed]:
+    """Statistics of every sibling set, by its first linear; inputs seen twice."""
+    states = Spool(folder, "cpu", limit)
+    states.append(state_of(model.module))
+    states.append(state_of(model.module))
+    passing = calibrate(model, states, lambda stage: stage.siblings, model.stages())
+    return {each.siblings.names[0]: each for stage in passing for each in stage}
+
+
+def test_padding_is_not_counted(folder: Path) -> None:
+    family = load("allocator.families", "llava")
+    family.tiny(folder)
+    found = observed(family.load(folder, "cpu"), folder)
+    tokens = {name: each.inputs.tokens for name, each in found.items()}
+    # twice two prompts of eight tokens, one of them padding; five tokens an image
+    assert tokens["model.language_model.layers.0.mlp.gate_proj"] == 2 * 15
+    assert tokens["model.vision_tower.encoder.layers.0.mlp.fc1"] == 2 * 10
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_mapped_model_gives_the_statistics_of_a_loaded_one(
+    name: str, folder: Path
+) -> None:
+    torch.manual_seed(0)
+    family = load("allocator.families", name)
+    family.tiny(folder)
+    loaded = observed(family.load(folder, "cpu"), folder)
+    # states that do not fit are moved to disk
+    mapped = observed(family.load(folder, "cpu", mapped=True), folder, limit=0)
+    assert loaded.keys() == mapped.keys()
+    for key, each in loaded.items():
+        assert torch.equal(each.inputs.hessian, mapped[key].inputs.hessian)
+        assert torch.equal(each.inputs.mean_abs, mapped[key].inputs.mean_abs)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_mapped_model_holds_the_weights_that_are_stored(
+    name: str, folder: Path
+) -> None:
+    family = load("allocator.families", name)
+    family.tiny(folder)
+    loaded, mapped = family.load(folder, "cpu"), family.load(folder, "cpu", mapped=True)
+    stored = dict(mapped.module.named_parameters())
+    # transformers keeps BLIP-2's Q-Former in float32, whatever is stored
+    kept = ("qformer", "query_tokens")
+    assert all(
+        weight.dtype == torch.float16 or key.startswith(kept)
+        for key, weight in stored.items()
+    )
+    for key, weight in loaded.module.named_parameters():
+        assert weight.dtype == torch.float32
+        assert torch.equal(weight, stored[key].float())
+    # and the same ones after a stage has run
+    before = {key: weight.data_ptr() for key, weight in stored.items()}
+    for stage in mapped.stages():
+        with in_memory(mapped.module, stage.uses, "cpu"):
+            pass
+    assert before == {k: w.data_ptr() for k, w in mapped.module.named_parameters()}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_parameter_is_used_by_one_stage_or_by_none_that_quantizes(
+    name: str, folder: Path
+) -> None:
+    family = load("allocator.families", name)
+    family.tiny(folder)
+    model = family.load(folder, "cpu", mapped=True)
+    for stage in model.stages():
+        with in_memory(model.module, stage.uses, "cpu"):
+            loaded = {
+                key
+                for key, weight in model.module.named_parameters()
+                if weight.dtype == torch.float32
+            }
+        linears = {f"{n}.weight" for s in stage.siblings for n in s.names}
+        assert linears <= loaded
+        assert loaded, stage.name
+
+
+def test_a_spool_gives_back_what_it_was_given(folder: Path) -> None:
+    states = [
+        {
+            "hidden": torch.randn(3, 200, 100).to(dtype),
+            "mask": torch.rand(3, 200, 200) > 0.5,
+            "turns": (torch.ones(2), torch.zeros(2)),
+            "nothing": None,
+        }
+        for dtype in (torch.float32, torch.float16, torch.bfloat16)
+    ]
+    for limit in (0, 300_000, 2**30):
+        spool = Spool(folder, "cpu", limit)
+        for state in states:
+            spool.append(state)
+        spool[1] = states[2]
+        for at, wanted in ((0, states[0]), (1, states[2]), (2, states[2])):
+            found = spool[at]
+            assert found.keys() == wanted.keys()
+            assert torch.equal(found["hidden"], wanted["hidden"])
+            assert torch.equal(found["mask"], wanted["mask"])
+            assert found["turns"] == wanted["turns"]
+            assert found["nothing"] is None
+        # nothing that a kill would leave behind
+        assert not list(folder.iterdir())
