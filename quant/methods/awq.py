@@ -6,45 +6,40 @@ read one input, so they share s. Then the range of each group may shrink: a few 
 weights for a finer grid.
 
 Where autoawq runs the activations again for every candidate, the same squared output
-error is a quadratic form here: tr(dW H dW^T). That also tells how the errors of two
-groups meet, so the clipping of a group is searched with the others in view, where
-autoawq looks at each group as if the others were exact.
+error is a quadratic form here: tr(dW H dW^T). A scale is judged by what clipping leaves
+of that error, on a sample of rows: each row has an error of its own, and a few of them
+show which way all go.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import TYPE_CHECKING
 
 import torch
 
-from quant.grid import (
-    between,
-    check_widths,
-    decode,
-    dequantize,
-    encode,
-    extremes,
-    fit,
-    place,
-)
-from quant.hessian import total_error
+from quant.clipping import clip_rows, common_grid, row_errors
+from quant.grid import Cell, Grid, check_widths, encode, fit
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from torch import Tensor
 
     from allocator.core.allocation import Scheme
     from allocator.core.ports import Method
-    from quant.grid import Cell, Grid
     from quant.hessian import InputStatistics
 
-# as autoawq: alpha in steps of 1/20 below 1, ranges down to half in steps of 1/20.
-# No scaling comes first, so that it wins ties, then the likely ones, so that the
-# unlikely ones are given up early
-ALPHAS = (0.0, *sorted((k / 20 for k in range(1, 20)), key=lambda a: abs(a - 0.5)))
-SHRINKS = tuple(1 - step / 20 for step in range(10))
+# As autoawq, alpha in steps of 1/20 from 0 on. The error is smooth in it: every fourth
+# is tried, then the neighbours of the best, at half the distance each time
+ALPHA_STEPS = 20
+ALPHA_STRIDES = (4, 2, 1)
+# rows that judge a scale, of all siblings together: at least so many, and so many
+# weights; twice as many chose no better
+SAMPLE_ROWS, SAMPLE_WEIGHTS = 128, 2**17
+# rows at once: what is tried on them should fit into a cache, or fill a GPU
+CPU_ROWS, GPU_ROWS = 128, 1024
 # an s beyond this says that two inputs differ by more than fp16 can fold
 LARGEST_SCALE = 2.0**13
 
@@ -52,7 +47,7 @@ LARGEST_SCALE = 2.0**13
 class Awq:
     """Activation-aware scaling and clipping, on statistics alone."""
 
-    version = 1
+    version = 2
 
     @torch.no_grad()
     def quantize(
@@ -64,10 +59,10 @@ class Awq:
         *,
         foldable: bool = False,
     ) -> dict[int, list[Cell]]:
-        """Cells of each width, in sum no worse on the calibration inputs than rounding.
+        """Cells of each width, none worse on the calibration inputs than rounding.
 
-        The searches start from rounding and only ever step down, so nothing is left to
-        fall back to.
+        Clipping only ever steps down from rounding. A scale that would leave any of the
+        siblings above its rounding is given up for all of them.
 
         Args:
             weights: matrices [out_i, in]; not modified.
@@ -85,29 +80,77 @@ class Awq:
         """
         check_widths(widths)
         inputs.check(weights)
-        return {
-            bits: _cells(weights, inputs, scheme, bits, foldable=foldable)
-            for bits in widths
-        }
+        if not weights:
+            return {bits: [] for bits in widths}
+        layer = _Layer.of(weights, inputs, scheme)
+        return {bits: _cells(layer, bits, foldable=foldable) for bits in widths}
 
 
-def _cells(
-    weights: Sequence[Tensor],
-    inputs: InputStatistics,
-    scheme: Scheme,
-    bits: int,
-    *,
-    foldable: bool,
-) -> list[Cell]:
-    """Scale, then clip, all siblings at one width."""
-    if not weights:
-        return []
-    originals = [weight.float() for weight in weights]
-    hessian = inputs.hessian.to(weights[0].device)
-    scale = None
-    if foldable:
-        scale = _best_scale(originals, inputs.mean_abs, hessian, scheme, bits)
-    return [_clip(weight, scale, hessian, scheme, bits) for weight in originals]
+@dataclass(frozen=True, eq=False)
+class _Matrix:
+    """The weights of one linear.
+
+    Attributes:
+        weight: [out, in], floating point.
+        sample: [k, in] float32, some of its rows.
+        edges: [2, in] float32, smallest and largest weight of each input; only where
+            all rows share a grid.
+    """
+
+    weight: Tensor
+    sample: Tensor
+    edges: Tensor | None
+
+    @property
+    def chunks(self) -> Iterator[slice]:
+        """Rows to work on at once."""
+        count = CPU_ROWS if self.weight.device.type == "cpu" else GPU_ROWS
+        return (slice(at, at + count) for at in range(0, len(self.weight), count))
+
+
+@dataclass(frozen=True, eq=False)
+class _Layer:
+    """A sibling set and what it reads, on one device.
+
+    Attributes:
+        matrices: the siblings.
+        sample: [k, in] float32, the samples of all of them.
+        hessian: [in, in] float32.
+        mean_abs: [in] float32.
+        scheme: group size and symmetry.
+    """
+
+    matrices: tuple[_Matrix, ...]
+    sample: Tensor
+    hessian: Tensor
+    mean_abs: Tensor
+    scheme: Scheme
+
+    @staticmethod
+    def of(
+        weights: Sequence[Tensor], inputs: InputStatistics, scheme: Scheme
+    ) -> _Layer:
+        """Take from weights [out_i, in] what all widths share."""
+        device, total = weights[0].device, sum(map(len, weights))
+        count = max(SAMPLE_ROWS, SAMPLE_WEIGHTS // weights[0].shape[1])
+        # equal inputs give equal cells, on every device
+        generator = torch.Generator().manual_seed(0)
+        matrices = []
+        for weight in weights:
+            order = torch.randperm(len(weight), generator=generator)
+            picked = order[: -(-count * len(weight) // total)].sort().values
+            edges = None
+            if scheme.group_size == "tensor":
+                edges = torch.stack((weight.amin(0), weight.amax(0))).float()
+            sample = weight[picked.to(device)].float()
+            matrices.append(_Matrix(weight, sample, edges))
+        return _Layer(
+            tuple(matrices),
+            torch.cat([matrix.sample for matrix in matrices]),
+            inputs.hessian.to(device),
+            inputs.mean_abs.to(device),
+            scheme,
+        )
 
 
 def candidate(mean_abs: Tensor, alpha: float) -> Tensor:
@@ -133,109 +176,134 @@ def candidate(mean_abs: Tensor, alpha: float) -> Tensor:
     return scale.clamp(1 / LARGEST_SCALE, LARGEST_SCALE).half()
 
 
-def _best_scale(
-    weights: Sequence[Tensor],
-    mean_abs: Tensor,
-    hessian: Tensor,
-    scheme: Scheme,
-    bits: int,
-) -> Tensor | None:
-    """The candidate of the least output error over all siblings; None for alpha 0."""
-    best, least = None, float("inf")
-    for alpha in ALPHAS:
-        scale = candidate(mean_abs.to(hessian.device), alpha)
-        error = 0.0
-        for weight in weights:
-            scaled = weight * scale.float()
-            cell = place(scaled, fit(scaled, scheme, bits), scale)
-            error += total_error(dequantize(cell) - weight, hessian, least - error)
-        if error < least:
-            best, least = scale if alpha else None, error
-    return best
+def _cells(layer: _Layer, bits: int, *, foldable: bool) -> list[Cell]:
+    """Scale, then clip, all siblings at one width."""
+    alpha = _best_alpha(layer, bits) if foldable else 0.0
+    if alpha:
+        scale = candidate(layer.mean_abs, alpha)
+        cells = []
+        for matrix in layer.matrices:
+            cell, error = _clip(layer, matrix, scale.float(), bits)
+            if not error <= _rounding_error(layer, matrix, bits, error):
+                break
+            cells.append(replace(cell, channel_scale=scale))
+        else:
+            return cells
+    ones = torch.ones_like(layer.mean_abs)
+    return [_clip(layer, matrix, ones, bits)[0] for matrix in layer.matrices]
+
+
+def _best_alpha(layer: _Layer, bits: int) -> float:
+    """The alpha of the least error of the sample, after clipping; 0 wins ties."""
+
+    @cache
+    def error(step: int) -> float:
+        scale = candidate(layer.mean_abs, step / ALPHA_STEPS).float()
+        return _sample_error(layer, scale, bits)
+
+    best = min(range(0, ALPHA_STEPS + 1, ALPHA_STRIDES[0]), key=error)
+    for stride in ALPHA_STRIDES[1:]:
+        near = (best, max(best - stride, 0), min(best + stride, ALPHA_STEPS))
+        best = min(near, key=error)
+    return best / ALPHA_STEPS
+
+
+def _sample_error(layer: _Layer, scale: Tensor, bits: int) -> float:
+    """Output error of the sampled rows, clipped under a scale [in]."""
+    if layer.scheme.group_size != "tensor":
+        scaled = layer.sample * scale
+        _, errors = clip_rows(scaled, scale, layer.hessian, layer.scheme, bits)
+        return float(errors.sum())
+    return sum(_try_common(layer, matrix, scale, bits)[1] for matrix in layer.matrices)
+
+
+def _try_common(
+    layer: _Layer, matrix: _Matrix, scale: Tensor, bits: int
+) -> tuple[Grid, float]:
+    """One grid for a matrix, and the error of its sampled rows."""
+    assert matrix.edges is not None
+    rows = (matrix.sample, matrix.edges)
+    return common_grid(rows, scale, layer.hessian, layer.scheme, bits)
 
 
 def _clip(
-    weight: Tensor, scale: Tensor | None, hessian: Tensor, scheme: Scheme, bits: int
-) -> Cell:
-    """The cell of a matrix once its scale is known."""
-    if scale is None:
-        return place(weight, _clipped_grid(weight, hessian, scheme, bits))
-    # the grid holds W * s, so its errors meet inputs divided by s
-    scaled = weight * scale.float()
-    bent = hessian / torch.outer(scale.float(), scale.float())
-    return place(scaled, _clipped_grid(scaled, bent, scheme, bits), scale)
-
-
-@dataclass(frozen=True, eq=False)
-class _Group:
-    """Weights that share a grid, and what their error meets.
-
-    Attributes:
-        weight: [out, columns].
-        low: [out, 1] or [1, 1], smallest weight.
-        high: same shape, largest weight.
-        block: [columns, columns] of the Hessian.
-        outside: [out, columns], the errors of all other groups times the Hessian.
-    """
-
-    weight: Tensor
-    low: Tensor
-    high: Tensor
-    block: Tensor
-    outside: Tensor
-
-
-def _clipped_grid(weight: Tensor, hessian: Tensor, scheme: Scheme, bits: int) -> Grid:
-    """Min-max grid whose ends are cut off wherever that lowers the output error.
-
-    One group after the other is searched while the errors of the others stand, so that
-    the whole error never grows.
-    """
-    columns = scheme.columns(weight.shape[1])
-    low, high = extremes(weight, scheme)
-    bound = torch.maximum(low.abs(), high.abs())
-    full = between(low, high, scheme, bits, columns)
-    delta = decode(encode(weight, full), full) - weight
-    pull = delta @ hessian
-    for index, start in enumerate(range(0, weight.shape[1], columns)):
-        here, one = slice(start, start + columns), slice(index, index + 1)
-        block = hessian[here, here]
-        outside = pull[:, here] - delta[:, here] @ block
-        group = _Group(weight[:, here], low[:, one], high[:, one], block, outside)
-        bound[:, one], clipped = _search_bound(group, scheme, bits)
-        pull.addmm_(clipped - delta[:, here], hessian[here])
-        delta[:, here] = clipped
-    return between(*_cut(low, high, bound), scheme, bits, columns)
-
-
-def _search_bound(group: _Group, scheme: Scheme, bits: int) -> tuple[Tensor, Tensor]:
-    """Bound of each row, like `low`, and the error of its weights, [out, columns].
-
-    As in autoawq one bound cuts both ends: a share of the largest magnitude.
-    """
-    magnitude = torch.maximum(group.low.abs(), group.high.abs())
-    bound, best = magnitude, torch.full_like(magnitude, float("inf"))
-    kept = torch.zeros_like(group.weight)
-    for shrink in SHRINKS:
-        tried = magnitude * shrink
-        ends = _cut(group.low, group.high, tried)
-        grid = between(*ends, scheme, bits, group.weight.shape[1])
-        delta = decode(encode(group.weight, grid), grid) - group.weight
-        error = ((delta @ group.block + 2 * group.outside) * delta).sum(1, keepdim=True)
-        if scheme.group_size == "tensor":
-            error = error.sum().reshape(1, 1)
-        bound = torch.where(error < best, tried, bound)
-        kept = torch.where(error < best, delta, kept)
-        best = torch.minimum(error, best)
-    return bound, kept
-
-
-def _cut(low: Tensor, high: Tensor, bound: Tensor) -> tuple[Tensor, Tensor]:
-    """Ends no larger than a bound, a one-sided range not turned inside out."""
-    return (
-        torch.maximum(low, -bound).minimum(high),
-        torch.minimum(high, bound).maximum(low),
+    layer: _Layer, matrix: _Matrix, scale: Tensor, bits: int
+) -> tuple[Cell, float]:
+    """A clipped cell, yet without its scale [in], and its output error."""
+    common = None
+    if matrix.edges is not None:
+        common = _clip_common(layer, matrix, matrix.edges, scale, bits)
+    codes = torch.empty(
+        matrix.weight.shape, dtype=torch.uint8, device=matrix.weight.device
     )
+    grids, total = [], 0.0
+    for rows in matrix.chunks:
+        scaled = matrix.weight[rows].float() * scale
+        if common is None:
+            grid, errors = clip_rows(scaled, scale, layer.hessian, layer.scheme, bits)
+        else:
+            grid, errors = common, row_errors(scaled, scale, layer.hessian, common)
+        codes[rows] = encode(scaled, grid)
+        grids.append(grid)
+        total += float(errors.sum())
+    grid = common or _stack(grids)
+    cell = Cell(
+        codes=codes, scale=grid.scale, zero=grid.zero, columns=grid.columns, bits=bits
+    )
+    return cell, total
+
+
+def _stack(grids: Sequence[Grid]) -> Grid:
+    """The grid of a matrix from those of its rows."""
+    zeros = [grid.zero for grid in grids if grid.zero is not None]
+    return replace(
+        grids[0],
+        scale=torch.cat([grid.scale for grid in grids]),
+        zero=torch.cat(zeros) if zeros else None,
+    )
+
+
+def _clip_common(
+    layer: _Layer, matrix: _Matrix, edges: Tensor, scale: Tensor, bits: int
+) -> Grid:
+    """One grid for a matrix: the best on the sample, if all rows bear it out."""
+    best, _ = _try_common(layer, matrix, scale, bits)
+    plain = fit(edges * scale, layer.scheme, bits)
+    error = _error(layer, matrix, scale, lambda _: best)
+    rounded = _error(layer, matrix, scale, lambda _: plain, error)
+    return best if error <= rounded else plain
+
+
+def _rounding_error(layer: _Layer, matrix: _Matrix, bits: int, limit: float) -> float:
+    """Output error of plain rounding, or a number above the limit."""
+    ones = torch.ones_like(layer.mean_abs)
+    common = (
+        matrix.edges if matrix.edges is None else fit(matrix.edges, layer.scheme, bits)
+    )
+    return _error(
+        layer, matrix, ones, lambda rows: common or fit(rows, layer.scheme, bits), limit
+    )
+
+
+def _error(
+    layer: _Layer,
+    matrix: _Matrix,
+    scale: Tensor,
+    choose: Callable[[Tensor], Grid],
+    limit: float = float("inf"),
+) -> float:
+    """Output error of a matrix on the grids chosen for its scaled rows.
+
+    No row has a negative error, so above the limit a part of the sum is enough.
+    """
+    total = 0.0
+    for rows in matrix.chunks:
+        scaled = matrix.weight[rows].float() * scale
+        errors = row_errors(scaled, scale, layer.hessian, choose(scaled))
+        total += float(errors.sum())
+        if total > limit:
+            break
+    return total
 
 
 PLUGIN: Method = Awq()

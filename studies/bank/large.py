@@ -124,8 +124,8 @@ def main() -> None:
     """Write the checkpoint, build its bank, print and keep the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, required=True, help="has 30 GB free")
-    parser.add_argument("--blocks", type=int, default=8, help="of the language model")
-    parser.add_argument("--samples", type=int, default=8, help="calibration samples")
+    parser.add_argument("--blocks", type=int, default=7, help="of the language model")
+    parser.add_argument("--samples", type=int, default=4, help="calibration samples")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--keep", action="store_true", help="leave the bank there")
     parser.add_argument("--out", type=Path)
