@@ -83,6 +83,7 @@ class InputStatistics:
                     f"{len(self.mean_abs)} features"
                 )
         _check_finite(self.hessian)
+        _check_finite(self.mean_abs)
 
 
 def _is_finite(matrix: Tensor) -> bool:
@@ -92,8 +93,8 @@ def _is_finite(matrix: Tensor) -> bool:
     return bool(torch.stack(torch.aminmax(matrix)).isfinite().all())
 
 
-def _check_finite(hessian: Tensor) -> None:
-    if not _is_finite(hessian):
+def _check_finite(moments: Tensor) -> None:
+    if not _is_finite(moments):
         raise ModelError("calibration activations are infinite or not numbers")
 
 

@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
     from allocator.core.allocation import Scheme
 
-    Ends = tuple[Tensor, Tensor]
-
 # columns that are corrected one by one; further ones get matrix products. Group sizes
 # are multiples of it, so a group starts on corrected weights
 SUB_BLOCK = 16
@@ -218,7 +216,7 @@ def _search(problem: Problem, group: int) -> tuple[Tensor, Tensor]:
     # a row for each range
     scale, zero = affine(low * shares, high * shares, levels, problem.scheme)
     inside = (problem.route.order // problem.shared == group).nonzero().flatten()
-    loss = torch.zeros_like(zero)
+    loss = torch.zeros_like(shares)
     for block in torch.split(inside, BLOCK):
         loss += _rehearse(problem, block, (scale, zero))
     best = loss.argmin(0, keepdim=True)
