@@ -38,8 +38,10 @@ if TYPE_CHECKING:
 # columns that are corrected one by one; further ones get matrix products. Group sizes
 # are multiples of it, so a group starts on corrected weights
 SUB_BLOCK = 16
-# columns that are rehearsed together
+# columns and rows that are rehearsed together. Each row comes RANGES times: fewer than
+# the 32768 numbers from which torch wakes other threads for a pass over a column
 BLOCK = 128
+REHEARSED = 4096
 # Ranges that are tried: range k, from 0 on, lacks k * SHRINK / 2**bits of the whole.
 # Mean output error over that of the whole range, on activations that calibration did
 # not see: the 101 linears of the embedded models, and gaussian layers of 1024 inputs,
@@ -201,40 +203,41 @@ def _fit(problem: Problem, group: int) -> tuple[Tensor, Tensor]:
     """Scale and zero-point of a group in each row, [rows]."""
     ends = problem.low[group], problem.high[group]
     scale, zero = affine(*ends, problem.levels, problem.scheme)
-    if problem.searched:
-        first = slice(0, problem.searched)
-        scale[first], zero[first] = _search(problem, group)
+    for start in range(0, problem.searched, REHEARSED):
+        rows = slice(start, min(start + REHEARSED, problem.searched))
+        scale[rows], zero[rows] = _search(problem, group, rows)
     return scale, zero
 
 
-def _search(problem: Problem, group: int) -> tuple[Tensor, Tensor]:
-    """Scale and zero-point [searched] of the range that loses least in each row."""
-    levels = problem.levels[: problem.searched]
+def _search(problem: Problem, group: int, rows: slice) -> tuple[Tensor, Tensor]:
+    """Scale and zero-point of the range that loses least, for each of some rows."""
+    levels = problem.levels[rows]
     steps = torch.arange(RANGES, device=levels.device).unsqueeze(1)
     shares = 1 - steps * SHRINK / (levels + 1)
-    low, high = (ends[group, : len(levels)] for ends in (problem.low, problem.high))
-    # a row for each range
+    low, high = problem.low[group, rows], problem.high[group, rows]
+    # [RANGES, rows] as all that follows
     scale, zero = affine(low * shares, high * shares, levels, problem.scheme)
     inside = (problem.route.order // problem.shared == group).nonzero().flatten()
     loss = torch.zeros_like(shares)
     for block in torch.split(inside, BLOCK):
-        loss += _rehearse(problem, block, (scale, zero))
+        loss += _rehearse(problem, block, rows, (scale, zero))
     best = loss.argmin(0, keepdim=True)
     return scale.gather(0, best)[0], zero.gather(0, best)[0]
 
 
-def _rehearse(problem: Problem, block: Tensor, grids: tuple[Tensor, Tensor]) -> Tensor:
-    """Loss [RANGES, searched] of some columns alone, on grids of that shape.
+def _rehearse(
+    problem: Problem, block: Tensor, rows: slice, grids: tuple[Tensor, Tensor]
+) -> Tensor:
+    """Loss of some columns alone, in some rows, on each of their grids.
 
     Nobody reads the codes, so they are left without their zero-point, and errors
     without their factor: what takes the time here are passes over the columns.
     """
-    ranges, rows = grids[0].shape
-    columns = problem.columns[block, :rows].repeat(1, ranges)
+    columns = problem.columns[block, rows].repeat(1, RANGES)
     factor = problem.route.factor[block][:, block]
     pivots = factor.diagonal()
     scale, zero = (part.flatten().to(columns.dtype) for part in grids)
-    least, most = -zero, problem.levels[:rows].repeat(ranges) - zero
+    least, most = -zero, problem.levels[rows].repeat(RANGES) - zero
 
     def replace(at: int) -> None:
         code = (columns[at] / scale).round_().clamp_(least, most)
@@ -242,4 +245,4 @@ def _rehearse(problem: Problem, block: Tensor, grids: tuple[Tensor, Tensor]) -> 
 
     _sweep(columns, factor / pivots.unsqueeze(1), replace, 0, len(columns))
     weights = problem.route.live[block] / pivots.square()
-    return (weights @ columns.square_()).view(ranges, rows)
+    return (weights @ columns.square_()).view(RANGES, -1)

@@ -27,7 +27,7 @@ from quant.grid import (
     round_to_nearest,
 )
 from quant.hessian import CHUNK, summed_error
-from quant.methods._columns import BLOCK, RANGES, Problem, Route, solve
+from quant.methods._columns import Problem, Route, solve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from quant.hessian import InputStatistics
 
-# of columns and of what rehearsing them takes, at a time
+# of columns at a time
 CHUNK_BYTES = 2**28
 # rows of a chunk are a multiple of it: with columns that do not begin at cache lines
 # the whole solve took half as long again
@@ -162,8 +162,7 @@ def solve_parts(
     features = len(route.order)
     # a grid of the whole matrix is the published min-max formula
     search = search and scheme.group_size != "tensor"
-    held = features + RANGES * min(BLOCK, features) * search
-    most = CHUNK_BYTES // (held * route.factor.element_size())
+    most = CHUNK_BYTES // (features * route.factor.element_size())
     most = max(ALIGNED, most - most % ALIGNED)
     for chunk in _chunks(parts, most):
         solution = solve(_problem(chunk, scheme, route, search=search))

@@ -174,9 +174,10 @@ def test_chunks_of_rows_give_the_cells_of_the_whole(
     # in single precision the size of a product decides some near-ties
     route = Route.of(hessian, act_order=act_order)
     solved = []
-    # all rows in one chunk; 48 rows, or 16 where six ranges are tried
-    for size in (2**28, 50 * 96 * 8):
+    # all rows in one chunk, rehearsed as a whole; 48 rows, 20 at a time
+    for size, rehearsed in ((2**28, 4096), (50 * 96 * 8, 20)):
         monkeypatch.setattr(_gptq, "CHUNK_BYTES", size)
+        monkeypatch.setattr(_columns, "REHEARSED", rehearsed)
         parts = [Part.of(w, scheme, bits) for bits in LOW_WIDTHS for w in weights]
         solve_parts(parts, scheme, route, search=True)
         solved.append(parts)
