@@ -58,7 +58,10 @@ class Trial:
         return found
 
     def kill(self, seconds: float) -> bool:
-        """Start a build and kill it so long after its first look at the bank."""
+        """Start a build and kill it so long after its first look at the bank.
+
+        Says whether it was killed; it ends by itself where nothing is left to make.
+        """
         with subprocess.Popen(
             [*COMMAND, "build", *self.options],
             env=self.environment,
@@ -68,7 +71,8 @@ class Trial:
         ) as process:
             assert process.stderr is not None
             # "1,080 of 1,080 cells to make": from here on it builds
-            process.stderr.readline()
+            if process.stderr.readline().startswith("0 of"):
+                return False
             time.sleep(seconds)
             alive = process.poll() is None
             process.send_signal(signal.SIGKILL)
