@@ -26,7 +26,7 @@ def build_bank_of(asked: StudySpec, watch: Watch) -> dict[str, Any]:
         AllocateError: what `prepare` refuses; a disk with too little room.
     """
     from quant.bank import drop_damaged, missing_cells, read_manifest
-    from quant.build import check_room, missing_bytes
+    from quant.build import missing_bytes
     from quant.upkeep import disk_bytes
 
     started = time.monotonic()
@@ -46,8 +46,7 @@ def build_bank_of(asked: StudySpec, watch: Watch) -> dict[str, Any]:
         f"cells to make, at most {needed / 1e9:,.2f} GB; "
         f"{shutil.disk_usage(folder).free / 1e9:,.0f} GB free"
     )
-    check_room(folder, needed)
-    made = build(setup, watch)
+    made = build(setup, recipe, watch)
     fallbacks = read_manifest(folder)["fallbacks"]
     return {
         "bank": str(folder),

@@ -68,10 +68,10 @@ def open_bank(setup: Setup, watch: Watch) -> Bank:
     """Make what a bank lacks, and open it."""
     from quant.bank import Bank
 
-    build(setup, watch)
     recipe = recipe_of(setup)
+    build(setup, recipe, watch)
     folder = bank_home() / recipe.digest
-    return Bank(folder, recipe, setup.model, lambda: build(setup, watch))
+    return Bank(folder, recipe, setup.model, lambda: build(setup, recipe, watch))
 
 
 def bank_home() -> Path:
@@ -92,7 +92,7 @@ def recipe_of(setup: Setup) -> Recipe:
     )
 
 
-def build(setup: Setup, watch: Watch) -> int:
+def build(setup: Setup, recipe: Recipe, watch: Watch) -> int:
     """Make what a bank lacks, and say how many cells that were.
 
     The model is read from its files piece by piece and never loaded as a whole.
@@ -113,6 +113,4 @@ def build(setup: Setup, watch: Watch) -> int:
         setup.device,
     )
     with watch.phase("bank") as progress:
-        return build_bank(
-            bank_home(), recipe_of(setup), setup.model.linears, source, progress
-        )
+        return build_bank(bank_home(), recipe, setup.model.linears, source, progress)

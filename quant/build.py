@@ -147,8 +147,7 @@ class _Build:
                     self._solve(model.module, observed.pop(0), source.device)
 
     def _lacks(self, stage: Stage) -> bool:
-        names = (name for siblings in stage.siblings for name in siblings.names)
-        return any(name in self.lacking for name in names)
+        return any(name in self.lacking for name in stage.linears)
 
     def _claim(self, stage: Stage) -> bool:
         """Take a stage, instead of the one before, unless somebody else has it."""
@@ -161,9 +160,8 @@ class _Build:
         if not self._lacks(stage) or not self._claim(stage):
             return []
         # somebody may have had it in between
-        names = [name for siblings in stage.siblings for name in siblings.names]
-        still = missing_cells(self.folder, self.recipe, names)
-        for name in set(names) & self.lacking.keys() - still.keys():
+        still = missing_cells(self.folder, self.recipe, stage.linears)
+        for name in set(stage.linears) & self.lacking.keys() - still.keys():
             del self.lacking[name]
         self.lacking |= still
         return [s for s in stage.siblings if still.keys() & set(s.names)]

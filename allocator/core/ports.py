@@ -98,6 +98,11 @@ class Stage:
     uses: tuple[str, ...]
     siblings: tuple[Siblings, ...] = ()
 
+    @property
+    def linears(self) -> tuple[str, ...]:
+        """Full names of the linears it quantizes."""
+        return tuple(name for group in self.siblings for name in group.names)
+
 
 class Model(Protocol):
     """A loaded vision-language model, cut into stages.

@@ -125,29 +125,25 @@ def build_on_meta(model_class: Any, folder: Path) -> Any:
         raise ModelError(f"{folder}/config.json describes no model: {reason}") from None
 
 
-def read_checkpoint(model_class: Any, folder: Path, device: str) -> Any:
+def read_checkpoint(
+    model_class: Any, folder: Path, device: str, *, mapped: bool = False
+) -> Any:
     """Load weights for inference: fp32 on a CPU, the stored type on an accelerator.
+
+    Mapped, they are views of the checkpoint's files: safetensors maps a file, and
+    transformers copies a tensor only to change its type. Read in the type they are
+    stored in, weights take no memory of ours.
 
     Raises:
         ModelError: the weights do not fit the configuration or cannot be read.
     """
     import torch
 
+    files = check_weights(folder)
+    if mapped:
+        return _read(model_class, folder, _stored_type(files))
     dtype = torch.float32 if device.startswith("cpu") else "auto"
     return _read(model_class, folder, dtype).to(device)
-
-
-def map_checkpoint(model_class: Any, folder: Path, device: str) -> Any:
-    """A module whose weights are views of the checkpoint's files, mapped into memory.
-
-    safetensors maps a file, and transformers copies a tensor only to change its type:
-    read in the type they are stored in, weights take no memory of ours.
-
-    Raises:
-        ModelError: as `read_checkpoint`.
-    """
-    del device  # nothing is moved there yet
-    return _read(model_class, folder, _stored_type(check_weights(folder)))
 
 
 def _stored_type(files: Sequence[Path]) -> Any:
@@ -167,7 +163,6 @@ def _stored_type(files: Sequence[Path]) -> Any:
 def _read(model_class: Any, folder: Path, dtype: Any) -> Any:
     from safetensors import SafetensorError
 
-    check_weights(folder)
     try:
         with quiet():
             module, loaded = model_class.from_pretrained(

@@ -14,7 +14,6 @@ from allocator.families._checkpoint import (
     Pipeline,
     build_on_meta,
     embed,
-    map_checkpoint,
     read_checkpoint,
     read_config,
     read_prompts,
@@ -76,8 +75,9 @@ class Blip2:
         from transformers import Blip2ForConditionalGeneration
 
         _check_language(folder)
-        read = map_checkpoint if mapped else read_checkpoint
-        module = read(Blip2ForConditionalGeneration, folder, device)
+        module = read_checkpoint(
+            Blip2ForConditionalGeneration, folder, device, mapped=mapped
+        )
         prompts = read_prompts(folder, PROMPTS)
         return Pipeline(
             module, folder, device, prompts, lay_stages, lambda m: m.language_model

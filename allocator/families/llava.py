@@ -13,7 +13,6 @@ from allocator.families._checkpoint import (
     Pipeline,
     build_on_meta,
     embed,
-    map_checkpoint,
     read_checkpoint,
     read_prompts,
 )
@@ -64,8 +63,9 @@ class Llava:
         """Read the checkpoint; raise ModelError if it is damaged."""
         from transformers import LlavaForConditionalGeneration
 
-        read = map_checkpoint if mapped else read_checkpoint
-        module = read(LlavaForConditionalGeneration, folder, device)
+        module = read_checkpoint(
+            LlavaForConditionalGeneration, folder, device, mapped=mapped
+        )
         prompts = read_prompts(folder, PROMPTS)
         return Pipeline(module, folder, device, prompts, lay_stages, lambda m: m)
 
