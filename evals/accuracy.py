@@ -1,8 +1,11 @@
-"""VQA accuracy: agreement with ten human answers.
+"""Accuracy of short answers: agreement with ten people, or with the one right answer.
 
-Antol et al., "VQA: Visual Question Answering" (ICCV 2015), as vqaEval.py in
-https://github.com/GT-Vision-Lab/VQA computes it: the mean, over the ways to leave one
-answer out, of min(1, matches among the others / 3).
+VQA accuracy: Antol et al., "VQA: Visual Question Answering" (ICCV 2015), as vqaEval.py
+in https://github.com/GT-Vision-Lab/VQA computes it: the mean, over the ways to leave
+one answer out, of min(1, matches among the others / 3).
+
+Exact match: Hudson and Manning, "GQA" (CVPR 2019), as eval.py in eval.zip of
+https://cs.stanford.edu/people/dorarad/gqa/evaluate.html computes it.
 """
 
 from __future__ import annotations
@@ -33,6 +36,28 @@ def vqa_accuracy(predicted: str, answers: Sequence[str]) -> float:
         DataError: `answers` is empty.
     """
     return _percent_by_answer(tuple(answers)).get(normalize_answer(predicted), 0.0)
+
+
+def exact_match(predicted: str, answer: str) -> float:
+    """Score one reply to a question that has a single answer.
+
+    GQA's eval.py compares the two as they are, and expects a cleaned prediction. It is
+    cleaned as LLaVA does: blanks around it (model_vqa_loader.py), then final periods
+    and capitals (scripts/convert_gqa_for_eval.py: `text.rstrip('.').lower()`, both in
+    https://github.com/haotian-liu/LLaVA). LAVIS also drops articles and punctuation,
+    so "a dog" is right there and wrong here.
+
+    >>> exact_match(" Traffic light.", "traffic light")
+    100.0
+
+    Args:
+        predicted: the reply, in any form; it is cleaned.
+        answer: the right answer, compared as it is; those of GQA are in lower case.
+
+    Returns:
+        Percent, 0 or 100.
+    """
+    return 100.0 * (predicted.strip().rstrip(".").lower() == answer)
 
 
 # A search scores many replies to one question. The official evaluation part of val2014

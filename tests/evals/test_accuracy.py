@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from allocator.core.errors import DataError
-from evals.accuracy import vqa_accuracy
+from evals.accuracy import exact_match, vqa_accuracy
 
 CASES = Path(__file__).parents[3] / "shared/data/vqa/accuracy_cases.jsonl.gz"
 
@@ -75,3 +75,31 @@ def test_accuracy_is_the_same_as_published_on_all_recorded_cases() -> None:
     assert len(cases) == 1500
     scores = [vqa_accuracy(predicted, answers) for predicted, answers, _ in cases]
     assert scores == [expected for *_, expected in cases]
+
+
+@pytest.mark.parametrize(
+    ("predicted", "expected"),
+    [
+        ("traffic light", 100.0),
+        # blanks, capitals and final periods are LLaVA's to remove
+        ("\n Traffic Light. ", 100.0),
+        ("traffic light...", 100.0),
+        # anything else is part of the answer
+        ("a traffic light", 0.0),
+        ("traffic lights", 0.0),
+        ("traffic  light", 0.0),
+        ("traffic light .", 0.0),
+        ("traffic-light", 0.0),
+        ("light", 0.0),
+        ("", 0.0),
+    ],
+)
+def test_an_exact_match_is_the_cleaned_reply_or_nothing(
+    predicted: str, expected: float
+) -> None:
+    assert exact_match(predicted, "traffic light") == expected
+
+
+def test_the_right_answer_is_compared_as_it_is() -> None:
+    assert exact_match("Dr. No.", "dr. no") == 100.0
+    assert exact_match("yes", "Yes") == 0.0
