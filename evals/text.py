@@ -14,6 +14,8 @@ from functools import cache, lru_cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
+from evals.ptb import tokenize_caption as tokenize_caption
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
