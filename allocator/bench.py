@@ -48,19 +48,20 @@ class Silent:
 
 def open_bench(setup: Setup, watch: Watch) -> Workbench:
     """Make what the model's bank lacks, then load the model."""
-    from allocator.trial import Workbench
-
-    bank = open_bank(setup, watch)
-    model = setup.family.load(setup.folder, setup.device)
-    return Workbench(model, setup.model, setup.task, bank)
+    return _loaded(setup, open_bank(setup, watch))
 
 
 def open_full_precision(setup: Setup) -> Workbench:
     """Load the model alone: nothing below 16 bit can be applied."""
+    return _loaded(setup, None)
+
+
+def _loaded(setup: Setup, bank: Bank | None) -> Workbench:
     from allocator.trial import Workbench
 
+    model = setup.family.load(setup.folder, setup.device)
     return Workbench(
-        setup.family.load(setup.folder, setup.device), setup.model, setup.task
+        model, setup.model, setup.task, bank, setup.asked.beams, setup.rerank
     )
 
 

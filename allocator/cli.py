@@ -17,10 +17,13 @@ from allocator.core.study import StudySpec, check_study_name
 from allocator.options import (
     DEFAULT_MODEL,
     Duration,
+    decoding_options,
+    joined_task,
     json_option,
     model_option,
     scheme_options,
     study_options,
+    task_options,
 )
 
 INTERRUPTED = 130
@@ -49,9 +52,9 @@ class Guarded(click.Group):
 @click.group(cls=Guarded, invoke_without_command=True)
 @click.version_option(package_name="allocate-vlm")
 @click.option("--budget", metavar="BPW|SIZE", help="4.0, or a size such as 3.5GiB.")
-@click.option("--task", help="vqav2, ...")
+@task_options
 @model_option
-@click.option("--data", metavar="DIR", help="Folder with the task's official files.")
+@decoding_options
 @scheme_options
 @click.option("--strategy", help="How proposals are made.  [default: surrogate]")
 @click.option("--trials", type=int, help="Proposals to measure.  [default: 32]")
@@ -71,7 +74,7 @@ def main(
 
         allocate --budget 4.0 --task vqav2
     """
-    given = {key: value for key, value in options.items() if value is not None}
+    given = joined_task(_given(options))
     if ctx.invoked_subcommand is not None:
         if given or spec_file:
             names = ", ".join(sorted(given)) or "spec"
@@ -84,6 +87,10 @@ def main(
         click.echo(ctx.get_help())
         return
     _search(read_request(given, spec_file), as_json)
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in options.items() if value is not None}
 
 
 def read_request(given: dict[str, Any], spec_file: Path | None) -> StudySpec:
@@ -121,16 +128,18 @@ def _search(asked: StudySpec, as_json: bool) -> None:
 
 @main.command()
 @model_option
+@click.option("--task", help="The checkpoint that does this task, of a model with two.")
 @scheme_options
 @json_option
-def inspect(as_json: bool, model: str | None, **options: Any) -> None:
+def inspect(as_json: bool, model: str | None, task: str | None, **options: Any) -> None:
     """Show a model's groups, sizes, and the smallest possible budget."""
     from allocator.report.inspection import inspect_model, print_inspection
 
-    given = {key: value for key, value in options.items() if value is not None}
     # a budget that everything fits: only sizes are asked for
-    asked = StudySpec(budget="16", task="vqav2", model=model or DEFAULT_MODEL, **given)
-    found = inspect_model(asked)
+    asked = StudySpec(
+        budget="16", task="vqav2", model=model or DEFAULT_MODEL, **_given(options)
+    )
+    found = inspect_model(asked, task)
     if as_json:
         click.echo(json.dumps(found))
     else:
@@ -139,21 +148,19 @@ def inspect(as_json: bool, model: str | None, **options: Any) -> None:
 
 @main.command()
 @model_option
-@click.option("--task", required=True, help="vqav2, ...")
-@click.option("--data", metavar="DIR", help="Folder with the task's official files.")
+@task_options
 @click.option("--plan", type=Path, help="A plan file; without one, full precision.")
-@click.option("--device", default="auto", help="auto, cpu, cuda, cuda:1")
+@decoding_options
+@click.option("--device", help="auto, cpu, cuda, cuda:1  [default: auto]")
 @click.option("--seed", type=int, help="Of the samples.  [default: the plan's, or 0]")
 @json_option
-def evaluate(
-    as_json: bool, model: str | None, plan: Path | None, **options: Any
-) -> None:
+def evaluate(as_json: bool, plan: Path | None, **options: Any) -> None:
     """Score a model on the evaluation set, at full precision or under a plan."""
     from allocator.evaluate import evaluate_model
     from allocator.report.progress import Bars
     from allocator.report.text import print_evaluation
 
-    found = evaluate_model(model, plan, Bars(), **options)
+    found = evaluate_model(joined_task(_given(options)), plan, Bars())
     if as_json:
         click.echo(json.dumps(found))
     else:

@@ -16,6 +16,7 @@ from allocator.options import (
     Widths,
     Words,
     calibration_option,
+    include_option,
     json_option,
     model_option,
 )
@@ -34,6 +35,7 @@ def bank() -> None:
 @click.option("--widths", type=Widths(), help="Of 2,3,4,5,6,8.")
 @click.option("--group-size", type=GroupSize(), help="Columns to a scale.")
 @click.option("--symmetric", is_flag=True, default=None, help="No zero-points.")
+@include_option
 @calibration_option
 @click.option("--seed", type=int, help="Of the calibration samples.")
 @click.option("--device", help="auto, cpu, cuda, cuda:1  [default: auto]")

@@ -59,11 +59,13 @@ def confirm(
     evaluate: Callable[[Allocation], Measured],
     progress: Callable[[int, int], object],
     seed: int,
+    strata: Sequence[int] = (),
 ) -> Outcome:
     """Choose among the best measured allocations and every uniform one that fits.
 
     The recommendation is the highest score on the full evaluation set, the smaller one
     of equals; so it is never worse than a uniform allocation of the same budget.
+    `strata` are the numbers of samples of each task, for the intervals.
     """
     fitting = [r for r in records if space.fits(r.allocation)]
     fitting.sort(key=lambda record: (-record.score, record.bpw))
@@ -86,11 +88,11 @@ def confirm(
     digest = best.allocation.digest
     return Outcome(
         winner=winner,
-        score=bootstrap(winner.values, seed),
-        versus=bootstrap(gains, seed),
+        score=bootstrap(winner.values, seed, strata),
+        versus=bootstrap(gains, seed, strata),
         best_uniform=next(each for each in results if each.digest == digest),
         uniform=results,
-        full_precision=bootstrap(evaluate(space.full).values, seed),
+        full_precision=bootstrap(evaluate(space.full).values, seed, strata),
         front=front_of(records),
     )
 

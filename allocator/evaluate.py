@@ -8,39 +8,44 @@ from typing import TYPE_CHECKING, Any
 from allocator.bench import open_bench, open_full_precision
 from allocator.core.errors import SpecError
 from allocator.core.plan import Plan
-from allocator.core.spec import GRANULARITIES
+from allocator.core.plugins import available
+from allocator.core.spec import EXTRAS, GRANULARITIES
 from allocator.core.study import StudySpec
 from allocator.prepare import prepare
 from evals.interval import bootstrap
+from evals.taskset import strata
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from allocator.bench import Watch
+    from allocator.core.ports import Split
     from allocator.core.spec import ModelSpec
     from allocator.prepare import Setup
 
 
-def evaluate_model(  # noqa: PLR0913, the command's options
-    model: str | None,
-    plan_file: Path | None,
-    watch: Watch,
-    *,
-    task: str,
-    data: str | None = None,
-    device: str = "auto",
-    seed: int | None = None,
+def evaluate_model(
+    options: Mapping[str, Any], plan_file: Path | None, watch: Watch
 ) -> dict[str, Any]:
     """Score of a model with its 95 % interval, as plain data.
+
+    Args:
+        options: fields of `StudySpec`, the task among them; the model and the seed are
+            the plan's where they are not given.
+        plan_file: the allocation to score; None scores full precision.
+        watch: is told how far it is.
 
     Raises:
         AllocateError: a model, task, data folder or plan that cannot be had.
     """
+    if "task" not in options:
+        known = ", ".join(available("evals.tasks"))
+        raise SpecError(f"an evaluation needs --task or --task-set (tasks: {known})")
     plan = Plan.read(plan_file) if plan_file else None
+    of_plan = {} if plan is None else _of_plan(plan)
     # a budget that everything fits
-    asked = StudySpec(budget="16", task=task, data=data, device=device)
-    asked = _following(asked, model, plan)
-    asked = asked if seed is None else replace(asked, seed=seed)
+    asked = StudySpec(**{"budget": "16", **of_plan, **options})
     setup = _with_plan(asked, plan)
     space = setup.space
     allocation = plan.allocation(setup.model) if plan else space.full
@@ -51,48 +56,59 @@ def evaluate_model(  # noqa: PLR0913, the command's options
         score = bench.score(
             allocation, samples, lambda done: progress(done, len(samples))
         )
-    interval = bootstrap(score.values, asked.seed)
+    interval = bootstrap(score.values, asked.seed, strata(setup.task, samples))
     size = space.size(allocation)
     return {
-        "model": asked.model,
-        "task": task,
+        "model": setup.asked.model,
+        "task": setup.task.name,
         "metric": setup.task.metric,
         "plan": str(plan_file) if plan_file else None,
         "score": interval.mean,
         "ci95": interval.ci95,
+        "details": dict(score.details),
         "samples": len(samples),
         "bpw": size.bpw("model"),
         "bpw_quantized": size.bpw("quantized"),
         "applied": bench.applied(allocation),
+        "values": [
+            {"id": sample.id, "value": value}
+            for sample, value in zip(samples, score.values, strict=True)
+        ],
     }
 
 
-def _following(asked: StudySpec, model: str | None, plan: Plan | None) -> StudySpec:
-    """The request with the plan's model and scheme; a model named beside it wins."""
-    if plan is None:
-        return replace(asked, model=model or asked.model)
-    asked = replace(asked, model=model or plan.model, seed=plan.seed)
-    if not plan.methods:
-        return asked
-    return replace(
-        asked,
-        methods=plan.methods,
-        widths=plan.widths,
-        group_size=plan.scheme.group_size,
-        symmetric=plan.scheme.symmetric,
-        calibration=plan.calibration,
-    )
+def _of_plan(plan: Plan) -> dict[str, Any]:
+    """What a plan was made for, as fields of a request."""
+    kinds = {key.rpartition(".")[2] for key in plan.groups}
+    asked: dict[str, Any] = {
+        "model": plan.model,
+        "seed": plan.seed,
+        "include": tuple(kind for kind in EXTRAS if kind in kinds),
+    }
+    if plan.methods:
+        asked |= {
+            "methods": plan.methods,
+            "widths": plan.widths,
+            "group_size": plan.scheme.group_size,
+            "symmetric": plan.scheme.symmetric,
+            "calibration": plan.calibration,
+        }
+    return asked
 
 
 def _with_plan(asked: StudySpec, plan: Plan | None) -> Setup:
     """The setup whose groups are the plan's: its granularity is found by its keys."""
-    setup = prepare(asked)
+    # calibration samples are only read to make the cells of a plan
+    splits: tuple[Split, ...] = (
+        ("calibration", "evaluation") if plan else ("evaluation",)
+    )
+    setup = prepare(asked, splits)
     if plan is None or set(plan.groups) == set(setup.model.keys):
         return setup
     for granularity in GRANULARITIES:
-        spec: ModelSpec = setup.family.spec(setup.folder, granularity)
+        spec: ModelSpec = setup.family.spec(setup.folder, granularity, asked.include)
         if set(plan.groups) == set(spec.keys):
-            return prepare(replace(asked, granularity=granularity))
+            return prepare(replace(asked, granularity=granularity), splits)
     unknown = sorted(set(plan.groups) - set(setup.model.keys))
     raise SpecError(
         f"the plan's groups are not those of {asked.model}: "

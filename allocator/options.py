@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from allocator.core.allocation import GROUP_SIZES, SCOPES, WIDTHS
+from allocator.core.errors import SpecError
+from allocator.core.plugins import available
 from allocator.core.spec import GRANULARITIES
 
 if TYPE_CHECKING:
@@ -73,6 +75,13 @@ class Duration(click.ParamType[Any]):
             self.fail(f"{value!r} is not a time such as 90s, 20m or 1.5h")
 
 
+def include_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The option --include."""
+    return click.option(
+        "--include", type=Words(), help="Also in groups: head, embeddings, or both."
+    )(command)
+
+
 def model_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """The option --model."""
     return click.option(
@@ -83,6 +92,67 @@ def model_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
+class Fraction(click.ParamType[Any]):
+    """A share above 0, up to 1."""
+
+    name = "0.1"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        """Read a number."""
+        del param, ctx
+        try:
+            return float(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a fraction such as 0.1")
+
+
+def task_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Options that say what is asked of the model."""
+    for option in (
+        click.option("--task", help=f"{', '.join(available('evals.tasks'))}."),
+        click.option(
+            "--task-set", type=Words(), help="Several tasks in one: vqav2,coco"
+        ),
+        click.option(
+            "--data", metavar="DIR", help="Folder with the task's official files."
+        ),
+        click.option(
+            "--fraction",
+            type=Fraction(),
+            help="Share of the published evaluation set.  [default: as published]",
+        ),
+        click.option(
+            "--subset",
+            metavar="NAME",
+            help="Published set: karpathy, val2014, val2017 for coco.",
+        ),
+    )[::-1]:
+        command = option(command)
+    return command
+
+
+def decoding_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Options that decide how a model replies or ranks."""
+    beams = "Beam width of replies.  [default: 1]"
+    rerank = "Candidates the matching head ranks again.  [default: 128]"
+    command = click.option("--rerank", type=int, help=rerank)(command)
+    return click.option("--beams", type=int, help=beams)(command)
+
+
+def joined_task(given: dict[str, Any]) -> dict[str, Any]:
+    """Options in which --task-set has become a task.
+
+    Raises:
+        SpecError: both --task and --task-set.
+    """
+    names = given.pop("task_set", None)
+    if names is None:
+        return given
+    if "task" in given:
+        raise SpecError("--task and --task-set name the task twice; give one")
+    return {**given, "task": "+".join(names)}
+
+
 def scheme_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Options that decide what is quantized and how."""
     for option in (
@@ -91,6 +161,7 @@ def scheme_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--group-size", type=GroupSize(), help="Columns to a scale."),
         click.option("--symmetric", is_flag=True, default=None, help="No zero-points."),
         click.option("--granularity", metavar="|".join(GRANULARITIES)),
+        include_option,
         click.option("--budget-scope", metavar="|".join(SCOPES)),
     ):
         command = option(command)

@@ -9,15 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from allocator.core.allocation import digest
-from allocator.core.errors import DataError, UnknownNameError
+from allocator.core.errors import DataError, SpecError, UnknownNameError
 from allocator.core.plugins import available, load
-from allocator.core.ports import SPLITS
+from allocator.core.ports import RERANK, SPLITS
 from allocator.embedded import is_embedded, model_folder
-from allocator.families import family_of
+from allocator.families import check_weights, family_of
 from allocator.home import cache_home
 from allocator.journal import open_storage
 from allocator.space import Space
+from evals._lmms import PREFIX as LMMS
+from evals.lmms import lmms_task
 from evals.splits import check_disjoint
+from evals.taskset import JOINED, TaskSet, without_shared
 from evals.world.files import ensure_world
 
 if TYPE_CHECKING:
@@ -28,6 +31,10 @@ if TYPE_CHECKING:
     from allocator.core.study import StudySpec
 
 
+# the embedded twin ranks 500 pictures, and a search asks it many times
+EMBEDDED_RERANK = 16
+
+
 @dataclass(frozen=True)
 class Setup:
     """A checked request: what was asked, and what it means on this machine."""
@@ -35,7 +42,7 @@ class Setup:
     asked: StudySpec
     folder: Path
     family: Family
-    task: Task
+    task: Task | TaskSet
     samples: Mapping[Split, tuple[Sample, ...]]
     model: ModelSpec
     space: Space
@@ -61,6 +68,8 @@ class Setup:
                 "widths": list(asked.widths),
                 "methods": list(asked.methods),
                 "granularity": asked.granularity,
+                "include": list(asked.include),
+                "decoding": [asked.beams, self.rerank],
                 "seed": asked.seed,
             }
         )
@@ -71,7 +80,15 @@ class Setup:
         if self.asked.study is not None:
             return self.asked.study
         stem = re.sub(r"[^A-Za-z0-9]+", "-", Path(self.asked.model).name).strip("-")
-        return f"{stem[:40] or 'model'}-{self.asked.task}-{self.identity[:8]}"
+        task = re.sub(r"[^A-Za-z0-9]+", "-", self.asked.task).strip("-")
+        return f"{stem[:40] or 'model'}-{task[:40]}-{self.identity[:8]}"
+
+    @property
+    def rerank(self) -> int:
+        """Candidates that a matching head ranks again."""
+        if self.asked.rerank is not None:
+            return self.asked.rerank
+        return EMBEDDED_RERANK if is_embedded(self.asked.model) else RERANK
 
 
 def prepare(asked: StudySpec, splits: Sequence[Split] = SPLITS) -> Setup:
@@ -83,9 +100,9 @@ def prepare(asked: StudySpec, splits: Sequence[Split] = SPLITS) -> Setup:
         AllocateError: anything that cannot be had, in one sentence.
     """
     _check_names(asked)
-    task: Task = load("evals.tasks", asked.task, "task")
-    folder = model_folder(asked.model)
-    family = family_of(folder)
+    task = task_of(asked.task, asked.data)
+    folder, family = model_for(task, model_folder(asked.model), asked.model)
+    check_weights(folder)
     # a user's files are looked at first; drawing our own takes longer than the rest
     samples = read_samples(asked, task, splits) if asked.data else None
     if asked.storage:
@@ -94,23 +111,68 @@ def prepare(asked: StudySpec, splits: Sequence[Split] = SPLITS) -> Setup:
     from allocator.trial import pick_device
 
     device = pick_device(asked.device)
-    model = family.spec(folder, asked.granularity)
+    model = family.spec(folder, asked.granularity, asked.include)
     space = Space(model, asked.scheme, asked.choices, asked.limit)
     samples = samples or read_samples(asked, task, splits)
     weights = weights_digest(folder)
     return Setup(asked, folder, family, task, samples, model, space, weights, device)
 
 
+def task_of(name: str, data: str | None = None) -> Task | TaskSet:
+    """One task, or several joined by "+"; lmms-eval also looks for them in `data`.
+
+    Raises:
+        AllocateError: an unknown name; tasks that no one model can do.
+    """
+    tasks = tuple(_one_task(each, data) for each in name.split(JOINED))
+    return tasks[0] if len(tasks) == 1 else TaskSet(tasks)
+
+
+def _one_task(name: str, data: str | None) -> Task:
+    if name.startswith(LMMS):
+        own = Path(data).expanduser() if data else None
+        has_tasks = own is not None and any(own.glob("*.yaml"))
+        return lmms_task(name.removeprefix(LMMS), own if has_tasks else None)
+    task: Task = load("evals.tasks", name, "task")
+    return task
+
+
+def model_for(task: Task | TaskSet, folder: Path, model: str) -> tuple[Path, Family]:
+    """The checkpoint in a folder that gives what a task needs, and its family.
+
+    A model folder may hold its retrieval twin in `retrieval/`.
+
+    Raises:
+        AllocateError: no such model, or it cannot do the task.
+    """
+    twin = folder / "retrieval"
+    if task.needs == "ranking" and (twin / "config.json").is_file():
+        folder = twin
+    family = family_of(folder)
+    gives = family.gives(folder)
+    if gives != task.needs:
+        raise SpecError(
+            f"{task.name} needs a {task.needs} for each sample, and {model} gives a "
+            f"{gives}"
+        )
+    return folder, family
+
+
 def _check_names(asked: StudySpec) -> None:
     named = (
         ("method", "quant.methods", asked.methods),
-        ("task", "evals.tasks", (asked.task,)),
+        ("task", "evals.tasks", _plain(asked.task.split(JOINED))),
         ("strategy", "allocator.strategies", (asked.strategy,)),
     )
     for kind, package, names in named:
         for name in names:
             if name not in available(package):
                 raise UnknownNameError(kind, name, available(package))
+
+
+def _plain(names: Sequence[str]) -> list[str]:
+    """Names of our own tasks among others."""
+    return [name for name in names if not name.startswith(LMMS)]
 
 
 def data_folder(asked: StudySpec) -> Path:
@@ -124,6 +186,9 @@ def data_folder(asked: StudySpec) -> Path:
         if not folder.is_dir():
             raise DataError(f"there is no data folder {asked.data}")
         return folder
+    if not _plain(asked.task.split(JOINED)):
+        # lmms-eval brings its own, and its pictures are written there
+        return cache_home()
     if not is_embedded(asked.model):
         raise DataError(
             f"model {asked.model} needs --data DIR with the official files of "
@@ -133,7 +198,7 @@ def data_folder(asked: StudySpec) -> Path:
 
 
 def read_samples(
-    asked: StudySpec, task: Task, splits: Sequence[Split] = SPLITS
+    asked: StudySpec, task: Task | TaskSet, splits: Sequence[Split] = SPLITS
 ) -> dict[Split, tuple[Sample, ...]]:
     """Sets of samples, checked to share no image.
 
@@ -141,7 +206,9 @@ def read_samples(
         DataError: a file is missing or malformed, or two sets overlap.
     """
     folder = data_folder(asked)
-    samples = {split: task.samples(folder, split, asked.seed) for split in splits}
+    samples = {split: task.samples(folder, split, asked.selection) for split in splits}
+    if isinstance(task, TaskSet):
+        samples = without_shared(samples)
     if "calibration" in samples:
         # chosen at random: any first ones are a fair sample
         samples["calibration"] = samples["calibration"][: asked.calibration]

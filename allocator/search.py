@@ -13,6 +13,7 @@ from allocator.core.plugins import load
 from allocator.core.records import Recommendation
 from allocator.journal import LATEST, MEASURED, RECOMMENDED, Journal
 from allocator.prepare import prepare
+from evals.taskset import strata
 
 if TYPE_CHECKING:
     from allocator.bench import Watch
@@ -211,7 +212,14 @@ def conclude(search: Search) -> Recommendation:
     confirming = Clock()
     records = search.journal.records(space)
     with search.watch.phase("confirmation") as progress:
-        outcome = confirm(space, records, search.evaluate, progress, setup.asked.seed)
+        outcome = confirm(
+            space,
+            records,
+            search.evaluate,
+            progress,
+            setup.asked.seed,
+            strata(setup.task, setup.samples["evaluation"]),
+        )
     importance = importances(space, records, setup.asked.seed)
     search.seconds["confirm"] = confirming.seconds
     size = space.size(outcome.winner.allocation)

@@ -7,9 +7,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.utils._pytree import tree_leaves
 
 from allocator.core.allocation import FULL, Allocation, Choice, digest
 from allocator.core.errors import BankError, SpecError
+from allocator.core.ports import RERANK, Decoding
+from evals.taskset import TaskSet, relative
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,7 +29,6 @@ SMALL = 10**8
 # inputs and features kept between trials
 INPUT_BYTES = 2**29
 FEATURE_BYTES = 2**28
-BEFORE_LANGUAGE = ("vision", "connector")
 
 
 def pick_device(name: str) -> str:
@@ -96,14 +98,17 @@ class Kept:
 class Workbench:
     """A loaded model whose groups take their weights from a bank, if it has one.
 
-    Vision and connector outputs depend on vision and connector bits alone, so they are
-    kept by the digest of those choices and reused.
+    What the model's prefix makes of the images depends on the bits of those components
+    alone, so it is kept by the digest of those choices and reused. `beams` and `rerank`
+    are those of `allocator.core.ports.Decoding`.
     """
 
     model: Model
     spec: ModelSpec
-    task: Task
+    task: Task | TaskSet
     bank: Bank | None = None
+    beams: int = 1
+    rerank: int = RERANK
     inputs: Kept = field(default_factory=lambda: Kept(INPUT_BYTES))
     features: Kept = field(default_factory=lambda: Kept(FEATURE_BYTES))
 
@@ -111,6 +116,7 @@ class Workbench:
         full = Allocation.uniform(self.spec, Choice(FULL))
         self.current: dict[str, Choice] = dict(full.choices)
         self.original: dict[str, Tensor] = {}
+        self.references: dict[Any, Mapping[str, Score]] = {}
 
     @property
     def _cells(self) -> Bank:
@@ -164,52 +170,108 @@ class Workbench:
         samples: Sequence[Sample],
         tick: Callable[[int], object] = lambda _: None,
     ) -> Score:
-        """Score an allocation on samples; `tick` is told the samples done."""
+        """Score an allocation on samples; `tick` is told the samples done.
+
+        Several tasks are scored relative to full precision on the same samples.
+        """
+        if not isinstance(self.task, TaskSet):
+            predictions = self._predict(allocation, self.task, samples, tick)
+            return self.task.score(predictions, samples)
+        full = Allocation.uniform(self.spec, Choice(FULL))
+        name = _name(samples)
+        if name not in self.references:
+            self.references[name] = self._scores(full, self.task, samples, tick)
+        found = self.references[name]
+        if allocation.digest != full.digest:
+            found = self._scores(allocation, self.task, samples, tick)
+        return relative(found, self.references[name])
+
+    def _scores(
+        self,
+        allocation: Allocation,
+        tasks: TaskSet,
+        samples: Sequence[Sample],
+        tick: Callable[[int], object],
+    ) -> dict[str, Score]:
+        """Scores of a set's tasks, by name."""
+        found: dict[str, Score] = {}
+        done = 0
+        for task, own in tasks.parts(samples):
+            predictions = self._predict(allocation, task, own, _after(done, tick))
+            found[task.name] = task.score(predictions, own)
+            done += len(own)
+        return found
+
+    def _predict(
+        self,
+        allocation: Allocation,
+        task: Task,
+        samples: Sequence[Sample],
+        tick: Callable[[int], object],
+    ) -> list[Any]:
         self.apply(allocation)
-        replies: list[str] = []
-        for state in self._read(allocation, samples):
-            replies += self.model.generate(state, self.task.max_new_tokens)
-            tick(len(replies))
-        return self.task.score(replies, samples)
+        decoding = Decoding(task.max_new_tokens, self.beams, self.rerank)
+        with torch.inference_mode():
+            states = self._read(allocation, samples)
+            return self.model.predict(states, samples, decoding, tick)
 
     def logits(self, allocation: Allocation, samples: Sequence[Sample]) -> Tensor:
         """Next-token log-probabilities behind each prompt: [samples, vocabulary]."""
         self.apply(allocation)
         last = []
         for state in self._read(allocation, samples):
-            done = self._run(state, ("language",))
+            done = self._run(state, prefix=False)
             last.append(done["logits"][:, -1].float().log_softmax(-1))
         return torch.cat(last)
 
     def _read(
         self, allocation: Allocation, samples: Sequence[Sample]
     ) -> Iterator[State]:
-        """Batches that have run up to the language model."""
-        seen = allocation.part(BEFORE_LANGUAGE).digest
+        """Batches that have run through the model's prefix."""
+        seen = allocation.part(self.model.prefix).digest
         size = batch_size(self.spec)
         for start in range(0, len(samples), size):
             batch = samples[start : start + size]
-            name = (batch[0].id, batch[-1].id, len(batch))
+            name = _name(batch)
             state = self._inputs(name, batch)
             features = self.features.get((seen, name))
             if features is None:
-                features = self.model.features(self._run(state, BEFORE_LANGUAGE))
-                self.features.put((seen, name), features.nbytes, features)
+                features = self.model.features(self._run(state, prefix=True))
+                self.features.put((seen, name), _bytes(features), features)
             yield {**state, "features": features}
 
-    def _inputs(self, name: tuple[str, str, int], batch: Sequence[Sample]) -> State:
+    def _inputs(self, name: tuple[str, ...], batch: Sequence[Sample]) -> State:
         state: State | None = self.inputs.get(name)
         if state is None:
             state = self.model.inputs(batch)
-            self.inputs.put(name, sum(t.nbytes for t in state.values()), state)
+            self.inputs.put(name, _bytes(state), state)
         return state
 
     @torch.inference_mode()
-    def _run(self, state: State, components: Sequence[str]) -> State:
+    def _run(self, state: State, *, prefix: bool) -> State:
+        """Run the stages of the prefix, or those behind it."""
         for stage in self.model.stages():
-            if stage.component in components:
+            if (stage.component in self.model.prefix) == prefix:
                 state = stage.run(state)
         return state
+
+
+def _name(samples: Sequence[Sample]) -> tuple[str, ...]:
+    """A name for samples in a row of a task's."""
+    first, last = samples[0], samples[-1]
+    return first.prompt, str(first.image), first.id, last.id, str(len(samples))
+
+
+def _after(before: int, tick: Callable[[int], object]) -> Callable[[int], object]:
+    """Tells of samples done in a part, those of the parts before counted in."""
+    return lambda here: tick(before + here)
+
+
+def _bytes(values: Any) -> int:
+    """Bytes of all tensors in nested values."""
+    return sum(
+        value.nbytes for value in tree_leaves(values) if isinstance(value, torch.Tensor)
+    )
 
 
 def damages(

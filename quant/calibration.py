@@ -44,8 +44,7 @@ def calibrate(
     Args:
         model: the full-precision model; its weights are only read.
         states: what `model.inputs` gave for each batch; used up. Padding is not
-            counted: positions that `attention_mask` leaves out of a stage that runs on
-            the prompt.
+            counted: positions that the mask a stage names leaves out.
         wanted: is asked for each stage before it runs.
         stages: the stages to run, the first ones of the model's.
     """
@@ -62,8 +61,10 @@ def calibrate(
             yield observed
 
 
-def _empty(linear: Any) -> InputStatistics:
-    return InputStatistics.empty(linear.in_features, linear.weight.device)
+def _empty(layer: Any) -> InputStatistics:
+    if isinstance(layer, torch.nn.Embedding):
+        return InputStatistics.even(layer.embedding_dim, layer.weight.device)
+    return InputStatistics.empty(layer.in_features, layer.weight.device)
 
 
 @torch.no_grad()
@@ -71,18 +72,21 @@ def _watch(
     module: Any, stage: Stage, observed: Sequence[Observed], state: State
 ) -> State:
     """Run one stage on one batch, adding what its linears read."""
-    attended = state["attention_mask"].bool()
 
-    def count(inputs: InputStatistics, read: Tensor) -> None:
-        if stage.component == "language":
+    def count(each: Observed, read: Tensor) -> None:
+        # embeddings look up what they are given
+        if not read.is_floating_point():
+            return
+        mask = each.siblings.mask or stage.mask
+        if mask is not None:
+            attended = state[mask].bool()
             # OPT flattens batch and tokens before its feed-forward linears
-            mask = attended if read.dim() == 3 else attended.flatten()
-            read = read[mask]
-        inputs.add(read)
+            read = read[attended if read.dim() == 3 else attended.flatten()]
+        each.inputs.add(read)
 
     hooks = [
         module.get_submodule(each.siblings.names[0]).register_forward_pre_hook(
-            lambda _, args, inputs=each.inputs: count(inputs, args[0])
+            lambda _, args, each=each: count(each, args[0])
         )
         for each in observed
     ]

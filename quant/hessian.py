@@ -45,6 +45,18 @@ class InputStatistics:
             torch.zeros(in_features, device=device),
         )
 
+    @staticmethod
+    def even(in_features: int, device: torch.device | str = "cpu") -> InputStatistics:
+        """Statistics under which an error costs the same in every column.
+
+        Right for embeddings, whose rows are looked up instead of multiplied.
+        """
+        return InputStatistics(
+            2 * torch.eye(in_features, device=device),
+            torch.ones(in_features, device=device),
+            tokens=1,
+        )
+
     @torch.no_grad()
     def add(self, x: Tensor) -> None:
         """Count in a batch of inputs.

@@ -10,6 +10,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.utils._pytree import tree_leaves, tree_map
 
 from allocator.core.errors import BankError
 
@@ -90,15 +91,17 @@ class Spool:
         self[len(self) - 1] = state
 
     def __getitem__(self, index: int) -> State:
-        state = self._states[index]
-        return {name: _moved(value, self.device) for name, value in state.items()}
+        state: State = tree_map(
+            lambda value: _moved(value, self.device), self._states[index]
+        )
+        return state
 
     def __setitem__(self, index: int, state: State) -> None:
         # what it replaces goes first, so that there is room for it
         self._states[index], self._sizes[index] = {}, 0
-        size = sum(_bytes(value) for value in state.values())
+        size = sum(_bytes(value) for value in tree_leaves(state))
         if sum(self._sizes) + size > self.limit:
-            state = {name: self._mapped(value) for name, value in state.items()}
+            state = tree_map(self._mapped, state)
             size = 0
         self._states[index], self._sizes[index] = state, size
 

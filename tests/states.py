@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -12,28 +12,18 @@ from quant.build import Source, build_bank
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from allocator.core.ports import Model, State
+    from allocator.core.ports import Family, Model, State
     from allocator.core.spec import ModelSpec
     from quant.bank import Recipe
 
 
-def state_of(module: Any) -> dict[str, Any]:
-    """Two prompts, the second padded on the left, around one image each."""
-    generator = torch.Generator().manual_seed(1)
-    side = module.config.vision_config.image_size
-    image = module.config.image_token_id
-    texts = [[*([image] * 4), 1, 7, 8, 9], [*([image] * 4), 0, 1, 7, 9]]
-    attended = [[1] * 8, [1, 1, 1, 1, 0, 1, 1, 1]]
-    state = {
-        "pixel_values": torch.randn(2, 3, side, side, generator=generator),
-        "input_ids": torch.tensor(texts),
-        "attention_mask": torch.tensor(attended),
-    }
-    return {name: tensor.to(module.device) for name, tensor in state.items()}
+def made(family: Family, folder: Path, variant: str | None = None) -> State:
+    """Save one of a family's tiny models; two prompts for it."""
+    torch.manual_seed(0)
+    return family.tiny(folder, variant or family.variants[0])
 
 
-def logits_of(model: Model) -> torch.Tensor:
-    state = state_of(model.module)
+def logits_of(model: Model, state: State) -> torch.Tensor:
     with torch.inference_mode():
         for stage in model.stages():
             state = stage.run(state)
@@ -45,11 +35,10 @@ def bank_of(
     recipe: Recipe,
     model: Model,
     spec: ModelSpec,
-    state: State | None = None,
+    state: State,
 ) -> Bank:
     """A bank of a model that is calibrated on one batch."""
     device = str(model.module.device)
-    batch = state or state_of(model.module)
-    source = Source(lambda: model, lambda _: [dict(batch)], device)
+    source = Source(lambda: model, lambda _: [dict(state)], device)
     build_bank(root, recipe, spec.linears, source)
     return Bank(root / recipe.digest, recipe, spec)

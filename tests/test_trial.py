@@ -12,7 +12,7 @@ from allocator.core.ports import Sample
 from allocator.trial import Kept, Workbench, damages, pick_device
 from evals.tasks.vqav2 import PLUGIN as VQAV2
 from quant.bank import Recipe
-from tests.states import bank_of, state_of
+from tests.states import bank_of, made
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,45 +21,52 @@ if TYPE_CHECKING:
 
 FAMILY = load("allocator.families", "llava")
 SAMPLES = tuple(
-    Sample(str(i), VQAV2.example.image, "vqa", "", ("x",) * 10) for i in (1, 2)
+    Sample(str(i), VQAV2.examples[0].image, "vqa", "", ("x",) * 10) for i in (1, 2)
 )
 
 
 class Fed:
     """A loaded model that reads fixed inputs and replies with its best next token."""
 
-    def __init__(self, model: Any) -> None:
+    prefix = ("vision", "connector")
+
+    def __init__(self, model: Any, state: State) -> None:
         self.model, self.module, self.vision_runs = model, model.module, 0
+        self.state = state
 
     def stages(self) -> Any:
         return self.model.stages()
 
     def inputs(self, samples: Any, *, answered: bool = False) -> State:
         del samples, answered
-        return state_of(self.module)
+        return dict(self.state)
 
     def features(self, state: State) -> Any:
         self.vision_runs += 1
         return state["features"]
 
-    def generate(self, state: State, max_new_tokens: int) -> list[str]:
-        del max_new_tokens
-        for stage in self.stages():
-            if stage.component == "language":
-                state = stage.run(state)
-        return [str(int(row.argmax())) for row in state["logits"][:, -1]]
+    def predict(self, states: Any, samples: Any, decoding: Any, tick: Any) -> Any:
+        del samples, decoding
+        replies: list[str] = []
+        for state in states:
+            done = state
+            for stage in self.stages():
+                if stage.component == "language":
+                    done = stage.run(done)
+            replies += [str(int(row.argmax())) for row in done["logits"][:, -1]]
+            tick(len(replies))
+        return replies
 
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Workbench:
-    torch.manual_seed(0)
-    FAMILY.tiny(tmp_path / "model")
+    state = made(FAMILY, tmp_path / "model")
     model = FAMILY.load(tmp_path / "model", "cpu")
     spec = FAMILY.spec(tmp_path / "model")
     methods = {"uniform": load("quant.methods", "uniform")}
     recipe = Recipe("weights", ("a",), Scheme(), methods, (2, 4, 16))
-    bank = bank_of(tmp_path / "bank", recipe, model, spec)
-    return Workbench(Fed(model), spec, VQAV2, bank)
+    bank = bank_of(tmp_path / "bank", recipe, model, spec, state)
+    return Workbench(Fed(model, state), spec, VQAV2, bank)
 
 
 def test_features_are_reused_while_vision_and_connector_stay(bench: Workbench) -> None:

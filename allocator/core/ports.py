@@ -5,11 +5,11 @@ Tensors and modules are `Any` here: this room uses the standard library only.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from allocator.core.allocation import Scheme
@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
 Split = Literal["calibration", "search", "evaluation"]
 SPLITS: tuple[Split, ...] = ("calibration", "search", "evaluation")
+# what a model gives for a sample: a text, or its similarity to everything else
+Prediction = Literal["reply", "ranking"]
 State = dict[str, Any]
+# candidates that BLIP-2's published evaluation ranks again (arXiv 2301.12597)
+RERANK = 128
 
 
 @dataclass(frozen=True)
@@ -35,11 +39,42 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class Ranked:
+    """How well one image and its texts fit everything in an evaluation.
+
+    `texts` holds the similarity of the image to every text of all samples, in order;
+    `images` holds one row for each of the sample's own texts: its similarity to the
+    image of every sample. Higher is better.
+    """
+
+    texts: Sequence[float]
+    images: Sequence[Sequence[float]]
+
+
+@dataclass(frozen=True)
 class Score:
-    """Mean over samples, in the task's unit, and the value of each sample."""
+    """Mean over samples, in the task's unit, and the value of each sample.
+
+    `details` are further published figures of the same predictions, by name.
+    """
 
     mean: float
     values: tuple[float, ...]
+    details: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which samples of a task to take.
+
+    `fraction` is the share of the published evaluation set (None: as published),
+    `subset` the name of that set where a task has several (None: the first in the data
+    folder).
+    """
+
+    seed: int = 0
+    fraction: float | None = None
+    subset: str | None = None
 
 
 class Task(Protocol):
@@ -58,18 +93,28 @@ class Task(Protocol):
         """Scores of different versions are never compared."""
 
     @property
+    def needs(self) -> Prediction:
+        """What it scores: a model has to give that."""
+
+    @property
     def max_new_tokens(self) -> int:
         """Longest reply that can score."""
 
     @property
-    def example(self) -> Sample:
-        """A sample whose first reference gets full marks."""
+    def subsets(self) -> tuple[str, ...]:
+        """Names of its published evaluation sets, the usual one first."""
 
-    def samples(self, data: Path, split: Split, seed: int) -> tuple[Sample, ...]:
+    @property
+    def examples(self) -> tuple[Sample, ...]:
+        """Samples whose first references together get the best score there is."""
+
+    def samples(
+        self, data: Path, split: Split, selection: Selection
+    ) -> tuple[Sample, ...]:
         """Read one split; raise DataError naming a file that is missing."""
 
-    def score(self, replies: Sequence[str], samples: Sequence[Sample]) -> Score:
-        """Score replies, one per sample, in order."""
+    def score(self, predictions: Sequence[Any], samples: Sequence[Sample]) -> Score:
+        """Score predictions, one per sample, in order: replies, or `Ranked`."""
 
 
 @dataclass(frozen=True)
@@ -77,11 +122,13 @@ class Siblings:
     """Linears that read one input, and the module their AWQ scale folds into.
 
     `fold` is the full name of a normalization or linear whose output they alone read
-    (None: no such module, and AWQ may only clip).
+    (None: no such module, and AWQ may only clip). `mask` is the key of the mask
+    of their input, where it is not that of their stage.
     """
 
     names: tuple[str, ...]
     fold: str | None = None
+    mask: str | None = None
 
 
 @dataclass(frozen=True)
@@ -89,7 +136,8 @@ class Stage:
     """One step of the forward pass: `run` takes the state and returns the next.
 
     `uses` are full names of the modules and parameters it reads: what has to be in
-    memory while it runs. `siblings` are the linears it quantizes.
+    memory while it runs. `siblings` are the linears it quantizes. `mask` is the key of
+    the state that says which positions of its inputs are real (None: all are).
     """
 
     name: str
@@ -97,11 +145,25 @@ class Stage:
     run: Callable[[State], State]
     uses: tuple[str, ...]
     siblings: tuple[Siblings, ...] = ()
+    mask: str | None = None
 
     @property
     def linears(self) -> tuple[str, ...]:
         """Full names of the linears it quantizes."""
         return tuple(name for group in self.siblings for name in group.names)
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How predictions are made.
+
+    Replies greedily, or with a beam of some width; rankings by similarity, the best
+    `rerank` of each again by the matching head.
+    """
+
+    max_new_tokens: int
+    beams: int = 1
+    rerank: int = RERANK
 
 
 class Model(Protocol):
@@ -118,14 +180,27 @@ class Model(Protocol):
     def stages(self) -> tuple[Stage, ...]:
         """All stages in execution order; their composition is `forward`."""
 
+    @property
+    def prefix(self) -> tuple[Component, ...]:
+        """Components whose outcome depends on the image alone: it can be kept."""
+
     def inputs(self, samples: Sequence[Sample], *, answered: bool = False) -> State:
         """Pixels and prompts, padded on the left; replies behind them if asked."""
 
     def features(self, state: State) -> Any:
-        """What the language model reads of the images, after the connector."""
+        """What the components behind the prefix read of the images."""
 
-    def generate(self, state: State, max_new_tokens: int) -> list[str]:
-        """Greedy replies, from a state that has run up to the language model."""
+    def predict(
+        self,
+        states: Iterable[State],
+        samples: Sequence[Sample],
+        decoding: Decoding,
+        tick: Callable[[int], object],
+    ) -> list[Any]:
+        """One prediction per sample, from batches that have run through the prefix.
+
+        `tick` is told the samples done.
+        """
 
 
 class Family(Protocol):
@@ -135,8 +210,23 @@ class Family(Protocol):
     def model_types(self) -> tuple[str, ...]:
         """Values of `model_type` in config.json that it handles."""
 
-    def spec(self, folder: Path, granularity: Granularity = "type") -> ModelSpec:
-        """Groups and sizes from the configuration alone."""
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """Names of the architectures it knows; `tiny` makes one of each."""
+
+    def gives(self, folder: Path) -> Prediction:
+        """What a checkpoint predicts."""
+
+    def spec(
+        self,
+        folder: Path,
+        granularity: Granularity = "type",
+        include: Sequence[str] = (),
+    ) -> ModelSpec:
+        """Groups and sizes from the configuration alone.
+
+        `include` names what else is in groups: "head", "embeddings".
+        """
 
     def load(self, folder: Path, device: str, *, mapped: bool = False) -> Model:
         """Read the checkpoint; raise ModelError if it is damaged.
@@ -145,8 +235,11 @@ class Family(Protocol):
         somebody loads those that a stage uses. It then runs on `device`.
         """
 
-    def tiny(self, folder: Path) -> None:
-        """Save a random-weight model of two blocks a component for tests."""
+    def tiny(self, folder: Path, variant: str) -> State:
+        """Save a random-weight model of two blocks a component for tests.
+
+        Returns two prompts for it, the second padded, with an image each.
+        """
 
 
 class Method(Protocol):

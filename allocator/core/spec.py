@@ -17,6 +17,8 @@ Granularity = Literal["component", "group", "type", "block"]
 COMPONENTS: tuple[Component, ...] = ("vision", "connector", "language")
 GRANULARITIES: tuple[Granularity, ...] = ("component", "group", "type", "block")
 PARTS = ("front", "middle", "end")
+# layer types that are in groups only if asked for, and then alone
+EXTRAS = ("head", "embeddings")
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Linear:
     """One weight matrix of shape [out_features, in_features].
 
     `block` is its place in the component, None where the component has no blocks;
-    `type` is "attn", "ff" or "all" where there is no such split.
+    `type` is "attn", "ff", one of `EXTRAS`, or "all" where there is no such split.
     """
 
     name: str
@@ -137,7 +139,7 @@ def group_key(linear: Linear, blocks: int, granularity: Granularity) -> str:
             part = part_of(linear.block, blocks)
         elif granularity == "block":
             part = f"{linear.block:02d}"
-    if granularity in ("type", "block"):
+    if granularity in ("type", "block") or linear.type in EXTRAS:
         kind = linear.type
     return f"{linear.component}.{part}.{kind}"
 

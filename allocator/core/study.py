@@ -16,7 +16,8 @@ from allocator.core.allocation import (
     Scheme,
 )
 from allocator.core.errors import SpecError, StudyError, UnknownNameError
-from allocator.core.spec import GRANULARITIES
+from allocator.core.ports import Selection
+from allocator.core.spec import EXTRAS, GRANULARITIES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,19 +35,25 @@ STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 class StudySpec:
     """Everything a search is asked; the defaults are the command line's.
 
-    `budget` is text, "4.0" or "3.5GiB". None means: the embedded data, the default
-    study name, the default storage, no time limit.
+    `budget` is text, "4.0" or "3.5GiB"; `task` may join several with "+". None means:
+    the embedded data, the published fraction and set, the published depth of ranking,
+    the default study name, the default storage, no time limit.
     """
 
     budget: str
     task: str
     model: str = "tiny-blip2"
     data: str | None = None
+    fraction: float | None = None
+    subset: str | None = None
+    beams: int = 1
+    rerank: int | None = None
     methods: tuple[str, ...] = ("uniform", "gptq", "awq")
     widths: tuple[int, ...] = WIDTHS
     group_size: int | str = 128
     symmetric: bool = False
     granularity: Granularity = "type"
+    include: tuple[str, ...] = ()
     budget_scope: Scope = "model"
     strategy: str = "surrogate"
     trials: int = 32
@@ -63,6 +70,9 @@ class StudySpec:
             raise SpecError(f"methods {self.methods} must be one or more, each once")
         _check_among("granularity", self.granularity, GRANULARITIES)
         _check_among("budget scope", self.budget_scope, SCOPES)
+        for kind in self.include:
+            _check_among("part to include", kind, EXTRAS)
+        self._check_evaluation()
         if self.seed < 0:
             raise SpecError(f"the seed must not be negative, as {self.seed} is")
         if not 1 <= self.calibration <= CALIBRATION_SIZE:
@@ -78,6 +88,23 @@ class StudySpec:
             check_study_name(self.study)
         # both refuse what they cannot read
         _ = self.scheme, self.limit
+
+    def _check_evaluation(self) -> None:
+        tasks = self.task.split("+")
+        if not all(tasks) or len(set(tasks)) < len(tasks):
+            raise SpecError(f"tasks {self.task!r} must be one or more, each once")
+        if self.fraction is not None and not 0 < self.fraction <= 1:
+            raise SpecError(
+                f"the fraction must be above 0 and at most 1, not {self.fraction:g}"
+            )
+        for name, value in (("beams", self.beams), ("rerank", self.rerank)):
+            if value is not None and value < 1:
+                raise SpecError(f"{name} must be 1 or more, not {value}")
+
+    @property
+    def selection(self) -> Selection:
+        """Which samples of the task are wanted."""
+        return Selection(self.seed, self.fraction, self.subset)
 
     @property
     def scheme(self) -> Scheme:
@@ -134,15 +161,15 @@ def _typed(file: Path, values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _is_right(key: str, value: Any) -> bool:
     """Whether a value read from a file has the type its option needs."""
-    if key in ("methods", "widths"):
-        kind = str if key == "methods" else int
+    if key in ("methods", "widths", "include"):
+        kind = int if key == "widths" else str
         return isinstance(value, tuple) and all(isinstance(v, kind) for v in value)
     if key == "symmetric":
         return isinstance(value, bool)
     if isinstance(value, bool):
         return False
-    kinds = {"seconds": int | float}
-    kinds |= dict.fromkeys(("trials", "seed", "calibration"), int)
+    kinds = dict.fromkeys(("seconds", "fraction"), int | float)
+    kinds |= dict.fromkeys(("trials", "seed", "calibration", "beams", "rerank"), int)
     return isinstance(value, kinds.get(key, int | str if key == "group_size" else str))
 
 

@@ -19,10 +19,11 @@ def is_embedded(name: str) -> bool:
     return name in embedded_models()
 
 
-def model_folder(name: str) -> Path:
+def model_folder(name: str, *, weights: bool = True) -> Path:
     """Folder of a model: embedded, on disk, or fetched from the hub.
 
     A name without a slash is an embedded model, anything else a folder or a hub id.
+    Without `weights` the hub is asked for the configuration alone.
 
     Raises:
         UnknownNameError: a bare name that is not embedded (the network is not asked).
@@ -39,16 +40,18 @@ def model_folder(name: str) -> Path:
         return folder.resolve()
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise ModelError(f"there is no model folder {name}")
-    return _fetch(name)
+    return _fetch(name, weights)
 
 
-def _fetch(name: str) -> Path:
-    """Download a hub model's safetensors, or find it in the hub's cache."""
+def _fetch(name: str, weights: bool) -> Path:
+    """Download a hub model, or find it in the hub's cache."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
     from huggingface_hub.errors import LocalEntryNotFoundError as NotCached
 
-    wanted = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]
+    wanted = ["*.json", "*.txt", "*.model", "*.jinja"]
+    if weights:
+        wanted.append("*.safetensors")
     try:
         return Path(snapshot_download(name, allow_patterns=wanted))
     except (HfHubHTTPError, HFValidationError, NotCached, OSError) as error:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from allocator.core.errors import ModelError
 from allocator.core.plugins import available, load
-from allocator.families._checkpoint import check_weights, read_config
+from allocator.families._checkpoint import check_weights as check_weights
+from allocator.families._checkpoint import read_config
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,10 +16,10 @@ if TYPE_CHECKING:
 
 
 def family_of(folder: Path) -> Family:
-    """The family that handles a checkpoint, its files looked at but not loaded.
+    """The family that handles a checkpoint, by its configuration alone.
 
     Raises:
-        ModelError: no model folder, damaged weights, or a kind no family handles.
+        ModelError: no model folder, or a kind no family handles.
     """
     kind = read_config(folder)["model_type"]
     known: dict[str, Family] = {}
@@ -29,5 +30,4 @@ def family_of(folder: Path) -> Family:
         raise ModelError(
             f"{folder} is a {kind!r} model; supported are {', '.join(sorted(known))}"
         )
-    check_weights(folder)
     return known[kind]

@@ -1,4 +1,4 @@
-"""What every family shares: reading checkpoints, feeding prompts, replying.
+"""What every family shares: reading checkpoints.
 
 torch and transformers are imported inside the functions, so that naming the families
 costs nothing.
@@ -9,16 +9,13 @@ from __future__ import annotations
 import json
 from collections import Counter
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from allocator.core.errors import DataError, ModelError
+from allocator.core.errors import ModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
-
-    from allocator.core.ports import Sample, Stage, State
 
 PROMPTS_FILE = "prompts.json"
 
@@ -76,7 +73,8 @@ def check_weights(folder: Path) -> tuple[Path, ...]:
 def read_prompts(folder: Path, published: Mapping[str, str]) -> dict[str, str]:
     """Prompts by kind: the folder's own, or the published ones.
 
-    A model trained on other words brings `prompts.json`, {"vqa": "... {} ..."}.
+    A model trained on other words brings `prompts.json`, {"vqa": "... {} ..."}; those
+    for "vqa" serve for "gqa" too, unless it brings others.
     """
     file = folder / PROMPTS_FILE
     if not file.is_file():
@@ -89,6 +87,8 @@ def read_prompts(folder: Path, published: Mapping[str, str]) -> dict[str, str]:
         raise ModelError(
             f'{file} is not of the form {{"vqa": "Question: {{}} Answer:"}}'
         )
+    if "vqa" in own:
+        own = {"gqa": own["vqa"], **own}
     return {**published, **own}
 
 
@@ -188,110 +188,39 @@ def read_processor(folder: Path) -> Any:
     from transformers import AutoProcessor
 
     try:
-        with quiet():
+        with quiet(), _without_videos():
             processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError) as error:
+    except (ImportError, OSError, ValueError) as error:
         reason = str(error).strip().split("\n", maxsplit=1)[0]
         raise ModelError(f"{folder} has no usable processor: {reason}") from None
     processor.tokenizer.padding_side = "left"
     return processor
 
 
-@dataclass(frozen=True)
-class Pipeline:
-    """A loaded model as a row of stages; see `allocator.core.ports.Model`.
+class _NoVideos(dict[str, Any]):
+    """Stands for a part that is not there: transformers writes parts out as dicts."""
 
-    `lay_stages` gives the stages of a module, `generator` the submodule whose
-    `generate` continues from embeddings.
-    """
-
-    module: Any
-    folder: Path
-    device: str
-    prompts: Mapping[str, str]
-    lay_stages: Callable[[Any], tuple[Stage, ...]]
-    generator: Callable[[Any], Any]
-    _kept: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def processor(self) -> Any:
-        """Read at first use: random-weight models for tests may have none."""
-        if "processor" not in self._kept:
-            self._kept["processor"] = read_processor(self.folder)
-        return self._kept["processor"]
-
-    def stages(self) -> tuple[Stage, ...]:
-        """All stages in execution order; their composition is `forward`."""
-        if "stages" not in self._kept:
-            self._kept["stages"] = self.lay_stages(self.module)
-        stages: tuple[Stage, ...] = self._kept["stages"]
-        return stages
-
-    def inputs(self, samples: Sequence[Sample], *, answered: bool = False) -> State:
-        """Pixels and prompts of a batch, padded on the left.
-
-        `answered` puts each sample's most frequent reference behind its prompt, as
-        calibration wants: the model reads its own replies too.
-        """
-        texts = [self.prompts[s.prompt].format(s.text) for s in samples]
-        if answered:
-            replies = [Counter(s.references).most_common(1)[0][0] for s in samples]
-            texts = [f"{t} {r}" for t, r in zip(texts, replies, strict=True)]
-        images = [read_image(sample.image) for sample in samples]
-        batch = self.processor(
-            images=images, text=texts, padding=True, return_tensors="pt"
-        )
-        keys = ("pixel_values", "input_ids", "attention_mask")
-        return {key: batch[key].to(self.device) for key in keys}
-
-    def features(self, state: State) -> Any:
-        """What the language model reads of the images, after the connector."""
-        return state["features"]
-
-    def generate(self, state: State, max_new_tokens: int) -> list[str]:
-        """Greedy replies, from a state that has run up to the language model."""
-        tokenizer = self.processor.tokenizer
-        ids = self.generator(self.module).generate(
-            inputs_embeds=embed(self.module, state),
-            attention_mask=state["attention_mask"],
-            max_new_tokens=max_new_tokens,
-            do_sample=False,
-            num_beams=1,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-        texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
-        return [text.strip() for text in texts]
+    model_input_names = ()
+    # SmolVLM's processor looks at these, whatever it is given
+    num_frames = fps = None
 
 
-def read_image(file: Path) -> Any:
-    """A picture in RGB.
+@contextmanager
+def _without_videos() -> Iterator[None]:
+    """Let processors be read without their part for videos, which needs torchvision."""
+    from transformers import ProcessorMixin
+    from transformers.models.auto.video_processing_auto import AutoVideoProcessor
 
-    Raises:
-        DataError: the file is no picture.
-    """
-    from PIL import Image
+    check = ProcessorMixin.check_argument_for_proper_class
+    read = AutoVideoProcessor.__dict__["from_pretrained"]
 
+    def checked(processor: Any, name: str, part: Any) -> Any:
+        return None if name == "video_processor" else check(processor, name, part)
+
+    ProcessorMixin.check_argument_for_proper_class = checked
+    AutoVideoProcessor.from_pretrained = lambda *_, **__: _NoVideos()
     try:
-        with Image.open(file) as image:
-            return image.convert("RGB")
-    except OSError as error:
-        raise DataError(f"{file} cannot be read as a picture: {error}") from None
-
-
-def embed(module: Any, state: State) -> Any:
-    """Prompt embeddings [batch, tokens, width] with the image features laid in.
-
-    Raises:
-        ModelError: the prompts leave another number of image tokens than features.
-    """
-    ids = state["input_ids"]
-    words = module.get_input_embeddings()(ids)
-    shown = state["features"].to(words.dtype)
-    at = (ids == module.config.image_token_id).unsqueeze(-1)
-    if int(at.sum()) != shown.shape[0] * shown.shape[1]:
-        raise ModelError(
-            f"the prompts hold {int(at.sum())} image tokens for "
-            f"{shown.shape[0] * shown.shape[1]} image features: "
-            "model and processor do not belong together"
-        )
-    return words.masked_scatter(at, shown)
+        yield
+    finally:
+        ProcessorMixin.check_argument_for_proper_class = check
+        AutoVideoProcessor.from_pretrained = read

@@ -10,6 +10,7 @@ from allocator.core.errors import SpecError
 from allocator.core.ports import Siblings
 from allocator.core.spec import (
     COMPONENTS,
+    EXTRAS,
     Component,
     Granularity,
     LeftOut,
@@ -26,12 +27,14 @@ if TYPE_CHECKING:
 class Place:
     """Linears whose full name matches belong to a component, a block and a type.
 
-    The pattern's group `block`, if it has one, is the block's number.
+    The pattern's group `block`, if it has one, is the block's number; `before` are the
+    component's blocks in front of these.
     """
 
     pattern: str
     component: Component
     type: str = "all"
+    before: int = 0
 
 
 @dataclass(frozen=True)
@@ -48,19 +51,24 @@ def place_linears(
     places: Sequence[Place],
     rests: Sequence[Rest],
     granularity: Granularity,
+    include: Sequence[str] = (),
 ) -> ModelSpec:
     """Put every linear of a module (its weights may be on "meta") in its place.
+
+    `include` adds groups for what is otherwise left at 16 bit: "head" and "embeddings".
+    Where both are one matrix, either name means it.
 
     Raises:
         SpecError: a linear matches no pattern, or a pattern no linear.
     """
     from torch import nn
 
-    linears: list[Linear] = []
+    extras = _extras(family, module, include)
+    linears: list[Linear] = list(extras.values())
     left: list[LeftOut] = []
     unmatched = {place.pattern for place in places}
     for name, child in module.named_modules():
-        if not isinstance(child, nn.Linear):
+        if not isinstance(child, nn.Linear) or name in extras:
             continue
         placed = _placed(name, child, places)
         if placed:
@@ -79,6 +87,41 @@ def place_linears(
     )
 
 
+def head_and_embeddings(module: Any) -> dict[str, str]:
+    """Full names of the output head and the input embeddings, where they have weights.
+
+    The embeddings have no entry where the head is the same matrix.
+    """
+    names = {child: name for name, child in module.named_modules()}
+    head, words = module.get_output_embeddings(), module.get_input_embeddings()
+    found = {} if head is None else {"head": names[head]}
+    if words is not None and (head is None or words.weight is not head.weight):
+        found["embeddings"] = names[words]
+    return found
+
+
+def _extras(family: str, module: Any, include: Sequence[str]) -> dict[str, Linear]:
+    """Linears to include beside the blocks', by full name."""
+    if not include:
+        return {}
+    here = head_and_embeddings(module)
+    if "head" not in here:
+        raise SpecError(f"this {family} model has no output head to include")
+    # tied embeddings are the head
+    kinds = {kind if kind in here else "head" for kind in include}
+    return {
+        here[kind]: Linear(
+            here[kind],
+            "language",
+            None,
+            kind,
+            *module.get_submodule(here[kind]).weight.shape,
+        )
+        for kind in EXTRAS
+        if kind in kinds
+    }
+
+
 def _placed(
     name: str, child: Any, places: Sequence[Place]
 ) -> tuple[Linear, str] | None:
@@ -90,7 +133,7 @@ def _placed(
                 Linear(
                     name,
                     place.component,
-                    None if block is None else int(block),
+                    None if block is None else place.before + int(block),
                     place.type,
                     child.out_features,
                     child.in_features,
@@ -110,9 +153,18 @@ def _left(family: str, name: str, child: Any, rests: Sequence[Rest]) -> LeftOut:
     )
 
 
-def siblings(prefix: str, names: str, fold: str | None = None) -> Siblings:
+def siblings(
+    prefix: str, names: str, fold: str | None = None, mask: str | None = None
+) -> Siblings:
     """Linears `prefix.name` for each name, folding into `prefix.fold`."""
     return Siblings(
         tuple(f"{prefix}.{name}" for name in names.split()),
         None if fold is None else f"{prefix}.{fold}",
+        mask,
     )
+
+
+def embeddings_read(module: Any) -> tuple[Siblings, ...]:
+    """The input embeddings as what a stage quantizes, unless the head is the same."""
+    extras = head_and_embeddings(module)
+    return (Siblings((extras["embeddings"],)),) if "embeddings" in extras else ()

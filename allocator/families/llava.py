@@ -1,243 +1,144 @@
-"""LLaVA 1.5: CLIP or SigLIP tower, two-layer projector, Llama-like language model.
+"""LLaVA: CLIP or SigLIP tower, two-layer projector, Llama-like language model.
 
-Liu et al., "Improved Baselines with Visual Instruction Tuning", arXiv 2310.03744.
+LLaVA-1.5 (arXiv 2310.03744), LLaVA-NeXT, which shows a picture in tiles too
+(https://llava-vl.github.io/blog/2024-01-30-llava-next), and LLaVA-OneVision
+(arXiv 2408.03326).
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from allocator.core.errors import SpecError
-from allocator.core.ports import Stage
-from allocator.families._checkpoint import (
-    Pipeline,
-    build_on_meta,
-    embed,
-    read_checkpoint,
-    read_prompts,
-)
-from allocator.families._places import Place, Rest, place_linears, siblings
+from allocator.families._blocks import Layout, Readers, Row
+from allocator.families._decoders import llama_like
+from allocator.families._family import Declared, Variant
+from allocator.families._places import Rest
+from allocator.families._tiny import IMAGE, SIZES, VOCABULARY, two_prompts
+from allocator.families._towers import POOLING_HEAD, tower_of
+from allocator.families._words import SHORT_ANSWERS
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from allocator.core.ports import Family, State
 
-    from allocator.core.ports import Family, Model, State
-    from allocator.core.spec import Granularity, ModelSpec
-
-# image prompts of the authors' evaluation
+# image prompts of the authors' evaluation of 1.5, whose checkpoints have no template
 PROMPTS = {
-    "vqa": (
-        "USER: <image>\n{}\n"
-        "Answer the question using a single word or phrase. ASSISTANT:"
-    ),
-    "caption": "USER: <image>\nProvide a one-sentence caption. ASSISTANT:",
+    kind: f"USER: <image>\n{words} ASSISTANT:" for kind, words in SHORT_ANSWERS.items()
 }
-TOWER = r"model\.vision_tower\.(vision_model\.)?encoder\.layers\.(?P<block>\d+)"
-LANGUAGE = r"model\.language_model\.layers\.(?P<block>\d+)"
-PLACES = (
-    Place(TOWER + r"\.self_attn\.(q|k|v|out)_proj", "vision", "attn"),
-    Place(TOWER + r"\.mlp\.fc[12]", "vision", "ff"),
-    Place(r"model\.multi_modal_projector\.linear_[12]", "connector"),
-    Place(LANGUAGE + r"\.self_attn\.[qkvo]_proj", "language", "attn"),
-    Place(LANGUAGE + r"\.mlp\.(gate|up|down)_proj", "language", "ff"),
+PROJECTOR = (
+    Readers("model.multi_modal_projector.linear_1", "all"),
+    Readers("model.multi_modal_projector.linear_2", "all"),
 )
 RESTS = (
-    Rest(r"lm_head", "output head, kept at 16 bit"),
-    Rest(r"model\.vision_tower\..*head\..*", "pooling head, never run"),
+    Rest(r"lm_head", "output head, kept at 16 bit unless included"),
+    POOLING_HEAD,
 )
+TILE, PATCH = 16, 8
 
 
-class Llava:
-    """Finds the parts of `LlavaForConditionalGeneration`."""
+def layout(module: Any) -> Layout:
+    """Where the parts of a LLaVA are.
 
-    model_types = ("llava",)
-
-    def spec(self, folder: Path, granularity: Granularity = "type") -> ModelSpec:
-        """Groups and sizes from the configuration alone."""
-        from transformers import LlavaForConditionalGeneration
-
-        module = build_on_meta(LlavaForConditionalGeneration, folder)
-        return place_linears("llava", module, PLACES, RESTS, granularity)
-
-    def load(self, folder: Path, device: str, *, mapped: bool = False) -> Model:
-        """Read the checkpoint; raise ModelError if it is damaged."""
-        from transformers import LlavaForConditionalGeneration
-
-        module = read_checkpoint(
-            LlavaForConditionalGeneration, folder, device, mapped=mapped
-        )
-        prompts = read_prompts(folder, PROMPTS)
-        return Pipeline(module, folder, device, prompts, lay_stages, lambda m: m)
-
-    def tiny(self, folder: Path) -> None:
-        """Save a random-weight model of two blocks a component for tests."""
-        from transformers import (
-            CLIPVisionConfig,
-            LlamaConfig,
-            LlavaConfig,
-            LlavaForConditionalGeneration,
-        )
-
-        sizes: dict[str, Any] = {
-            "hidden_size": 64,
-            "intermediate_size": 128,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-        }
-        config = LlavaConfig(
-            vision_config=CLIPVisionConfig(image_size=16, patch_size=8, **sizes),
-            text_config=LlamaConfig(vocab_size=64, **sizes),
-            image_token_index=4,
-            image_seq_length=4,
-            vision_feature_layer=-1,
-        )
-        LlavaForConditionalGeneration(config).half().save_pretrained(folder)
-
-
-PLUGIN: Family = Llava()
-
-
-def _feature_layer(config: Any) -> int:
-    """Number of tower blocks behind the features the projector reads."""
-    layer, blocks = config.vision_feature_layer, config.vision_config.num_hidden_layers
-    if not isinstance(layer, int):
-        raise SpecError(
-            f"vision_feature_layer {layer} joins several layers; one is supported"
-        )
-    return layer if layer >= 0 else blocks + 1 + layer
-
-
-def lay_stages(module: Any) -> tuple[Stage, ...]:
-    """Cut the forward pass into stages, in execution order.
-
-    Every block of the tower runs, as in transformers, also one behind the features.
+    The tower's blocks behind the features are in its groups although nothing reads
+    them: a checkpoint stores them, and transformers runs them.
     """
-    names = {child: name for name, child in module.named_modules()}
-    tower = module.model.vision_tower
-    tower = getattr(tower, "vision_model", tower)
-    feature_layer = _feature_layer(module.config)
-    first = 1 if module.config.vision_feature_select_strategy == "default" else 0
-
-    def see(state: State) -> State:
-        patches = tower.embeddings.patch_embedding.weight
-        hidden = tower.embeddings(state["pixel_values"].to(patches.dtype))
-        if hasattr(tower, "pre_layrnorm"):
-            hidden = tower.pre_layrnorm(hidden)
-        kept = {"patches": hidden[:, first:]} if feature_layer == 0 else {}
-        return {**state, "seen": hidden, **kept}
-
-    seen = tuple(f"{names[tower]}.{part}" for part in ("embeddings", "pre_layrnorm"))
-    stages = [Stage("vision.embed", "vision", see, seen)]
-    for number, block in enumerate(tower.encoder.layers):
-        reads = number + 1 == feature_layer
-        stages.append(_vision_block(block, names[block], first if reads else None))
-    stages.append(_projector(module.model.multi_modal_projector))
-    stages += _language(module, names)
-    return tuple(stages)
-
-
-def _vision_block(block: Any, name: str, first: int | None) -> Stage:
-    """One block of the tower; `first` is the first patch kept, if any are."""
-
-    def run(state: State) -> State:
-        hidden = block(state["seen"], attention_mask=None)
-        kept = {} if first is None else {"patches": hidden[:, first:]}
-        return {**state, "seen": hidden, **kept}
-
-    attention = f"{name}.self_attn"
-    return Stage(
-        name,
-        "vision",
-        run,
-        (name,),
-        (
-            siblings(
-                name,
-                "self_attn.q_proj self_attn.k_proj self_attn.v_proj",
-                "layer_norm1",
-            ),
-            siblings(attention, "out_proj", "v_proj"),
-            siblings(name, "mlp.fc1", "layer_norm2"),
-            siblings(name, "mlp.fc2"),
+    layers = module.config.vision_feature_layer
+    numbers = [layers] if isinstance(layers, int) else list(layers)
+    # number n of the hidden states is what block n - 1 gives, and 0 what stands before
+    blocks = module.config.vision_config.num_hidden_layers
+    places = [number if number >= 0 else blocks + 1 + number for number in numbers]
+    return Layout(
+        vision=tower_of(module),
+        connector=PROJECTOR,
+        language=Row(
+            "language", "model.language_model.layers", llama_like(module.config)
         ),
+        rests=RESTS,
+        reads=tuple(place - 1 for place in places if place > 0),
     )
 
 
-def _projector(projector: Any) -> Stage:
-    name = "model.multi_modal_projector"
+def _tiny() -> tuple[Any, State]:
+    from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig
 
-    def run(state: State) -> State:
-        kept = {k: v for k, v in state.items() if k not in ("seen", "pixel_values")}
-        return {**kept, "features": projector(kept.pop("patches"))}
-
-    return Stage(
-        "connector",
-        "connector",
-        run,
-        (name,),
-        (siblings(name, "linear_1"), siblings(name, "linear_2")),
+    config = LlavaConfig(
+        vision_config=CLIPVisionConfig(image_size=TILE, patch_size=PATCH, **SIZES),
+        text_config=LlamaConfig(vocab_size=VOCABULARY, **SIZES),
+        image_token_index=IMAGE,
+        image_seq_length=4,
+        vision_feature_layer=-1,
     )
+    return config, two_prompts([IMAGE] * 4, (2, 3, TILE, TILE))
 
 
-def _language(module: Any, names: dict[Any, str]) -> list[Stage]:
-    language = module.model.language_model
+def _tiled() -> tuple[dict[str, Any], State]:
+    """What NeXT and OneVision configure alike, and two prompts.
 
-    def start(state: State) -> State:
-        import torch
-        from transformers.masking_utils import create_causal_mask
+    A picture as wide as two tiles: 4 patches of it in small, then the two tiles in two
+    rows of 4 patches, each row with a newline behind.
+    """
+    import torch
 
-        words = embed(module, state)
-        length, device = words.shape[1], words.device
-        positions = torch.arange(length, device=device).unsqueeze(0)
-        mask = create_causal_mask(
-            config=language.config,
-            inputs_embeds=words,
-            attention_mask=state["attention_mask"],
-            past_key_values=None,
-            position_ids=positions,
-        )
-        turns = language.rotary_emb(words, position_ids=positions)
-        return {**state, "hidden": words, "mask": mask, "turns": turns}
-
-    def finish(state: State) -> State:
-        logits = module.lm_head(language.norm(state["hidden"]))
-        return {**state, "logits": logits}
-
-    blocks = [_language_block(block, names[block]) for block in language.layers]
-    words = (names[module.get_input_embeddings()], names[language.rotary_emb])
-    head = (names[language.norm], names[module.lm_head])
-    return [
-        Stage("language.embed", "language", start, words),
-        *blocks,
-        Stage("language.head", "language", finish, head),
-    ]
+    sizes = {
+        "image_token_index": IMAGE,
+        "image_grid_pinpoints": [[TILE, 2 * TILE], [2 * TILE, 2 * TILE]],
+    }
+    state = two_prompts([IMAGE] * (4 + 2 * (4 + 1)), (2, 3, 3, TILE, TILE))
+    return sizes, {**state, "image_sizes": torch.tensor([[TILE, 2 * TILE]] * 2)}
 
 
-def _language_block(block: Any, name: str) -> Stage:
-    def run(state: State) -> State:
-        hidden = block(
-            state["hidden"],
-            attention_mask=state["mask"],
-            position_embeddings=state["turns"],
-        )
-        return {**state, "hidden": hidden}
+def _tiny_next() -> tuple[Any, State]:
+    from transformers import CLIPVisionConfig, LlavaNextConfig, MistralConfig
 
-    attention = block.self_attn
-    # with fewer key-value heads one value channel feeds several inputs of o_proj
-    alike = attention.v_proj.out_features == attention.o_proj.in_features
-    return Stage(
-        name,
-        "language",
-        run,
-        (name,),
-        (
-            siblings(
-                name,
-                "self_attn.q_proj self_attn.k_proj self_attn.v_proj",
-                "input_layernorm",
-            ),
-            siblings(f"{name}.self_attn", "o_proj", "v_proj" if alike else None),
-            siblings(name, "mlp.gate_proj mlp.up_proj", "post_attention_layernorm"),
-            siblings(f"{name}.mlp", "down_proj", "up_proj"),
+    sizes, state = _tiled()
+    config = LlavaNextConfig(
+        vision_config=CLIPVisionConfig(image_size=TILE, patch_size=PATCH, **SIZES),
+        text_config=MistralConfig(
+            vocab_size=VOCABULARY, num_key_value_heads=2, head_dim=16, **SIZES
         ),
+        **sizes,
     )
+    return config, state
+
+
+def _tiny_onevision() -> tuple[Any, State]:
+    from transformers import LlavaOnevisionConfig, Qwen2Config, SiglipVisionConfig
+
+    sizes, state = _tiled()
+    config = LlavaOnevisionConfig(
+        vision_config=SiglipVisionConfig(
+            image_size=TILE, patch_size=PATCH, vision_use_head=False, **SIZES
+        ),
+        text_config=Qwen2Config(
+            vocab_size=VOCABULARY,
+            num_key_value_heads=2,
+            tie_word_embeddings=True,
+            **SIZES,
+        ),
+        video_token_index=IMAGE + 1,
+        **sizes,
+    )
+    return config, state
+
+
+PLUGIN: Family = Declared(
+    "llava",
+    {
+        "1.5": Variant(
+            "llava", "LlavaForConditionalGeneration", layout, PROMPTS, _tiny, chat=False
+        ),
+        "next": Variant(
+            "llava_next",
+            "LlavaNextForConditionalGeneration",
+            layout,
+            SHORT_ANSWERS,
+            _tiny_next,
+        ),
+        "onevision": Variant(
+            "llava_onevision",
+            "LlavaOnevisionForConditionalGeneration",
+            layout,
+            SHORT_ANSWERS,
+            _tiny_onevision,
+        ),
+    },
+)

@@ -8,23 +8,32 @@ from rich.console import Console
 from rich.table import Table
 
 from allocator.core.allocation import FULL, Allocation, Choice, stored_size
+from allocator.core.spec import COMPONENTS
 from allocator.embedded import model_folder
 from allocator.families import family_of
+from allocator.prepare import model_for, task_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from allocator.core.spec import ModelSpec
     from allocator.core.study import StudySpec
 
 
-def inspect_model(asked: StudySpec) -> dict[str, Any]:
+def inspect_model(asked: StudySpec, task: str | None = None) -> dict[str, Any]:
     """Groups, sizes and what is left out, as plain data; no weights are loaded.
 
+    Args:
+        asked: the model, and how it would be quantized.
+        task: a model with a retrieval twin is that for a task that ranks.
+
     Raises:
-        AllocateError: a model that cannot be had.
+        AllocateError: a model that cannot be had, or cannot do the task.
     """
-    folder = model_folder(asked.model)
-    spec = family_of(folder).spec(folder, asked.granularity)
+    folder = model_folder(asked.model, weights=False)
+    if task is not None:
+        folder, _ = model_for(task_of(task), folder, asked.model)
+    spec = family_of(folder).spec(folder, asked.granularity, asked.include)
     sizes = []
     for bits in asked.widths:
         # the stored size does not depend on the method
@@ -44,6 +53,7 @@ def inspect_model(asked: StudySpec) -> dict[str, Any]:
         "family": spec.family,
         "parameters": spec.parameters,
         "quantized_weights": spec.weights,
+        "components": _components(spec),
         "groups": [
             {"key": g.key, "weights": g.weights, "linears": [x.name for x in g.linears]}
             for g in spec.groups
@@ -59,6 +69,23 @@ def inspect_model(asked: StudySpec) -> dict[str, Any]:
     }
 
 
+def _components(spec: ModelSpec) -> list[dict[str, Any]]:
+    """Groups, linears and weights of each component that has any."""
+    found = []
+    for name in COMPONENTS:
+        groups = [group for group in spec.groups if group.component == name]
+        if groups:
+            found.append(
+                {
+                    "name": name,
+                    "groups": len(groups),
+                    "linears": sum(len(group.linears) for group in groups),
+                    "weights": sum(group.weights for group in groups),
+                }
+            )
+    return found
+
+
 def print_inspection(found: Mapping[str, Any]) -> None:
     """Print what `inspect_model` found."""
     console = Console()
@@ -67,6 +94,17 @@ def print_inspection(found: Mapping[str, Any]) -> None:
         f"{found['quantized_weights']:,} weights in groups",
         highlight=False,
     )
+    parts = Table("component", "groups", "linears", "weights", "of all parameters")
+    for part in found["components"]:
+        share = 100 * part["weights"] / found["parameters"]
+        parts.add_row(
+            part["name"],
+            str(part["groups"]),
+            str(part["linears"]),
+            f"{part['weights']:,}",
+            f"{share:.1f} %",
+        )
+    console.print(parts)
     groups = Table("group", "linears", "weights")
     for group in found["groups"]:
         groups.add_row(

@@ -174,3 +174,5 @@ def print_evaluation(found: Mapping[str, Any]) -> None:
         f"{found['metric']} on {found['samples']} {found['task']} samples, "
         f"{found['bpw']:.3f} bpw (model), {found['bpw_quantized']:.3f} (quantized)",
     )
+    for name, value in found["details"].items():
+        say(Console(), f"  {name}: {value:.4g}")

@@ -16,35 +16,44 @@ ids]}, says which questions of val2014 to use; without it they are chosen here.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from allocator.core.errors import DataError, ReplyError
-from allocator.core.ports import Sample, Score
+from allocator.core.errors import DataError
+from allocator.core.ports import Prediction, Sample
 from allocator.core.study import CALIBRATION_SIZE
 from evals.accuracy import vqa_accuracy
+from evals.tasks._official import (
+    SEARCH_SIZE,
+    by_id,
+    check_selection,
+    existing,
+    field,
+    listed,
+    one_per_image,
+    portion,
+    rank,
+    read_json,
+    score_replies,
+    share,
+    shuffled,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from allocator.core.ports import Split, Task
+    from allocator.core.ports import Score, Selection, Split, Task
 
 QUESTIONS = "v2_OpenEnded_mscoco_{subset}_questions.json"
 ANNOTATIONS = "v2_mscoco_{subset}_annotations.json"
 IMAGE = "{subset}/COCO_{subset}_{image:012d}.jpg"
 SPLITS_FILE = "splits.json"
 
-# Sizes in questions. The published protocol calibrates on 128 image-text pairs and
-# scores a tenth of val2014: 21,435 of 214,354.
-SEARCH_SIZE = 1000
-EVALUATION_DIVISOR = 10
+# The published protocol scores a tenth of val2014: 21,435 of 214,354 questions.
+EVALUATION_FRACTION = 0.1
 ANSWERS_PER_QUESTION = 10
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,116 +71,96 @@ class VQAv2:
     name = "vqav2"
     metric = "VQA accuracy (%)"
     version = 1
+    needs: Prediction = "reply"
     max_new_tokens = 10
-    example = Sample(
-        id="42000",
-        image=Path(IMAGE.format(subset="val2014", image=42)),
-        prompt="vqa",
-        text="What color is the bus?",
-        references=(*["red"] * 6, *["red and white"] * 3, "white"),
+    subsets = ("val2014",)
+    examples = (
+        Sample(
+            id="42000",
+            image=Path(IMAGE.format(subset="val2014", image=42)),
+            prompt="vqa",
+            text="What color is the bus?",
+            references=(*["red"] * 6, *["red and white"] * 3, "white"),
+        ),
     )
 
-    def samples(self, data: Path, split: Split, seed: int) -> tuple[Sample, ...]:
+    def samples(
+        self, data: Path, split: Split, selection: Selection
+    ) -> tuple[Sample, ...]:
         """Choose the samples of one split; the same seed chooses the same.
 
         Calibration: 128 questions of train2014 on different images (fewer where there
-        are fewer images). Evaluation: a tenth of val2014's questions; search: 1,000 on
-        other images, or what is left; or both as `splits.json` lists them. Without that
-        file the order is random, so that any prefix is a fair sample.
+        are fewer images). Evaluation: a tenth of val2014's questions, or the fraction
+        asked for; search: 1,000 on other images, or what is left. Their order is
+        random, so that any prefix is a fair sample. Where `splits.json` lists both,
+        they are taken in its order, and a fraction is one of its evaluation questions.
 
         Args:
             data: folder with the official files.
             split: which of the three sets.
-            seed: decides which images and questions are taken, and their order.
+            selection: the seed decides which images and questions are taken, and their
+                order.
 
         Raises:
             DataError: a file or image is missing or of another shape, a question has
-                no annotation, or there are too few images to divide.
+                no annotation, there are too few images to divide, or the selection is
+                an impossible one.
         """
+        check_selection(selection, self.name, self.subsets)
         subset = "train2014" if split == "calibration" else "val2014"
         questions = _read_questions(data, subset)
-        chosen = _choose(data, split, seed, questions)
+        chosen = _choose(data, split, selection, questions)
         if not chosen:
             raise DataError(
                 f"{data} has too few questions on {subset} images for {split} samples"
+                + _beside(split, selection)
             )
-        answers = _read_answers(data, subset)
+        answers = _read_answers(data, subset, {each.id: each for each in chosen})
         return tuple(_sample(data, subset, each, answers) for each in chosen)
 
-    def score(self, replies: Sequence[str], samples: Sequence[Sample]) -> Score:
+    def score(self, predictions: Sequence[Any], samples: Sequence[Sample]) -> Score:
         """Score replies, one per sample, in percent.
 
         Raises:
             ReplyError: not one reply per sample, or none at all.
         """
-        if len(replies) != len(samples) or not samples:
-            raise ReplyError(
-                f"got {len(replies)} replies for {len(samples)} samples; "
-                "each sample needs exactly one"
-            )
-        values = tuple(
-            vqa_accuracy(reply, sample.references)
-            for reply, sample in zip(replies, samples, strict=True)
-        )
-        return Score(mean=sum(values) / len(values), values=values)
+        return score_replies(predictions, samples, vqa_accuracy)
 
 
 PLUGIN: Task = VQAv2()
 
 
 def _choose(
-    data: Path, split: Split, seed: int, questions: Mapping[int, Question]
+    data: Path, split: Split, selection: Selection, questions: Mapping[int, Question]
 ) -> list[Question]:
     if split == "calibration":
-        return _one_per_image(questions.values(), seed)[:CALIBRATION_SIZE]
+        return one_per_image(questions.values(), selection.seed, CALIBRATION_SIZE)
     if (data / SPLITS_FILE).exists():
-        return _listed(data, split, questions)
-    evaluation, search = _divide(questions.values(), seed)
+        source = QUESTIONS.format(subset="val2014")
+        chosen = listed(data, SPLITS_FILE, split, questions, source)
+        return share(chosen, selection) if split == "evaluation" else chosen
+    evaluation, search = _divide(questions.values(), selection)
     chosen = evaluation if split == "evaluation" else search
-    return sorted(chosen, key=lambda question: _rank(seed, question.id))
-
-
-def _one_per_image(questions: Iterable[Question], seed: int) -> list[Question]:
-    """One question on each image, both in the order of the seed."""
-    ordered = sorted(
-        questions, key=lambda each: (_rank(seed, each.image), _rank(seed, each.id))
-    )
-    first: dict[int, Question] = {}
-    for question in ordered:
-        first.setdefault(question.image, question)
-    return list(first.values())
+    return shuffled(chosen, selection.seed)
 
 
 def _divide(
-    questions: Iterable[Question], seed: int
+    questions: Iterable[Question], selection: Selection
 ) -> tuple[list[Question], list[Question]]:
     """Evaluation and search questions; no image is in both."""
-    by_image = sorted(questions, key=lambda each: (_rank(seed, each.image), each.id))
-    size = max(1, len(by_image) // EVALUATION_DIVISOR)
+    seed, fraction = selection.seed, selection.fraction
+    by_image = sorted(questions, key=lambda each: (rank(seed, each.image), each.id))
+    size = portion(len(by_image), EVALUATION_FRACTION if fraction is None else fraction)
     evaluation = by_image[:size]
     # Evaluation may end in the middle of an image: the rest of it is left unused.
     others = (each for each in by_image[size:] if each.image != evaluation[-1].image)
     return evaluation, list(others)[:SEARCH_SIZE]
 
 
-def _rank(seed: int, number: int) -> bytes:
-    """A key whose order is random; unlike a shuffle, more images keep the order."""
-    return hashlib.blake2b(f"{seed}:{number}".encode(), digest_size=8).digest()
-
-
-def _listed(
-    data: Path, split: Split, questions: Mapping[int, Question]
-) -> list[Question]:
-    wanted: list[Any] = _field(_read(data, SPLITS_FILE), split, list, SPLITS_FILE)
-    for number in wanted:
-        if not isinstance(number, int) or number not in questions:
-            raise DataError(
-                f"{SPLITS_FILE} in {data} lists {number!r} for {split}, which is not "
-                f"a question in {QUESTIONS.format(subset='val2014')}"
-            )
-    if len(set(wanted)) < len(wanted):
-        raise DataError(f"{SPLITS_FILE} in {data} lists a question of {split} twice")
-    return [questions[number] for number in wanted]
+def _beside(split: Split, selection: Selection) -> str:
+    if split != "search" or selection.fraction is None:
+        return ""
+    return f" beside a fraction of {selection.fraction} of them for evaluation"
 
 
 def _sample(
@@ -187,58 +176,47 @@ def _sample(
             f"question {question.id} has {len(texts)} answers in {source}, "
             f"not {ANSWERS_PER_QUESTION}"
         )
-    image = data / IMAGE.format(subset=subset, image=question.image)
-    if not image.is_file():
-        raise DataError(
-            f"the image of question {question.id} is missing: expected {image}"
-        )
+    file = data / IMAGE.format(subset=subset, image=question.image)
+    image = existing(file, f"question {question.id}")
     return Sample(str(question.id), image, "vqa", question.text, texts)
 
 
 def _read_questions(data: Path, subset: str) -> dict[int, Question]:
     source = QUESTIONS.format(subset=subset)
-    rows: list[Any] = _field(_read(data, source), "questions", list, source)
+    rows: list[Any] = field(read_json(data, source), "questions", list, source)
     questions = (
         Question(
-            _field(row, "question_id", int, source),
-            _field(row, "image_id", int, source),
-            _field(row, "question", str, source),
+            field(row, "question_id", int, source),
+            field(row, "image_id", int, source),
+            field(row, "question", str, source),
         )
         for row in rows
     )
-    return {question.id: question for question in questions}
+    return by_id(questions, source)
 
 
-def _read_answers(data: Path, subset: str) -> dict[int, list[Any]]:
+def _read_answers(
+    data: Path, subset: str, questions: Mapping[int, Question]
+) -> dict[int, list[Any]]:
+    """Human answers to some questions, by the question's number."""
     source = ANNOTATIONS.format(subset=subset)
-    rows: list[Any] = _field(_read(data, source), "annotations", list, source)
-    return {
-        _field(row, "question_id", int, source): _field(row, "answers", list, source)
-        for row in rows
-    }
-
-
-def _field(row: object, key: str, kind: type[T], source: str) -> T:
-    value = row.get(key) if isinstance(row, dict) else None
-    if not isinstance(value, kind):
-        raise DataError(
-            f"{source} is not in the official format: {key!r} of type "
-            f"{kind.__name__} is missing"
-        )
-    return value
-
-
-def _read(data: Path, name: str) -> object:
-    try:
-        content = (data / name).read_bytes()
-    except FileNotFoundError:
-        raise DataError(f"{name} is missing: expected in the folder {data}") from None
-    except OSError as error:
-        raise DataError(f"{name} in {data} is unreadable: {error.strerror}") from None
-    try:
-        return json.loads(content, object_hook=_answer_text)
-    except (ValueError, RecursionError):
-        raise DataError(f"{name} in {data} is not a JSON file") from None
+    content = read_json(data, source, _answer_text)
+    rows: list[Any] = field(content, "annotations", list, source)
+    found: dict[int, list[Any]] = {}
+    for row in rows:
+        number = field(row, "question_id", int, source)
+        answers: list[Any] = field(row, "answers", list, source)
+        if number not in questions:
+            continue
+        if number in found:
+            raise DataError(f"{source} has two annotations of question {number}")
+        if field(row, "image_id", int, source) != questions[number].image:
+            raise DataError(
+                f"question {number} is about another image in {source} than in "
+                f"{QUESTIONS.format(subset=subset)}"
+            )
+        found[number] = answers
+    return found
 
 
 def _answer_text(entry: dict[str, Any]) -> Any:

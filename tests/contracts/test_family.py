@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,87 +11,209 @@ import torch
 from torch import nn
 
 from allocator.core.plugins import available, load
-from allocator.core.spec import COMPONENTS
-from tests.states import logits_of, state_of
+from allocator.core.ports import Decoding
+from allocator.core.spec import EXTRAS, GRANULARITIES
+from quant.streaming import Spool, in_memory
+from tests.states import logits_of, made
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from allocator.core.ports import Family, Model
+    from allocator.core.ports import Family, Model, Stage, State
 
-FAMILIES = available("allocator.families")
+VARIANTS = [
+    (name, variant)
+    for name in available("allocator.families")
+    for variant in load("allocator.families", name).variants
+]
 
 
-@pytest.fixture(params=FAMILIES)
-def family(request: pytest.FixtureRequest) -> Family:
-    return load("allocator.families", request.param)
+@dataclass(frozen=True)
+class Case:
+    """A tiny model on disk, and two prompts for it."""
+
+    family: Family
+    folder: Path
+    state: State
+
+    def model(self, *, mapped: bool = False) -> Model:
+        return self.family.load(self.folder, "cpu", mapped=mapped)
+
+    @property
+    def extras(self) -> tuple[str, ...]:
+        return EXTRAS if self.family.gives(self.folder) == "reply" else ()
+
+
+@pytest.fixture(
+    params=VARIANTS, ids=["-".join(pair) for pair in VARIANTS], scope="module"
+)
+def case(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Case:
+    name, variant = request.param
+    family = load("allocator.families", name)
+    folder = tmp_path_factory.mktemp(name)
+    return Case(family, folder, made(family, folder, variant))
 
 
 @pytest.fixture
-def folder(family: Family, tmp_path: Path) -> Path:
-    torch.manual_seed(0)
-    family.tiny(tmp_path)
-    return tmp_path
+def model(case: Case) -> Model:
+    return case.model()
 
 
-@pytest.fixture
-def model(family: Family, folder: Path) -> Model:
-    return family.load(folder, "cpu")
+def forward(model: Model, state: State) -> torch.Tensor:
+    """What transformers' own forward pass gives: [batch, tokens, vocabulary].
+
+    A model that ranks says of each pair whether it matches: [batch, 1, 2].
+    """
+    with torch.inference_mode():
+        if "language" in {stage.component for stage in model.stages()}:
+            return model.module(**state).logits
+        given = model.module(**state, use_image_text_matching_head=True)
+        return given.logits_per_image.unsqueeze(1)
 
 
 def test_every_linear_is_in_one_group_or_left_out_with_a_reason(
-    family: Family, folder: Path, model: Model
+    case: Case, model: Model
 ) -> None:
-    spec = family.spec(folder)
+    spec = case.family.spec(case.folder)
     linears = {n for n, m in model.module.named_modules() if isinstance(m, nn.Linear)}
     grouped = {linear.name for linear in spec.linears}
     left = {left.name for left in spec.left_out}
     assert grouped | left == linears
     assert not grouped & left
     assert all(left.reason for left in spec.left_out)
-    assert {group.component for group in spec.groups} == set(COMPONENTS)
+    wanted = {"vision", "connector", "language"}
+    if case.family.gives(case.folder) == "ranking":
+        wanted.remove("language")
+    if not any(stage.linears for stage in connecting(model)):
+        # a connector may be a bare matrix
+        wanted.remove("connector")
+    assert {group.component for group in spec.groups} == wanted
 
 
-def test_the_spec_counts_what_the_checkpoint_holds(
-    family: Family, folder: Path, model: Model
-) -> None:
-    spec = family.spec(folder)
+def connecting(model: Model) -> list[Stage]:
+    return [stage for stage in model.stages() if stage.component == "connector"]
+
+
+def test_the_spec_counts_what_the_checkpoint_holds(case: Case, model: Model) -> None:
+    spec = case.family.spec(case.folder, include=case.extras)
     assert spec.parameters == sum(p.numel() for p in model.module.parameters())
+    assert spec.rest >= 0
     for linear in spec.linears:
         weight = model.module.get_submodule(linear.name).weight
         assert weight.shape == (linear.out_features, linear.in_features)
 
 
-def test_the_stages_together_are_the_forward_pass(model: Model) -> None:
-    with torch.inference_mode():
-        wanted = model.module(**state_of(model.module)).logits
-    seen = state_of(model.module)["attention_mask"].bool()
-    torch.testing.assert_close(logits_of(model)[seen], wanted[seen])
+def test_every_granularity_splits_the_same_linears(case: Case) -> None:
+    specs = [case.family.spec(case.folder, each) for each in GRANULARITIES]
+    assert len({frozenset(linear.name for linear in s.linears) for s in specs}) == 1
+    sizes = [len(spec.groups) for spec in specs]
+    assert sizes == sorted(sizes)
+    components, blocks = specs[0], specs[-1]
+    assert len(components.groups) == len({g.component for g in components.groups})
+    one_block = {(x.component, x.block, x.type) for x in blocks.linears}
+    assert len(blocks.groups) == len(one_block)
 
 
-def test_the_stages_name_every_grouped_linear_once(
-    family: Family, folder: Path, model: Model
+def test_head_and_embeddings_are_groups_of_their_own_if_asked(case: Case) -> None:
+    if not case.extras:
+        pytest.skip("a model that ranks has neither")
+    for granularity in GRANULARITIES:
+        plain = case.family.spec(case.folder, granularity)
+        more = case.family.spec(case.folder, granularity, EXTRAS)
+        added = set(more.keys) - set(plain.keys)
+        assert added in (
+            {"language.all.head"},
+            {"language.all.head", "language.all.embeddings"},
+        )
+        assert more.rest < plain.rest
+
+
+def test_the_stages_together_are_the_forward_pass(case: Case, model: Model) -> None:
+    wanted = forward(model, case.state)
+    seen = attended(case.state, wanted)
+    torch.testing.assert_close(logits_of(model, case.state)[seen], wanted[seen])
+
+
+def attended(state: State, logits: torch.Tensor) -> torch.Tensor:
+    """Positions of the logits that count: [batch, tokens] bool."""
+    mask = state.get("decoder_attention_mask", state["attention_mask"]).bool()
+    if logits.dim() == 2:
+        return torch.ones(len(logits), dtype=torch.bool)
+    return mask if mask.shape == logits.shape[:2] else torch.ones(logits.shape[:2]) > 0
+
+
+def test_a_mapped_model_gives_the_same_stage_by_stage(
+    case: Case, model: Model, tmp_path: Path
 ) -> None:
+    wanted = forward(model, case.state)
+    mapped = case.model(mapped=True)
+    # so little memory that everything is moved to disk in between
+    spool = Spool(tmp_path, "cpu", limit=1)
+    spool.append(dict(case.state))
+    with torch.inference_mode():
+        for stage in mapped.stages():
+            with in_memory(mapped.module, stage.uses, "cpu"):
+                spool[0] = stage.run(spool[0])
+    seen = attended(case.state, wanted)
+    torch.testing.assert_close(spool[0]["logits"][seen], wanted[seen])
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_replies_are_those_of_transformers(
+    case: Case, model: Model, beams: int
+) -> None:
+    if case.family.gives(case.folder) == "ranking":
+        pytest.skip("it ranks")
+    prompt = {k: v for k, v in case.state.items() if not k.startswith("decoder_")}
+    settings = {"max_new_tokens": 6, "num_beams": beams, "do_sample": False}
+    with torch.inference_mode():
+        wanted = model.module.generate(**deepcopy(prompt), **settings)
+        state = dict(case.state)
+        for stage in model.stages():
+            if stage.component in model.prefix:
+                state = stage.run(state)
+        found = model.reply_ids(state, Decoding(6, beams))
+    assert torch.equal(found, wanted[:, -found.shape[1] :])
+    assert found.shape[1] >= 1
+
+
+def test_what_the_prefix_leaves_is_all_that_is_kept_of_an_image(
+    case: Case, model: Model
+) -> None:
+    """A search keeps the features of a batch, and reads the rest of the state anew."""
+    state = dict(case.state)
+    with torch.inference_mode():
+        for stage in model.stages():
+            if stage.component in model.prefix:
+                state = stage.run(state)
+        rejoined = {**case.state, "features": model.features(state)}
+        for stage in model.stages():
+            if stage.component not in model.prefix:
+                rejoined = stage.run(rejoined)
+    torch.testing.assert_close(rejoined["logits"], logits_of(model, case.state))
+
+
+def test_the_stages_name_every_grouped_linear_once(case: Case, model: Model) -> None:
     named = [n for stage in model.stages() for s in stage.siblings for n in s.names]
-    assert sorted(named) == sorted(
-        linear.name for linear in family.spec(folder).linears
-    )
+    spec = case.family.spec(case.folder, include=case.extras)
+    assert sorted(named) == sorted(linear.name for linear in spec.linears)
 
 
 def test_siblings_read_one_input_and_run_in_the_stage_that_names_them(
-    model: Model,
+    case: Case, model: Model
 ) -> None:
-    state = state_of(model.module)
+    state = dict(case.state)
     for stage in model.stages():
         inputs: dict[str, torch.Tensor] = {}
-        names = [name for group in stage.siblings for name in group.names]
         hooks = [
             model.module.get_submodule(name).register_forward_pre_hook(
                 lambda _, args, name=name, inputs=inputs: inputs.__setitem__(
                     name, args[0]
                 )
             )
-            for name in names
+            for name in stage.linears
         ]
         with torch.inference_mode():
             state = stage.run(state)
@@ -101,9 +225,9 @@ def test_siblings_read_one_input_and_run_in_the_stage_that_names_them(
 
 
 def test_a_scale_folds_into_its_predecessor_without_changing_the_output(
-    model: Model,
+    case: Case, model: Model
 ) -> None:
-    before = logits_of(model)
+    before = logits_of(model, case.state)
     folds = [s for stage in model.stages() for s in stage.siblings if s.fold]
     assert folds
     generator = torch.Generator().manual_seed(2)
@@ -118,19 +242,20 @@ def test_a_scale_folds_into_its_predecessor_without_changing_the_output(
                 parameter.div_(scale.view(shape))
             for name in group.names:
                 model.module.get_submodule(name).weight.mul_(scale)
-    torch.testing.assert_close(logits_of(model), before, atol=1e-4, rtol=1e-4)
+    after = logits_of(model, case.state)
+    torch.testing.assert_close(after, before, atol=1e-4, rtol=1e-4)
 
 
 def test_the_output_is_bit_identical_when_weights_come_back(
-    family: Family, folder: Path, model: Model
+    case: Case, model: Model
 ) -> None:
-    before = logits_of(model)
-    for group in family.spec(folder).groups:
+    before = logits_of(model, case.state)
+    for group in case.family.spec(case.folder, include=case.extras).groups:
         weights = [model.module.get_submodule(x.name).weight for x in group.linears]
         kept = [weight.clone() for weight in weights]
         for weight in weights:
             weight.zero_()
-        assert not torch.equal(logits_of(model), before), group.key
+        assert not torch.equal(logits_of(model, case.state), before), group.key
         for weight, old in zip(weights, kept, strict=True):
             weight.copy_(old)
-    assert torch.equal(logits_of(model), before)
+    assert torch.equal(logits_of(model, case.state), before)

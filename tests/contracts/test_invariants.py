@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,13 +13,13 @@ from allocator.core.plugins import available, load
 from allocator.trial import Workbench
 from evals.tasks.vqav2 import PLUGIN as VQAV2
 from quant.bank import Recipe
-from tests.states import bank_of, logits_of
+from tests.states import bank_of, logits_of, made
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from allocator.core.ports import Family
+    from allocator.core.ports import Family, State
 
 FULL = Choice(16)
 
@@ -37,17 +38,32 @@ def device(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-@pytest.fixture(params=available("allocator.families"))
-def bench(request: pytest.FixtureRequest, tmp_path: Path, device: str) -> Workbench:
-    torch.manual_seed(0)
-    family: Family = load("allocator.families", request.param)
-    family.tiny(tmp_path / "model")
+@dataclass
+class Bench(Workbench):
+    """A workbench, and two prompts for its model."""
+
+    state: State = field(default_factory=dict)
+
+
+VARIANTS = [
+    (name, variant)
+    for name in available("allocator.families")
+    for variant in load("allocator.families", name).variants
+]
+
+
+@pytest.fixture(params=VARIANTS, ids=["-".join(pair) for pair in VARIANTS])
+def bench(request: pytest.FixtureRequest, tmp_path: Path, device: str) -> Bench:
+    name, variant = request.param
+    family: Family = load("allocator.families", name)
+    state = made(family, tmp_path / "model", variant)
+    state = {key: value.to(device) for key, value in state.items()}
     model = family.load(tmp_path / "model", device)
     spec = family.spec(tmp_path / "model")
     methods = {name: load("quant.methods", name) for name in METHODS}
     recipe = Recipe("weights", ("a", "b"), Scheme(), methods, (2, 8, 16))
-    bank = bank_of(tmp_path / "bank", recipe, model, spec)
-    return Workbench(model, spec, VQAV2, bank)
+    bank = bank_of(tmp_path / "bank", recipe, model, spec, state)
+    return Bench(model, spec, VQAV2, bank, state=state)
 
 
 METHODS: Sequence[str] = ("uniform", "gptq", "awq")
@@ -55,7 +71,7 @@ METHODS: Sequence[str] = ("uniform", "gptq", "awq")
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_group_at_two_bits_changes_each_of_its_weights_and_no_other(
-    bench: Workbench, method: str
+    bench: Bench, method: str
 ) -> None:
     module = bench.model.module
     before = {name: p.clone() for name, p in module.named_parameters()}
@@ -68,25 +84,25 @@ def test_a_group_at_two_bits_changes_each_of_its_weights_and_no_other(
         assert changed == {f"{linear.name}.weight" for linear in group.linears}
 
 
-def test_back_at_sixteen_bits_the_output_is_bit_identical(bench: Workbench) -> None:
-    before = logits_of(bench.model)
+def test_back_at_sixteen_bits_the_output_is_bit_identical(bench: Bench) -> None:
+    before = logits_of(bench.model, bench.state)
     bench.apply(Allocation.uniform(bench.spec, Choice(2, "gptq")))
-    assert not torch.equal(logits_of(bench.model), before)
+    assert not torch.equal(logits_of(bench.model, bench.state), before)
     bench.apply(Allocation.uniform(bench.spec, FULL))
-    assert torch.equal(logits_of(bench.model), before)
+    assert torch.equal(logits_of(bench.model, bench.state), before)
 
 
-def test_two_bits_leave_at_most_four_values_in_each_grid(bench: Workbench) -> None:
+def test_two_bits_leave_at_most_four_values_in_each_grid(bench: Bench) -> None:
     bench.apply(Allocation.uniform(bench.spec, Choice(2, "uniform")))
     for linear in bench.spec.linears:
         weight = bench.model.module.get_submodule(linear.name).weight
-        for row in weight.unfold(1, linear.in_features, linear.in_features)[:, 0]:
-            # the tiny layers are at most one group of 128 wide
+        columns = Scheme().columns(linear.in_features)
+        for row in weight.unflatten(1, (-1, columns)).flatten(0, 1):
             assert len(row.unique()) <= 4
 
 
 def test_the_applied_digest_tells_allocations_apart_by_their_cells(
-    bench: Workbench,
+    bench: Bench,
 ) -> None:
     digests = {
         bench.applied(Allocation.uniform(bench.spec, choice))

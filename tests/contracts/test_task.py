@@ -3,52 +3,126 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
 
-from allocator.core.errors import ReplyError
+from allocator.core.errors import DataError, ReplyError
 from allocator.core.plugins import available, load
+from allocator.core.ports import SPLITS, Prediction, Ranked, Selection
 
 if TYPE_CHECKING:
-    from allocator.core.ports import Task
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from allocator.core.ports import Sample, Split, Task
 
 EACH = pytest.mark.parametrize("name", available("evals.tasks"))
 NONSENSE = "nothing of the sort"
 
 
+def first(samples: Sequence[Sample]) -> list[str]:
+    return [sample.references[0] for sample in samples]
+
+
+def predictions(
+    task: Task, samples: Sequence[Sample], replies: Sequence[str]
+) -> list[Any]:
+    """What a model of the right kind predicts that would give these replies.
+
+    One that ranks finds a sample's own texts and image alike, and nothing else, if the
+    reply is one of its references; otherwise it tells nothing apart.
+    """
+    if task.needs == "reply":
+        return list(replies)
+    owners = [i for i, sample in enumerate(samples) for _ in sample.references]
+    found = []
+    for number, (sample, reply) in enumerate(zip(samples, replies, strict=True)):
+        hit = 1.0 if reply in sample.references else 0.0
+        texts = [hit * (owner == number) for owner in owners]
+        row = [hit * (other == number) for other in range(len(samples))]
+        found.append(Ranked(texts, [row] * len(sample.references)))
+    return found
+
+
 @EACH
-def test_the_first_reference_scores_full_marks(name: str) -> None:
+def test_the_first_references_together_get_the_best_score(name: str) -> None:
     task: Task = load("evals.tasks", name)
-    best = task.score([task.example.references[0]], [task.example]).mean
-    others = [*task.example.references, NONSENSE, ""]
+    samples = task.examples
+    replies = first(samples)
+    best = task.score(predictions(task, samples, replies), samples).mean
     assert best > 0
-    assert best >= max(task.score([reply], [task.example]).mean for reply in others)
     if "%" in task.metric:
         assert best == pytest.approx(100)
+    for number, sample in enumerate(samples):
+        for other in (*sample.references, NONSENSE, ""):
+            changed = [*replies[:number], other, *replies[number + 1 :]]
+            score = task.score(predictions(task, samples, changed), samples)
+            assert score.mean <= best + 1e-9
+
+
+@EACH
+def test_nonsense_scores_nothing(name: str) -> None:
+    task: Task = load("evals.tasks", name)
+    told = predictions(task, task.examples, [NONSENSE] * len(task.examples))
+    score = task.score(told, task.examples)
+    assert score.mean == pytest.approx(0, abs=1e-6)
+    assert len(score.values) == len(task.examples)
 
 
 @EACH
 def test_the_order_of_the_samples_does_not_matter(name: str) -> None:
     task: Task = load("evals.tasks", name)
-    other = replace(task.example, id=f"{task.example.id}-other")
-    samples = [task.example, other]
-    replies = [task.example.references[0], NONSENSE]
-    forth = task.score(replies, samples)
-    back = task.score(replies[::-1], samples[::-1])
+    samples = [*task.examples, *renamed(task.examples)]
+    replies = [NONSENSE, *first(samples)[1:]]
+    forth = task.score(predictions(task, samples, replies), samples)
+    samples, replies = samples[::-1], replies[::-1]
+    back = task.score(predictions(task, samples, replies), samples)
     assert forth.mean == pytest.approx(back.mean)
     assert forth.values == pytest.approx(back.values[::-1])
+    assert forth.details == pytest.approx(back.details)
+
+
+def renamed(samples: Sequence[Sample]) -> list[Sample]:
+    return [replace(sample, id=f"{sample.id}-other") for sample in samples]
 
 
 @EACH
-@pytest.mark.parametrize("n_replies", [0, 1, 3])
-def test_another_number_of_replies_than_samples_is_refused(
-    name: str, n_replies: int
+def test_the_mean_is_that_of_the_values(name: str) -> None:
+    task: Task = load("evals.tasks", name)
+    replies = [*first(task.examples)[:-1], NONSENSE]
+    score = task.score(predictions(task, task.examples, replies), task.examples)
+    assert score.mean == pytest.approx(sum(score.values) / len(score.values))
+
+
+@EACH
+@pytest.mark.parametrize("change", [-1, 1])
+def test_another_number_of_predictions_than_samples_is_refused(
+    name: str, change: int
 ) -> None:
     task: Task = load("evals.tasks", name)
-    replies = [task.example.references[0]] * n_replies
-    with pytest.raises(ReplyError):
-        task.score(replies, [task.example] * 2)
+    samples = [*task.examples, *renamed(task.examples)]
+    told = predictions(task, samples, first(samples))
+    told = told[:-1] if change < 0 else [*told, told[0]]
+    for given, wanted in ((told, samples), ([], samples), ([], [])):
+        with pytest.raises(ReplyError):
+            task.score(given, wanted)
+
+
+@EACH
+def test_predictions_of_another_kind_are_refused(name: str) -> None:
+    task: Task = load("evals.tasks", name)
+    wrong = Ranked([1.0], [[1.0]]) if task.needs == "reply" else "a reply"
+    with pytest.raises(ReplyError, match=task.examples[0].id):
+        task.score([wrong] * len(task.examples), task.examples)
+
+
+@EACH
+def test_examples_are_different_samples(name: str) -> None:
+    samples = load("evals.tasks", name).examples
+    assert len({sample.id for sample in samples}) == len(samples) >= 1
+    assert len({sample.image for sample in samples}) == len(samples)
+    assert all(sample.references for sample in samples)
 
 
 @EACH
@@ -57,8 +131,32 @@ def test_the_name_is_the_file_name(name: str) -> None:
 
 
 @EACH
-def test_the_metric_version_and_length_are_stated(name: str) -> None:
+def test_what_it_is_is_stated(name: str) -> None:
     task: Task = load("evals.tasks", name)
     assert task.metric.strip()
     assert task.version >= 1
     assert task.max_new_tokens >= 1
+    assert task.needs in get_args(Prediction)
+    assert len(set(task.subsets)) == len(task.subsets) >= 1
+
+
+@EACH
+@pytest.mark.parametrize("split", SPLITS)
+def test_a_folder_without_its_files_is_refused(
+    name: str, split: Split, tmp_path: Path
+) -> None:
+    task: Task = load("evals.tasks", name)
+    for subset in (None, *task.subsets):
+        with pytest.raises(DataError, match=r"\.json.*expected|expected.*\.json"):
+            task.samples(tmp_path, split, Selection(subset=subset))
+
+
+@EACH
+def test_a_selection_that_cannot_be_met_is_refused(name: str, tmp_path: Path) -> None:
+    task: Task = load("evals.tasks", name)
+    known = f"no subset 'half' .*{task.subsets[0]}"
+    with pytest.raises(DataError, match=known):
+        task.samples(tmp_path, "search", Selection(subset="half"))
+    for fraction in (0.0, -1.0, 1.5, float("nan")):
+        with pytest.raises(DataError, match=f"fraction .* got {fraction}"):
+            task.samples(tmp_path, "search", Selection(fraction=fraction))

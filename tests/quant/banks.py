@@ -6,12 +6,13 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from allocator.core.plugins import load
+from allocator.families._tiny import IMAGE, two_prompts
 from quant.build import Source, build_bank
-from tests.states import state_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from allocator.core.ports import State
     from quant.bank import Recipe
 
 
@@ -34,7 +35,12 @@ class Counted:
         return uniform.quantize(weights, x, scheme, widths, **o)
 
 
+def prompts() -> State:
+    """Two prompts for the tiny model."""
+    return two_prompts([IMAGE] * 4, (2, 3, 16, 16))
+
+
 def build(root: Path, recipe: Recipe, loaded: Loaded) -> int:
     model, spec = loaded
-    source = Source(lambda: model, lambda _: [state_of(model.module)])
+    source = Source(lambda: model, lambda _: [prompts()])
     return build_bank(root, recipe, spec.linears, source)

@@ -3,12 +3,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-import torch
 
 from allocator.core.allocation import Scheme
 from allocator.core.plugins import load
 from quant.bank import Recipe
 from tests.quant.banks import FAMILY
+from tests.states import made
 
 if TYPE_CHECKING:
     from allocator.core.ports import Model
@@ -17,9 +17,8 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Model, ModelSpec]:
-    torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("model")
-    FAMILY.tiny(folder)
+    made(FAMILY, folder)
     return FAMILY.load(folder, "cpu"), FAMILY.spec(folder)
 
 

@@ -14,7 +14,7 @@ from quant.cells import (
     stored_cells,
 )
 from quant.grid import dequantize, round_to_nearest
-from tests.quant.banks import Loaded, build
+from tests.quant.banks import Loaded, build, prompts
 from tests.states import bank_of
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def test_a_cell_reads_back_as_it_was_made(
     tmp_path: Path, loaded: Loaded, recipe: Recipe
 ) -> None:
     model, spec = loaded
-    bank = bank_of(tmp_path, recipe, model, spec)
+    bank = bank_of(tmp_path, recipe, model, spec, prompts())
     for linear in spec.linears:
         weight = model.module.get_submodule(linear.name).weight
         wanted = dequantize(round_to_nearest(weight, Scheme(), 3))

@@ -6,7 +6,6 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
 
 from allocator.core.errors import BankError, ModelError
 from quant.bank import MANIFEST, Bank, Recipe
@@ -15,8 +14,8 @@ from quant.cells import (
     file_of,
     stored_cells,
 )
-from tests.quant.banks import FAMILY, Counted, Loaded, build
-from tests.states import state_of
+from tests.quant.banks import FAMILY, Counted, Loaded, build, prompts
+from tests.states import made
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -142,8 +141,7 @@ def test_bytes_on_disk_are_what_was_announced(
 def test_weights_that_are_not_finite_are_refused_by_name(
     tmp_path: Path, recipe: Recipe
 ) -> None:
-    torch.manual_seed(0)
-    FAMILY.tiny(tmp_path / "model")
+    made(FAMILY, tmp_path / "model")
     model, spec = (
         FAMILY.load(tmp_path / "model", "cpu"),
         FAMILY.spec(tmp_path / "model"),
@@ -163,7 +161,7 @@ def test_activations_that_are_not_finite_are_refused_by_name(
     tmp_path: Path, loaded: Loaded, recipe: Recipe
 ) -> None:
     model, spec = loaded
-    state = state_of(model.module)
+    state = prompts()
     state["pixel_values"][0, 0, 0, 0] = float("inf")
     source = Source(lambda: model, lambda _: [state])
     with pytest.raises(ModelError, match=r"layers\.0\.self_attn\.q_proj.*activations"):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -8,14 +9,22 @@ import torch
 from allocator.core.plugins import available, load
 from quant.calibration import calibrate
 from quant.streaming import Spool, in_memory
-from tests.states import state_of
+from tests.states import made
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from allocator.core.ports import State
     from quant.calibration import Observed
 
-FAMILIES = available("allocator.families")
+VARIANTS = [
+    (name, variant)
+    for name in available("allocator.families")
+    for variant in load("allocator.families", name).variants
+]
+EACH = pytest.mark.parametrize(
+    ("name", "variant"), VARIANTS, ids=["-".join(pair) for pair in VARIANTS]
+)
 
 
 @pytest.fixture
@@ -23,53 +32,54 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def observed(model: Any, folder: Path, limit: int = 2**28) -> dict[str, Observed]:
+def observed(
+    model: Any, state: State, folder: Path, limit: int = 2**28
+) -> dict[str, Observed]:
     """Statistics of every sibling set, by its first linear; inputs seen twice."""
     states = Spool(folder, "cpu", limit)
-    states.append(state_of(model.module))
-    states.append(state_of(model.module))
+    states.append(dict(state))
+    states.append(dict(state))
     passing = calibrate(model, states, lambda stage: stage.siblings, model.stages())
     return {each.siblings.names[0]: each for stage in passing for each in stage}
 
 
 def test_padding_is_not_counted(folder: Path) -> None:
     family = load("allocator.families", "llava")
-    family.tiny(folder)
-    found = observed(family.load(folder, "cpu"), folder)
+    state = made(family, folder)
+    found = observed(family.load(folder, "cpu"), state, folder)
     tokens = {name: each.inputs.tokens for name, each in found.items()}
     # twice two prompts of eight tokens, one of them padding; five tokens an image
     assert tokens["model.language_model.layers.0.mlp.gate_proj"] == 2 * 15
     assert tokens["model.vision_tower.encoder.layers.0.mlp.fc1"] == 2 * 10
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@EACH
 def test_a_mapped_model_gives_the_statistics_of_a_loaded_one(
-    name: str, folder: Path
+    name: str, variant: str, folder: Path
 ) -> None:
-    torch.manual_seed(0)
     family = load("allocator.families", name)
-    family.tiny(folder)
-    loaded = observed(family.load(folder, "cpu"), folder)
+    state = made(family, folder, variant)
+    loaded = observed(family.load(folder, "cpu"), state, folder)
     # states that do not fit are moved to disk
-    mapped = observed(family.load(folder, "cpu", mapped=True), folder, limit=0)
+    mapped = observed(family.load(folder, "cpu", mapped=True), state, folder, limit=0)
     assert loaded.keys() == mapped.keys()
     for key, each in loaded.items():
         assert torch.equal(each.inputs.hessian, mapped[key].inputs.hessian)
         assert torch.equal(each.inputs.mean_abs, mapped[key].inputs.mean_abs)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@EACH
 def test_a_mapped_model_holds_the_weights_that_are_stored(
-    name: str, folder: Path
+    name: str, variant: str, folder: Path
 ) -> None:
     family = load("allocator.families", name)
-    family.tiny(folder)
+    made(family, folder, variant)
     loaded, mapped = family.load(folder, "cpu"), family.load(folder, "cpu", mapped=True)
     stored = dict(mapped.module.named_parameters())
-    # transformers keeps BLIP-2's Q-Former in float32, whatever is stored
-    kept = ("qformer", "query_tokens")
+    # transformers keeps BLIP-2's Q-Former and T5's wo in float32, whatever is stored
+    kept = re.compile(r"qformer\.|query_tokens$|.*\.wo\.weight$")
     assert all(
-        weight.dtype == torch.float16 or key.startswith(kept)
+        weight.dtype == torch.float16 or kept.match(key)
         for key, weight in stored.items()
     )
     for key, weight in loaded.module.named_parameters():
@@ -83,18 +93,19 @@ def test_a_mapped_model_holds_the_weights_that_are_stored(
     assert before == {k: w.data_ptr() for k, w in mapped.module.named_parameters()}
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@EACH
 def test_every_parameter_is_used_by_one_stage_or_by_none_that_quantizes(
-    name: str, folder: Path
+    name: str, variant: str, folder: Path
 ) -> None:
     family = load("allocator.families", name)
-    family.tiny(folder)
+    made(family, folder, variant)
     model = family.load(folder, "cpu", mapped=True)
     for stage in model.stages():
         with in_memory(model.module, stage.uses, "cpu"):
             loaded = {
                 key
-                for key, weight in model.module.named_parameters()
+                # tied weights by each of their names
+                for key, weight in model.module.named_parameters(remove_duplicate=False)
                 if weight.dtype == torch.float32
             }
         linears = {f"{n}.weight" for s in stage.siblings for n in s.names}

@@ -17,7 +17,7 @@ from quant.cells import (
     stored_cells,
 )
 from quant.grid import dequantize
-from tests.quant.banks import Counted, Loaded, build
+from tests.quant.banks import Counted, Loaded, build, prompts
 from tests.states import bank_of
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def test_a_flipped_byte_is_found_at_first_use_and_made_again_alone(
     model, spec = loaded
     method = Counted()
     counted = replace(recipe, methods={"uniform": method})
-    bank = bank_of(tmp_path, counted, model, spec)
+    bank = bank_of(tmp_path, counted, model, spec, prompts())
     linear = spec.linears[0]
     wanted = {bits: bank.weight(linear, Choice(bits, "uniform")) for bits in (3, 4)}
     file = file_of(bank.folder, linear.name)
@@ -62,7 +62,7 @@ def test_a_damaged_cell_that_nobody_can_make_again_is_an_error(
     tmp_path: Path, loaded: Loaded, recipe: Recipe
 ) -> None:
     model, spec = loaded
-    bank = bank_of(tmp_path, recipe, model, spec)
+    bank = bank_of(tmp_path, recipe, model, spec, prompts())
     linear = spec.linears[0]
     file = file_of(bank.folder, linear.name)
     flip(file, -1)

@@ -1,0 +1,54 @@
+"""BLIP-2 with a language model: what all of those have between image and words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from allocator.core.ports import Stage
+from allocator.families._blip2_image import lay_qformer, lay_vision
+from allocator.families._pipeline import Pipeline, embed, settings
+from allocator.families._places import Rest
+
+if TYPE_CHECKING:
+    from allocator.core.ports import Decoding, State
+
+PROJECTION = Rest(
+    r"language_projection",
+    "one matrix between Q-Former and language model, outside the published groups",
+)
+
+
+class Replying(Pipeline):
+    """A BLIP-2 whose language model continues from embeddings."""
+
+    def reply_ids(self, state: State, decoding: Decoding) -> Any:
+        """Tokens of the replies alone: [batch, tokens]."""
+        language = self.module.language_model
+        return language.generate(
+            inputs_embeds=embed(self.module, state),
+            attention_mask=state["attention_mask"],
+            **settings(language, decoding),
+        )
+
+
+def lay_image(module: Any) -> list[Stage]:
+    """The stages of ViT and Q-Former, up to what the language model reads."""
+    qformer = module.qformer
+
+    def start(state: State) -> State:
+        tokens = module.query_tokens.expand(state["seen"].shape[0], -1, -1)
+        tokens = tokens.to(qformer.layernorm.weight.dtype)
+        return {**state, "read": qformer.layernorm(tokens)}
+
+    def finish(state: State) -> State:
+        kept = {k: v for k, v in state.items() if k not in ("seen", "read")}
+        read = state["read"].to(module.language_projection.weight.dtype)
+        return {**kept, "features": module.language_projection(read)}
+
+    queries = ("query_tokens", "qformer.layernorm")
+    return [
+        *lay_vision(module, "seen"),
+        Stage("connector.embed", "connector", start, queries),
+        *lay_qformer(module, text=False),
+        Stage("connector.project", "connector", finish, ("language_projection",)),
+    ]

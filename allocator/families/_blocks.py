@@ -1,0 +1,321 @@
+"""A model's forward pass cut into stages, block by block, by transformers' own code.
+
+What stands before, between and behind the blocks is never written down a second time:
+it is run with the blocks replaced. Caught, they only note what they are called with;
+fed, they return what the real ones gave.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from allocator.core.ports import Siblings, Stage
+from allocator.families._places import Place, Rest, embeddings_read
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from allocator.core.ports import State
+    from allocator.core.spec import Component
+
+PIXELS = "pixel_values"
+# of what the image side gives, all that the language model reads
+FEATURES = ("pooler_output", "deepstack_features")
+
+
+@dataclass(frozen=True)
+class Readers:
+    """Linears that read one input, by their names in a block (or in the model).
+
+    `fold` is the module whose output they alone read, if AWQ may fold a scale into it.
+    A linear counts only where it gives as many channels as they read: with fewer
+    key-value heads, one value channel feeds several inputs of the output projection.
+    """
+
+    names: str
+    type: str
+    fold: str | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """Blocks of one kind: the full name of their list, and what is in each."""
+
+    component: Component
+    path: str
+    readers: tuple[Readers, ...]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the parts of an image-text model are.
+
+    `connector` are linears outside any block, by full name. `reads` are the numbers of
+    the vision blocks whose outcome the connector reads (negative: from the end).
+    `between` is told module, state, block number and outcome of each language block,
+    and gives what the next one reads, where that is something else. `behind` turns what
+    the output head gives into the logits, where they are something else.
+    """
+
+    vision: Row
+    connector: tuple[Readers, ...]
+    language: Row
+    rests: tuple[Rest, ...]
+    reads: tuple[int, ...] = (-1,)
+    between: Callable[[Any, State, int, Any], Any] | None = None
+    behind: Callable[[Any], Any] | None = None
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """Patterns that put every grouped linear in its place."""
+        of_blocks = (
+            Place(
+                rf"{re.escape(row.path)}\.(?P<block>\d+)\.{_either(readers)}",
+                row.component,
+                readers.type,
+            )
+            for row in (self.vision, self.language)
+            for readers in row.readers
+        )
+        of_connector = (
+            Place(_either(readers), "connector", readers.type)
+            for readers in self.connector
+        )
+        return (*of_blocks, *of_connector)
+
+
+def _either(readers: Readers) -> str:
+    return f"({'|'.join(map(re.escape, readers.names.split()))})"
+
+
+def siblings_of(module: Any, readers: Readers, prefix: str = "") -> Siblings:
+    """The readers below a prefix, with the module their scale folds into."""
+    names = tuple(prefix + name for name in readers.names.split())
+    fold = None if readers.fold is None else prefix + readers.fold
+    if fold is not None:
+        given = getattr(module.get_submodule(fold), "out_features", None)
+        if given not in (None, module.get_submodule(names[0]).in_features):
+            fold = None
+    return Siblings(names, fold)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A model cut along a layout."""
+
+    module: Any
+    layout: Layout
+
+    def stages(self) -> tuple[Stage, ...]:
+        """All stages in execution order."""
+        layout, around = self.layout, self._around()
+        connector = tuple(siblings_of(self.module, each) for each in layout.connector)
+        words = embeddings_read(self.module)
+        return (
+            Stage("vision.embed", "vision", self._see, around["vision"]),
+            *self._blocks(layout.vision, None),
+            Stage("connector", "connector", self._connect, around["vision"], connector),
+            Stage("language.embed", "language", self._start, around["language"], words),
+            *self._blocks(layout.language, "attention_mask"),
+            self._head(),
+        )
+
+    def _around(self) -> dict[str, tuple[str, ...]]:
+        """Full names of the tensors outside the blocks, by the side they are on."""
+        paths = (self.layout.vision.path, self.layout.language.path)
+        inside = tuple(f"{path}." for path in paths)
+        text = self.layout.language.path.rpartition(".")[0] + "."
+        named = [
+            *(name for name, _ in self.module.named_parameters()),
+            *(name for name, _ in self.module.named_buffers()),
+        ]
+        outside = [name for name in named if not name.startswith(inside)]
+        words = [name for name in outside if name.startswith(text)]
+        seen = [n for n in outside if n not in words and not n.startswith("lm_head.")]
+        # transformers takes a model's first weight for the type that all of them have
+        return {"vision": tuple(seen), "language": (*words, named[0])}
+
+    def _list(self, row: Row) -> Sequence[Any]:
+        blocks: Sequence[Any] = self.module.get_submodule(row.path)
+        return blocks
+
+    def _blocks(self, row: Row, mask: str | None) -> list[Stage]:
+        return [
+            self._block(row, number, mask) for number in range(len(self._list(row)))
+        ]
+
+    def _block(self, row: Row, number: int, mask: str | None) -> Stage:
+        block, name = self._list(row)[number], f"{row.path}.{number}"
+        reads = row.component == "vision" and number in self._reads()
+        between = self.layout.between if row.component == "language" else None
+
+        def run(state: State) -> State:
+            hidden = _outcome(state["calls"].call(block, number, state["hidden"]))
+            if between is not None:
+                hidden = between(self.module, state, number, hidden)
+            kept = {f"read.{number}": hidden} if reads else {}
+            return {**state, "hidden": hidden, **kept}
+
+        groups = tuple(
+            siblings_of(self.module, each, f"{name}.") for each in row.readers
+        )
+        return Stage(name, row.component, run, (name,), groups, mask)
+
+    def _reads(self) -> set[int]:
+        count = len(self._list(self.layout.vision))
+        return {number % count for number in self.layout.reads}
+
+    def _see(self, state: State) -> State:
+        """Images up to the first vision block."""
+        given = self._given(self.module.model.get_image_features, state)
+        blocks = self._list(self.layout.vision)
+        hidden, calls = caught(
+            blocks, lambda: self.module.model.get_image_features(**given)
+        )
+        return {**state, "hidden": hidden, "calls": calls}
+
+    def _connect(self, state: State) -> State:
+        """What comes behind the vision blocks, up to what the language model reads."""
+        given = self._given(self.module.model.get_image_features, state)
+        outcomes = {number: state[f"read.{number}"] for number in self._reads()}
+        with fed(self._list(self.layout.vision), outcomes):
+            found = self.module.model.get_image_features(**given, return_dict=True)
+        wanted = {key: found[key] for key in FEATURES if found.get(key) is not None}
+        # nobody reads the pixels again, nor the masks of them that some models have
+        past = ("read.", "pixel_")
+        kept = {k: v for k, v in state.items() if not k.startswith(past)}
+        for key in ("hidden", "calls"):
+            kept.pop(key)
+        return {**kept, "features": type(found)(**wanted)}
+
+    def _start(self, state: State) -> State:
+        """Words with the image features laid in, up to the first language block."""
+        given = self._given(self.module.model.forward, state)
+        # a state whose features were kept still has its pixels
+        given.pop(PIXELS, None)
+        given["mm_encoder_outputs"] = {"image": state["features"]}
+        hidden, calls = caught(
+            self._list(self.layout.language),
+            lambda: self.module.model(**given, use_cache=False),
+        )
+        return {**state, "hidden": hidden, "calls": calls}
+
+    def _head(self) -> Stage:
+        text = self.layout.language.path.rpartition(".")[0]
+        norm = self.module.get_submodule(f"{text}.norm")
+
+        def run(state: State) -> State:
+            kept = {k: v for k, v in state.items() if k not in ("hidden", "calls")}
+            logits = self.module.lm_head(norm(state["hidden"]))
+            behind = self.layout.behind
+            return {**kept, "logits": logits if behind is None else behind(logits)}
+
+        return Stage(
+            "language.head",
+            "language",
+            run,
+            (f"{text}.norm", "lm_head"),
+            (Siblings(("lm_head",)),),
+            "attention_mask",
+        )
+
+    def _given(self, function: Any, state: State) -> dict[str, Any]:
+        """Those values of a state that a function has arguments for."""
+        known = inspect.signature(function).parameters
+        return {key: value for key, value in state.items() if key in known}
+
+
+class Calls(NamedTuple):
+    """What each block of a row is called with beside the hidden states.
+
+    Blocks that are called alike share an entry: masks are large. A plain tuple, so that
+    whoever moves a state finds the tensors in it.
+    """
+
+    distinct: tuple[tuple[tuple[Any, ...], dict[str, Any]], ...]
+    of_block: tuple[int, ...]
+
+    def call(self, block: Any, number: int, hidden: Any) -> Any:
+        """Call a block as transformers would."""
+        args, kwargs = self.distinct[self.of_block[number]]
+        return block(hidden, *args, **kwargs)
+
+
+class _Reached(Exception):
+    """The last block was called: no error, the pass went far enough."""
+
+
+def caught(blocks: Sequence[Any], run: Callable[[], object]) -> tuple[Any, Calls]:
+    """Run something up to its last block, the blocks passing their input on.
+
+    Returns:
+        What the first block is given, and how each block is called.
+    """
+    seen: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = []
+
+    def note(*args: Any, **kwargs: Any) -> Any:
+        if args:
+            hidden, *rest = args
+        else:
+            hidden, rest = kwargs.pop("hidden_states"), []
+        seen.append((hidden, tuple(rest), kwargs))
+        if len(seen) == len(blocks):
+            raise _Reached
+        return hidden
+
+    with _replaced(blocks, [note] * len(blocks)), suppress(_Reached):
+        run()
+    return seen[0][0], _shared([(args, kwargs) for _, args, kwargs in seen])
+
+
+def _shared(calls: Sequence[tuple[tuple[Any, ...], dict[str, Any]]]) -> Calls:
+    distinct: dict[tuple[Any, ...], int] = {}
+    kept: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+    of_block: list[int] = []
+    for args, kwargs in calls:
+        # equal only if they are the very same tensors
+        key = (*map(id, args), *((name, id(value)) for name, value in kwargs.items()))
+        if key not in distinct:
+            distinct[key] = len(kept)
+            kept.append((args, kwargs))
+        of_block.append(distinct[key])
+    return Calls(tuple(kept), tuple(of_block))
+
+
+@contextmanager
+def fed(blocks: Sequence[Any], outcomes: Mapping[int, Any]) -> Iterator[None]:
+    """Let blocks return known outcomes, and those without one their input."""
+
+    def feed(number: int) -> Callable[..., Any]:
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            if number in outcomes:
+                return outcomes[number]
+            return args[0] if args else kwargs["hidden_states"]
+
+        return forward
+
+    with _replaced(blocks, [feed(number) for number in range(len(blocks))]):
+        yield
+
+
+@contextmanager
+def _replaced(
+    blocks: Sequence[Any], forwards: Sequence[Callable[..., Any]]
+) -> Iterator[None]:
+    """Give blocks another forward for a while; their hooks still run."""
+    try:
+        for block, forward in zip(blocks, forwards, strict=True):
+            block.forward = forward
+        yield
+    finally:
+        for block in blocks:
+            # the class's own comes back
+            block.__dict__.pop("forward", None)
+
+
+def _outcome(given: Any) -> Any:
+    return given[0] if isinstance(given, tuple) else given

@@ -1,0 +1,132 @@
+"""A family that is declared: classes, layout, prompts, and the rest follows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from allocator.core.errors import ModelError
+from allocator.families._blocks import Cut
+from allocator.families._checkpoint import (
+    build_on_meta,
+    read_checkpoint,
+    read_config,
+    read_prompts,
+)
+from allocator.families._pipeline import Pipeline
+from allocator.families._places import place_linears
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from allocator.core.ports import Model, Prediction, Stage, State
+    from allocator.core.spec import Granularity, ModelSpec
+    from allocator.families._blocks import Layout
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One architecture of a family.
+
+    `model_type` is that of its config.json, `model_class` its class in transformers,
+    `prompts` word each kind of question (within the checkpoint's chat template if
+    `chat`; `suffix`: see `Pipeline`), `layout` finds the parts of a module, and `tiny`
+    gives the configuration of a small model with two prompts for it.
+    """
+
+    model_type: str
+    model_class: str
+    layout: Callable[[Any], Layout]
+    prompts: Mapping[str, str]
+    tiny: Callable[[], tuple[Any, State]]
+    chat: bool = True
+    suffix: bool = False
+
+    def stages(self, module: Any) -> tuple[Stage, ...]:
+        """A module's forward pass, cut along the layout."""
+        return Cut(module, self.layout(module)).stages()
+
+
+@dataclass(frozen=True)
+class Declared:
+    """A family whose variants are declared; see `allocator.core.ports.Family`."""
+
+    name: str
+    by_name: Mapping[str, Variant] = field(default_factory=dict)
+
+    @property
+    def model_types(self) -> tuple[str, ...]:
+        """Values of `model_type` in config.json that it handles."""
+        kinds = (variant.model_type for variant in self.by_name.values())
+        # variants that differ in one part only share a type
+        return tuple(dict.fromkeys(kinds))
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """Names of the architectures it knows."""
+        return tuple(self.by_name)
+
+    def gives(self, folder: Path) -> Prediction:
+        """Replies, whatever the checkpoint."""
+        del folder
+        return "reply"
+
+    def spec(
+        self,
+        folder: Path,
+        granularity: Granularity = "type",
+        include: Sequence[str] = (),
+    ) -> ModelSpec:
+        """Groups and sizes from the configuration alone."""
+        variant = self._variant(folder)
+        module = build_on_meta(_class(variant.model_class), folder)
+        layout = variant.layout(module)
+        return place_linears(
+            self.name, module, layout.places, layout.rests, granularity, include
+        )
+
+    def load(self, folder: Path, device: str, *, mapped: bool = False) -> Model:
+        """Read the checkpoint; raise ModelError if it is damaged."""
+        variant = self._variant(folder)
+        module = read_checkpoint(
+            _class(variant.model_class), folder, device, mapped=mapped
+        )
+        prompts = read_prompts(folder, variant.prompts)
+        return Pipeline(
+            module,
+            folder,
+            device,
+            prompts,
+            variant.stages,
+            variant.chat,
+            variant.suffix,
+        )
+
+    def tiny(self, folder: Path, variant: str) -> State:
+        """Save a random-weight model for tests; return two prompts for it."""
+        chosen = self.by_name[variant]
+        config, state = chosen.tiny()
+        module = _class(chosen.model_class)(config)
+        for parameter in module.parameters():
+            # a matrix of zeros hides whatever stands before it
+            if parameter.dim() > 1 and not parameter.any():
+                parameter.data.normal_(std=0.1)
+        module.half().save_pretrained(folder)
+        return state
+
+    def _variant(self, folder: Path) -> Variant:
+        kind = read_config(folder)["model_type"]
+        for variant in self.by_name.values():
+            if variant.model_type == kind:
+                return variant
+        raise ModelError(
+            f"{folder} is a {kind!r} model; family {self.name} reads "
+            f"{', '.join(self.model_types)}"
+        )
+
+
+def _class(name: str) -> Any:
+    import transformers
+
+    return getattr(transformers, name)

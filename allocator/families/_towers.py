@@ -1,0 +1,42 @@
+"""The vision towers of CLIP and SigLIP, which several families have."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from allocator.core.errors import ModelError
+from allocator.families._blocks import Readers, Row
+from allocator.families._places import Rest
+
+CLIP_LIKE = ("clip_vision_model", "siglip_vision_model")
+# both are named alike
+CLIP = (
+    Readers(
+        "self_attn.q_proj self_attn.k_proj self_attn.v_proj", "attn", "layer_norm1"
+    ),
+    Readers("self_attn.out_proj", "attn", "self_attn.v_proj"),
+    Readers("mlp.fc1", "ff", "layer_norm2"),
+    Readers("mlp.fc2", "ff"),
+)
+POOLING_HEAD = Rest(
+    r"model\.vision_tower\.(vision_model\.)?head\..+",
+    "pooling head: the language model reads the patches, not what it pools",
+)
+
+
+def tower_of(module: Any) -> Row:
+    """The blocks of a model's `vision_tower`.
+
+    Raises:
+        ModelError: the tower is none of the known ones.
+    """
+    kind = module.config.vision_config.model_type
+    if kind not in CLIP_LIKE:
+        raise ModelError(
+            f"the vision tower of this {module.config.model_type!r} model is a "
+            f"{kind!r}; known are {', '.join(CLIP_LIKE)}"
+        )
+    path = "model.vision_tower.encoder.layers"
+    if hasattr(module.model.vision_tower, "vision_model"):
+        path = "model.vision_tower.vision_model.encoder.layers"
+    return Row("vision", path, CLIP)

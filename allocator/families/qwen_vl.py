@@ -1,0 +1,211 @@
+"""Qwen-VL: a vision tower of any resolution, patch merger, Qwen language model.
+
+Qwen2-VL (arXiv 2409.12191), Qwen2.5-VL (arXiv 2502.13923), Qwen3-VL (arXiv 2511.21631).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from allocator.families._blocks import Layout, Readers, Row
+from allocator.families._decoders import LLAMA
+from allocator.families._family import Declared, Variant
+from allocator.families._places import Rest
+from allocator.families._tiny import IMAGE, SIZES, VOCABULARY, two_prompts
+from allocator.families._words import SHORT_ANSWERS
+
+if TYPE_CHECKING:
+    from allocator.core.ports import Family, State
+
+# query, key and value are one linear; the projection reads a mixture of a third of what
+# it gives, so no scale of the projection's folds into it
+ATTENTION = (
+    Readers("attn.qkv", "attn", "norm1"),
+    Readers("attn.proj", "attn"),
+)
+TOWER_2 = (
+    *ATTENTION,
+    Readers("mlp.fc1", "ff", "norm2"),
+    Readers("mlp.fc2", "ff"),
+)
+TOWER_25 = (
+    *ATTENTION,
+    Readers("mlp.gate_proj mlp.up_proj", "ff", "norm2"),
+    Readers("mlp.down_proj", "ff", "mlp.up_proj"),
+)
+TOWER_3 = (
+    *ATTENTION,
+    Readers("mlp.linear_fc1", "ff", "norm2"),
+    Readers("mlp.linear_fc2", "ff"),
+)
+# its norm sees single patches, its linears four side by side: no scale folds
+MERGER = (
+    Readers("model.visual.merger.mlp.0", "all"),
+    Readers("model.visual.merger.mlp.2", "all"),
+)
+MERGER_3 = (
+    Readers("model.visual.merger.linear_fc1", "all"),
+    Readers("model.visual.merger.linear_fc2", "all"),
+)
+RESTS = (Rest(r"lm_head", "output head, kept at 16 bit unless included"),)
+BLOCKS = "model.visual.blocks"
+LANGUAGE = Row("language", "model.language_model.layers", LLAMA)
+
+
+def layout_2(_: Any) -> Layout:
+    """Where the parts of a Qwen2-VL are."""
+    return Layout(Row("vision", BLOCKS, TOWER_2), MERGER, LANGUAGE, RESTS)
+
+
+def layout_25(_: Any) -> Layout:
+    """Where the parts of a Qwen2.5-VL are."""
+    return Layout(Row("vision", BLOCKS, TOWER_25), MERGER, LANGUAGE, RESTS)
+
+
+def layout_3(module: Any) -> Layout:
+    """Where the parts of a Qwen3-VL are.
+
+    Features of several vision blocks, each with a merger of its own, are added to what
+    the first language blocks give.
+    """
+    depths = module.config.vision_config.deepstack_visual_indexes
+    return Layout(
+        vision=Row("vision", BLOCKS, TOWER_3),
+        connector=(*MERGER_3, *(r for n in range(len(depths)) for r in _deep(n))),
+        language=LANGUAGE,
+        rests=RESTS,
+        reads=(*depths, -1),
+        between=_add_features,
+    )
+
+
+def _deep(number: int) -> tuple[Readers, ...]:
+    """One of the further mergers; its norm sees four patches side by side."""
+    path = f"model.visual.deepstack_merger_list.{number}"
+    return (
+        Readers(f"{path}.linear_fc1", "all", f"{path}.norm"),
+        Readers(f"{path}.linear_fc2", "all"),
+    )
+
+
+def _add_features(module: Any, state: State, number: int, hidden: Any) -> Any:
+    """What a language block gives, with its features added where the image stands."""
+    import torch
+
+    deep = state["features"].deepstack_features
+    if number >= len(deep):
+        return hidden
+    shown = state["input_ids"] == module.config.image_token_id
+    text = module.model.language_model
+    return text._deepstack_process(hidden, shown, torch.cat(tuple(deep[number])))
+
+
+# two images of 32 patches, one lying and one standing; four patches make one token
+TINY_GRIDS = ((1, 4, 8), (1, 8, 4))
+TINY_VISION = {
+    "depth": 2,
+    "num_heads": 4,
+    "patch_size": 4,
+    "hidden_size": 64,
+    "initializer_range": 0.2,
+}
+TINY_TEXT = {
+    **SIZES,
+    "vocab_size": VOCABULARY,
+    "num_key_value_heads": 2,
+    "rope_parameters": {"rope_type": "default", "mrope_section": [2, 3, 3]},
+    "initializer_range": 0.2,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+}
+TINY_TOKENS = {
+    "image_token_id": IMAGE,
+    "video_token_id": 5,
+    "vision_start_token_id": 60,
+    "vision_end_token_id": 61,
+}
+
+
+def _tiny_2() -> tuple[Any, State]:
+    from transformers import Qwen2VLConfig
+
+    vision = {**TINY_VISION, "embed_dim": 64, "mlp_ratio": 2}
+    config = Qwen2VLConfig(vision_config=vision, text_config=TINY_TEXT, **TINY_TOKENS)
+    return config, _prompts()
+
+
+def _tiny_25() -> tuple[Any, State]:
+    from transformers import Qwen2_5_VLConfig
+
+    # the first block attends within windows of 16 x 16 pixels, the second to all
+    vision = {
+        **TINY_VISION,
+        "intermediate_size": 128,
+        "out_hidden_size": 64,
+        "window_size": 16,
+        "fullatt_block_indexes": [1],
+    }
+    config = Qwen2_5_VLConfig(
+        vision_config=vision, text_config=TINY_TEXT, **TINY_TOKENS
+    )
+    return config, _prompts()
+
+
+def _tiny_3() -> tuple[Any, State]:
+    from transformers import Qwen3VLConfig
+
+    vision = {
+        **TINY_VISION,
+        "intermediate_size": 128,
+        "out_hidden_size": 64,
+        "num_position_embeddings": 16,
+        "deepstack_visual_indexes": [0],
+    }
+    config = Qwen3VLConfig(
+        vision_config=vision,
+        text_config={**TINY_TEXT, "head_dim": 16},
+        tie_word_embeddings=True,
+        **TINY_TOKENS,
+    )
+    return config, _prompts()
+
+
+def _prompts() -> State:
+    """Two prompts; patches of both images lie in one row, two frames of each alike."""
+    import torch
+
+    state = two_prompts([IMAGE] * 8, (2 * 32, 3 * 2 * 4 * 4))
+    return {
+        **state,
+        "image_grid_thw": torch.tensor(TINY_GRIDS),
+        "mm_token_type_ids": (state["input_ids"] == IMAGE).int(),
+    }
+
+
+PLUGIN: Family = Declared(
+    "qwen_vl",
+    {
+        "2": Variant(
+            "qwen2_vl",
+            "Qwen2VLForConditionalGeneration",
+            layout_2,
+            SHORT_ANSWERS,
+            _tiny_2,
+        ),
+        "2.5": Variant(
+            "qwen2_5_vl",
+            "Qwen2_5_VLForConditionalGeneration",
+            layout_25,
+            SHORT_ANSWERS,
+            _tiny_25,
+        ),
+        "3": Variant(
+            "qwen3_vl",
+            "Qwen3VLForConditionalGeneration",
+            layout_3,
+            SHORT_ANSWERS,
+            _tiny_3,
+        ),
+    },
+)

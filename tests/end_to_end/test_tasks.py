@@ -1,0 +1,202 @@
+"""Every task from a folder in the official layout, through the command line."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from click.testing import CliRunner
+
+from allocator.cli import main
+from allocator.core.plugins import available
+from allocator.embedded import HERE
+from evals.world.files import write_world
+from tests.evals.data_folders import (
+    write_coco,
+    write_flickr30k,
+    write_gqa,
+    write_karpathy,
+    write_vqav2,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TASKS = available("evals.tasks")
+FAST = ("--methods", "uniform", "--widths", "4", "--trials", "1", "--budget", "8")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def homes(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("XDG_DATA_HOME", "XDG_CACHE_HOME"):
+            patch.setenv(name, str(tmp_path_factory.mktemp(name.lower())))
+        yield
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder with the official files of all four tasks."""
+    folder = tmp_path_factory.mktemp("data")
+    write_vqav2(folder, {"train2014": range(1, 5), "val2014": range(101, 131)})
+    parts = {"train": range(1, 5), "val": range(101, 105), "test": range(106, 109)}
+    write_karpathy(folder, {**parts, "restval": range(201, 203)})
+    write_coco(folder, {"train2017": range(1, 140), "val2017": range(301, 304)})
+    of_gqa = {"train": range(1, 5), "val": range(11, 15), "testdev": range(21, 25)}
+    write_gqa(folder / "gqa", of_gqa)
+    write_flickr30k(folder / "flickr30k", parts)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A user's own model folder: it brings no data."""
+    folder = tmp_path_factory.mktemp("models") / "mine"
+    shutil.copytree(HERE / "tiny-blip2", folder)
+    return folder
+
+
+def run(*words: str) -> Any:
+    done = CliRunner().invoke(main, [*words, "--json"])
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)
+
+
+def refused(*words: str) -> str:
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == 2, done.output
+    assert done.stdout == ""
+    said = done.stderr.strip().splitlines()
+    # a first line may say what is searched
+    assert len(said) <= 2
+    assert "Traceback" not in done.stderr
+    return said[-1]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_model_is_scored_from_the_official_files(
+    task: str, model: Path, data: Path
+) -> None:
+    found = run(
+        *("evaluate", "--model", str(model), "--task", task, "--data", str(data))
+    )
+    assert found["task"] == task
+    assert found["samples"] == len(found["values"]) > 0
+    low, high = found["ci95"]
+    assert low <= found["score"] <= high
+    values = [each["value"] for each in found["values"]]
+    assert found["score"] == pytest.approx(sum(values) / len(values))
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_an_allocation_is_searched_with_the_official_files(
+    task: str, model: Path, data: Path
+) -> None:
+    found = run("--model", str(model), "--task", task, "--data", str(data), *FAST)
+    assert found["task"] == task
+    assert found["recommended"]["bpw"] <= 8
+    assert found["trials"]["infeasible"] == 0
+
+
+def test_the_published_set_is_chosen_by_name(model: Path, data: Path) -> None:
+    words = ("evaluate", "--model", str(model), "--task", "coco", "--data", str(data))
+    found = {name: run(*words, "--subset", name) for name in ("karpathy", "val2017")}
+    assert {name: each["samples"] for name, each in found.items()} == {
+        "karpathy": 3,
+        "val2017": 3,
+    }
+    ids = {each["values"][0]["id"] for each in found.values()}
+    assert len(ids) == 2
+    said = refused(*words, "--subset", "val2018")
+    assert "'val2018'" in said
+    assert "val2017" in said
+    assert "captions_val2014.json" in refused(*words, "--subset", "val2014")
+
+
+def test_a_fraction_is_a_share_of_the_published_set(model: Path, data: Path) -> None:
+    words = ("evaluate", "--model", str(model), "--task", "vqav2", "--data", str(data))
+    counts = [run(*words, "--fraction", f)["samples"] for f in ("0.1", "0.5", "1")]
+    assert counts[0] * 10 == counts[1] * 2 == counts[2]
+    assert run(*words)["samples"] == counts[0]
+    assert "not 1.5" in refused(*words, "--fraction", "1.5")
+
+
+def test_one_folder_serves_a_set_of_tasks(model: Path, data: Path) -> None:
+    words = ("--model", str(model), "--task-set", "vqav2,gqa,coco", "--data", str(data))
+    # a caption of a few pictures may score nothing, and then says so
+    done = CliRunner().invoke(main, ["evaluate", *words, "--json"])
+    assert done.exit_code in (0, 2), done.output
+    if done.exit_code == 2:
+        assert "scores 0 on" in done.stderr
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_missing_file_is_named_in_one_sentence(
+    task: str, model: Path, tmp_path: Path
+) -> None:
+    said = refused(
+        *("evaluate", "--model", str(model), "--task", task, "--data", str(tmp_path))
+    )
+    assert ".json" in said
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_truncated_annotations_are_named_in_one_sentence(
+    task: str, model: Path, data: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "data"
+    shutil.copytree(data, folder)
+    for file in folder.rglob("*.json"):
+        file.write_bytes(file.read_bytes()[:200])
+    said = refused(
+        *("evaluate", "--model", str(model), "--task", task, "--data", str(folder))
+    )
+    assert ".json" in said
+    assert "not a JSON file" in said
+
+
+def test_a_model_is_told_which_tasks_it_cannot_do(model: Path, data: Path) -> None:
+    words = ("evaluate", "--data", str(data), "--task")
+    said = refused(*words, "flickr30k", "--model", "tiny-llava")
+    assert "flickr30k needs a ranking" in said
+    twin = str(model / "retrieval")
+    assert "vqav2 needs a reply" in refused(*words, "vqav2", "--model", twin)
+    said = refused("evaluate", "--task-set", "vqav2,flickr30k", "--model", "tiny-blip2")
+    assert "vqav2: reply, flickr30k: ranking" in said
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("world")
+    write_world(folder)
+    return folder
+
+
+def test_several_tasks_are_searched_at_once(world: Path) -> None:
+    words = ("--task-set", "vqav2,coco", "--model", "tiny-llava", "--data", str(world))
+    found = run(*words, *FAST, "--fraction", "0.2")
+    assert found["task"] == "vqav2+coco"
+    assert found["full_precision"]["score"] == pytest.approx(100)
+    assert found["full_precision"]["ci95"][0] < 100
+    four = next(each for each in found["uniform"] if each["bits"] == 4)
+    assert 50 < four["score"] < 101
+
+
+def test_a_plan_written_by_hand_is_scored_on_any_task(
+    world: Path, tmp_path: Path
+) -> None:
+    spec = run("inspect", "--model", "tiny-llava", "--include", "head")
+    keys = [group["key"] for group in spec["groups"]]
+    assert "language.all.head" in keys
+    plan = {
+        "model": "tiny-llava",
+        "groups": {key: {"bits": 4, "method": "uniform"} for key in keys},
+    }
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    words = ("--task", "gqa", "--data", str(world), "--fraction", "0.1")
+    found = run("evaluate", "--plan", str(tmp_path / "plan.json"), *words)
+    assert found["bpw"] < 6
+    assert found["samples"] == 200
+    assert found["score"] > 50

@@ -1,0 +1,304 @@
+"""Every official file, missing, cut off or changed: one sentence, never a crash."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import dataclass
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from allocator.core.errors import DataError
+from allocator.core.plugins import load
+from allocator.core.ports import SPLITS, Selection
+from evals.splits import check_disjoint
+from tests.evals.data_folders import (
+    read,
+    write,
+    write_coco,
+    write_flickr30k,
+    write_gqa,
+    write_karpathy,
+    write_vqav2,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from allocator.core.ports import Sample, Split
+
+    Parts = dict[str, range]
+
+ABSENT = object()
+# of no field's type: truth is a number to Python alone
+WRONG = (ABSENT, None, True, 1.5, {})
+OTHERS = (*WRONG, -1, 10**30, "", "x" * 5_000, "a\0b", "\ud800", [], [[]], ["x"])
+
+
+@dataclass(frozen=True)
+class File:
+    """An official file, a split that reads it, and the fields that it must have.
+
+    A field is named by the keys that lead to it; "*" is every entry.
+    """
+
+    name: str
+    split: Split
+    fields: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """An evaluation set of a task as it is downloaded."""
+
+    task: str
+    subset: str
+    write: Callable[[Path, Parts], None]
+    parts: Parts
+    files: tuple[File, ...]
+
+    def samples(self, folder: Path, split: Split) -> tuple[Sample, ...]:
+        selection = Selection(subset=self.subset)
+        samples: tuple[Sample, ...] = load("evals.tasks", self.task).samples(
+            folder, split, selection
+        )
+        return samples
+
+
+QUESTIONS = tuple(
+    f"questions{end}" for end in ("", "/*/question_id", "/*/image_id", "/*/question")
+)
+ANNOTATIONS = tuple(
+    f"annotations{end}" for end in ("", "/*/question_id", "/*/image_id", "/*/answers")
+)
+GQA = ("*/imageId", "*/question", "*/answer")
+CAPTIONS = (
+    *("images", "images/*/id", "images/*/file_name"),
+    *(f"annotations{end}" for end in ("", "/*/image_id", "/*/id", "/*/caption")),
+)
+FLICKR = (
+    *("images", "images/*/filename", "images/*/split"),
+    *("images/*/sentences", "images/*/sentences/*/raw"),
+)
+KARPATHY = (*FLICKR, "images/*/filepath", "images/*/cocoid")
+DIVIDED = {"train": range(1, 3), "val": range(11, 13), "test": range(21, 23)}
+
+
+def captions(year: int) -> Layout:
+    train, val = f"annotations/captions_train{year}", f"annotations/captions_val{year}"
+    return Layout(
+        "coco",
+        f"val{year}",
+        write_coco,
+        {f"train{year}": range(1, 131), f"val{year}": range(201, 203)},
+        (
+            File(f"{train}.json", "search", CAPTIONS),
+            File(f"{val}.json", "evaluation", CAPTIONS),
+        ),
+    )
+
+
+LAYOUTS = (
+    Layout(
+        "vqav2",
+        "val2014",
+        write_vqav2,
+        {"train2014": range(1, 3), "val2014": range(11, 14)},
+        tuple(
+            File(name.format(part), split, fields)
+            for part, split in (("train2014", "calibration"), ("val2014", "search"))
+            for name, fields in (
+                ("v2_OpenEnded_mscoco_{}_questions.json", QUESTIONS),
+                ("v2_mscoco_{}_annotations.json", ANNOTATIONS),
+            )
+        ),
+    ),
+    Layout(
+        "gqa",
+        "testdev",
+        write_gqa,
+        {"train": range(1, 3), "val": range(11, 13), "testdev": range(21, 23)},
+        (
+            File("train_balanced_questions.json", "calibration", GQA),
+            File("val_balanced_questions.json", "search", GQA),
+            File("testdev_balanced_questions.json", "evaluation", GQA),
+        ),
+    ),
+    Layout(
+        "coco",
+        "karpathy",
+        write_karpathy,
+        {**DIVIDED, "restval": range(31, 33)},
+        (File("dataset_coco.json", "evaluation", KARPATHY),),
+    ),
+    captions(2014),
+    captions(2017),
+    Layout(
+        "flickr30k",
+        "1k",
+        write_flickr30k,
+        DIVIDED,
+        (File("dataset_flickr30k.json", "search", FLICKR),),
+    ),
+)
+FILES = [(layout, file) for layout in LAYOUTS for file in layout.files]
+EACH_FILE = pytest.mark.parametrize(
+    ("layout", "file"), FILES, ids=[file.name for _, file in FILES]
+)
+EACH_LAYOUT = pytest.mark.parametrize(
+    "layout", LAYOUTS, ids=[f"{each.task}-{each.subset}" for each in LAYOUTS]
+)
+
+
+@pytest.fixture
+def data(layout: Layout, tmp_path: Path) -> Path:
+    layout.write(tmp_path, layout.parts)
+    return tmp_path
+
+
+def refusal(layout: Layout, folder: Path, split: Split) -> str:
+    """The sentence that a damaged folder is refused with, or nothing."""
+    try:
+        assert layout.samples(folder, split)
+    except DataError as error:
+        text = str(error)
+        assert text
+        assert text.isprintable()
+        return text
+    return ""
+
+
+def places(content: Any) -> Iterator[tuple[Any, Any]]:
+    """Every place in some JSON: what holds it and the key or number there."""
+    keys = content if isinstance(content, dict) else range(len(content))
+    for key in list(keys):
+        yield content, key
+        if isinstance(content[key], dict | list):
+            yield from places(content[key])
+
+
+def holders(content: Any, names: list[str]) -> Iterator[Any]:
+    """Every object that has the last of some names as a key."""
+    if len(names) == 1:
+        yield content
+    elif names[0] == "*":
+        inner = content.values() if isinstance(content, dict) else content
+        for each in inner:
+            yield from holders(each, names[1:])
+    else:
+        yield from holders(content[names[0]], names[1:])
+
+
+def put(holder: Any, key: Any, value: Any) -> None:
+    if value is ABSENT:
+        del holder[key]
+    else:
+        holder[key] = value
+
+
+@EACH_LAYOUT
+def test_an_official_folder_has_all_three_splits(layout: Layout, data: Path) -> None:
+    found = {split: layout.samples(data, split) for split in SPLITS}
+    assert all(found.values())
+    check_disjoint(**found)
+
+
+@EACH_FILE
+def test_a_file_that_cannot_be_read_is_named(
+    layout: Layout, file: File, data: Path
+) -> None:
+    path = data / file.name
+    for content in ("", "{", "[]", "null", "3", '"x"', "{}", '{"images": 3}', "NaN"):
+        path.write_text(content)
+        assert file.name in refusal(layout, data, file.split)
+    path.write_bytes(b"\xff\xfe\x00")
+    assert file.name in refusal(layout, data, file.split)
+    path.unlink()
+    assert f"{file.name} is missing: expected in" in refusal(layout, data, file.split)
+    path.mkdir()
+    assert f"{file.name} in {data} is unread" in refusal(layout, data, file.split)
+
+
+@EACH_FILE
+def test_a_file_that_is_cut_off_anywhere_is_named(
+    layout: Layout, file: File, data: Path
+) -> None:
+    path = data / file.name
+    whole = path.read_bytes()
+    random = Random(file.name)
+    for _ in range(40):
+        path.write_bytes(whole[: random.randrange(len(whole))])
+        assert f"{file.name} in" in refusal(layout, data, file.split)
+
+
+@EACH_FILE
+def test_a_field_that_is_missing_or_of_another_type_is_named(
+    layout: Layout, file: File, data: Path
+) -> None:
+    whole = read(data / file.name)
+    for name in file.fields:
+        keys = name.split("/")
+        for value in WRONG:
+            content = deepcopy(whole)
+            for holder in list(holders(content, keys)):
+                put(holder, keys[-1], value)
+            write(data / file.name, content)
+            message = refusal(layout, data, file.split)
+            assert f"{file.name} is not in the official format" in message
+            assert f"{keys[-1]!r} of type" in message
+
+
+@EACH_FILE
+def test_whatever_changes_in_a_file_it_is_read_or_refused(
+    layout: Layout, file: File, data: Path
+) -> None:
+    whole = read(data / file.name)
+    random = Random(file.name)
+    n_places = sum(1 for _ in places(whole))
+    refused = 0
+    for _ in range(80):
+        content = deepcopy(whole)
+        number = random.randrange(n_places)
+        holder, key = next(p for n, p in enumerate(places(content)) if n == number)
+        put(holder, key, random.choice(OTHERS))
+        write(data / file.name, content)
+        refused += refusal(layout, data, file.split) != ""
+    assert refused
+
+
+@EACH_FILE
+def test_whatever_bytes_are_wrong_in_a_file_it_is_read_or_refused(
+    layout: Layout, file: File, data: Path
+) -> None:
+    path = data / file.name
+    whole = path.read_bytes()
+    random = Random(file.name)
+    for _ in range(40):
+        content = bytearray(whole)
+        content[random.randrange(len(whole))] = random.randrange(256)
+        path.write_bytes(content)
+        refusal(layout, data, file.split)
+
+
+@EACH_LAYOUT
+@pytest.mark.parametrize("split", SPLITS)
+def test_a_missing_image_is_named(layout: Layout, data: Path, split: Split) -> None:
+    for picture in data.rglob("*.jpg"):
+        picture.unlink()
+    message = refusal(layout, data, split)
+    assert "is missing: expected '" in message
+    assert message.endswith(".jpg'")
+
+
+@EACH_FILE
+def test_a_file_of_another_data_set_is_refused(
+    layout: Layout, file: File, data: Path
+) -> None:
+    for other, source in FILES:
+        if source.name != file.name and other.task != layout.task:
+            other.write(data / "other", other.parts)
+            content = (data / "other" / source.name).read_text()
+            (data / file.name).write_text(content)
+            assert file.name in refusal(layout, data, file.split)

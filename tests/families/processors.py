@@ -1,0 +1,103 @@
+"""Processors built from nothing, and pictures of two shapes to show to them."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import torch
+from PIL import Image
+
+from allocator.core.ports import Decoding, Sample
+from tests.states import logits_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from allocator.core.ports import Model, State
+
+# number 4 is the image token of every tiny model
+IMAGE_AT = 4
+WORDS = ("user", "assistant", "what", "colour", "is", "this", "answer", "the", "red")
+
+
+def word_tokenizer(image: str, special: Sequence[str], **settings: Any) -> Any:
+    """A tokenizer that splits at spaces and marks; unknown words are <unk>."""
+    from tokenizers import Regex, Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.normalizers import Lowercase
+    from tokenizers.pre_tokenizers import Split
+    from transformers import PreTrainedTokenizerFast
+
+    names = ["<pad>", "<unk>", "<s>", "</s>", image, *special]
+    vocabulary = {word: number for number, word in enumerate([*names, *WORDS])}
+    tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.normalizer = Lowercase()
+    tokenizer.pre_tokenizer = Split(Regex(r"\s+|[.:?]"), "removed")
+    made = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        unk_token="<unk>",
+        eos_token="</s>",
+        **settings,
+    )
+    made.add_tokens([image, *special], special_tokens=True)
+    return made
+
+
+def save_processor(
+    folder: Path, tokenizer: Any, images: Any, settings: dict[str, Any], template: str
+) -> None:
+    """Save the parts of a processor in the files of published checkpoints.
+
+    `settings` are those of processor_config.json. The picture processor goes by the
+    name that is published, not by that of its Pillow variant.
+    """
+    tokenizer.save_pretrained(folder)
+    images.save_pretrained(folder)
+    file = folder / "preprocessor_config.json"
+    saved = json.loads(file.read_text())
+    saved["image_processor_type"] = type(images).__name__.removesuffix("Pil")
+    file.write_text(json.dumps(saved))
+    (folder / "processor_config.json").write_text(json.dumps(settings))
+    (folder / "chat_template.jinja").write_text(template)
+
+
+def two_samples(folder: Path) -> list[Sample]:
+    """A square picture and one twice as wide, the second with the longer question."""
+    samples = []
+    asked = ("what colour", "what colour is this this this")
+    for number, (size, text) in enumerate(
+        zip(((40, 40), (64, 32)), asked, strict=True)
+    ):
+        file = folder / f"{number}.png"
+        generator = torch.Generator().manual_seed(number)
+        pixels = torch.randint(256, (size[1], size[0], 3), generator=generator)
+        Image.fromarray(pixels.to(torch.uint8).numpy()).save(file)
+        samples.append(Sample(str(number), file, "vqa", text, ("red", "red", "blue")))
+    return samples
+
+
+def check_state(model: Model, state: State) -> None:
+    """Its stages give what transformers gives, wherever there is a real token."""
+    with torch.inference_mode():
+        wanted = model.module(**state).logits
+    seen = state["attention_mask"].bool()
+    torch.testing.assert_close(logits_of(model, state)[seen], wanted[seen])
+
+
+def check_replies(model: Model, samples: Sequence[Sample], state: State) -> None:
+    """One reply a sample, the same as that of transformers asked directly."""
+    with torch.inference_mode():
+        wanted = model.module.generate(**state, max_new_tokens=5, do_sample=False)
+        for stage in model.stages():
+            if stage.component in model.prefix:
+                state = stage.run(state)
+        told: list[int] = []
+        replies = model.predict([state], samples, Decoding(5), told.append)
+    texts = model.processor.tokenizer.batch_decode(
+        wanted[:, state["input_ids"].shape[1] :], skip_special_tokens=True
+    )
+    assert replies == [text.strip() for text in texts]
+    assert told == [2]

@@ -1,0 +1,178 @@
+"""PaliGemma beyond the contract: its processor, its published sizes, its refusals."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+from allocator.core.plugins import load
+from tests.families.checkpoints import (
+    SIGLIP,
+    Published,
+    check_beams,
+    check_sizes,
+    check_unknown_linear,
+    save_processor,
+)
+from tests.families.processors import (
+    check_replies,
+    check_state,
+    two_samples,
+    word_tokenizer,
+)
+from tests.states import logits_of, made
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from allocator.core.ports import Family, Model
+
+# transformers' processor hands a tensor to numpy's `array`
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:__array__ implementation:DeprecationWarning"
+)
+PALI: Family = load("allocator.families", "paligemma")
+
+
+@pytest.fixture(params=PALI.variants)
+def model(request: pytest.FixtureRequest, tmp_path: Path) -> Model:
+    from transformers import SiglipImageProcessorPil
+
+    folder = tmp_path / "model"
+    made(PALI, folder, request.param)
+    words = word_tokenizer("<image>", ["\n"], bos_token="<s>")
+    pictures = SiglipImageProcessorPil(size={"height": 16, "width": 16})
+    pictures.image_seq_length = 4
+    save_processor(folder, "PaliGemma", (pictures, words), "")
+    return PALI.load(folder, "cpu")
+
+
+def ids(model: Model, text: str) -> list[int]:
+    found: list[int] = model.processor.tokenizer.convert_tokens_to_ids(text.split(" "))
+    return found
+
+
+def test_two_pictures_of_different_shapes_are_answered(
+    model: Model, tmp_path: Path
+) -> None:
+    samples = two_samples(tmp_path)
+    state = model.inputs(samples)
+    # "answer en what colour", "en" being unknown; the second question has four more
+    image = " ".join(["<image>"] * 4)
+    asked = ids(model, f"{image} <s> answer <unk> what colour \n")
+    assert state["input_ids"][0].tolist() == ids(model, "<pad> " * 3 + "<pad>") + asked
+    assert state["attention_mask"].sum(1).tolist() == [len(asked), len(asked) + 4]
+    # all of it is read both ways, and nothing is there for training
+    assert not state["token_type_ids"].any()
+    assert "labels" not in state
+    check_state(model, state)
+    check_replies(model, samples, state)
+    check_beams(model, state)
+
+
+def test_an_answer_stands_behind_its_prompt_and_is_read_one_way(
+    model: Model, tmp_path: Path
+) -> None:
+    state = model.inputs(two_samples(tmp_path), answered=True)
+    end = ids(model, "\n red </s>")
+    assert state["input_ids"][:, -3:].tolist() == [end, end]
+    assert state["token_type_ids"][:, -3:].tolist() == [[0, 1, 1]] * 2
+    assert not state["token_type_ids"][:, :-2].any()
+    assert "labels" not in state
+    check_state(model, state)
+
+
+def test_captions_have_their_own_task(model: Model, tmp_path: Path) -> None:
+    asked = [replace(each, prompt="caption", text="") for each in two_samples(tmp_path)]
+    assert {model.worded(each) for each in asked} == {"<image>caption en"}
+
+
+def text(kind: str, **sizes: Any) -> dict[str, Any]:
+    return {"model_type": kind, "vocab_size": 257216, **sizes}
+
+
+def published(width: int, of_text: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "model_type": "paligemma",
+        "image_token_index": 257152,
+        "projection_dim": width,
+        "hidden_size": width,
+        "vocab_size": 257216,
+        "vision_config": {**SIGLIP, "projection_dim": width},
+        "text_config": {"hidden_size": width, **of_text},
+    }
+
+
+TOWER = {
+    ("vision", "attn"): 27 * 4 * 1152**2,
+    ("vision", "ff"): 27 * 2 * 1152 * 4304,
+}
+# the counts that KerasHub's presets give, whose vocabulary is 64 words shorter
+PUBLISHED = {
+    "google/paligemma-3b-mix-224": Published(
+        published(
+            2048,
+            text(
+                "gemma",
+                intermediate_size=16384,
+                num_attention_heads=8,
+                num_hidden_layers=18,
+                num_key_value_heads=1,
+            ),
+        ),
+        2_923_335_408 + 64 * 2048,
+        {
+            **TOWER,
+            ("connector", "all"): 1152 * 2048,
+            # 8 heads of 256 for queries and output, 1 for keys and values
+            ("language", "attn"): 18 * 2 * (2048 + 256) * 2048,
+            ("language", "ff"): 18 * 3 * 2048 * 16384,
+        },
+    ),
+    "google/paligemma2-3b-mix-224": Published(
+        published(
+            2304,
+            text(
+                "gemma2",
+                intermediate_size=9216,
+                num_attention_heads=8,
+                num_hidden_layers=26,
+                num_key_value_heads=4,
+            ),
+        ),
+        3_032_094_960 + 64 * 2304,
+        {
+            **TOWER,
+            ("connector", "all"): 1152 * 2304,
+            ("language", "attn"): 26 * 2 * (2048 + 1024) * 2304,
+            ("language", "ff"): 26 * 3 * 2304 * 9216,
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_published_sizes_come_from_the_configuration_alone(
+    name: str, tmp_path: Path
+) -> None:
+    check_sizes(PALI, PUBLISHED[name], tmp_path)
+
+
+@pytest.mark.parametrize("variant", PALI.variants)
+def test_an_unknown_linear_is_named(
+    variant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made(PALI, tmp_path, variant)
+    check_unknown_linear(PALI, tmp_path, monkeypatch)
+
+
+def test_the_second_version_caps_its_logits(tmp_path: Path) -> None:
+    state = made(PALI, tmp_path, "2")
+    model = PALI.load(tmp_path, "cpu")
+    with torch.no_grad():
+        model.module.model.language_model.norm.weight.fill_(100.0)
+    # the cap of the tiny model is 1
+    assert 0.9 < logits_of(model, state).abs().max() <= 1
