@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from copy import deepcopy
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from allocator.core.plugins import load
@@ -38,6 +40,12 @@ class Counted:
 def prompts() -> State:
     """Two prompts for the tiny model."""
     return two_prompts([IMAGE] * 4, (2, 3, 16, 16))
+
+
+def apart(loaded: Loaded) -> Loaded:
+    """A model of one's own: a pass changes a model while it runs."""
+    model, spec = loaded
+    return replace(model, module=deepcopy(model.module), _kept={}), spec
 
 
 def build(root: Path, recipe: Recipe, loaded: Loaded) -> int:

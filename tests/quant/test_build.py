@@ -14,7 +14,7 @@ from quant.cells import (
     file_of,
     stored_cells,
 )
-from tests.quant.banks import FAMILY, Counted, Loaded, build, prompts
+from tests.quant.banks import FAMILY, Counted, Loaded, apart, build, prompts
 from tests.states import made
 
 if TYPE_CHECKING:
@@ -79,9 +79,12 @@ def test_threads_that_build_one_bank_share_the_work(
     method = Counted()
     counted = replace(recipe, methods={"uniform": method})
     made: list[int] = []
+    rows = [apart(loaded) for _ in range(3)]
     threads = [
-        Thread(target=lambda: made.append(build(tmp_path, counted, loaded)))
-        for _ in range(3)
+        Thread(
+            target=lambda own: made.append(build(tmp_path, counted, own)), args=(row,)
+        )
+        for row in rows
     ]
     for thread in threads:
         thread.start()
@@ -98,7 +101,9 @@ def test_builds_of_different_methods_lose_no_cell(
     tmp_path: Path, loaded: Loaded, recipe: Recipe
 ) -> None:
     rows = [replace(recipe, methods={k: m}) for k, m in recipe.methods.items()]
-    threads = [Thread(target=build, args=(tmp_path, row, loaded)) for row in rows]
+    threads = [
+        Thread(target=build, args=(tmp_path, row, apart(loaded))) for row in rows
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
