@@ -157,12 +157,14 @@ class Stage:
 class Decoding:
     """How predictions are made.
 
-    Replies greedily, or with a beam of some width; rankings by similarity, the best
-    `rerank` of each again by the matching head.
+    Replies greedily, or with a beam of some width (below 0, `length_penalty` prefers
+    short ones); rankings by similarity, the best `rerank` of each again by the matching
+    head.
     """
 
     max_new_tokens: int
     beams: int = 1
+    length_penalty: float = 1.0
     rerank: int = RERANK
 
 

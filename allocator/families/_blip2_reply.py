@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from allocator.core.ports import Stage
@@ -10,7 +11,9 @@ from allocator.families._pipeline import Pipeline, embed, settings
 from allocator.families._places import Rest
 
 if TYPE_CHECKING:
-    from allocator.core.ports import Decoding, State
+    from collections.abc import Callable, Iterable, Sequence
+
+    from allocator.core.ports import Decoding, Sample, State
 
 PROJECTION = Rest(
     r"language_projection",
@@ -20,6 +23,18 @@ PROJECTION = Rest(
 
 class Replying(Pipeline):
     """A BLIP-2 whose language model continues from embeddings."""
+
+    def predict(
+        self,
+        states: Iterable[State],
+        samples: Sequence[Sample],
+        decoding: Decoding,
+        tick: Callable[[int], object],
+    ) -> list[Any]:
+        """Replies; beams prefer short answers, as its authors have it."""
+        if samples[0].prompt != "caption":
+            decoding = replace(decoding, length_penalty=-1.0)
+        return super().predict(states, samples, decoding, tick)
 
     def reply_ids(self, state: State, decoding: Decoding) -> Any:
         """Tokens of the replies alone: [batch, tokens]."""

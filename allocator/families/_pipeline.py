@@ -149,6 +149,8 @@ def settings(module: Any, decoding: Decoding) -> dict[str, Any]:
     return {
         "max_new_tokens": decoding.max_new_tokens,
         "num_beams": decoding.beams,
+        # transformers warns of it where there is no beam
+        "length_penalty": decoding.length_penalty if decoding.beams > 1 else None,
         "do_sample": False,
         "temperature": None,
         "top_p": None,

@@ -6,7 +6,7 @@ and Large Language Models", arXiv 2301.12597.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from allocator.core.errors import ModelError
@@ -33,10 +33,11 @@ if TYPE_CHECKING:
     from allocator.families._pipeline import Pipeline
     from allocator.families._places import Place, Rest
 
-# prompts of the authors' zero-shot evaluation
+# prompts of the authors' zero-shot evaluation; Flan-T5 is told to be short
+SHORT = "Question: {} Short answer:"
 PROMPTS = {
     "vqa": "Question: {} Answer:",
-    "gqa": "Question: {} Short answer:",
+    "gqa": SHORT,
     "caption": "a photo of",
     "plain": "{}",
 }
@@ -60,6 +61,7 @@ class Variant:
     tiny_config: Callable[[], Mapping[str, Any]]
     tiny_state: Callable[[], State] = dict
     mend: Callable[[Any], None] = lambda _: None
+    prompts: Mapping[str, str] = field(default_factory=lambda: PROMPTS)
 
 
 VARIANTS = {
@@ -75,6 +77,7 @@ VARIANTS = {
         t5.tiny_language,
         t5.tiny_replies,
         t5.part_head,
+        {**PROMPTS, "vqa": SHORT},
     ),
     "retrieval": Variant(
         RETRIEVING,
@@ -118,7 +121,7 @@ class Blip2:
         variant = VARIANTS[_name(folder)]
         module = read_checkpoint(_class(variant), folder, device, mapped=mapped)
         variant.mend(module)
-        prompts = read_prompts(folder, PROMPTS)
+        prompts = read_prompts(folder, variant.prompts)
         return variant.pipeline(module, folder, device, prompts, variant.lay_stages)
 
     def tiny(self, folder: Path, variant: str) -> State:

@@ -85,7 +85,7 @@ class GQA:
         Sample(
             id="201307251",
             image=Path(IMAGE.format(image="n161313")),
-            prompt="vqa",
+            prompt="gqa",
             text="Is it overcast?",
             references=("no",),
         ),
@@ -146,7 +146,7 @@ def _choose(
 def _sample(folder: Path, question: Question) -> Sample:
     image, text, answer = question.kept
     file = existing(folder / IMAGE.format(image=image), f"question {question.id}")
-    return Sample(question.id, file, "vqa", text, (answer,))
+    return Sample(question.id, file, "gqa", text, (answer,))
 
 
 def _read_questions(folder: Path, source: str) -> list[Question]:

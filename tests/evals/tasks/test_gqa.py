@@ -41,7 +41,7 @@ def test_a_sample_has_question_image_and_one_answer(official: Path) -> None:
         number = int(sample.id)
         assert len(sample.id) == 9
         assert sample.image == official / "images" / f"n{number // 10}.jpg"
-        assert (sample.prompt, sample.text) == ("vqa", f"What is {number}?")
+        assert (sample.prompt, sample.text) == ("gqa", f"What is {number}?")
         assert sample.references == (f"answer {number}",)
 
 
