@@ -210,7 +210,7 @@ class Workbench:
         tick: Callable[[int], object],
     ) -> list[Any]:
         self.apply(allocation)
-        decoding = Decoding(task.max_new_tokens, self.beams, self.rerank)
+        decoding = Decoding(task.max_new_tokens, beams=self.beams, rerank=self.rerank)
         with torch.inference_mode():
             states = self._read(allocation, samples)
             return self.model.predict(states, samples, decoding, tick)

@@ -5,7 +5,7 @@ Tensors and modules are `Any` here: this room uses the standard library only.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
@@ -164,6 +164,7 @@ class Decoding:
 
     max_new_tokens: int
     beams: int = 1
+    _: KW_ONLY
     length_penalty: float = 1.0
     rerank: int = RERANK
 

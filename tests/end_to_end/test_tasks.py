@@ -123,6 +123,24 @@ def test_a_fraction_is_a_share_of_the_published_set(model: Path, data: Path) -> 
     assert "not 1.5" in refused(*words, "--fraction", "1.5")
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--task", "coco", "--beams", "3", "--model", "tiny-llava"),
+        ("--task", "vqav2", "--beams", "2", "--model", "tiny-blip2"),
+        ("--task", "flickr30k", "--rerank", "2", "--model", "tiny-blip2"),
+    ],
+)
+def test_how_predictions_are_made_is_an_option(
+    words: tuple[str, ...], data: Path
+) -> None:
+    found = run("evaluate", *words, "--data", str(data))
+    assert found["score"] >= 0
+    option, _ = words[2:4]
+    said = refused("evaluate", *words, option, "0", "--data", str(data))
+    assert f"{option.removeprefix('--')} must be 1 or more, not 0" in said
+
+
 def test_one_folder_serves_a_set_of_tasks(model: Path, data: Path) -> None:
     words = ("--model", str(model), "--task-set", "vqav2,gqa,coco", "--data", str(data))
     # a caption of a few pictures may score nothing, and then says so
