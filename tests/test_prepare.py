@@ -1,14 +1,23 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
+from allocator.core.errors import SpecError
 from allocator.core.study import StudySpec
 from allocator.embedded import HERE
-from allocator.prepare import Setup, prepare, weights_digest
+from allocator.prepare import (
+    Setup,
+    model_for,
+    prepare,
+    read_samples,
+    task_of,
+    weights_digest,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,6 +49,9 @@ def test_a_study_goes_on_under_another_budget_or_effort(
         {"group_size": 64},
         {"symmetric": True},
         {"granularity": "block"},
+        {"include": ("head",)},
+        {"beams": 3},
+        {"rerank": 8},
         {"seed": 1},
     ],
 )
@@ -72,3 +84,32 @@ def test_a_study_is_named_by_letters_digits_and_dashes(setup: Setup) -> None:
 def test_the_samples_are_as_many_as_the_world_draws(setup: Setup) -> None:
     sizes = {split: len(samples) for split, samples in setup.samples.items()}
     assert sizes == {"calibration": 128, "search": 1000, "evaluation": 2000}
+
+
+def test_a_task_that_ranks_is_asked_of_the_retrieval_twin(tmp_path: Path) -> None:
+    task = task_of("flickr30k")
+    folder, family = model_for(task, HERE / "tiny-blip2", "tiny-blip2")
+    assert folder == HERE / "tiny-blip2" / "retrieval"
+    assert family.gives(folder) == "ranking"
+    # one that replies, of the model itself; and a retrieval model is its own twin
+    assert model_for(task_of("coco"), HERE / "tiny-blip2", "m")[0].name == "tiny-blip2"
+    shutil.copytree(folder, tmp_path / "alone")
+    assert model_for(task, tmp_path / "alone", "m")[0] == tmp_path / "alone"
+    with pytest.raises(SpecError, match=r"coco needs a reply .* m gives a ranking"):
+        model_for(task_of("coco"), tmp_path / "alone", "m")
+
+
+def test_the_embedded_twin_ranks_fewer_again_unless_asked(setup: Setup) -> None:
+    assert setup.rerank == 16
+    assert replace(setup, asked=replace(setup.asked, rerank=5)).rerank == 5
+    own = replace(setup.asked, model="./models/mine")
+    assert replace(setup, asked=own).rerank == 128
+
+
+def test_calibration_of_several_tasks_is_as_much_as_of_one(tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        asked = StudySpec("4.0", "vqav2+coco+gqa", model="tiny-llava", calibration=60)
+        samples = read_samples(asked, task_of(asked.task))
+    counts = Counter(sample.id.split(":")[0] for sample in samples["calibration"])
+    assert counts == {"vqav2": 20, "coco": 20, "gqa": 20}

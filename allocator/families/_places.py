@@ -64,7 +64,7 @@ def place_linears(
     from torch import nn
 
     extras = _extras(family, module, include)
-    linears: list[Linear] = list(extras.values())
+    linears: list[Linear] = []
     left: list[LeftOut] = []
     unmatched = {place.pattern for place in places}
     for name, child in module.named_modules():
@@ -80,6 +80,7 @@ def place_linears(
         raise SpecError(
             f"family {family!r}: no linear matches {', '.join(sorted(unmatched))}"
         )
+    linears += extras.values()
     linears.sort(key=lambda linear: COMPONENTS.index(linear.component))
     parameters = sum(parameter.numel() for parameter in module.parameters())
     return ModelSpec(
