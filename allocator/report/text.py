@@ -100,19 +100,20 @@ def sentences(found: Mapping[str, Any]) -> list[str]:
     fitting = [u for u in found["uniform"] if u["score"] is not None]
     rival = max(fitting, key=lambda u: (u["score"], -u["bpw"]))
     name = f"{choice_text(rival)} everywhere"
+    unit = "points" if "%" in found["metric"] else found["metric"].split()[0]
     said = [
         f"Budget {found['budget']['bpw']:.3f} bpw ({scope}): {best['bpw']:.3f} used, "
         f"{best['bpw_quantized']:.3f} within the quantized groups; "
-        f"{best['score'] - full['score']:+.2f} points to full precision."
+        f"{best['score'] - full['score']:+.2f} {unit} to full precision."
     ]
     interval = f"[{gain['ci95'][0]:+.2f}, {gain['ci95'][1]:+.2f}]"
     if all(choice == choice_of(rival) for choice in best["allocation"].values()):
         said.append(f"Nothing better than {name} was found: it is the recommendation.")
     elif gain["ci95"][0] > 0:
-        said.append(f"{gain['difference']:+.2f} points {interval} over {name}.")
+        said.append(f"{gain['difference']:+.2f} {unit} {interval} over {name}.")
     else:
         said.append(
-            f"{gain['difference']:+.2f} points {interval} over {name}: "
+            f"{gain['difference']:+.2f} {unit} {interval} over {name}: "
             "within the noise of these samples."
         )
     return said + _what_mattered(found["importance"])

@@ -10,6 +10,7 @@ from allocator.report.text import headline, sentences
 
 def found(difference: float, low: float, high: float, bits: int = 3) -> dict[str, Any]:
     return {
+        "metric": "VQA accuracy (%)",
         "budget": {"bpw": 4.0, "scope": "model"},
         "full_precision": {"score": 90.0},
         "uniform": [
@@ -38,6 +39,13 @@ def test_a_gain_beyond_the_noise_is_claimed() -> None:
     said = " ".join(sentences(found(12.0, 8.0, 16.0)))
     assert "+12.00 points [+8.00, +16.00] over 2 gptq everywhere." in said
     assert "-28.00 points to full precision" in said
+
+
+def test_points_are_percent_and_other_scores_have_their_own_unit() -> None:
+    captions = {**found(0.12, 0.08, 0.16), "metric": "CIDEr-D"}
+    said = " ".join(sentences(captions))
+    assert "+0.12 CIDEr-D [+0.08, +0.16] over 2 gptq everywhere." in said
+    assert "points" not in said
 
 
 def test_a_gain_within_the_noise_is_not_claimed() -> None:
