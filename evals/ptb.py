@@ -31,18 +31,19 @@ if TYPE_CHECKING:
 
 STANDS_FOR = {"letters": "é", "marks": "\u0301", "digits": "٣", "symbols": "¡"}
 
-# Pieces of rules. "(?i:" where the tokenizer takes both cases, and only there.
+# Pieces of rules; repeated groups are atomic, "(?>", because Python 3.11.2 misreads
+# possessive ones. "(?i:" where the tokenizer takes both cases, and only there.
 L, D, LD = "[A-Za-zé]", "[0-9٣]", "[A-Za-zé0-9٣]"
 ACCENTED = "&[aeiouAEIOU](?i:acute|grave|uml);"
 LETTER = rf"(?:[A-Za-zé\u0301\xad]|{ACCENTED})"
 IN_WORD = rf"(?:[A-Za-zé\u0301\xad0-9٣]|{ACCENTED})"
-WORD = rf"{LETTER}{IN_WORD}*+(?:[.!?]{LETTER}{IN_WORD}*+)*+"
+WORD = rf"(?>{LETTER}{IN_WORD}*(?:[.!?]{LETTER}{IN_WORD}*)*)"
 APOS = r"(?:['\x92\u2019]|&(?i:apos);)"
 QUOTE_IN_WORD = rf"(?:{APOS}|[`\x91\u2018\u201b])"
 ENDING = rf"{APOS}(?i:[msd]|re|ve|ll)"
 NEGATION = rf"(?i:n){QUOTE_IN_WORD}(?i:t)"
 NAME = rf"(?:[dDoOlL]{QUOTE_IN_WORD}{LD})?{LD}++"
-THING = rf"{NAME}(?:[-_\u058a\u2010\u2011]{NAME})*+"
+THING = rf"(?>{NAME}(?:[-_\u058a\u2010\u2011]{NAME})*)"
 CAPITALS = "[A-Z]++(?:(?:&(?i:amp);|[+&])[A-Z]++)+"
 BLANK = r"[ \t\xa0\u2000-\u200a\u3000\n]"
 DOTTED = r"[A-Za-z](?:\.[A-Za-z])"
@@ -51,7 +52,7 @@ MIXED = (
     r"[A-Za-z0-9][A-Za-z0-9.,\xad]*+"
     rf"(?:-(?:(?:{NATIONS}|{DOTTED}+)\.|[A-Za-z0-9\xad]++))+"
 )
-NUMBER = rf"(?:{D}*+(?:[.:,\xad\u066b\u066c]{D}++)++|{D}++)"
+NUMBER = rf"(?>{D}*(?:[.:,\xad\u066b\u066c]{D}+)+|{D}+)"
 HYPHENED = "[A-Za-z0-9]++(?:-[A-Za-z]++){0,2}"
 TELEPHONE = (
     r"(?:\([0-9]{2,3}\)[ \xa0]?"
@@ -63,7 +64,7 @@ QUOTED = r"\"[^\"\r\n]*+\"|'[^'\r\n]*+'"
 TAG_NAME = "[A-Za-z][A-Za-z0-9_:.-]*+"
 TAG = (
     rf"<(?:[!?][A-Za-z-][^>\r\n]*+|/{TAG_NAME} *+"
-    rf"|{TAG_NAME}(?: ++{TAG_NAME}(?: *= *(?:{QUOTED}))?)*+ *+/? *+)>"
+    rf"|{TAG_NAME}(?>(?: ++{TAG_NAME}(?: *= *(?:{QUOTED}))?)*) *+/? *+)>"
 )
 # what a web or mail address cannot hold anywhere, and where it cannot end
 URL, URL_END = r'[^ \t\n\f\r"<>|()]', r'[^ \t\n\f\r"<>|.!?(){},-]'
@@ -207,7 +208,7 @@ def address_rules() -> Iterator[Rule]:
         yield Rule("wW", host + path)
         yield Rule("^0-9", bare + path, needs=BARE_END)
     yield Rule("<&a-zA-Z0-9", MAIL_PATTERN, needs=f"@{MAIL_HOST}")
-    yield Rule("@#", f"@[a-zA-Z_][a-zA-Z_0-9]*+|#{LETTER}++")
+    yield Rule("@#", f"@[a-zA-Z_][a-zA-Z_0-9]*+|#(?>{LETTER}+)")
 
 
 def number_rules() -> Iterator[Rule]:
