@@ -8,18 +8,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
-from torch import nn
 
-from allocator.core.errors import SpecError
-from allocator.core.ports import Decoding
-from allocator.families import _family
+from allocator.core.errors import ModelError
+from tests.states import made
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from allocator.core.ports import Family, Model, State
+    from allocator.core.ports import Family
 
 # SigLIP So400m and CLIP-L/14 as config.json gives them
 SIGLIP = {
@@ -45,15 +42,58 @@ CLIP = {
 
 
 @dataclass(frozen=True)
+class Decoder:
+    """A language model's sizes: `kv` of its `heads` of `dim` have keys and values."""
+
+    layers: int
+    width: int
+    inner: int
+    heads: int
+    kv: int
+    vocabulary: int
+    dim: int
+
+    def config(self, **more: Any) -> dict[str, Any]:
+        """Its sizes in config.json, by the names that most kinds use."""
+        return {
+            "num_hidden_layers": self.layers,
+            "hidden_size": self.width,
+            "intermediate_size": self.inner,
+            "num_attention_heads": self.heads,
+            "num_key_value_heads": self.kv,
+            "vocab_size": self.vocabulary,
+            **more,
+        }
+
+    @property
+    def weights(self) -> dict[tuple[str, str], int]:
+        """Those of queries and output, keys and values; of gate, up and down."""
+        attention = 2 * self.heads * self.dim + 2 * self.kv * self.dim
+        return {
+            ("language", "attn"): self.layers * attention * self.width,
+            ("language", "ff"): self.layers * 3 * self.width * self.inner,
+        }
+
+
+def tower(layers: int, width: int, inner: int) -> dict[tuple[str, str], int]:
+    """Weights of a vision tower: queries, keys, values and output; up and down."""
+    return {
+        ("vision", "attn"): layers * 4 * width**2,
+        ("vision", "ff"): layers * 2 * width * inner,
+    }
+
+
+@dataclass(frozen=True)
 class Published:
     """A configuration, the parameters it is known to have, and those in groups.
 
-    `weights` are by component and layer type, worked out by hand.
+    `weights` are by component and layer type, worked out by hand; `left_out` are names.
     """
 
     config: Mapping[str, Any]
     parameters: int
     weights: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    left_out: Sequence[str] = ("lm_head",)
 
 
 def check_sizes(family: Family, published: Published, folder: Path) -> None:
@@ -65,65 +105,17 @@ def check_sizes(family: Family, published: Published, folder: Path) -> None:
     for linear in spec.linears:
         found[linear.component, linear.type] += linear.weights
     assert found == published.weights
+    assert [left.name for left in spec.left_out] == list(published.left_out)
 
 
-def check_unknown_linear(
-    family: Family, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A linear that the family has never heard of is an error that names it."""
-    build = _family.build_on_meta
+def change(file: Path, **values: Any) -> None:
+    """Put other values into a JSON file."""
+    file.write_text(json.dumps({**json.loads(file.read_text()), **values}))
 
-    def grown(*args: Any) -> Any:
-        module = build(*args)
-        module.model.vision_tower.headless_adapter = nn.Linear(8, 8)
-        return module
 
-    monkeypatch.setattr(_family, "build_on_meta", grown)
-    with pytest.raises(SpecError, match=r"'model\.vision_tower\.headless_adapter'"):
+def check_refused(family: Family, folder: Path, said: str, **values: Any) -> None:
+    """A configuration with these values is one that the family does not read."""
+    made(family, folder)
+    change(folder / "config.json", **values)
+    with pytest.raises(ModelError, match=said):
         family.spec(folder)
-
-
-def save_processor(
-    folder: Path, name: str, parts: tuple[Any, Any], template: str, **settings: Any
-) -> None:
-    """Write picture processor and tokenizer as published checkpoints have them."""
-    pictures, tokenizer = parts
-    pictures.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    file = folder / "preprocessor_config.json"
-    kind = type(pictures).__name__.removesuffix("Pil")
-    file.write_text(
-        json.dumps({**json.loads(file.read_text()), "image_processor_type": kind})
-    )
-    (folder / "processor_config.json").write_text(
-        json.dumps({"processor_class": f"{name}Processor", **settings})
-    )
-    if template:
-        (folder / "chat_template.json").write_text(
-            json.dumps({"chat_template": template})
-        )
-
-
-def start_with_bos(tokenizer: Any) -> Any:
-    """Let a tokenizer put its first token before every text."""
-    from tokenizers.processors import TemplateProcessing
-
-    first = (tokenizer.bos_token, tokenizer.bos_token_id)
-    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
-        single=f"{first[0]} $A", pair=f"{first[0]} $A $B", special_tokens=[first]
-    )
-    return tokenizer
-
-
-def check_beams(model: Model, state: State) -> None:
-    """Three beams give the tokens that transformers gives, and leave features alone."""
-    with torch.inference_mode():
-        wanted = model.module.generate(
-            **state, max_new_tokens=5, num_beams=3, do_sample=False
-        )
-        for stage in model.stages():
-            if stage.component in model.prefix:
-                state = stage.run(state)
-        found = [model.reply_ids(state, Decoding(5, beams=3)) for _ in range(2)]
-    for each in found:
-        assert torch.equal(each, wanted[:, state["input_ids"].shape[1] :])

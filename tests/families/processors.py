@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from allocator.core.ports import Decoding, Sample
+from tests.families.checkpoints import change
 from tests.states import logits_of
 
 if TYPE_CHECKING:
@@ -46,6 +47,17 @@ def word_tokenizer(image: str, special: Sequence[str], **settings: Any) -> Any:
     return made
 
 
+def start_with_bos(tokenizer: Any) -> Any:
+    """Let a tokenizer put its first token before every text."""
+    from tokenizers.processors import TemplateProcessing
+
+    first = (tokenizer.bos_token, tokenizer.bos_token_id)
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single=f"{first[0]} $A", pair=f"{first[0]} $A $B", special_tokens=[first]
+    )
+    return tokenizer
+
+
 def save_processor(
     folder: Path, tokenizer: Any, images: Any, settings: dict[str, Any], template: str
 ) -> None:
@@ -56,12 +68,11 @@ def save_processor(
     """
     tokenizer.save_pretrained(folder)
     images.save_pretrained(folder)
-    file = folder / "preprocessor_config.json"
-    saved = json.loads(file.read_text())
-    saved["image_processor_type"] = type(images).__name__.removesuffix("Pil")
-    file.write_text(json.dumps(saved))
+    kind = type(images).__name__.removesuffix("Pil")
+    change(folder / "preprocessor_config.json", image_processor_type=kind)
     (folder / "processor_config.json").write_text(json.dumps(settings))
-    (folder / "chat_template.jinja").write_text(template)
+    if template:
+        (folder / "chat_template.jinja").write_text(template)
 
 
 def two_samples(folder: Path) -> list[Sample]:
@@ -79,6 +90,24 @@ def two_samples(folder: Path) -> list[Sample]:
     return samples
 
 
+def padding(state: State) -> list[int]:
+    """How many tokens of padding stand before each prompt; none stand elsewhere."""
+    rows = state["attention_mask"].tolist()
+    counts = [row.count(0) for row in rows]
+    for row, count in zip(rows, counts, strict=True):
+        assert row == [0] * count + [1] * (len(row) - count)
+    return counts
+
+
+def prefixed(model: Model, state: State) -> State:
+    """A state that has run as far as is kept between trials."""
+    with torch.inference_mode():
+        for stage in model.stages():
+            if stage.component in model.prefix:
+                state = stage.run(state)
+    return state
+
+
 def check_state(model: Model, state: State) -> None:
     """Its stages give what transformers gives, wherever there is a real token."""
     with torch.inference_mode():
@@ -87,17 +116,36 @@ def check_state(model: Model, state: State) -> None:
     torch.testing.assert_close(logits_of(model, state)[seen], wanted[seen])
 
 
+def check_beams(model: Model, state: State) -> None:
+    """Three beams give the tokens that transformers gives, and leave features alone."""
+    with torch.inference_mode():
+        wanted = model.module.generate(
+            **state, max_new_tokens=5, num_beams=3, do_sample=False
+        )
+        seen = prefixed(model, state)
+        found = [model.reply_ids(seen, Decoding(5, beams=3)) for _ in range(2)]
+    for each in found:
+        assert torch.equal(each, wanted[:, state["input_ids"].shape[1] :])
+
+
 def check_replies(model: Model, samples: Sequence[Sample], state: State) -> None:
     """One reply a sample, the same as that of transformers asked directly."""
+    told: list[int] = []
     with torch.inference_mode():
         wanted = model.module.generate(**state, max_new_tokens=5, do_sample=False)
-        for stage in model.stages():
-            if stage.component in model.prefix:
-                state = stage.run(state)
-        told: list[int] = []
-        replies = model.predict([state], samples, Decoding(5), told.append)
+        seen = prefixed(model, state)
+        replies = model.predict([seen], samples, Decoding(5), told.append)
     texts = model.processor.tokenizer.batch_decode(
         wanted[:, state["input_ids"].shape[1] :], skip_special_tokens=True
     )
     assert replies == [text.strip() for text in texts]
     assert told == [2]
+
+
+def check_answers(model: Model, samples: Sequence[Sample]) -> None:
+    """What transformers gives for the same inputs, in stages, replies and beams."""
+    state = model.inputs(samples)
+    check_state(model, state)
+    check_state(model, model.inputs(samples, answered=True))
+    check_replies(model, samples, state)
+    check_beams(model, state)

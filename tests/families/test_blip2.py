@@ -17,14 +17,19 @@ from allocator.families import _blip2_t5
 from allocator.families.blip2 import PLUGIN, VARIANTS
 from quant.calibration import calibrate
 from quant.streaming import Spool
-from tests.families.checkpoints import Published, check_sizes
-from tests.families.processors import save_processor, two_samples, word_tokenizer
+from tests.families.checkpoints import Published, check_sizes, tower
+from tests.families.processors import (
+    prefixed,
+    save_processor,
+    two_samples,
+    word_tokenizer,
+)
 from tests.states import logits_of, made
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from allocator.core.ports import Model, State
+    from allocator.core.ports import Model
 
 QUERYING = {"model_type": "blip_2_qformer"}
 OPT = {
@@ -63,10 +68,8 @@ def config(kind: str = "Blip2ForConditionalGeneration", **parts: Any) -> dict[st
 
 
 # 39 blocks of 1408
-VISION = {
-    ("vision", "attn"): 39 * 4 * 1408**2,
-    ("vision", "ff"): 39 * 2 * 1408 * 6144,
-}
+VISION = tower(39, 1408, 6144)
+OUTPUT = ("language_projection", "language_model.lm_head")
 # 12 layers of 768, every second one looking at the image
 LOOKING = {
     ("connector", "attn"): 12 * 4 * 768**2 + 6 * (2 * 768**2 + 2 * 768 * 1408),
@@ -81,6 +84,7 @@ BLIP2_OPT = Published(
         ("language", "attn"): 32 * 4 * 2560**2,
         ("language", "ff"): 32 * 2 * 2560 * 10240,
     },
+    OUTPUT,
 )
 # as that with OPT, but for the projection, and for the language model: 2,651,678,720
 # weights there; here those in groups, embedding and head, 122 norms, two tables of bias
@@ -102,6 +106,7 @@ BLIP2_T5 = Published(
         ("language", "attn"): 24 * (4 + 8) * 2048**2,
         ("language", "ff"): 48 * 3 * 2048 * 5120,
     },
+    OUTPUT,
 )
 # Salesforce/blip2-itm-vit-g-coco, which reads pictures of 364 pixels
 BLIP2_ITM = Published(
@@ -117,6 +122,7 @@ BLIP2_ITM = Published(
     1_172_623_618,
     # text goes through a feed-forward of its own
     {**VISION, **LOOKING, ("connector", "ff"): 12 * 4 * 768 * 3072},
+    ("vision_projection", "text_projection", "itm_head"),
 )
 
 
@@ -262,14 +268,6 @@ def test_a_t5_replies_what_transformers_says(t5: Model, tmp_path: Path) -> None:
     texts = t5.processor.tokenizer.batch_decode(wanted, skip_special_tokens=True)
     assert found == [text.strip() for text in texts]
     assert told == [2]
-
-
-def prefixed(model: Model, state: State) -> State:
-    """A state that has run as far as is kept between trials."""
-    for stage in model.stages():
-        if stage.component in model.prefix:
-            state = stage.run(state)
-    return state
 
 
 def test_a_t5_without_a_start_token_is_refused_when_it_is_fed(

@@ -11,7 +11,7 @@ import torch
 from allocator.core.ports import Decoding
 from allocator.embedded import HERE
 from allocator.families.blip2 import PLUGIN
-from tests.families.processors import two_samples
+from tests.families.processors import prefixed, two_samples
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,9 +41,7 @@ def test_beams_prefer_short_answers_but_not_short_captions(
 
     monkeypatch.setattr(language, "generate", noted)
     with torch.inference_mode():
-        for stage in model.stages():
-            if stage.component in model.prefix:
-                state = stage.run(state)
+        state = prefixed(model, state)
         model.predict([state], samples, Decoding(4, beams), lambda _: None)
     assert [each["length_penalty"] for each in told] == [penalty]
     assert told[0]["num_beams"] == beams

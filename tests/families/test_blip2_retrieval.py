@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,14 @@ from allocator.families.blip2 import PLUGIN
 from evals.tasks.flickr30k import PLUGIN as FLICKR30K
 from evals.world.language import captions
 from evals.world.scene import draw_scene, jpeg
-from tests.families.processors import save_processor, two_samples, word_tokenizer
+from tests.families.checkpoints import change
+from tests.families.processors import (
+    prefixed,
+    save_processor,
+    start_with_bos,
+    two_samples,
+    word_tokenizer,
+)
 from tests.states import logits_of, made
 
 if TYPE_CHECKING:
@@ -39,22 +45,15 @@ TEXTS = (
 
 @pytest.fixture(params=["with image tokens", "without"])
 def model(request: pytest.FixtureRequest, tmp_path: Path) -> Model:
-    from tokenizers.processors import TemplateProcessing
     from transformers import BlipImageProcessor
 
     made(PLUGIN, tmp_path, "retrieval")
-    tokenizer = word_tokenizer("<image>", (), bos_token="<s>")
-    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
-        single="<s> $A", pair="<s> $A $B", special_tokens=[("<s>", 2)]
-    )
+    tokenizer = start_with_bos(word_tokenizer("<image>", (), bos_token="<s>"))
     images = BlipImageProcessor(size={"height": 16, "width": 16})
     settings = {"processor_class": "Blip2Processor", "num_query_tokens": 4}
     save_processor(tmp_path, tokenizer, images, settings, "")
     if request.param == "without":
-        file = tmp_path / "config.json"
-        file.write_text(
-            json.dumps({**json.loads(file.read_text()), "image_token_index": None})
-        )
+        change(tmp_path / "config.json", image_token_index=None)
     return PLUGIN.load(tmp_path, "cpu")
 
 
@@ -75,11 +74,8 @@ def kept(model: Model, samples: list[Sample], size: int) -> Iterator[State]:
     """Batches as a search keeps them: the features of the images."""
     with torch.inference_mode():
         for start in range(0, len(samples), size):
-            asked = state = model.inputs(samples[start : start + size])
-            for stage in model.stages():
-                if stage.component in model.prefix:
-                    state = stage.run(state)
-            yield {**asked, "features": model.features(state)}
+            asked = model.inputs(samples[start : start + size])
+            yield {**asked, "features": model.features(prefixed(model, asked))}
 
 
 def ranked(

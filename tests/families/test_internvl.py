@@ -6,26 +6,32 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
-from torch import nn
 
-from allocator.core.errors import ModelError, SpecError
+from allocator.core.errors import ModelError
 from allocator.core.plugins import load
-from allocator.families import _family, family_of
+from allocator.families import family_of
+from tests.families.checkpoints import (
+    Decoder,
+    Published,
+    check_refused,
+    check_sizes,
+    tower,
+)
 from tests.families.processors import (
     IMAGE_AT,
-    check_replies,
+    check_answers,
     check_state,
+    padding,
     save_processor,
     two_samples,
     word_tokenizer,
 )
-from tests.states import logits_of, made
+from tests.states import made
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from allocator.core.ports import Family, Model, Sample
+    from allocator.core.ports import Family, Model
 
 INTERNVL: Family = load("allocator.families", "internvl")
 NAMED = {
@@ -42,6 +48,12 @@ TEMPLATE = (
     "{% if part.type == 'image' %}<IMG_CONTEXT>\n{% else %}{{ part.text }}{% endif %}"
     "{% endfor %}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+# the first question
+TOLD = (
+    "<|im_start|>user\n<IMG_CONTEXT>\nwhat colour\n"
+    "Answer the question using a single word or phrase.<|im_end|>\n"
+    "<|im_start|>assistant\n"
 )
 
 
@@ -61,48 +73,25 @@ def model(request: pytest.FixtureRequest, tmp_path: Path) -> Model:
     return INTERNVL.load(folder, "cpu")
 
 
-@pytest.fixture
-def samples(tmp_path: Path) -> list[Sample]:
-    return two_samples(tmp_path)
-
-
 def test_pictures_become_tiles_and_prompts_are_padded_on_the_left(
-    model: Model, samples: list[Sample]
+    model: Model, tmp_path: Path
 ) -> None:
-    state = model.inputs(samples)
+    state = model.inputs(two_samples(tmp_path))
     # 40 x 40 becomes 2 x 2 tiles and the whole, 64 x 32 two tiles and the whole
     assert state["pixel_values"].shape == (5 + 3, 3, 16, 16)
     assert (state["input_ids"] == IMAGE_AT).sum(1).tolist() == [5 * 4, 3 * 4]
     # two tiles of 4 image tokens less, four words more
     missing = 2 * 4 - 4
-    assert (state["attention_mask"][0] == 1).all()
-    assert state["attention_mask"][1].tolist()[: missing + 1] == [0] * missing + [1]
+    assert padding(state) == [0, missing]
     words = model.processor.tokenizer.decode(state["input_ids"][1])
     assert words.startswith("<pad> " * missing + "<|im_start|> user <img> <IMG_")
     assert words.endswith("<|im_end|> <|im_start|> assistant")
 
 
-def test_questions_are_put_into_the_template_of_the_checkpoint(
-    model: Model, samples: list[Sample]
-) -> None:
-    assert model.worded(samples[0]) == (
-        "<|im_start|>user\n<IMG_CONTEXT>\nwhat colour\n"
-        "Answer the question using a single word or phrase.<|im_end|>\n"
-        "<|im_start|>assistant\n"
-    )
-
-
-def test_the_stages_take_what_the_processor_gives(
-    model: Model, samples: list[Sample]
-) -> None:
-    check_state(model, model.inputs(samples))
-    check_state(model, model.inputs(samples, answered=True))
-
-
-def test_replies_are_those_of_transformers_on_pictures_too(
-    model: Model, samples: list[Sample]
-) -> None:
-    check_replies(model, samples, model.inputs(samples))
+def test_the_template_words_what_is_answered(model: Model, tmp_path: Path) -> None:
+    samples = two_samples(tmp_path)
+    assert model.worded(samples[0]) == TOLD
+    check_answers(model, samples)
 
 
 @pytest.mark.parametrize(
@@ -124,110 +113,54 @@ def test_features_come_from_the_block_and_the_norm_that_the_configuration_names(
         config[key] = config[key] | value if isinstance(value, dict) else value
     built = InternVLForConditionalGeneration(InternVLConfig(**config))
     built.save_pretrained(tmp_path)
-    model = INTERNVL.load(tmp_path, "cpu")
-    with torch.inference_mode():
-        wanted = model.module(**state).logits
-    seen = state["attention_mask"].bool()
-    torch.testing.assert_close(logits_of(model, state)[seen], wanted[seen])
+    check_state(INTERNVL.load(tmp_path, "cpu"), state)
 
 
-def config_of(text: tuple[str | int, ...], **more: int) -> dict[str, Any]:
-    names = (
-        "model_type",
-        "hidden_size",
-        "intermediate_size",
-        "num_hidden_layers",
-        "num_attention_heads",
-        "num_key_value_heads",
-        "vocab_size",
+def published(kind: str, text: Decoder, parameters: int) -> Published:
+    width = text.width
+    return Published(
+        {
+            "model_type": "internvl",
+            "vision_config": {"attention_bias": True},
+            "text_config": text.config(model_type=kind, head_dim=text.dim),
+            "tie_word_embeddings": False,
+        },
+        parameters,
+        {
+            **tower(24, 1024, 4096),
+            ("connector", "all"): 4096 * width + width**2,
+            **text.weights,
+        },
     )
-    return {
-        "model_type": "internvl",
-        "vision_config": {"attention_bias": True},
-        "text_config": {**dict(zip(names, text, strict=True)), **more},
-        "tie_word_embeddings": False,
-    }
 
 
-VIT = 24 * (4 * 1024**2 + 2 * 1024 * 4096)
 # OpenGVLab/InternVL3-*-hf and InternVL3_5-8B-HF. The first count is the one published
 # for InternVL2_5-1B, which has the same shapes; the others are their parts put together
 # (InternViT-300M, Qwen2.5 with a cut vocabulary, Qwen3), which round to their names
 PUBLISHED = {
-    "3-1B": (
-        config_of(("qwen2", 896, 4864, 24, 14, 2, 151674)),
-        938_193_024,
-        {
-            "vision": VIT,
-            "connector": 4096 * 896 + 896**2,
-            # two of fourteen heads of 64 have keys and values
-            "language": 24 * (2 * 896**2 + 2 * 896 * 128 + 3 * 896 * 4864),
-        },
+    "3-1B": published("qwen2", Decoder(24, 896, 4864, 14, 2, 151674, 64), 938_193_024),
+    "3-2B": published(
+        "qwen2", Decoder(28, 1536, 8960, 12, 2, 151674, 128), 2_088_957_440
     ),
-    "3-2B": (
-        config_of(("qwen2", 1536, 8960, 28, 12, 2, 151674)),
-        2_088_957_440,
-        {
-            "vision": VIT,
-            "connector": 4096 * 1536 + 1536**2,
-            "language": 28 * (2 * 1536**2 + 2 * 1536 * 256 + 3 * 1536 * 8960),
-        },
+    "3-8B": published(
+        "qwen2", Decoder(28, 3584, 18944, 28, 4, 151674, 128), 7_944_373_760
     ),
-    "3-8B": (
-        config_of(("qwen2", 3584, 18944, 28, 28, 4, 151674)),
-        7_944_373_760,
-        {
-            "vision": VIT,
-            "connector": 4096 * 3584 + 3584**2,
-            "language": 28 * (2 * 3584**2 + 2 * 3584 * 512 + 3 * 3584 * 18944),
-        },
-    ),
-    "3.5-8B": (
-        config_of(("qwen3", 4096, 12288, 36, 32, 8, 151936), head_dim=128),
-        8_528_318_464,
-        {
-            "vision": VIT,
-            "connector": 4096 * 4096 + 4096**2,
-            "language": 36 * (2 * 4096**2 + 2 * 4096 * 1024 + 3 * 4096 * 12288),
-        },
+    "3.5-8B": published(
+        "qwen3", Decoder(36, 4096, 12288, 32, 8, 151936, 128), 8_528_318_464
     ),
 }
 
 
 @pytest.mark.parametrize("size", PUBLISHED)
 def test_published_models_have_their_published_sizes(size: str, tmp_path: Path) -> None:
-    config, parameters, weights = PUBLISHED[size]
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    spec = INTERNVL.spec(tmp_path, "component")
-    assert spec.parameters == parameters
-    assert {g.component: g.weights for g in spec.groups} == weights
-    assert [left.name for left in spec.left_out] == ["lm_head"]
-
-
-def test_a_linear_that_nobody_placed_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made(INTERNVL, tmp_path)
-    build = _family.build_on_meta
-
-    def with_a_third_layer(*args: Any) -> Any:
-        module = build(*args)
-        module.model.multi_modal_projector.linear_3 = nn.Linear(2, 2)
-        return module
-
-    monkeypatch.setattr(_family, "build_on_meta", with_a_third_layer)
-    with pytest.raises(SpecError, match=r"'model\.multi_modal_projector\.linear_3'"):
-        INTERNVL.spec(tmp_path)
+    check_sizes(INTERNVL, PUBLISHED[size], tmp_path)
 
 
 def test_a_language_part_of_experts_is_refused(tmp_path: Path) -> None:
-    made(INTERNVL, tmp_path)
-    config = json.loads((tmp_path / "config.json").read_text())
     # as in InternVL3_5-30B-A3B-HF
-    config["text_config"] = {"model_type": "qwen3_moe", "num_hidden_layers": 1}
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ModelError, match=r"is a 'qwen3_moe'; known are llama, qwen2"):
-        INTERNVL.spec(tmp_path)
+    text = {"model_type": "qwen3_moe", "num_hidden_layers": 1}
+    said = "is a 'qwen3_moe'; known are llama, qwen2"
+    check_refused(INTERNVL, tmp_path, said, text_config=text)
 
 
 def test_checkpoints_that_bring_their_own_code_are_refused(tmp_path: Path) -> None:

@@ -15,14 +15,12 @@ from allocator.embedded import HERE
 from allocator.families import family_of
 from evals.world.language import ask
 from evals.world.scene import draw_scene, jpeg
-from tests.families.checkpoints import (
-    check_beams,
+from tests.families.processors import (
+    check_answers,
+    padding,
+    prefixed,
     save_processor,
     start_with_bos,
-)
-from tests.families.processors import (
-    check_replies,
-    check_state,
     two_samples,
     word_tokenizer,
 )
@@ -35,6 +33,11 @@ if TYPE_CHECKING:
 
 LLAVA: Family = load("allocator.families", "llava")
 GRID = [[16, 32], [32, 32]]
+COUNTED = {
+    "patch_size": 8,
+    "vision_feature_select_strategy": "default",
+    "num_additional_image_tokens": 1,
+}
 INSTRUCT = (
     "{% for message in messages %}{{ '[INST] ' }}"
     "{% for part in message['content'] | selectattr('type', 'equalto', 'image') %}"
@@ -58,15 +61,8 @@ def save_1_5(folder: Path) -> None:
     side = {"height": 16, "width": 16}
     pictures = CLIPImageProcessorPil(size={"shortest_edge": 16}, crop_size=side)
     words = start_with_bos(word_tokenizer("<image>", [], bos_token="<s>"))
-    save_processor(
-        folder,
-        "Llava",
-        (pictures, words),
-        "",
-        patch_size=8,
-        vision_feature_select_strategy="default",
-        num_additional_image_tokens=1,
-    )
+    settings = {"processor_class": "LlavaProcessor", **COUNTED}
+    save_processor(folder, words, pictures, settings, "")
 
 
 def save_next(folder: Path) -> None:
@@ -79,15 +75,8 @@ def save_next(folder: Path) -> None:
     words = start_with_bos(
         word_tokenizer("<image>", ["[INST]", "[/INST]"], bos_token="<s>")
     )
-    save_processor(
-        folder,
-        "LlavaNext",
-        (pictures, words),
-        INSTRUCT,
-        patch_size=8,
-        vision_feature_select_strategy="default",
-        num_additional_image_tokens=1,
-    )
+    settings = {"processor_class": "LlavaNextProcessor", **COUNTED}
+    save_processor(folder, words, pictures, settings, INSTRUCT)
 
 
 def save_onevision(folder: Path) -> None:
@@ -97,15 +86,13 @@ def save_onevision(folder: Path) -> None:
         size={"height": 16, "width": 16}, image_grid_pinpoints=GRID
     )
     words = word_tokenizer("<image>", ["<video>", "<|im_start|>", "<|im_end|>"])
-    save_processor(
-        folder,
-        "LlavaOnevision",
-        (pictures, words),
-        QWEN,
-        num_image_tokens=4,
-        vision_feature_select_strategy="full",
-        vision_aspect_ratio="anyres_max_9",
-    )
+    settings = {
+        "processor_class": "LlavaOnevisionProcessor",
+        "num_image_tokens": 4,
+        "vision_feature_select_strategy": "full",
+        "vision_aspect_ratio": "anyres_max_9",
+    }
+    save_processor(folder, words, pictures, settings, QWEN)
 
 
 SAVE = {"1.5": save_1_5, "next": save_next, "onevision": save_onevision}
@@ -142,13 +129,8 @@ def test_two_pictures_of_different_shapes_are_answered(
     assert model.worded(samples[0]) == TOLD[variant].format(SHORT)
     state = model.inputs(samples)
     assert (state["input_ids"] == 4).sum(1).tolist() == TOKENS[variant]
-    padded = (state["attention_mask"] == 0).sum(1)
-    assert padded.max() > 0
-    for mask, count in zip(state["attention_mask"], padded.tolist(), strict=True):
-        assert mask.tolist() == [0] * count + [1] * (len(mask) - count)
-    check_state(model, state)
-    check_replies(model, samples, state)
-    check_beams(model, state)
+    assert max(padding(state)) > 0
+    check_answers(model, samples)
 
 
 def test_the_first_token_stands_there_once(
@@ -175,7 +157,7 @@ def test_a_checkpoint_without_its_template_says_so(tmp_path: Path) -> None:
     folder = tmp_path / "model"
     made(LLAVA, folder, "next")
     save_next(folder)
-    (folder / "chat_template.json").unlink()
+    (folder / "chat_template.jinja").unlink()
     with pytest.raises(ModelError, match="has no chat template"):
         LLAVA.load(folder, "cpu").inputs(two_samples(tmp_path))
 
@@ -207,9 +189,6 @@ def test_the_embedded_model_replies_as_transformers_does(
     settings = {"max_new_tokens": 12, "num_beams": beams, "do_sample": False}
     with torch.inference_mode():
         wanted = model.module.generate(**state, **settings)
-        for stage in model.stages():
-            if stage.component in model.prefix:
-                state = stage.run(state)
-        found = model.reply_ids(state, Decoding(12, beams))
+        found = model.reply_ids(prefixed(model, state), Decoding(12, beams))
     assert torch.equal(found, wanted[:, state["input_ids"].shape[1] :])
     assert len({tuple(row) for row in found.tolist()}) > 1

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from torch import nn
 
-from allocator.core.errors import ModelError, SpecError
+from allocator.core.errors import ModelError
 from allocator.core.plugins import load
 from allocator.core.ports import Decoding, Sample
-from allocator.families import _family, family_of
+from allocator.families import family_of
 from allocator.families._pipeline import Pipeline
+from tests.families.processors import padding, prefixed, save_processor
 from tests.states import logits_of, made
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ TEMPLATE = (
 )
 
 
-def save_processor(folder: Path) -> None:
+def save_parts(folder: Path) -> None:
     """Tokenizer, picture processor and template, in the files of the published ones."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
@@ -62,20 +62,17 @@ def save_processor(folder: Path) -> None:
     words = dict(zip([*WORDS.split(), *map(str, range(64))], free, strict=False))
     tokens = Tokenizer(models.WordLevel({**SPECIAL, **words}, unk_token="?"))
     tokens.pre_tokenizer = pre_tokenizers.Whitespace()
-    PreTrainedTokenizerFast(
+    tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=tokens,
         pad_token="<|endoftext|>",
         eos_token="<|im_end|>",
         additional_special_tokens=list(SPECIAL),
-    ).save_pretrained(folder)
+    )
     pictures = Qwen2VLImageProcessorPil(
         patch_size=4, min_pixels=8 * 8, max_pixels=64 * 64
     )
-    pictures.save_pretrained(folder)
-    file = folder / "preprocessor_config.json"
-    settings = json.loads(file.read_text())
-    settings["image_processor_type"] = "Qwen2VLImageProcessor"
-    file.write_text(json.dumps(settings))
+    save_processor(folder, tokenizer, pictures, {}, "")
+    # where published checkpoints have it that are older than the file of its own
     (folder / "chat_template.json").write_text(json.dumps({"chat_template": TEMPLATE}))
 
 
@@ -83,7 +80,7 @@ def save_processor(folder: Path) -> None:
 def model(request: pytest.FixtureRequest, tmp_path: Path) -> Model:
     folder = tmp_path / "model"
     made(QWEN, folder, request.param)
-    save_processor(folder)
+    save_parts(folder)
     return QWEN.load(folder, "cpu")
 
 
@@ -103,10 +100,7 @@ def samples(tmp_path: Path) -> list[Sample]:
 
 def replies(model: Model, samples: list[Sample], decoding: Decoding) -> list[str]:
     with torch.inference_mode():
-        state = model.inputs(samples)
-        for stage in model.stages():
-            if stage.component in model.prefix:
-                state = stage.run(state)
+        state = prefixed(model, model.inputs(samples))
         return model.predict([state], samples, decoding, lambda _: None)
 
 
@@ -122,8 +116,7 @@ def test_pictures_and_questions_become_a_batch_padded_on_the_left(
     assert torch.equal(state["mm_token_type_ids"].bool(), shown)
     # five image tokens less, two words less ("What is this ?", "How many ?")
     missing = 8 - 3 + 4 - 3
-    assert (state["attention_mask"][0] == 1).all()
-    assert state["attention_mask"][1].tolist()[: missing + 1] == [0] * missing + [1]
+    assert padding(state) == [0, missing]
     wanted = (
         "<|im_start|>system You are a helpful assistant . <|im_end|> <|im_start|>user "
         "<|vision_start|> <|image_pad|> <|image_pad|> <|image_pad|> <|vision_end|> "
@@ -179,22 +172,6 @@ def test_a_checkpoint_with_the_published_names_is_read(
     model = QWEN.load(tmp_path, "cpu", mapped=mapped)
     model.module.float()
     torch.testing.assert_close(logits_of(model, state), wanted, atol=1e-4, rtol=1e-4)
-
-
-def test_an_unknown_linear_is_an_error_that_names_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made(QWEN, tmp_path, "3")
-    build = _family.build_on_meta
-
-    def grown(*args: Any) -> Any:
-        module = build(*args)
-        module.model.visual.adapter = nn.Linear(4, 4)
-        return module
-
-    monkeypatch.setattr(_family, "build_on_meta", grown)
-    with pytest.raises(SpecError, match=r"'model\.visual\.adapter'"):
-        QWEN.spec(tmp_path)
 
 
 def test_a_mixture_of_experts_is_refused(tmp_path: Path) -> None:

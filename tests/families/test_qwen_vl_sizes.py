@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from allocator.core.plugins import load
+from tests.families.checkpoints import Decoder, Published, check_sizes, tower
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,136 +57,99 @@ VISION_3 = {
     "num_position_embeddings": 2304,
     "deepstack_visual_indexes": [5, 11, 17],
 }
+# of the language model, in all releases
+COMMON = {
+    "hidden_act": "silu",
+    "rms_norm_eps": 1e-06,
+    "rope_theta": 1000000.0,
+    "bos_token_id": 151643,
+    "eos_token_id": 151645,
+}
 
 
-def text(layers: int, width: int, inner: int, heads: int, kv: int) -> dict[str, Any]:
-    """The part of a configuration that is named alike in all releases."""
-    return {
-        "num_hidden_layers": layers,
-        "hidden_size": width,
-        "intermediate_size": inner,
-        "num_attention_heads": heads,
-        "num_key_value_heads": kv,
-        "vocab_size": 151936,
-        "hidden_act": "silu",
-        "rms_norm_eps": 1e-06,
-        "rope_theta": 1000000.0,
-        "bos_token_id": 151643,
-        "eos_token_id": 151645,
-    }
-
-
-def flat(kind: str, vision: dict[str, Any], **of_text: Any) -> dict[str, Any]:
+def flat(
+    kind: str, vision: dict[str, Any], text: Decoder, *, tied: bool
+) -> dict[str, Any]:
     """A config.json of Qwen2-VL or Qwen2.5-VL: the language model is not apart."""
     return {
         "model_type": kind,
         "sliding_window": 32768,
         "use_sliding_window": False,
         "rope_scaling": {"type": "mrope", "mrope_section": [16, 24, 24]},
+        "tie_word_embeddings": tied,
         "vision_config": vision,
-        **of_text,
+        **text.config(**COMMON),
     }
 
 
-def nested(width: int, **of_text: Any) -> dict[str, Any]:
+def nested(text: Decoder) -> dict[str, Any]:
     """A config.json of Qwen3-VL."""
     scaling = {
         "mrope_interleaved": True,
         "mrope_section": [24, 20, 20],
         "rope_type": "default",
     }
-    of_text |= {"model_type": "qwen3_vl_text", "head_dim": 128, "rope_scaling": scaling}
+    of_text = {
+        "model_type": "qwen3_vl_text",
+        "head_dim": text.dim,
+        "rope_scaling": scaling,
+    }
     return {
         "model_type": "qwen3_vl",
         "tie_word_embeddings": True,
-        "text_config": of_text,
-        "vision_config": {**VISION_3, "out_hidden_size": width},
+        "text_config": text.config(**COMMON, **of_text),
+        "vision_config": {**VISION_3, "out_hidden_size": text.width},
     }
 
 
-# configuration; parameters that its page on huggingface.co gives for the weights'
-# files; weights of the tower, the mergers and the language model
+def mergers(count: int, width: int, text: Decoder) -> dict[tuple[str, str], int]:
+    """Weights of the connector, which merges four patches into one of `width`."""
+    return {("connector", "all"): count * (width**2 + width * text.width)}
+
+
+def qwen2(text: Decoder, parameters: int, *, tied: bool) -> Published:
+    vision = {**VISION_2, "hidden_size": text.width}
+    weights = tower(32, 1280, 5120) | mergers(1, 5120, text) | text.weights
+    return Published(flat("qwen2_vl", vision, text, tied=tied), parameters, weights)
+
+
+def qwen25(text: Decoder, parameters: int, *, tied: bool) -> Published:
+    vision = {**VISION_25, "out_hidden_size": text.width}
+    weights = tower(32, 1280, 5120) | mergers(1, 5120, text) | text.weights
+    # it has a gate
+    weights["vision", "ff"] = 32 * 3 * 1280 * 3420
+    return Published(flat("qwen2_5_vl", vision, text, tied=tied), parameters, weights)
+
+
+def qwen3(text: Decoder, parameters: int) -> Published:
+    weights = tower(24, 1024, 4096) | mergers(4, 4096, text) | text.weights
+    return Published(nested(text), parameters, weights)
+
+
+QWEN2_7B = Decoder(28, 3584, 18944, 28, 4, 152064, 128)
+# parameters are those that its page on huggingface.co gives for the weights' files
 PUBLISHED = {
-    "Qwen2-VL-2B": (
-        flat(
-            "qwen2_vl",
-            {**VISION_2, "hidden_size": 1536},
-            **text(28, 1536, 8960, 12, 2),
-            tie_word_embeddings=True,
-        ),
-        2_208_985_600,
-        32 * 12 * 1280**2,
-        5120**2 + 5120 * 1536,
-        28 * (2 * 1536**2 + 2 * 256 * 1536 + 3 * 1536 * 8960),
+    "Qwen2-VL-2B": qwen2(
+        Decoder(28, 1536, 8960, 12, 2, 151936, 128), 2_208_985_600, tied=True
     ),
-    "Qwen2-VL-7B": (
-        flat(
-            "qwen2_vl",
-            {**VISION_2, "hidden_size": 3584},
-            **text(28, 3584, 18944, 28, 4) | {"vocab_size": 152064},
-            tie_word_embeddings=False,
-        ),
-        8_291_375_616,
-        32 * 12 * 1280**2,
-        5120**2 + 5120 * 3584,
-        28 * (2 * 3584**2 + 2 * 512 * 3584 + 3 * 3584 * 18944),
+    "Qwen2-VL-7B": qwen2(QWEN2_7B, 8_291_375_616, tied=False),
+    "Qwen2.5-VL-3B": qwen25(
+        Decoder(36, 2048, 11008, 16, 2, 151936, 128), 3_754_622_976, tied=True
     ),
-    "Qwen2.5-VL-3B": (
-        flat(
-            "qwen2_5_vl",
-            {**VISION_25, "out_hidden_size": 2048},
-            **text(36, 2048, 11008, 16, 2),
-            tie_word_embeddings=True,
-        ),
-        3_754_622_976,
-        32 * (4 * 1280**2 + 3 * 1280 * 3420),
-        5120**2 + 5120 * 2048,
-        36 * (2 * 2048**2 + 2 * 256 * 2048 + 3 * 2048 * 11008),
-    ),
-    "Qwen2.5-VL-7B": (
-        flat(
-            "qwen2_5_vl",
-            {**VISION_25, "out_hidden_size": 3584},
-            **text(28, 3584, 18944, 28, 4) | {"vocab_size": 152064},
-            tie_word_embeddings=False,
-        ),
-        8_292_166_656,
-        32 * (4 * 1280**2 + 3 * 1280 * 3420),
-        5120**2 + 5120 * 3584,
-        28 * (2 * 3584**2 + 2 * 512 * 3584 + 3 * 3584 * 18944),
-    ),
-    "Qwen3-VL-2B": (
-        nested(2048, **text(28, 2048, 6144, 16, 8)),
-        2_127_532_032,
-        24 * (4 * 1024**2 + 2 * 1024 * 4096),
-        4 * (4096**2 + 4096 * 2048),
-        28 * (2 * 2048**2 + 2 * 1024 * 2048 + 3 * 2048 * 6144),
-    ),
-    "Qwen3-VL-4B": (
-        nested(2560, **text(36, 2560, 9728, 32, 8)),
-        4_437_815_808,
-        24 * (4 * 1024**2 + 2 * 1024 * 4096),
-        4 * (4096**2 + 4096 * 2560),
-        36 * (2 * 4096 * 2560 + 2 * 1024 * 2560 + 3 * 2560 * 9728),
-    ),
+    "Qwen2.5-VL-7B": qwen25(QWEN2_7B, 8_292_166_656, tied=False),
+    "Qwen3-VL-2B": qwen3(Decoder(28, 2048, 6144, 16, 8, 151936, 128), 2_127_532_032),
+    "Qwen3-VL-4B": qwen3(Decoder(36, 2560, 9728, 32, 8, 151936, 128), 4_437_815_808),
 }
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_sizes_are_those_of_the_published_models(name: str, tmp_path: Path) -> None:
-    config, parameters, *weights = PUBLISHED[name]
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    spec = QWEN.spec(tmp_path)
-    assert spec.parameters == parameters
-    for component, wanted in zip(
-        ("vision", "connector", "language"), weights, strict=True
-    ):
-        groups = [group for group in spec.groups if group.component == component]
-        assert sum(group.weights for group in groups) == wanted
+    check_sizes(QWEN, PUBLISHED[name], tmp_path)
 
 
 def test_the_rest_is_embeddings_head_patches_norms_and_biases(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text(json.dumps(PUBLISHED["Qwen2.5-VL-7B"][0]))
+    config = PUBLISHED["Qwen2.5-VL-7B"].config
+    (tmp_path / "config.json").write_text(json.dumps(config))
     spec = QWEN.spec(tmp_path)
     words = 2 * 152064 * 3584
     # a convolution over two frames of 14 x 14 pixels: no linear, so never in a group
@@ -194,4 +158,3 @@ def test_the_rest_is_embeddings_head_patches_norms_and_biases(tmp_path: Path) ->
     merger = 1280 + 5120 + 3584
     layer = 2 * 3584 + (3584 + 512 + 512)
     assert spec.rest == words + patches + 32 * block + merger + 28 * layer + 3584
-    assert [left.name for left in spec.left_out] == ["lm_head"]
