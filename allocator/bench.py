@@ -102,6 +102,11 @@ def build(setup: Setup, recipe: Recipe, watch: Watch) -> int:
     from quant.build import Source, build_bank
 
     calibration = setup.samples["calibration"]
+    if len(calibration) < setup.asked.calibration:
+        watch.say(
+            f"calibrating on {len(calibration)} samples: there are no "
+            f"{setup.asked.calibration}"
+        )
     batch = CALIBRATION_BATCHES[setup.model.parameters >= SMALL]
 
     def batches(model: Model) -> Iterator[State]:

@@ -39,6 +39,12 @@ class Guarded(click.Group):
         except AllocateError as error:
             click.echo(f"allocate: {error}", err=True)
             sys.exit(error.exit_code)
+        except OSError as error:
+            # whoever read our output has left: click knows what to do
+            if error.filename is None:
+                raise
+            click.echo(f"allocate: {error.filename}: {error.strerror}", err=True)
+            sys.exit(AllocateError.exit_code)
         except KeyboardInterrupt:
             again = shlex.join(["allocate", *sys.argv[1:]])
             click.echo(

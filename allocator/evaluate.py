@@ -31,21 +31,20 @@ def evaluate_model(
     """Score of a model with its 95 % interval, as plain data.
 
     Args:
-        options: fields of `StudySpec`, the task among them; the model and the seed are
-            the plan's where they are not given.
+        options: fields of `StudySpec`; the plan's count where they are not given.
         plan_file: the allocation to score; None scores full precision.
         watch: is told how far it is.
 
     Raises:
         AllocateError: a model, task, data folder or plan that cannot be had.
     """
-    if "task" not in options:
+    plan = Plan.read(plan_file) if plan_file else None
+    of_plan = {} if plan is None else _of_plan(plan, options.get("task"))
+    if "task" not in {**of_plan, **options}:
         known = ", ".join(available("evals.tasks"))
         raise SpecError(f"an evaluation needs --task or --task-set (tasks: {known})")
-    plan = Plan.read(plan_file) if plan_file else None
-    of_plan = {} if plan is None else _of_plan(plan)
     # a budget that everything fits
-    asked = StudySpec(**{"budget": "16", **of_plan, **options})
+    asked = StudySpec.read({"budget": "16", **of_plan, **options}, plan_file)
     setup = _with_plan(asked, plan)
     space = setup.space
     allocation = plan.allocation(setup.model) if plan else space.full
@@ -77,14 +76,19 @@ def evaluate_model(
     }
 
 
-def _of_plan(plan: Plan) -> dict[str, Any]:
-    """What a plan was made for, as fields of a request."""
+def _of_plan(plan: Plan, task: str | None) -> dict[str, Any]:
+    """What a plan was made for, as fields of a request.
+
+    How it was scored counts only for the task it was made for.
+    """
     kinds = {key.rpartition(".")[2] for key in plan.groups}
     asked: dict[str, Any] = {
         "model": plan.model,
         "seed": plan.seed,
         "include": tuple(kind for kind in EXTRAS if kind in kinds),
     }
+    if task in (None, plan.asked.get("task")):
+        asked |= plan.asked
     if plan.methods:
         asked |= {
             "methods": plan.methods,
@@ -110,8 +114,10 @@ def _with_plan(asked: StudySpec, plan: Plan | None) -> Setup:
         if set(plan.groups) == set(spec.keys):
             return prepare(replace(asked, granularity=granularity), splits)
     unknown = sorted(set(plan.groups) - set(setup.model.keys))
+    missing = sorted(set(setup.model.keys) - set(plan.groups))
+    which = f"unknown: {', '.join(unknown[:3])}" if unknown else ""
     raise SpecError(
-        f"the plan's groups are not those of {asked.model}: "
-        f"{', '.join(unknown[:3]) or 'some are missing'}; "
-        "`allocate inspect` lists them"
+        f"the plan, made for {plan.model}, has other groups than {asked.model} "
+        f"({which or 'missing: ' + ', '.join(missing[:3])}); `allocate inspect` lists "
+        "them"
     )

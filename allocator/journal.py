@@ -125,7 +125,8 @@ class Journal:
         elif known != identity:
             raise StudyError(
                 f"study {name!r} exists and measures another model, task, data, "
-                "scheme, widths, methods, granularity or seed: choose another --study"
+                "scheme, widths, methods, granularity, parts to include, beams, "
+                "re-ranking or seed: choose another --study"
             )
         study.set_user_attr(SPEC, dict(spec))
         return Journal(study, url or default_storage())

@@ -80,7 +80,7 @@ def refused(result: Result) -> str:
         ((*SEARCH, "--fraction", "some"), "'some' is not a fraction"),
         ((*SEARCH, "--fraction", "0"), "above 0 and at most 1, not 0"),
         ((*SEARCH, "--subset", "test"), "no subset 'test' (known: val2014)"),
-        ((*SEARCH, "--beams", "0"), "beams must be 1 or more, not 0"),
+        ((*SEARCH, "--beams", "0"), "beams must be 1 to 64, not 0"),
         ((*SEARCH, "--rerank", "-3"), "rerank must be 1 or more, not -3"),
         ((*SEARCH, "--task-set", "gqa,coco"), "name the task twice"),
         (("--budget", "4.0", "--task-set", "vqav2,goa"), "Did you mean 'gqa'?"),
@@ -215,3 +215,12 @@ def test_doctor_knows_the_plug_ins() -> None:
 
 def test_without_a_study_the_list_is_empty() -> None:
     assert json.loads(run("studies", "list", "--json").stdout) == []
+
+
+def test_a_folder_that_cannot_be_made_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    said = refused(run("evaluate", "--task", "gqa", "--model", "tiny-llava"))
+    assert str(tmp_path / "file") in said

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from allocator.core.allocation import FULL, Allocation, Choice, Scheme
@@ -17,13 +17,18 @@ if TYPE_CHECKING:
     from allocator.core.spec import ModelSpec
     from allocator.core.study import StudySpec
 
+# what defines the score of a plan beside its model, samples and groups
+ASKED = ("task", "fraction", "subset", "beams", "rerank")
+
 
 @dataclass(frozen=True)
 class Plan:
     """Model, scheme and a choice for each group.
 
     `seed` and `calibration` are those the search chose its calibration samples with:
-    others quantize differently.
+    others quantize differently. `asked` are task, fraction, subset, beams and rerank of
+    the search, for its score to be measured again; `layers` are what the file says of
+    single linears.
     """
 
     model: str
@@ -31,6 +36,8 @@ class Plan:
     groups: Mapping[str, Choice]
     seed: int = 0
     calibration: int = CALIBRATION_SIZE
+    asked: Mapping[str, Any] = field(default_factory=dict)
+    layers: Mapping[str, Choice] = field(default_factory=dict)
 
     @staticmethod
     def read(file: Path) -> Plan:
@@ -40,23 +47,22 @@ class Plan:
             SpecError: the file is missing, is not JSON, or lacks or misspells a part.
         """
         try:
-            data = json.loads(file.read_text())
+            data = json.loads(file.read_text(encoding="utf-8-sig"))
         except FileNotFoundError:
             raise SpecError(f"there is no plan file {file}") from None
-        except (OSError, ValueError) as error:
+        except (OSError, RecursionError, ValueError) as error:
             raise SpecError(f"{file} cannot be read as JSON: {error}") from None
         try:
             scheme = data.get("scheme", {})
-            groups = {
-                key: Choice(item["bits"], item.get("method"))
-                for key, item in data["groups"].items()
-            }
+            symmetric = _typed(scheme.get("symmetric", False), bool)
             return Plan(
-                _word(data["model"]),
-                Scheme(scheme.get("group_size", 128), scheme.get("symmetric", False)),
-                groups,
-                int(data.get("seed", 0)),
-                int(data.get("calibration", CALIBRATION_SIZE)),
+                _typed(data["model"], str),
+                Scheme(scheme.get("group_size", 128), symmetric),
+                _choices(data["groups"]),
+                _typed(data.get("seed", 0), int),
+                _typed(data.get("calibration", CALIBRATION_SIZE), int),
+                {key: data[key] for key in ASKED if data.get(key) is not None},
+                _choices(data.get("layers", {})),
             )
         except (AttributeError, KeyError, TypeError) as error:
             raise SpecError(
@@ -68,8 +74,16 @@ class Plan:
         """The plan's choices for the groups of a model.
 
         Raises:
-            SpecError: the groups are not the model's.
+            SpecError: the groups are not the model's, or a layer contradicts its group.
         """
+        own = {linear.name: g.key for g in spec.groups for linear in g.linears}
+        for name, choice in self.layers.items():
+            group = self.groups.get(own.get(name, ""))
+            if choice != group:
+                raise SpecError(
+                    f"the plan's layer {name} has {choice}, and its group {group}: "
+                    "change the groups, the layers only spell them out"
+                )
         return Allocation.of(spec, self.groups)
 
     @property
@@ -83,9 +97,17 @@ class Plan:
         return tuple(sorted({c.bits for c in self.groups.values()} | {FULL}))
 
 
-def _word(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{value!r} is no model name")
+def _choices(items: Any) -> dict[str, Choice]:
+    return {
+        key: Choice(item["bits"], _typed(item.get("method"), str, type(None)))
+        for key, item in items.items()
+    }
+
+
+def _typed(value: Any, *kinds: type) -> Any:
+    # JSON's true is no number
+    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+        raise TypeError(f"{value!r} is not a {kinds[0].__name__}")
     return value
 
 
@@ -112,6 +134,7 @@ def plan_json(
         "scheme": {"group_size": scheme.group_size, "symmetric": scheme.symmetric},
         "seed": asked.seed,
         "calibration": asked.calibration,
+        **{key: getattr(asked, key) for key in ASKED},
         "groups": allocation.to_json(),
         "layers": layers,
     }

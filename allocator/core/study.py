@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 # image-text pairs of the task's training set, as published (arXiv 2601.15287)
 CALIBRATION_SIZE = 128
+# memory grows with them, and published evaluations use 5
+MOST_BEAMS = 64
 STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -97,9 +99,10 @@ class StudySpec:
             raise SpecError(
                 f"the fraction must be above 0 and at most 1, not {self.fraction:g}"
             )
-        for name, value in (("beams", self.beams), ("rerank", self.rerank)):
-            if value is not None and value < 1:
-                raise SpecError(f"{name} must be 1 or more, not {value}")
+        if not 1 <= self.beams <= MOST_BEAMS:
+            raise SpecError(f"beams must be 1 to {MOST_BEAMS}, not {self.beams}")
+        if self.rerank is not None and self.rerank < 1:
+            raise SpecError(f"rerank must be 1 or more, not {self.rerank}")
 
     @property
     def selection(self) -> Selection:
@@ -142,6 +145,15 @@ class StudySpec:
         for key in ("budget", "task"):
             if key not in values:
                 raise SpecError(f"{file} names no {key}")
+        return StudySpec.read(values, file)
+
+    @staticmethod
+    def read(values: Mapping[str, Any], file: Path | None = None) -> StudySpec:
+        """A study from values that may come from a file.
+
+        Raises:
+            SpecError: a value has another type than its option needs.
+        """
         return StudySpec(**_typed(file, values))
 
     def to_json(self) -> dict[str, Any]:
@@ -149,13 +161,14 @@ class StudySpec:
         return asdict(self)
 
 
-def _typed(file: Path, values: Mapping[str, Any]) -> dict[str, Any]:
+def _typed(file: Path | None, values: Mapping[str, Any]) -> dict[str, Any]:
     """Values as the fields want them: lists as tuples, the budget as text."""
     typed = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     typed["budget"] = str(typed["budget"])
     for key, value in typed.items():
         if not _is_right(key, value):
-            raise SpecError(f"{file}: {key} = {value!r} is of the wrong type")
+            where = "" if file is None else f"{file}: "
+            raise SpecError(f"{where}{key} = {value!r} is of the wrong type")
     return typed
 
 

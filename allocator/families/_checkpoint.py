@@ -7,6 +7,7 @@ costs nothing.
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PROMPTS_FILE = "prompts.json"
+MOST_BLOCKS = 1_000
+# characters of another library's message
+LONGEST_REASON = 400
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -30,12 +34,29 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not file.is_file():
         raise ModelError(f"{folder} is not a model folder: it has no config.json")
     try:
-        config = json.loads(file.read_text())
-    except (OSError, ValueError) as error:
+        config = json.loads(file.read_text(encoding="utf-8-sig"))
+    except (OSError, RecursionError, ValueError) as error:
         raise ModelError(f"{file} cannot be read as JSON: {error}") from None
-    if not isinstance(config, dict) or "model_type" not in config:
+    if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
         raise ModelError(f"{file} names no model_type")
+    _check_depth(file, config)
     return config
+
+
+def _check_depth(file: Path, config: Mapping[str, Any]) -> None:
+    """Refuse a number of blocks that no model has: building them would never end."""
+    for key, value in config.items():
+        if isinstance(value, dict):
+            _check_depth(file, value)
+        counts = "layers" in key or key == "depth"
+        if counts and isinstance(value, int) and value > MOST_BLOCKS:
+            raise ModelError(f"{file}: {key} {value} is over {MOST_BLOCKS}")
+
+
+def part_of_config(config: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """A component's part of a configuration; empty where there is none."""
+    part = config.get(name)
+    return part if isinstance(part, dict) else {}
 
 
 def check_weights(folder: Path) -> tuple[Path, ...]:
@@ -60,6 +81,8 @@ def check_weights(folder: Path) -> tuple[Path, ...]:
             raise ModelError(
                 f"{folder} lacks {file.name}: only safetensors weights are loaded"
             )
+        if not os.access(file, os.R_OK):
+            raise ModelError(f"{file} may not be read: its permissions forbid it")
         try:
             with safe_open(file, framework="numpy"):
                 pass
@@ -121,8 +144,15 @@ def build_on_meta(model_class: Any, folder: Path) -> Any:
             return model_class(AutoConfig.from_pretrained(folder))
     except Exception as error:
         # what a wrong config.json raises depends on which part of it is wrong
-        reason = str(error).strip().split("\n", maxsplit=1)[0]
-        raise ModelError(f"{folder}/config.json describes no model: {reason}") from None
+        raise ModelError(
+            f"{folder}/config.json describes no model: {_reason(error)}"
+        ) from None
+
+
+def _reason(error: Exception) -> str:
+    """The first line of what a library says, or the beginning of it."""
+    line = str(error).strip().split("\n", maxsplit=1)[0] or type(error).__name__
+    return line if len(line) <= LONGEST_REASON else f"{line[:LONGEST_REASON]} ..."
 
 
 def read_checkpoint(
@@ -171,10 +201,16 @@ def _read(model_class: Any, folder: Path, dtype: Any) -> Any:
                 use_safetensors=True,
                 local_files_only=True,
                 output_loading_info=True,
+                # they are refused below, by name
+                ignore_mismatched_sizes=True,
             )
     except (SafetensorError, OSError, RuntimeError, ValueError) as error:
-        reason = str(error).strip().split("\n", maxsplit=1)[0]
-        raise ModelError(f"{folder} cannot be loaded: {reason}") from None
+        raise ModelError(f"{folder} cannot be loaded: {_reason(error)}") from None
+    if other := sorted(key for key, *_ in loaded["mismatched_keys"]):
+        raise ModelError(
+            f"{folder} has {len(other)} weights of another shape than its config.json "
+            f"says, {other[0]} among them"
+        )
     missing = sorted(loaded["missing_keys"])
     if missing:
         raise ModelError(
@@ -191,8 +227,9 @@ def read_processor(folder: Path) -> Any:
         with quiet(), _without_videos():
             processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
     except (ImportError, OSError, ValueError) as error:
-        reason = str(error).strip().split("\n", maxsplit=1)[0]
-        raise ModelError(f"{folder} has no usable processor: {reason}") from None
+        raise ModelError(
+            f"{folder} has no usable processor: {_reason(error)}"
+        ) from None
     processor.tokenizer.padding_side = "left"
     return processor
 

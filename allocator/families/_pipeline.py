@@ -71,7 +71,14 @@ class Pipeline:
 
         Raises:
             ModelError: the model has no wording for it, or lacks its chat template.
+            DataError: the question holds what stands for an image.
         """
+        image = getattr(self.processor, "image_token", None)
+        if image is not None and str(image) in sample.text:
+            raise DataError(
+                f"sample {sample.id} asks {sample.text!r}, and {image} stands for a "
+                "picture: take it out"
+            )
         if sample.prompt not in self.prompts:
             raise ModelError(
                 f"{self.folder} has no prompt {sample.prompt!r}; it has "
@@ -103,6 +110,7 @@ class Pipeline:
             add_special_tokens=not (first and texts[0].startswith(first)),
             **more,
         )
+        _check_length(self.module, samples, batch)
         # labels are for training
         return {k: v.to(self.device) for k, v in batch.items() if k != "labels"}
 
@@ -140,6 +148,22 @@ class Pipeline:
             **settings(self.module, decoding),
         )
         return ids[:, state["input_ids"].shape[1] :]
+
+
+def _check_length(module: Any, samples: Sequence[Sample], batch: Any) -> None:
+    """Refuse a prompt longer than the language model can read.
+
+    Raises:
+        DataError: names the sample.
+    """
+    text = module.config.get_text_config()
+    most = getattr(text, "max_position_embeddings", None)
+    lengths = batch["attention_mask"].sum(1)
+    if most is not None and int(lengths.max()) > most:
+        raise DataError(
+            f"sample {samples[int(lengths.argmax())].id} makes {int(lengths.max())} "
+            f"tokens, and the model reads {most}"
+        )
 
 
 def settings(module: Any, decoding: Decoding) -> dict[str, Any]:

@@ -77,9 +77,14 @@ def place_linears(
         else:
             left.append(_left(family, name, child, rests))
     if unmatched:
+        parts = {f"{p.component} {p.type}" for p in places if p.pattern in unmatched}
         raise SpecError(
-            f"family {family!r}: no linear matches {', '.join(sorted(unmatched))}"
+            f"family {family!r}: this model has no linear layers where those of "
+            f"{', '.join(sorted(parts))} should be"
         )
+    empty = [linear.name for linear in linears if not linear.weights]
+    if empty:
+        raise SpecError(f"the linear layer {empty[0]!r} has no weights")
     linears += extras.values()
     linears.sort(key=lambda linear: COMPONENTS.index(linear.component))
     parameters = sum(parameter.numel() for parameter in module.parameters())

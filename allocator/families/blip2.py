@@ -17,6 +17,7 @@ from allocator.families._blip2_ranking import Ranking
 from allocator.families._blip2_reply import Replying
 from allocator.families._checkpoint import (
     build_on_meta,
+    part_of_config,
     read_checkpoint,
     read_config,
     read_prompts,
@@ -166,10 +167,12 @@ def _name(folder: Path) -> str:
         ModelError: none of them, or in a form that transformers no longer reads.
     """
     config = read_config(folder)
-    kind = (config.get("architectures") or [REPLYING])[0]
-    language = config.get("text_config", {}).get("model_type", "opt")
+    named = config.get("architectures")
+    kind = named[0] if isinstance(named, list) and named else REPLYING
+    language = part_of_config(config, "text_config").get("model_type", "opt")
     if kind == RETRIEVING:
-        reads = config.get("qformer_config", {}).get("use_qformer_text_input")
+        queries = part_of_config(config, "qformer_config")
+        reads = queries.get("use_qformer_text_input")
         _check_new(folder, "qformer_config.use_qformer_text_input", reads)
         return "retrieval"
     if kind != REPLYING or language not in LANGUAGES:

@@ -176,4 +176,4 @@ def print_evaluation(found: Mapping[str, Any]) -> None:
         f"{found['bpw']:.3f} bpw (model), {found['bpw_quantized']:.3f} (quantized)",
     )
     for name, value in found["details"].items():
-        say(Console(), f"  {name}: {value:.4g}")
+        say(Console(), f"  {name}: {value:.4f}")

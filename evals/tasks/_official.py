@@ -70,7 +70,7 @@ def read_json(
     """
     try:
         # of the bytes and the text, each half a gigabyte, one is given back at once
-        text = (folder / name).read_bytes().decode()
+        text = (folder / name).read_bytes().decode("utf-8-sig")
     except (FileNotFoundError, NotADirectoryError):
         raise DataError(f"{name} is missing: expected in the folder {folder}") from None
     except OSError as error:

@@ -91,7 +91,9 @@ def test_a_missing_file_is_named(file: Path) -> None:
         Plan.read(file)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"bits: 4"])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"\xff\xfe", b"bits: 4", b"[" * 100_000]
+)
 def test_a_file_that_is_not_json_is_refused(file: Path, content: bytes) -> None:
     file.write_bytes(content)
     with pytest.raises(SpecError, match="cannot be read as JSON"):
@@ -110,6 +112,12 @@ def test_a_file_that_is_not_json_is_refused(file: Path, content: bytes) -> None:
         {"model": "m", "groups": {"vision.all.all": 4}},
         {"model": "m", "groups": {"vision.all.all": {"method": "gptq"}}},
         {"model": "m", "groups": GROUPS, "scheme": 128},
+        {"model": "m", "groups": GROUPS, "scheme": {"symmetric": "no"}},
+        {"model": "m", "groups": GROUPS, "seed": "x"},
+        {"model": "m", "groups": GROUPS, "seed": True},
+        {"model": "m", "groups": GROUPS, "calibration": 1.5},
+        {"model": "m", "groups": {"a": {"bits": 4, "method": ["gptq"]}}},
+        {"model": "m", "groups": GROUPS, "layers": []},
     ],
 )
 def test_json_that_is_no_plan_is_answered_with_the_shape_of_one(
@@ -131,4 +139,24 @@ def test_an_impossible_width_is_refused(file: Path, bits: Any) -> None:
 def test_the_groups_of_another_model_are_refused(toy: ModelSpec, file: Path) -> None:
     file.write_text(json.dumps({"model": "m", "groups": GROUPS}))
     with pytest.raises(SpecError, match=r"unknown: \['language.all.all', 'vision.all"):
+        Plan.read(file).allocation(toy)
+
+
+def test_a_plan_keeps_how_its_score_was_measured(toy: ModelSpec, file: Path) -> None:
+    study = asked(fraction=0.2, beams=3)
+    file.write_text(json.dumps(plan_json(study, toy, mixed(toy))))
+    assert Plan.read(file).asked == {"task": "vqav2", "fraction": 0.2, "beams": 3}
+
+
+def test_a_layer_that_contradicts_its_group_is_refused(
+    toy: ModelSpec, file: Path
+) -> None:
+    plan = plan_json(asked(), toy, mixed(toy))
+    plan["layers"]["vision.0.attn"]["bits"] = 8
+    file.write_text(json.dumps(plan))
+    with pytest.raises(SpecError, match=r"vision.0.attn has 8/gptq, and its group 3"):
+        Plan.read(file).allocation(toy)
+    plan["layers"] = {"nobody": {"bits": 16, "method": None}}
+    file.write_text(json.dumps(plan))
+    with pytest.raises(SpecError, match="layer nobody has 16"):
         Plan.read(file).allocation(toy)
