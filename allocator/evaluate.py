@@ -9,11 +9,12 @@ from allocator.bench import open_bench, open_full_precision
 from allocator.core.errors import SpecError
 from allocator.core.plan import Plan
 from allocator.core.plugins import available
+from allocator.core.ports import SPLITS
 from allocator.core.spec import EXTRAS, GRANULARITIES
 from allocator.core.study import StudySpec
 from allocator.prepare import prepare
 from evals.interval import bootstrap
-from evals.taskset import strata
+from evals.taskset import JOINED, strata
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -102,10 +103,11 @@ def _of_plan(plan: Plan, task: str | None) -> dict[str, Any]:
 
 def _with_plan(asked: StudySpec, plan: Plan | None) -> Setup:
     """The setup whose groups are the plan's: its granularity is found by its keys."""
-    # calibration samples are only read to make the cells of a plan
-    splits: tuple[Split, ...] = (
-        ("calibration", "evaluation") if plan else ("evaluation",)
-    )
+    splits: tuple[Split, ...] = ("evaluation",)
+    if plan is not None:
+        # what calibrates several tasks depends on what their search has taken
+        several = JOINED in asked.task
+        splits = SPLITS if several else ("calibration", "evaluation")
     setup = prepare(asked, splits)
     if plan is None or set(plan.groups) == set(setup.model.keys):
         return setup

@@ -193,7 +193,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_several_tasks_are_searched_at_once(world: Path) -> None:
+def test_several_tasks_are_searched_at_once(world: Path, tmp_path: Path) -> None:
     words = ("--task-set", "vqav2,coco", "--model", "tiny-llava", "--data", str(world))
     found = run(*words, *FAST, "--fraction", "0.2")
     assert found["task"] == "vqav2+coco"
@@ -201,6 +201,17 @@ def test_several_tasks_are_searched_at_once(world: Path) -> None:
     assert found["full_precision"]["ci95"][0] < 100
     four = next(each for each in found["uniform"] if each["bits"] == 4)
     assert 50 < four["score"] < 101
+
+    # what it recommends scores the same when it is asked of the plan alone
+    out = str(tmp_path / "out")
+    done = CliRunner().invoke(
+        main, ["export", found["study"], "--format", "plan", "--out", out]
+    )
+    assert done.exit_code == 0, done.output
+    again = run("evaluate", "--plan", f"{out}/plan.json", "--data", str(world))
+    assert again["task"] == "vqav2+coco"
+    assert again["score"] == pytest.approx(found["recommended"]["score"])
+    assert again["applied"] == found["recommended"]["applied"]
 
 
 def test_a_plan_written_by_hand_is_scored_on_any_task(
