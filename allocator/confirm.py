@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from allocator.core.records import (
@@ -16,7 +16,7 @@ from allocator.pareto import front
 from evals.interval import bootstrap
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from allocator.core.allocation import Allocation
     from allocator.core.records import TrialRecord
@@ -28,11 +28,15 @@ FINALISTS = 5
 
 @dataclass(frozen=True)
 class Measured:
-    """An allocation with its score of each evaluation sample."""
+    """An allocation with its score of each evaluation sample.
+
+    `details` are further figures of the same predictions, by name.
+    """
 
     allocation: Allocation
     values: tuple[float, ...]
     applied: str
+    details: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def mean(self) -> float:
@@ -42,7 +46,10 @@ class Measured:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the evaluation set decided."""
+    """What the evaluation set decided.
+
+    `details` are name, value of the winner, value of full precision.
+    """
 
     winner: Measured
     score: Interval
@@ -50,6 +57,7 @@ class Outcome:
     best_uniform: UniformResult
     uniform: tuple[UniformResult, ...]
     full_precision: Interval
+    details: tuple[tuple[str, float, float], ...]
     front: tuple[FrontMember, ...]
 
 
@@ -86,13 +94,19 @@ def confirm(
     gains = [a - b for a, b in zip(winner.values, best.values, strict=True)]
     results = uniform_results(space, uniform)
     digest = best.allocation.digest
+    full = evaluate(space.full)
     return Outcome(
         winner=winner,
         score=bootstrap(winner.values, seed, strata),
         versus=bootstrap(gains, seed, strata),
         best_uniform=next(each for each in results if each.digest == digest),
         uniform=results,
-        full_precision=bootstrap(evaluate(space.full).values, seed, strata),
+        full_precision=bootstrap(full.values, seed, strata),
+        details=tuple(
+            (name, value, full.details[name])
+            for name, value in winner.details.items()
+            if name in full.details
+        ),
         front=front_of(records),
     )
 

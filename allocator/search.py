@@ -82,9 +82,15 @@ class Search:
         if kept is None:
             score = self.score(allocation, "evaluation")
             applied = self.bench.applied(allocation)
-            kept = {"values": list(score.values), "applied": applied}
+            kept = {
+                "values": list(score.values),
+                "applied": applied,
+                "details": dict(score.details),
+            }
             self.journal.keep(key, kept)
-        return Measured(allocation, tuple(kept["values"]), kept["applied"])
+        # studies of before have none
+        details = kept.get("details", {})
+        return Measured(allocation, tuple(kept["values"]), kept["applied"], details)
 
 
 def run(asked: StudySpec, watch: Watch | None = None) -> Recommendation:
@@ -242,6 +248,7 @@ def conclude(search: Search) -> Recommendation:
         score=outcome.score,
         versus=outcome.versus,
         best_uniform=outcome.best_uniform,
+        details=outcome.details,
         front=outcome.front,
         importance=importance,
         complete=counts["complete"],

@@ -86,7 +86,10 @@ class Importances:
 
 @dataclass(frozen=True)
 class Recommendation:
-    """The outcome of a search, measured on the evaluation set."""
+    """The outcome of a search, measured on the evaluation set.
+
+    `details` are further figures: name, value, value of full precision.
+    """
 
     study: str
     storage: str
@@ -113,6 +116,7 @@ class Recommendation:
     infeasible: int
     evaluated_samples: int
     seconds: tuple[tuple[str, float], ...]
+    details: tuple[tuple[str, float, float], ...] = ()
 
     @property
     def is_uniform(self) -> bool:
@@ -137,6 +141,7 @@ class Recommendation:
                 "score": self.full_precision.mean,
                 "ci95": self.full_precision.ci95,
                 "bpw": float(FULL),
+                "details": {name: full for name, _, full in self.details},
             },
             "uniform": [_uniform_json(each) for each in self.uniform],
             "recommended": {
@@ -147,6 +152,7 @@ class Recommendation:
                 "bpw_quantized": self.bpw_quantized,
                 "score": self.score.mean,
                 "ci95": self.score.ci95,
+                "details": {name: value for name, value, _ in self.details},
                 "vs_best_uniform": {
                     "difference": self.versus.mean,
                     "ci95": self.versus.ci95,

@@ -116,7 +116,16 @@ def sentences(found: Mapping[str, Any]) -> list[str]:
             f"{gain['difference']:+.2f} {unit} {interval} over {name}: "
             "within the noise of these samples."
         )
-    return said + _what_mattered(found["importance"])
+    return said + _details(best, full) + _what_mattered(found["importance"])
+
+
+def _details(best: Mapping[str, Any], full: Mapping[str, Any]) -> list[str]:
+    """Further figures, where the task has any."""
+    told = [
+        f"{name} {value:.4g} (full precision {full['details'][name]:.4g})"
+        for name, value in best.get("details", {}).items()
+    ]
+    return [f"{'; '.join(told)}."] if told else []
 
 
 def _what_mattered(importance: Mapping[str, Any]) -> list[str]:

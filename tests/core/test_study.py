@@ -210,6 +210,7 @@ def recommendation() -> Recommendation:
         infeasible=0,
         evaluated_samples=700,
         seconds=(("total", 9.0), ("bank", 1.0), ("search", 6.0), ("confirm", 2.0)),
+        details=(("BLEU-4", 0.3, 0.4),),
     )
 
 
@@ -221,7 +222,8 @@ def test_json_has_the_keys_that_are_part_of_the_interface() -> None:
         *("evaluated_samples", "seconds"),
     }
     assert found["budget"] == {"bpw": 4.0, "scope": "model"}
-    assert found["full_precision"] == {"score": 90, "ci95": [88, 92], "bpw": 16}
+    full = {"score": 90, "ci95": [88, 92], "bpw": 16, "details": {"BLEU-4": 0.4}}
+    assert found["full_precision"] == full
     assert found["trials"] == {"complete": 5, "pruned": 2, "failed": 1, "infeasible": 0}
     assert found["seconds"].keys() == {"total", "bank", "search", "confirm"}
     assert found["importance"]["component"] == {
@@ -241,6 +243,7 @@ def test_json_shows_what_is_recommended_and_what_it_was_compared_with() -> None:
         "bpw_quantized": 3.7,
         "score": 70,
         "ci95": [68, 72],
+        "details": {"BLEU-4": 0.3},
         "vs_best_uniform": {"difference": 10, "ci95": [8, 12]},
     }
     assert found["uniform"] == [

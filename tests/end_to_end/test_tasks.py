@@ -198,6 +198,8 @@ def test_several_tasks_are_searched_at_once(world: Path, tmp_path: Path) -> None
     found = run(*words, *FAST, "--fraction", "0.2")
     assert found["task"] == "vqav2+coco"
     assert found["full_precision"]["score"] == pytest.approx(100)
+    assert found["full_precision"]["details"]["vqav2"] > 90
+    assert set(found["recommended"]["details"]) == {"vqav2", "coco"}
     assert found["full_precision"]["ci95"][0] < 100
     four = next(each for each in found["uniform"] if each["bits"] == 4)
     assert 50 < four["score"] < 101

@@ -48,6 +48,14 @@ def test_points_are_percent_and_other_scores_have_their_own_unit() -> None:
     assert "points" not in said
 
 
+def test_further_figures_stand_beside_those_of_full_precision() -> None:
+    both = found(12.0, 8.0, 16.0)
+    both["recommended"]["details"] = {"vqav2": 61.234, "coco": 5.5}
+    both["full_precision"]["details"] = {"vqav2": 90.0, "coco": 6.0}
+    said = " ".join(sentences(both))
+    assert "vqav2 61.23 (full precision 90); coco 5.5 (full precision 6)." in said
+
+
 def test_a_gain_within_the_noise_is_not_claimed() -> None:
     assert "within the noise" in " ".join(sentences(found(1.0, -1.0, 3.0)))
 
