@@ -14,7 +14,7 @@ from allocator.core.spec import EXTRAS, GRANULARITIES
 from allocator.core.study import StudySpec
 from allocator.prepare import prepare
 from evals.interval import bootstrap
-from evals.taskset import JOINED, strata
+from evals.taskset import strata
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -106,7 +106,7 @@ def _with_plan(asked: StudySpec, plan: Plan | None) -> Setup:
     splits: tuple[Split, ...] = ("evaluation",)
     if plan is not None:
         # what calibrates several tasks depends on what their search has taken
-        several = JOINED in asked.task
+        several = len(asked.tasks) > 1
         splits = SPLITS if several else ("calibration", "evaluation")
     setup = prepare(asked, splits)
     if plan is None or set(plan.groups) == set(setup.model.keys):
@@ -114,7 +114,9 @@ def _with_plan(asked: StudySpec, plan: Plan | None) -> Setup:
     for granularity in GRANULARITIES:
         spec: ModelSpec = setup.family.spec(setup.folder, granularity, asked.include)
         if set(plan.groups) == set(spec.keys):
-            return prepare(replace(asked, granularity=granularity), splits)
+            space = replace(setup.space, spec=spec)
+            asked = replace(asked, granularity=granularity)
+            return replace(setup, asked=asked, model=spec, space=space)
     unknown = sorted(set(plan.groups) - set(setup.model.keys))
     missing = sorted(set(setup.model.keys) - set(plan.groups))
     which = f"unknown: {', '.join(unknown[:3])}" if unknown else ""

@@ -13,7 +13,7 @@ import optuna
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from allocator.core.errors import StudyError
+from allocator.core.errors import StudyError, first_line
 from allocator.core.records import TrialRecord
 from allocator.home import default_storage
 
@@ -48,7 +48,7 @@ def open_storage(url: str | None, *, create: bool = True) -> Any:
             return optuna.storages.RDBStorage(url)
     except Exception as error:
         # the drivers raise whatever they like for a URL they cannot use
-        reason = str(error).strip().split("\n", maxsplit=1)[0]
+        reason = first_line(error)
         raise StudyError(
             f"storage {url!r} cannot be opened ({reason}); "
             "take a database URL such as sqlite:///studies.db, or a file FILE.log"

@@ -10,6 +10,7 @@ from allocator.core.allocation import GROUP_SIZES, SCOPES, WIDTHS
 from allocator.core.errors import SpecError
 from allocator.core.plugins import available
 from allocator.core.spec import GRANULARITIES
+from allocator.core.study import JOINED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -150,7 +151,7 @@ def joined_task(given: dict[str, Any]) -> dict[str, Any]:
         return given
     if "task" in given:
         raise SpecError("--task and --task-set name the task twice; give one")
-    return {**given, "task": "+".join(names)}
+    return {**given, "task": JOINED.join(names)}
 
 
 def scheme_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -12,6 +12,7 @@ from allocator.core.allocation import digest
 from allocator.core.errors import DataError, SpecError, UnknownNameError
 from allocator.core.plugins import available, load
 from allocator.core.ports import RERANK, SPLITS
+from allocator.core.study import JOINED
 from allocator.embedded import is_embedded, model_folder
 from allocator.families import check_weights, family_of
 from allocator.home import cache_home
@@ -20,7 +21,7 @@ from allocator.space import Space
 from evals._lmms import PREFIX as LMMS
 from evals.lmms import lmms_task
 from evals.splits import check_disjoint
-from evals.taskset import JOINED, TaskSet, without_shared
+from evals.taskset import TaskSet, without_shared
 from evals.world.files import ensure_world
 
 if TYPE_CHECKING:
@@ -161,7 +162,7 @@ def model_for(task: Task | TaskSet, folder: Path, model: str) -> tuple[Path, Fam
 def _check_names(asked: StudySpec) -> None:
     named = (
         ("method", "quant.methods", asked.methods),
-        ("task", "evals.tasks", _plain(asked.task.split(JOINED))),
+        ("task", "evals.tasks", _own_tasks(asked)),
         ("strategy", "allocator.strategies", (asked.strategy,)),
     )
     for kind, package, names in named:
@@ -170,9 +171,9 @@ def _check_names(asked: StudySpec) -> None:
                 raise UnknownNameError(kind, name, available(package))
 
 
-def _plain(names: Sequence[str]) -> list[str]:
-    """Names of our own tasks among others."""
-    return [name for name in names if not name.startswith(LMMS)]
+def _own_tasks(asked: StudySpec) -> list[str]:
+    """Names of the tasks that are files of ours."""
+    return [name for name in asked.tasks if not name.startswith(LMMS)]
 
 
 def data_folder(asked: StudySpec) -> Path:
@@ -186,7 +187,7 @@ def data_folder(asked: StudySpec) -> Path:
         if not folder.is_dir():
             raise DataError(f"there is no data folder {asked.data}")
         return folder
-    if not _plain(asked.task.split(JOINED)):
+    if not _own_tasks(asked):
         # lmms-eval brings its own, and its pictures are written there
         return cache_home()
     if not is_embedded(asked.model):

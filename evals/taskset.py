@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from allocator.core.errors import DataError, SpecError
 from allocator.core.ports import SPLITS, Sample, Score
+from allocator.core.study import JOINED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
     from allocator.core.ports import Prediction, Selection, Split, Task
 
-JOINED = "+"
 METRIC = "mean score relative to full precision (%)"
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from allocator.core.plugins import available, load
 from quant.bank import Bank
 from quant.build import Source, build_bank
 
@@ -17,10 +18,27 @@ if TYPE_CHECKING:
     from quant.bank import Recipe
 
 
+VARIANTS = [
+    (name, variant)
+    for name in available("allocator.families")
+    for variant in load("allocator.families", name).variants
+]
+TITLES = ["-".join(pair) for pair in VARIANTS]
+
+
 def made(family: Family, folder: Path, variant: str | None = None) -> State:
     """Save one of a family's tiny models; two prompts for it."""
     torch.manual_seed(0)
     return family.tiny(folder, variant or family.variants[0])
+
+
+def prefixed(model: Model, state: State) -> State:
+    """A state that has run as far as is kept between trials."""
+    with torch.inference_mode():
+        for stage in model.stages():
+            if stage.component in model.prefix:
+                state = stage.run(state)
+    return state
 
 
 def logits_of(model: Model, state: State) -> torch.Tensor:

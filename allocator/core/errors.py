@@ -61,3 +61,8 @@ class UnknownNameError(AllocateError, KeyError):
 
     def __str__(self) -> str:
         return self.sentence
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of another library's message: often its only sentence."""
+    return str(error).strip().split("\n", maxsplit=1)[0]

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 # image-text pairs of the task's training set, as published (arXiv 2601.15287)
 CALIBRATION_SIZE = 128
+# between the names of several tasks
+JOINED = "+"
 # memory grows with them, and published evaluations use 5
 MOST_BEAMS = 64
 STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -92,7 +94,7 @@ class StudySpec:
         _ = self.scheme, self.limit
 
     def _check_evaluation(self) -> None:
-        tasks = self.task.split("+")
+        tasks = self.tasks
         if not all(tasks) or len(set(tasks)) < len(tasks):
             raise SpecError(f"tasks {self.task!r} must be one or more, each once")
         if self.fraction is not None and not 0 < self.fraction <= 1:
@@ -103,6 +105,11 @@ class StudySpec:
             raise SpecError(f"beams must be 1 to {MOST_BEAMS}, not {self.beams}")
         if self.rerank is not None and self.rerank < 1:
             raise SpecError(f"rerank must be 1 or more, not {self.rerank}")
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Names of the tasks asked."""
+        return tuple(self.task.split(JOINED))
 
     @property
     def selection(self) -> Selection:

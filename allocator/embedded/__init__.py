@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from allocator.core.errors import ModelError, UnknownNameError
+from allocator.core.errors import ModelError, UnknownNameError, first_line
 
 HERE = Path(__file__).parent
 
@@ -55,7 +55,7 @@ def _fetch(name: str, weights: bool) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=wanted))
     except (HfHubHTTPError, HFValidationError, NotCached, OSError) as error:
-        reason = str(error).strip().split("\n", maxsplit=1)[0]
+        reason = first_line(error)
         raise ModelError(
             f"there is no folder {name}, and the hub does not give it: {reason}"
         ) from None

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from allocator.core.spec import Component
 
 PIXELS = "pixel_values"
+HEAD = "lm_head"
 # of what the image side gives, all that the language model reads
 FEATURES = ("pooler_output", "deepstack_features")
 
@@ -64,7 +65,7 @@ class Layout:
     vision: Row
     connector: tuple[Readers, ...]
     language: Row
-    rests: tuple[Rest, ...]
+    rests: tuple[Rest, ...] = ()
     reads: tuple[int, ...] = (-1,)
     between: Callable[[Any, State, int, Any], Any] | None = None
     behind: Callable[[Any], Any] | None = None
@@ -86,6 +87,16 @@ class Layout:
             for readers in self.connector
         )
         return (*of_blocks, *of_connector)
+
+
+def blocks_behind(layers: int | Sequence[int]) -> tuple[int, ...]:
+    """Numbers of the blocks that give some hidden states; 0 stands before them all.
+
+    >>> blocks_behind([3, -2])
+    (2, -2)
+    """
+    numbers = [layers] if isinstance(layers, int) else layers
+    return tuple(n - 1 if n > 0 else n for n in numbers if n)
 
 
 def _either(readers: Readers) -> str:
@@ -135,7 +146,7 @@ class Cut:
         ]
         outside = [name for name in named if not name.startswith(inside)]
         words = [name for name in outside if name.startswith(text)]
-        seen = [n for n in outside if n not in words and not n.startswith("lm_head.")]
+        seen = [n for n in outside if n not in words and not n.startswith(f"{HEAD}.")]
         # transformers takes a model's first weight for the type that all of them have
         return {"vision": tuple(seen), "language": (*words, named[0])}
 
@@ -218,8 +229,8 @@ class Cut:
             "language.head",
             "language",
             run,
-            (f"{text}.norm", "lm_head"),
-            (Siblings(("lm_head",)),),
+            (f"{text}.norm", HEAD),
+            (Siblings((HEAD,)),),
             "attention_mask",
         )
 

@@ -12,7 +12,7 @@ from collections import Counter
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from allocator.core.errors import ModelError
+from allocator.core.errors import ModelError, first_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -130,7 +130,14 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def build_on_meta(model_class: Any, folder: Path) -> Any:
+def model_class(name: str) -> Any:
+    """A class of transformers."""
+    import transformers
+
+    return getattr(transformers, name)
+
+
+def build_on_meta(kind: Any, folder: Path) -> Any:
     """A model without weights, from the configuration alone.
 
     Raises:
@@ -141,7 +148,7 @@ def build_on_meta(model_class: Any, folder: Path) -> Any:
 
     try:
         with quiet(), torch.device("meta"):
-            return model_class(AutoConfig.from_pretrained(folder))
+            return kind(AutoConfig.from_pretrained(folder))
     except Exception as error:
         # what a wrong config.json raises depends on which part of it is wrong
         raise ModelError(
@@ -151,12 +158,12 @@ def build_on_meta(model_class: Any, folder: Path) -> Any:
 
 def _reason(error: Exception) -> str:
     """The first line of what a library says, or the beginning of it."""
-    line = str(error).strip().split("\n", maxsplit=1)[0] or type(error).__name__
+    line = first_line(error) or type(error).__name__
     return line if len(line) <= LONGEST_REASON else f"{line[:LONGEST_REASON]} ..."
 
 
 def read_checkpoint(
-    model_class: Any, folder: Path, device: str, *, mapped: bool = False
+    kind: Any, folder: Path, device: str, *, mapped: bool = False
 ) -> Any:
     """Load weights for inference: fp32 on a CPU, the stored type on an accelerator.
 
@@ -171,9 +178,9 @@ def read_checkpoint(
 
     files = check_weights(folder)
     if mapped:
-        return _read(model_class, folder, _stored_type(files))
+        return _read(kind, folder, _stored_type(files))
     dtype = torch.float32 if device.startswith("cpu") else "auto"
-    return _read(model_class, folder, dtype).to(device)
+    return _read(kind, folder, dtype).to(device)
 
 
 def _stored_type(files: Sequence[Path]) -> Any:
@@ -190,12 +197,12 @@ def _stored_type(files: Sequence[Path]) -> Any:
     return floating[0] if floating else "auto"
 
 
-def _read(model_class: Any, folder: Path, dtype: Any) -> Any:
+def _read(kind: Any, folder: Path, dtype: Any) -> Any:
     from safetensors import SafetensorError
 
     try:
         with quiet():
-            module, loaded = model_class.from_pretrained(
+            module, loaded = kind.from_pretrained(
                 folder,
                 dtype=dtype,
                 use_safetensors=True,

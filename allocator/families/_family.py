@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from allocator.core.errors import ModelError
-from allocator.families._blocks import Cut
+from allocator.families._blocks import HEAD, Cut
 from allocator.families._checkpoint import (
     build_on_meta,
+    model_class,
     read_checkpoint,
     read_config,
     read_prompts,
 )
 from allocator.families._pipeline import Pipeline
-from allocator.families._places import place_linears
+from allocator.families._places import Rest, place_linears
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -53,7 +54,7 @@ class Declared:
     """A family whose variants are declared; see `allocator.core.ports.Family`."""
 
     name: str
-    by_name: Mapping[str, Variant] = field(default_factory=dict)
+    by_name: Mapping[str, Variant]
 
     @property
     def model_types(self) -> tuple[str, ...]:
@@ -80,17 +81,19 @@ class Declared:
     ) -> ModelSpec:
         """Groups and sizes from the configuration alone."""
         variant = self._variant(folder)
-        module = build_on_meta(_class(variant.model_class), folder)
+        module = build_on_meta(model_class(variant.model_class), folder)
         layout = variant.layout(module)
+        head = Rest(HEAD, "output head, kept at 16 bit unless included")
+        rests = (head, *layout.rests)
         return place_linears(
-            self.name, module, layout.places, layout.rests, granularity, include
+            self.name, module, layout.places, rests, granularity, include
         )
 
     def load(self, folder: Path, device: str, *, mapped: bool = False) -> Model:
         """Read the checkpoint; raise ModelError if it is damaged."""
         variant = self._variant(folder)
         module = read_checkpoint(
-            _class(variant.model_class), folder, device, mapped=mapped
+            model_class(variant.model_class), folder, device, mapped=mapped
         )
         prompts = read_prompts(folder, variant.prompts)
         return Pipeline(
@@ -107,7 +110,7 @@ class Declared:
         """Save a random-weight model for tests; return two prompts for it."""
         chosen = self.by_name[variant]
         config, state = chosen.tiny()
-        module = _class(chosen.model_class)(config)
+        module = model_class(chosen.model_class)(config)
         for parameter in module.parameters():
             # a matrix of zeros hides whatever stands before it
             if parameter.dim() > 1 and not parameter.any():
@@ -124,9 +127,3 @@ class Declared:
             f"{folder} is a {kind!r} model; family {self.name} reads "
             f"{', '.join(self.model_types)}"
         )
-
-
-def _class(name: str) -> Any:
-    import transformers
-
-    return getattr(transformers, name)

@@ -169,7 +169,10 @@ def _check_length(module: Any, samples: Sequence[Sample], batch: Any) -> None:
 def settings(module: Any, decoding: Decoding) -> dict[str, Any]:
     """How to generate: never at random, whatever the checkpoint suggests."""
     config = module.generation_config
-    end = config.eos_token_id
+    padding = config.pad_token_id
+    if padding is None:
+        end = config.eos_token_id
+        padding = end[0] if isinstance(end, list) else end
     return {
         "max_new_tokens": decoding.max_new_tokens,
         "num_beams": decoding.beams,
@@ -179,11 +182,7 @@ def settings(module: Any, decoding: Decoding) -> dict[str, Any]:
         "temperature": None,
         "top_p": None,
         "top_k": None,
-        "pad_token_id": config.pad_token_id
-        if config.pad_token_id is not None
-        else end[0]
-        if isinstance(end, list)
-        else end,
+        "pad_token_id": padding,
     }
 
 

@@ -17,6 +17,7 @@ from allocator.families._blip2_ranking import Ranking
 from allocator.families._blip2_reply import Replying
 from allocator.families._checkpoint import (
     build_on_meta,
+    model_class,
     part_of_config,
     read_checkpoint,
     read_config,
@@ -110,7 +111,7 @@ class Blip2:
     ) -> ModelSpec:
         """Groups and sizes from the configuration alone."""
         variant = VARIANTS[_name(folder)]
-        module = build_on_meta(_class(variant), folder)
+        module = build_on_meta(model_class(variant.model_class), folder)
         variant.mend(module)
         places = variant.places(module)
         return place_linears(
@@ -120,7 +121,9 @@ class Blip2:
     def load(self, folder: Path, device: str, *, mapped: bool = False) -> Model:
         """Read the checkpoint; raise ModelError if it is damaged."""
         variant = VARIANTS[_name(folder)]
-        module = read_checkpoint(_class(variant), folder, device, mapped=mapped)
+        module = read_checkpoint(
+            model_class(variant.model_class), folder, device, mapped=mapped
+        )
         variant.mend(module)
         prompts = read_prompts(folder, variant.prompts)
         return variant.pipeline(module, folder, device, prompts, variant.lay_stages)
@@ -143,7 +146,7 @@ class Blip2:
             num_query_tokens=4,
             image_token_index=IMAGE,
         )
-        model = _class(chosen)(config)
+        model = model_class(chosen.model_class)(config)
         chosen.mend(model)
         model.query_tokens.data.normal_(std=0.5)
         model.half().save_pretrained(folder)
@@ -152,12 +155,6 @@ class Blip2:
 
 
 PLUGIN: Family = Blip2()
-
-
-def _class(variant: Variant) -> Any:
-    import transformers
-
-    return getattr(transformers, variant.model_class)
 
 
 def _name(folder: Path) -> str:

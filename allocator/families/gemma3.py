@@ -7,18 +7,12 @@ from typing import TYPE_CHECKING, Any
 from allocator.families._blocks import Layout, Row
 from allocator.families._decoders import GEMMA
 from allocator.families._family import Declared, Variant
-from allocator.families._places import Rest
 from allocator.families._tiny import IMAGE, SIZES, VOCABULARY, two_prompts
 from allocator.families._towers import POOLING_HEAD, tower_of
 from allocator.families._words import SHORT_ANSWERS
 
 if TYPE_CHECKING:
     from allocator.core.ports import Family, State
-
-RESTS = (
-    Rest(r"lm_head", "output head, kept at 16 bit unless included"),
-    POOLING_HEAD,
-)
 
 
 def layout(module: Any) -> Layout:
@@ -30,7 +24,7 @@ def layout(module: Any) -> Layout:
         vision=tower_of(module),
         connector=(),
         language=Row("language", "model.language_model.layers", GEMMA),
-        rests=RESTS,
+        rests=(POOLING_HEAD,),
     )
 
 

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from allocator.families._blocks import Layout, Readers, Row
+from allocator.families._blocks import Layout, Readers, Row, blocks_behind
 from allocator.families._decoders import llama_like
 from allocator.families._family import Declared, Variant
-from allocator.families._places import Rest
 from allocator.families._tiny import IMAGE, SIZES, VOCABULARY, two_prompts
 from allocator.families._words import SHORT_ANSWERS
 
@@ -43,16 +42,13 @@ TEXTS = ("llama", "qwen2", "qwen3")
 
 def layout(module: Any) -> Layout:
     """Where the parts of an InternVL are."""
-    # number n of the hidden states is what block n - 1 gives
-    layer = module.config.vision_feature_layer
     return Layout(
         vision=Row("vision", "model.vision_tower.encoder.layer", VISION),
         connector=PROJECTOR,
         language=Row(
             "language", "model.language_model.layers", llama_like(module.config, TEXTS)
         ),
-        rests=(Rest(r"lm_head", "output head, kept at 16 bit unless included"),),
-        reads=(layer - 1 if layer > 0 else layer,),
+        reads=blocks_behind(module.config.vision_feature_layer),
     )
 
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from allocator.families._blocks import Layout, Readers, Row
+from allocator.families._blocks import Layout, Readers, Row, blocks_behind
 from allocator.families._decoders import llama_like
 from allocator.families._family import Declared, Variant
-from allocator.families._places import Rest
 from allocator.families._tiny import IMAGE, SIZES, VOCABULARY, two_prompts
 from allocator.families._towers import POOLING_HEAD, tower_of
 from allocator.families._words import SHORT_ANSWERS
@@ -28,10 +27,6 @@ PROJECTOR = (
     Readers("model.multi_modal_projector.linear_1", "all"),
     Readers("model.multi_modal_projector.linear_2", "all"),
 )
-RESTS = (
-    Rest(r"lm_head", "output head, kept at 16 bit unless included"),
-    POOLING_HEAD,
-)
 TILE, PATCH = 16, 8
 
 
@@ -41,19 +36,14 @@ def layout(module: Any) -> Layout:
     The tower's blocks behind the features are in its groups although nothing reads
     them: a checkpoint stores them, and transformers runs them.
     """
-    layers = module.config.vision_feature_layer
-    numbers = [layers] if isinstance(layers, int) else list(layers)
-    # number n of the hidden states is what block n - 1 gives, and 0 what stands before
-    blocks = module.config.vision_config.num_hidden_layers
-    places = [number if number >= 0 else blocks + 1 + number for number in numbers]
     return Layout(
         vision=tower_of(module),
         connector=PROJECTOR,
         language=Row(
             "language", "model.language_model.layers", llama_like(module.config)
         ),
-        rests=RESTS,
-        reads=tuple(place - 1 for place in places if place > 0),
+        rests=(POOLING_HEAD,),
+        reads=blocks_behind(module.config.vision_feature_layer),
     )
 
 

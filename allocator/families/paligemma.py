@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from allocator.families._blocks import Layout, Readers, Row
 from allocator.families._decoders import GEMMA
 from allocator.families._family import Declared, Variant
-from allocator.families._places import Rest
 from allocator.families._tiny import IMAGE, SIZES, VOCABULARY, two_prompts
 from allocator.families._towers import POOLING_HEAD, tower_of
 
@@ -24,10 +23,6 @@ PROMPTS = {
     "caption": "<image>caption en",
     "plain": "<image>{}",
 }
-RESTS = (
-    Rest(r"lm_head", "output head, kept at 16 bit unless included"),
-    POOLING_HEAD,
-)
 
 
 def layout(module: Any) -> Layout:
@@ -37,7 +32,7 @@ def layout(module: Any) -> Layout:
         vision=tower_of(module),
         connector=(Readers("model.multi_modal_projector.linear", "all"),),
         language=Row("language", "model.language_model.layers", GEMMA),
-        rests=RESTS,
+        rests=(POOLING_HEAD,),
         behind=None if cap is None else lambda logits: (logits / cap).tanh() * cap,
     )
 

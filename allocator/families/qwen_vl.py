@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from allocator.families._blocks import Layout, Readers, Row
 from allocator.families._decoders import LLAMA
 from allocator.families._family import Declared, Variant
-from allocator.families._places import Rest
 from allocator.families._tiny import IMAGE, SIZES, VOCABULARY, two_prompts
 from allocator.families._words import SHORT_ANSWERS
 
@@ -47,19 +46,18 @@ MERGER_3 = (
     Readers("model.visual.merger.linear_fc1", "all"),
     Readers("model.visual.merger.linear_fc2", "all"),
 )
-RESTS = (Rest(r"lm_head", "output head, kept at 16 bit unless included"),)
 BLOCKS = "model.visual.blocks"
 LANGUAGE = Row("language", "model.language_model.layers", LLAMA)
 
 
 def layout_2(_: Any) -> Layout:
     """Where the parts of a Qwen2-VL are."""
-    return Layout(Row("vision", BLOCKS, TOWER_2), MERGER, LANGUAGE, RESTS)
+    return Layout(Row("vision", BLOCKS, TOWER_2), MERGER, LANGUAGE)
 
 
 def layout_25(_: Any) -> Layout:
     """Where the parts of a Qwen2.5-VL are."""
-    return Layout(Row("vision", BLOCKS, TOWER_25), MERGER, LANGUAGE, RESTS)
+    return Layout(Row("vision", BLOCKS, TOWER_25), MERGER, LANGUAGE)
 
 
 def layout_3(module: Any) -> Layout:
@@ -73,7 +71,6 @@ def layout_3(module: Any) -> Layout:
         vision=Row("vision", BLOCKS, TOWER_3),
         connector=(*MERGER_3, *(r for n in range(len(depths)) for r in _deep(n))),
         language=LANGUAGE,
-        rests=RESTS,
         reads=(*depths, -1),
         between=_add_features,
     )

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from allocator.families._blocks import Layout, Readers, Row
 from allocator.families._decoders import llama_like
 from allocator.families._family import Declared, Variant
-from allocator.families._places import Rest
 from allocator.families._tiny import IMAGE, SIZES, VOCABULARY, two_prompts
 from allocator.families._towers import CLIP
 from allocator.families._words import SHORT_ANSWERS
@@ -34,7 +33,6 @@ def layout(module: Any) -> Layout:
         vision=Row("vision", "model.vision_model.encoder.layers", CLIP),
         connector=CONNECTOR,
         language=Row("language", "model.text_model.layers", llama_like(module.config)),
-        rests=(Rest(r"lm_head", "output head, kept at 16 bit unless included"),),
     )
 
 

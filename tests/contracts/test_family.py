@@ -10,22 +10,16 @@ import pytest
 import torch
 from torch import nn
 
-from allocator.core.plugins import available, load
+from allocator.core.plugins import load
 from allocator.core.ports import Decoding
 from allocator.core.spec import EXTRAS, GRANULARITIES
 from quant.streaming import Spool, in_memory
-from tests.states import logits_of, made
+from tests.states import TITLES, VARIANTS, logits_of, made, prefixed
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from allocator.core.ports import Family, Model, Stage, State
-
-VARIANTS = [
-    (name, variant)
-    for name in available("allocator.families")
-    for variant in load("allocator.families", name).variants
-]
 
 
 @dataclass(frozen=True)
@@ -44,9 +38,7 @@ class Case:
         return EXTRAS if self.family.gives(self.folder) == "reply" else ()
 
 
-@pytest.fixture(
-    params=VARIANTS, ids=["-".join(pair) for pair in VARIANTS], scope="module"
-)
+@pytest.fixture(params=VARIANTS, ids=TITLES, scope="module")
 def case(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Case:
@@ -170,11 +162,7 @@ def test_replies_are_those_of_transformers(
     settings = {"max_new_tokens": 6, "num_beams": beams, "do_sample": False}
     with torch.inference_mode():
         wanted = model.module.generate(**deepcopy(prompt), **settings)
-        state = dict(case.state)
-        for stage in model.stages():
-            if stage.component in model.prefix:
-                state = stage.run(state)
-        found = model.reply_ids(state, Decoding(6, beams))
+        found = model.reply_ids(prefixed(model, case.state), Decoding(6, beams))
     assert torch.equal(found, wanted[:, -found.shape[1] :])
     assert found.shape[1] >= 1
 
@@ -183,12 +171,9 @@ def test_what_the_prefix_leaves_is_all_that_is_kept_of_an_image(
     case: Case, model: Model
 ) -> None:
     """A search keeps the features of a batch, and reads the rest of the state anew."""
-    state = dict(case.state)
+    features = model.features(prefixed(model, case.state))
     with torch.inference_mode():
-        for stage in model.stages():
-            if stage.component in model.prefix:
-                state = stage.run(state)
-        rejoined = {**case.state, "features": model.features(state)}
+        rejoined = {**case.state, "features": features}
         for stage in model.stages():
             if stage.component not in model.prefix:
                 rejoined = stage.run(rejoined)

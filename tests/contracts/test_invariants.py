@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from allocator.core.allocation import Allocation, Choice, Scheme
-from allocator.core.plugins import available, load
+from allocator.core.plugins import load
 from allocator.trial import Workbench
 from evals.tasks.vqav2 import PLUGIN as VQAV2
 from quant.bank import Recipe
-from tests.states import bank_of, logits_of, made
+from tests.states import TITLES, VARIANTS, bank_of, logits_of, made
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,14 +45,7 @@ class Bench(Workbench):
     state: State = field(default_factory=dict)
 
 
-VARIANTS = [
-    (name, variant)
-    for name in available("allocator.families")
-    for variant in load("allocator.families", name).variants
-]
-
-
-@pytest.fixture(params=VARIANTS, ids=["-".join(pair) for pair in VARIANTS])
+@pytest.fixture(params=VARIANTS, ids=TITLES)
 def bench(request: pytest.FixtureRequest, tmp_path: Path, device: str) -> Bench:
     name, variant = request.param
     family: Family = load("allocator.families", name)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from allocator.core.ports import Decoding, Sample
 from tests.families.checkpoints import change
-from tests.states import logits_of
+from tests.states import logits_of, prefixed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -97,15 +97,6 @@ def padding(state: State) -> list[int]:
     for row, count in zip(rows, counts, strict=True):
         assert row == [0] * count + [1] * (len(row) - count)
     return counts
-
-
-def prefixed(model: Model, state: State) -> State:
-    """A state that has run as far as is kept between trials."""
-    with torch.inference_mode():
-        for stage in model.stages():
-            if stage.component in model.prefix:
-                state = stage.run(state)
-    return state
 
 
 def check_state(model: Model, state: State) -> None:

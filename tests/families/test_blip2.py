@@ -19,12 +19,11 @@ from quant.calibration import calibrate
 from quant.streaming import Spool
 from tests.families.checkpoints import Published, check_sizes, tower
 from tests.families.processors import (
-    prefixed,
     save_processor,
     two_samples,
     word_tokenizer,
 )
-from tests.states import logits_of, made
+from tests.states import logits_of, made, prefixed
 
 if TYPE_CHECKING:
     from pathlib import Path

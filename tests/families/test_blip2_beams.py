@@ -11,7 +11,8 @@ import torch
 from allocator.core.ports import Decoding
 from allocator.embedded import HERE
 from allocator.families.blip2 import PLUGIN
-from tests.families.processors import prefixed, two_samples
+from tests.families.processors import two_samples
+from tests.states import prefixed
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -19,13 +19,12 @@ from evals.world.language import captions
 from evals.world.scene import draw_scene, jpeg
 from tests.families.checkpoints import change
 from tests.families.processors import (
-    prefixed,
     save_processor,
     start_with_bos,
     two_samples,
     word_tokenizer,
 )
-from tests.states import logits_of, made
+from tests.states import logits_of, made, prefixed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,13 +18,12 @@ from evals.world.scene import draw_scene, jpeg
 from tests.families.processors import (
     check_answers,
     padding,
-    prefixed,
     save_processor,
     start_with_bos,
     two_samples,
     word_tokenizer,
 )
-from tests.states import made
+from tests.states import made, prefixed
 
 if TYPE_CHECKING:
     from pathlib import Path

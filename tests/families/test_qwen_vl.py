@@ -15,8 +15,8 @@ from allocator.core.plugins import load
 from allocator.core.ports import Decoding, Sample
 from allocator.families import family_of
 from allocator.families._pipeline import Pipeline
-from tests.families.processors import padding, prefixed, save_processor
-from tests.states import logits_of, made
+from tests.families.processors import padding, save_processor
+from tests.states import logits_of, made, prefixed
 
 if TYPE_CHECKING:
     from pathlib import Path

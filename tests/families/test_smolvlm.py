@@ -20,12 +20,11 @@ from tests.families.processors import (
     IMAGE_AT,
     check_answers,
     padding,
-    prefixed,
     save_processor,
     two_samples,
     word_tokenizer,
 )
-from tests.states import made
+from tests.states import made, prefixed
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from allocator.core.plugins import available, load
+from allocator.core.plugins import load
 from quant.calibration import calibrate
 from quant.streaming import Spool, in_memory
-from tests.states import made
+from tests.states import TITLES, VARIANTS, made
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,14 +17,7 @@ if TYPE_CHECKING:
     from allocator.core.ports import State
     from quant.calibration import Observed
 
-VARIANTS = [
-    (name, variant)
-    for name in available("allocator.families")
-    for variant in load("allocator.families", name).variants
-]
-EACH = pytest.mark.parametrize(
-    ("name", "variant"), VARIANTS, ids=["-".join(pair) for pair in VARIANTS]
-)
+EACH = pytest.mark.parametrize(("name", "variant"), VARIANTS, ids=TITLES)
 
 
 @pytest.fixture
