@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from allocator.core.allocation import Allocation
     from allocator.core.records import TrialRecord
-    from allocator.space import Space
+    from allocator.space import ModelSpace
     from surrogate.importance import Importance
 
 FINALISTS = 5
@@ -62,7 +62,7 @@ class Outcome:
 
 
 def confirm(
-    space: Space,
+    space: ModelSpace,
     records: Sequence[TrialRecord],
     evaluate: Callable[[Allocation], Measured],
     progress: Callable[[int, int], object],
@@ -112,7 +112,7 @@ def confirm(
 
 
 def uniform_results(
-    space: Space, measured: Sequence[Measured]
+    space: ModelSpace, measured: Sequence[Measured]
 ) -> tuple[UniformResult, ...]:
     """Every width x method asked for, with its score where it fits."""
     scores = {each.allocation.digest: each.mean for each in measured}
@@ -138,12 +138,14 @@ def front_of(records: Sequence[TrialRecord]) -> tuple[FrontMember, ...]:
     )
 
 
-def importances(space: Space, records: Sequence[TrialRecord], seed: int) -> Importances:
+def importances(
+    space: ModelSpace, records: Sequence[TrialRecord], seed: int
+) -> Importances:
     """Consensus importance of components and groups over a study's trials."""
     from surrogate.features import bit_matrix, component_matrix
     from surrogate.importance import consensus
 
-    keys = space.spec.keys
+    keys = space.keys
     bits = bit_matrix(keys, [record.allocation for record in records])
     scores = [record.score for record in records]
     weights = [group.weights for group in space.spec.groups]

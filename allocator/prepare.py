@@ -17,7 +17,7 @@ from allocator.embedded import is_embedded, model_folder
 from allocator.families import check_weights, family_of
 from allocator.home import cache_home
 from allocator.journal import open_storage
-from allocator.space import Space
+from allocator.space import ModelSpace
 from evals._lmms import PREFIX as LMMS
 from evals.lmms import lmms_task
 from evals.splits import check_disjoint
@@ -46,7 +46,7 @@ class Setup:
     task: Task | TaskSet
     samples: Mapping[Split, tuple[Sample, ...]]
     model: ModelSpec
-    space: Space
+    space: ModelSpace
     weights: str
     device: str
 
@@ -113,7 +113,7 @@ def prepare(asked: StudySpec, splits: Sequence[Split] = SPLITS) -> Setup:
 
     device = pick_device(asked.device)
     model = family.spec(folder, asked.granularity, asked.include)
-    space = Space(model, asked.scheme, asked.choices, asked.limit)
+    space = ModelSpace(model, asked.scheme, asked.choices, asked.limit)
     samples = samples or read_samples(asked, task, splits)
     weights = weights_digest(folder)
     return Setup(asked, folder, family, task, samples, model, space, weights, device)

@@ -197,7 +197,7 @@ def prior(search: Search) -> dict[Any, float]:
     space = search.setup.space
     kept = search.journal.damage(space)
     if kept is None:
-        total = len(space.spec.keys) * len(space.choices)
+        total = len(space.keys) * len(space.choices)
         probed = search.setup.samples["calibration"][:PROBED]
         with search.watch.phase("probes") as progress:
             kept = dict(

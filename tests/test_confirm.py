@@ -7,7 +7,7 @@ import pytest
 from allocator.confirm import Measured, confirm, front_of, importances
 from allocator.core.allocation import Allocation, Budget, Choice, Scheme
 from allocator.core.records import TrialRecord
-from allocator.space import Space
+from allocator.space import ModelSpace
 
 if TYPE_CHECKING:
     from allocator.core.spec import ModelSpec
@@ -16,19 +16,19 @@ CHOICES = (Choice(2, "gptq"), Choice(4, "gptq"), Choice(16))
 
 
 @pytest.fixture
-def space(toy: ModelSpec) -> Space:
+def space(toy: ModelSpec) -> ModelSpace:
     # between the sizes at 2 and at 4 bits
-    return Space(toy, Scheme(), CHOICES, Budget(4.0))
+    return ModelSpace(toy, Scheme(), CHOICES, Budget(4.0))
 
 
-def record(space: Space, allocation: Allocation, score: float) -> TrialRecord:
+def record(space: ModelSpace, allocation: Allocation, score: float) -> TrialRecord:
     return TrialRecord(allocation, score, space.bpw(allocation), "proposal", "")
 
 
-def proposals(space: Space) -> list[Allocation]:
+def proposals(space: ModelSpace) -> list[Allocation]:
     """The smallest allocation with one group widened, for each small group."""
     smallest = space.smallest
-    wide = [smallest.replace({key: Choice(4, "gptq")}) for key in space.spec.keys]
+    wide = [smallest.replace({key: Choice(4, "gptq")}) for key in space.keys]
     return [allocation for allocation in wide if space.fits(allocation)]
 
 
@@ -44,13 +44,13 @@ def evaluation(scores: dict[str, float], default: float = 0.0):
     return evaluate, asked
 
 
-def outcome(space: Space, records: list[TrialRecord], scores: dict[str, float]):
+def outcome(space: ModelSpace, records: list[TrialRecord], scores: dict[str, float]):
     evaluate, asked = evaluation(scores)
     return confirm(space, records, evaluate, lambda *_: None, 0), asked
 
 
 def test_the_best_on_the_evaluation_set_wins_whatever_the_search_set_said(
-    space: Space,
+    space: ModelSpace,
 ) -> None:
     first, second = proposals(space)[:2]
     records = [record(space, first, 60), record(space, second, 50)]
@@ -64,7 +64,7 @@ def test_the_best_on_the_evaluation_set_wins_whatever_the_search_set_said(
 
 
 def test_where_nothing_is_better_the_uniform_allocation_is_recommended(
-    space: Space,
+    space: ModelSpace,
 ) -> None:
     first = proposals(space)[0]
     scores = {first.digest: 40.0, space.smallest.digest: 41.0}
@@ -74,14 +74,16 @@ def test_where_nothing_is_better_the_uniform_allocation_is_recommended(
     assert found.versus.ci95 == [0, 0]
 
 
-def test_of_equal_scores_the_smaller_allocation_is_recommended(space: Space) -> None:
+def test_of_equal_scores_the_smaller_allocation_is_recommended(
+    space: ModelSpace,
+) -> None:
     first = proposals(space)[0]
     scores = {first.digest: 40.0, space.smallest.digest: 40.0}
     found, _ = outcome(space, [record(space, first, 60)], scores)
     assert found.winner.allocation == space.smallest
 
 
-def test_at_most_five_finalists_are_evaluated(space: Space) -> None:
+def test_at_most_five_finalists_are_evaluated(space: ModelSpace) -> None:
     many = proposals(space)
     assert len(many) > 5
     records = [record(space, a, score) for score, a in enumerate(many)]
@@ -90,7 +92,7 @@ def test_at_most_five_finalists_are_evaluated(space: Space) -> None:
     assert set(asked) == best | {space.smallest.digest, space.full.digest}
 
 
-def test_what_does_not_fit_is_never_a_finalist(space: Space) -> None:
+def test_what_does_not_fit_is_never_a_finalist(space: ModelSpace) -> None:
     four = Allocation.uniform(space.spec, Choice(4, "gptq"))
     found, _ = outcome(space, [record(space, four, 99)], {four.digest: 99.0})
     assert found.winner.allocation == space.smallest
@@ -98,7 +100,7 @@ def test_what_does_not_fit_is_never_a_finalist(space: Space) -> None:
     assert found.uniform[1].score is None
 
 
-def test_the_front_holds_what_nothing_smaller_beats(space: Space) -> None:
+def test_the_front_holds_what_nothing_smaller_beats(space: ModelSpace) -> None:
     four = Allocation.uniform(space.spec, Choice(4, "gptq"))
     first, second = sorted(proposals(space), key=space.bpw)[:2]
     records = [
@@ -112,10 +114,10 @@ def test_the_front_holds_what_nothing_smaller_beats(space: Space) -> None:
     assert members == [space.smallest, second, four]
 
 
-def test_importance_of_too_few_trials_says_so(space: Space) -> None:
+def test_importance_of_too_few_trials_says_so(space: ModelSpace) -> None:
     records = [record(space, a, score) for score, a in enumerate(proposals(space))]
     found = importances(space, records, 0)
     assert found.component_reason
     assert found.group_reason
     assert {name for name, _ in found.component} == {"vision", "connector", "language"}
-    assert [name for name, _ in found.group] == list(space.spec.keys)
+    assert [name for name, _ in found.group] == list(space.keys)

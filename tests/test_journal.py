@@ -20,7 +20,7 @@ from allocator.journal import (
     recommendation,
     study_names,
 )
-from allocator.space import Space
+from allocator.space import ModelSpace
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,8 +37,8 @@ def url(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def space(toy: ModelSpec) -> Space:
-    return Space(toy, Scheme(), CHOICES, Budget(4.0))
+def space(toy: ModelSpec) -> ModelSpace:
+    return ModelSpace(toy, Scheme(), CHOICES, Budget(4.0))
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_a_study_is_found_again_with_what_was_kept(journal: Journal, url: str) -
 
 
 def test_the_same_study_may_be_created_twice_and_keeps_the_latest_request(
-    journal: Journal, url: str, space: Space
+    journal: Journal, url: str, space: ModelSpace
 ) -> None:
     journal.finish(journal.begin(space, space.smallest, PROPOSAL), 70.0)
     again = Journal.create(url, "first", "identity", {"budget": "5.0"})
@@ -96,7 +96,9 @@ def test_the_default_storage_has_no_studies_before_the_first(
     assert made.url == f"sqlite:///{tmp_path}/allocate/studies.db"
 
 
-def test_a_file_ending_in_log_holds_studies_too(tmp_path: Path, space: Space) -> None:
+def test_a_file_ending_in_log_holds_studies_too(
+    tmp_path: Path, space: ModelSpace
+) -> None:
     url = f"{tmp_path}/studies.log"
     journal = Journal.create(url, "first", "identity", {})
     journal.finish(journal.begin(space, space.smallest, PROPOSAL), 70.0)
@@ -128,7 +130,7 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
 
 
 def test_what_was_measured_is_remembered_with_its_circumstances(
-    journal: Journal, url: str, space: Space
+    journal: Journal, url: str, space: ModelSpace
 ) -> None:
     allocation = space.smallest.replace({"connector.all.all": Choice(16)})
     full = {"kind": "full", "budget": None, "applied": "nothing"}
@@ -142,13 +144,15 @@ def test_what_was_measured_is_remembered_with_its_circumstances(
     assert second.bpw == space.bpw(allocation)
 
 
-def test_a_score_of_nothing_at_all_is_a_score(journal: Journal, space: Space) -> None:
+def test_a_score_of_nothing_at_all_is_a_score(
+    journal: Journal, space: ModelSpace
+) -> None:
     journal.finish(journal.begin(space, space.smallest, PROPOSAL), 0.0)
     assert [record.score for record in journal.records(space)] == [0.0]
 
 
 def test_records_are_in_the_scope_of_the_budget_that_reads_them(
-    journal: Journal, space: Space
+    journal: Journal, space: ModelSpace
 ) -> None:
     journal.finish(journal.begin(space, space.smallest, PROPOSAL), 60.0)
     other = replace(space, budget=replace(space.budget, scope="quantized"))
@@ -158,7 +162,7 @@ def test_records_are_in_the_scope_of_the_budget_that_reads_them(
 
 
 def test_only_finished_trials_are_records_and_only_proposals_count(
-    journal: Journal, space: Space
+    journal: Journal, space: ModelSpace
 ) -> None:
     journal.finish(journal.begin(space, space.full, {"kind": "full"}), 90.0)
     journal.finish(journal.begin(space, space.uniform[0], {"kind": "uniform"}), 50.0)
@@ -173,7 +177,7 @@ def test_only_finished_trials_are_records_and_only_proposals_count(
 
 
 def test_each_trial_that_begins_has_a_number_of_its_own(
-    journal: Journal, space: Space
+    journal: Journal, space: ModelSpace
 ) -> None:
     numbers = [journal.begin(space, space.smallest, PROPOSAL) for _ in range(3)]
     assert numbers == [0, 1, 2]
@@ -186,7 +190,7 @@ def dead_process() -> int:
 
 
 def test_trials_of_a_dead_process_are_released_and_of_a_living_one_are_not(
-    journal: Journal, space: Space, monkeypatch: pytest.MonkeyPatch
+    journal: Journal, space: ModelSpace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun = []
     for pid in (dead_process(), os.getppid()):
@@ -200,7 +204,7 @@ def test_trials_of_a_dead_process_are_released_and_of_a_living_one_are_not(
 
 
 def test_a_trial_of_a_dead_process_with_our_own_number_is_released(
-    journal: Journal, space: Space
+    journal: Journal, space: ModelSpace
 ) -> None:
     journal.begin(space, space.smallest, PROPOSAL)
     journal.release_stale()
@@ -208,7 +212,7 @@ def test_a_trial_of_a_dead_process_with_our_own_number_is_released(
 
 
 def test_trials_of_another_machine_are_never_released(
-    journal: Journal, space: Space, monkeypatch: pytest.MonkeyPatch
+    journal: Journal, space: ModelSpace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pid = dead_process()
     with monkeypatch.context() as patched:
@@ -220,13 +224,13 @@ def test_trials_of_another_machine_are_never_released(
 
 
 def test_damages_come_back_as_they_were_kept(
-    journal: Journal, url: str, space: Space
+    journal: Journal, url: str, space: ModelSpace
 ) -> None:
     assert journal.damage(space) is None
     # numbers that have no short decimal form must survive as they are
     damage = {
         (key, choice): (at + 1) / 3 / choice.bits
-        for at, key in enumerate(space.spec.keys)
+        for at, key in enumerate(space.keys)
         for choice in CHOICES
     }
     journal.keep_damage(damage)
@@ -248,7 +252,7 @@ def test_the_latest_recommendation_is_the_one_shown(journal: Journal) -> None:
 
 
 def test_a_record_gives_back_an_allocation_of_the_model(
-    journal: Journal, space: Space, toy: ModelSpec
+    journal: Journal, space: ModelSpace, toy: ModelSpec
 ) -> None:
     mixed = Allocation.uniform(toy, Choice(4, "awq")).replace(
         {toy.keys[0]: Choice(2, "awq"), toy.keys[-1]: Choice(16)}

@@ -7,7 +7,7 @@ from optuna.distributions import CategoricalDistribution
 
 from allocator.core.allocation import Allocation, Budget, Choice, Scheme
 from allocator.core.errors import BudgetError
-from allocator.space import Space
+from allocator.space import ModelSpace
 
 if TYPE_CHECKING:
     from allocator.core.spec import ModelSpec
@@ -23,8 +23,8 @@ SMALLEST = 24_576 + 2_496 + 312 + 176
 REST = 8_192
 
 
-def space(spec: ModelSpec, budget: Budget) -> Space:
-    return Space(spec, Scheme(), CHOICES, budget)
+def space(spec: ModelSpec, budget: Budget) -> ModelSpace:
+    return ModelSpace(spec, Scheme(), CHOICES, budget)
 
 
 def test_the_smallest_allocation_fits_the_smallest_budget(toy: ModelSpec) -> None:

@@ -91,16 +91,16 @@ class Allocation:
     choices: tuple[tuple[str, Choice], ...]
 
     @staticmethod
-    def of(spec: ModelSpec, choices: Mapping[str, Choice]) -> Allocation:
+    def of(keys: Sequence[str], choices: Mapping[str, Choice]) -> Allocation:
         """Check that every group has a choice and no other key is given."""
-        unknown = sorted(set(choices) - set(spec.keys))
-        missing = [key for key in spec.keys if key not in choices]
+        unknown = sorted(set(choices) - set(keys))
+        missing = [key for key in keys if key not in choices]
         if unknown or missing:
             raise SpecError(
                 f"an allocation names every group once; unknown: {unknown}, "
                 f"missing: {missing}"
             )
-        return Allocation(tuple((key, choices[key]) for key in spec.keys))
+        return Allocation(tuple((key, choices[key]) for key in keys))
 
     @staticmethod
     def uniform(spec: ModelSpec, choice: Choice) -> Allocation:
@@ -111,7 +111,7 @@ class Allocation:
     def from_json(spec: ModelSpec, data: Mapping[str, Mapping[str, Any]]) -> Allocation:
         """Read what `to_json` wrote."""
         return Allocation.of(
-            spec,
+            spec.keys,
             {key: Choice(item["bits"], item["method"]) for key, item in data.items()},
         )
 

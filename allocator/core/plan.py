@@ -84,7 +84,7 @@ class Plan:
                     f"the plan's layer {name} has {choice}, and its group {group}: "
                     "change the groups, the layers only spell them out"
                 )
-        return Allocation.of(spec, self.groups)
+        return Allocation.of(spec.keys, self.groups)
 
     @property
     def methods(self) -> tuple[str, ...]:

@@ -23,8 +23,8 @@ def fill(space: Space, allocation: Allocation, rng: np.random.Generator) -> Allo
     widened = True
     while widened:
         widened = False
-        for place in rng.permutation(len(space.spec.keys)):
-            key = space.spec.keys[place]
+        for place in rng.permutation(len(space.keys)):
+            key = space.keys[place]
             bytes_, own = space.group_bytes[key], chosen[key]
             if own.bits == space.widths[-1]:
                 continue
@@ -62,7 +62,7 @@ def mutate(
     space: Space, allocation: Allocation, rng: np.random.Generator
 ) -> Allocation:
     """Switch a few groups to another choice, then repair and fill."""
-    keys = space.spec.keys
+    keys = space.keys
     count = min(len(keys), 1 + int(rng.geometric(0.5)))
     changes = {
         keys[place]: space.choices[rng.integers(len(space.choices))]
@@ -73,9 +73,7 @@ def mutate(
 
 def scatter(space: Space, rng: np.random.Generator) -> Allocation:
     """A random allocation that fills the budget."""
-    picks = {
-        key: space.choices[rng.integers(len(space.choices))] for key in space.spec.keys
-    }
+    picks = {key: space.choices[rng.integers(len(space.choices))] for key in space.keys}
     return fill(space, repair(space, space.smallest.replace(picks), rng), rng)
 
 
@@ -91,7 +89,7 @@ def knapsack(space: Space, damage: Mapping[tuple[str, Choice], float]) -> Alloca
     capacity = int((space.room - least) / unit)
     best = np.zeros(capacity + 1)
     picks: list[np.ndarray] = []
-    for key in space.spec.keys:
+    for key in space.keys:
         bytes_ = space.group_bytes[key]
         floor = bytes_[space.choices[0].bits]
         rows = np.full((len(space.choices), capacity + 1), np.inf)
@@ -102,7 +100,7 @@ def knapsack(space: Space, damage: Mapping[tuple[str, Choice], float]) -> Alloca
         picks.append(rows.argmin(axis=0))
         best = rows.min(axis=0)
     left, chosen = capacity, {}
-    for key, pick in zip(reversed(space.spec.keys), reversed(picks), strict=True):
+    for key, pick in zip(reversed(space.keys), reversed(picks), strict=True):
         choice = space.choices[pick[left]]
         bytes_ = space.group_bytes[key]
         floor = bytes_[space.choices[0].bits]

@@ -86,7 +86,7 @@ class Surrogate(Strategy):
         damage = None
         if self.damage:
             damage = {(k, c.bits, c.method): v for (k, c), v in self.damage.items()}
-        keys = self.space.spec.keys
+        keys = self.space.keys
         trees = MonotoneTrees(seed=self.seed)
         trees.fit(features(keys, known, damage, methods), [s for _, s in measured])
         mean, spread = trees.predict(features(keys, fresh, damage, methods))

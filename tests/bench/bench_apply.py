@@ -65,7 +65,7 @@ def measure(model: str, trials: int, seed: int) -> dict[str, Any]:
     rows = []
     for number in range(trials + 1):
         choices = {key: chance.choice(setup.space.choices) for key in setup.model.keys}
-        allocation = Allocation.of(setup.model, choices)
+        allocation = Allocation.of(setup.model.keys, choices)
         timed.seconds, started = 0.0, time.perf_counter()
         bench.apply(allocation)
         applied = time.perf_counter() - started

@@ -13,7 +13,7 @@ from optuna.trial import TrialState, create_trial
 from allocator.core.allocation import Allocation, Budget, Choice, Scheme
 from allocator.core.plugins import available, load
 from allocator.core.spec import Linear, ModelSpec, build_groups
-from allocator.space import Space
+from allocator.space import ModelSpace
 
 if TYPE_CHECKING:
     from allocator.strategies._base import Strategy
@@ -29,7 +29,7 @@ CHOICES = (
 )
 
 
-def five_groups() -> Space:
+def five_groups() -> ModelSpace:
     """Five groups of different sizes, at 4 bits a weight."""
     sides = (64, 48, 32, 96, 80)
     linears = [
@@ -38,11 +38,11 @@ def five_groups() -> Space:
     ]
     weights = sum(linear.weights for linear in linears)
     spec = ModelSpec("toy", weights, build_groups(linears, "block"), ())
-    return Space(spec, Scheme(), CHOICES, Budget(4.0))
+    return ModelSpace(spec, Scheme(), CHOICES, Budget(4.0))
 
 
 @pytest.fixture
-def space() -> Space:
+def space() -> ModelSpace:
     return five_groups()
 
 
@@ -58,8 +58,10 @@ def score(allocation: Allocation) -> float:
     return 100 - math.fsum(loss(key, choice) for key, choice in allocation)
 
 
-def strategy(name: str, space: Space, seed: int = 0, prior: bool = False) -> Strategy:
-    table = {(key, c): loss(key, c) for key in space.spec.keys for c in CHOICES}
+def strategy(
+    name: str, space: ModelSpace, seed: int = 0, prior: bool = False
+) -> Strategy:
+    table = {(key, c): loss(key, c) for key in space.keys for c in CHOICES}
     make = load("allocator.strategies", name)
     found: Strategy = make(space, seed, table if prior else None)
     return found
@@ -67,7 +69,7 @@ def strategy(name: str, space: Space, seed: int = 0, prior: bool = False) -> Str
 
 def add(
     study: optuna.Study,
-    space: Space,
+    space: ModelSpace,
     allocation: Allocation,
     state: TrialState = TrialState.COMPLETE,
 ) -> None:
@@ -81,7 +83,7 @@ def add(
     )
 
 
-def started(space: Space) -> optuna.Study:
+def started(space: ModelSpace) -> optuna.Study:
     """A study as a search leaves it to a strategy: the baselines are measured."""
     study = optuna.create_study(direction="maximize")
     for allocation in (space.full, *(a for a in space.uniform if space.fits(a))):
@@ -103,7 +105,7 @@ def searched(name: str, prior: bool) -> tuple[Allocation, ...]:
 
 
 def resumed(
-    name: str, space: Space, seed: int, prior: bool, count: int
+    name: str, space: ModelSpace, seed: int, prior: bool, count: int
 ) -> tuple[Allocation, ...]:
     """What a strategy proposes that is made anew each time, as by a resumed search."""
     study, found = started(space), []
@@ -117,7 +119,7 @@ def resumed(
 @EACH
 @EACH_PRIOR
 def test_proposals_keep_the_budget_and_never_repeat_a_measurement(
-    name: str, prior: bool, space: Space
+    name: str, prior: bool, space: ModelSpace
 ) -> None:
     baselines = {space.allocation(t.params).digest for t in started(space).trials}
     found = searched(name, prior)
@@ -130,20 +132,20 @@ def test_proposals_keep_the_budget_and_never_repeat_a_measurement(
 @EACH
 @EACH_PRIOR
 def test_a_search_that_was_stopped_goes_on_as_it_would_have(
-    name: str, prior: bool, space: Space
+    name: str, prior: bool, space: ModelSpace
 ) -> None:
     assert resumed(name, space, 0, prior, 4) == searched(name, prior)[:4]
 
 
 @EACH
-def test_another_seed_gives_other_proposals(name: str, space: Space) -> None:
+def test_another_seed_gives_other_proposals(name: str, space: ModelSpace) -> None:
     assert resumed(name, space, 1, False, 2) != searched(name, False)[:2]
 
 
 @EACH
 @EACH_PRIOR
 def test_what_another_worker_measures_just_now_is_not_proposed(
-    name: str, prior: bool, space: Space
+    name: str, prior: bool, space: ModelSpace
 ) -> None:
     study = started(space)
     asked = strategy(name, space, prior=prior)
@@ -153,7 +155,7 @@ def test_what_another_worker_measures_just_now_is_not_proposed(
 
 
 @EACH
-def test_a_trial_that_failed_may_be_tried_again(name: str, space: Space) -> None:
+def test_a_trial_that_failed_may_be_tried_again(name: str, space: ModelSpace) -> None:
     study = started(space)
     asked = strategy(name, space)
     first = space.allocation(asked.sample_relative(study, None, {}))
@@ -168,7 +170,7 @@ def test_a_tiny_space_is_exhausted_by_an_empty_answer(name: str, prior: bool) ->
     spec = ModelSpec("tiny", 512, build_groups(linears, "block"), ())
     choices = (Choice(2, "awq"), Choice(4, "awq"), Choice(16))
     # everything at 4 bits: two of 128 + 32 + 8 + 16 bytes over 512 weights, 5.75 bits
-    tiny = Space(spec, Scheme(), choices, Budget(5.8))
+    tiny = ModelSpace(spec, Scheme(), choices, Budget(5.8))
     # of nine allocations the four without 16 bits fit, and two are measured
     study = started(tiny)
     asked = strategy(name, tiny, prior=prior)
@@ -185,7 +187,7 @@ def test_a_tiny_space_is_exhausted_by_an_empty_answer(name: str, prior: bool) ->
 
 
 @EACH
-def test_a_parameter_that_is_no_group_is_refused(name: str, space: Space) -> None:
+def test_a_parameter_that_is_no_group_is_refused(name: str, space: ModelSpace) -> None:
     study = optuna.create_study(sampler=strategy(name, space))
     trial = study.ask()
     with pytest.raises(ValueError, match="'temperature' is not a group"):
@@ -195,7 +197,7 @@ def test_a_parameter_that_is_no_group_is_refused(name: str, space: Space) -> Non
 @EACH
 @EACH_PRIOR
 def test_it_does_better_than_every_uniform_allocation_of_the_budget(
-    name: str, prior: bool, space: Space
+    name: str, prior: bool, space: ModelSpace
 ) -> None:
     best_uniform = max(score(a) for a in space.uniform if space.fits(a))
     assert max(map(score, searched(name, prior))) > best_uniform

@@ -163,7 +163,7 @@ def test_an_allocation_names_every_group_and_no_other(toy: ModelSpec) -> None:
         SpecError,
         match=r"unknown: \['vision.last.ff'\], missing: \['vision.end.ff'\]",
     ):
-        Allocation.of(toy, given)
+        Allocation.of(toy.keys, given)
 
 
 def test_allocations_of_the_same_choices_are_equal_whatever_the_order(
@@ -172,7 +172,7 @@ def test_allocations_of_the_same_choices_are_equal_whatever_the_order(
     given = dict(mixed(toy))
     backwards = dict(reversed(given.items()))
     assert list(backwards) != list(given)
-    first, second = Allocation.of(toy, given), Allocation.of(toy, backwards)
+    first, second = Allocation.of(toy.keys, given), Allocation.of(toy.keys, backwards)
     assert first == second
     assert first.digest == second.digest
 

@@ -8,7 +8,7 @@ import pytest
 
 from allocator.core.allocation import Allocation, Budget, Choice, Scheme
 from allocator.core.spec import Linear, ModelSpec, build_groups
-from allocator.space import Space
+from allocator.space import ModelSpace
 from allocator.strategies._moves import (
     STEPS,
     fill,
@@ -35,18 +35,18 @@ EACH_BUDGET = pytest.mark.parametrize("bpw", BUDGETS)
 SEEDS = range(12)
 
 
-def toy_space(spec: ModelSpec, bpw: float) -> Space:
-    return Space(spec, Scheme(), CHOICES, Budget(bpw))
+def toy_space(spec: ModelSpec, bpw: float) -> ModelSpace:
+    return ModelSpace(spec, Scheme(), CHOICES, Budget(bpw))
 
 
-def any_allocation(space: Space, rng: np.random.Generator) -> Allocation:
+def any_allocation(space: ModelSpace, rng: np.random.Generator) -> Allocation:
     """A random allocation, most often over the budget."""
-    picks = rng.integers(len(space.choices), size=len(space.spec.keys))
-    chosen = zip(space.spec.keys, picks, strict=True)
+    picks = rng.integers(len(space.choices), size=len(space.keys))
+    chosen = zip(space.keys, picks, strict=True)
     return space.smallest.replace({key: space.choices[at] for key, at in chosen})
 
 
-def widened(space: Space, allocation: Allocation) -> list[Allocation]:
+def widened(space: ModelSpace, allocation: Allocation) -> list[Allocation]:
     """Every allocation with one group a level wider."""
     found = []
     for key, own in allocation:
@@ -138,23 +138,23 @@ def square_spec(sides: Sequence[int]) -> ModelSpec:
     return ModelSpec("toy", parameters, build_groups(linears, "block"), ())
 
 
-def cells(space: Space) -> list[tuple[str, Choice]]:
-    return list(itertools.product(space.spec.keys, space.choices))
+def cells(space: ModelSpace) -> list[tuple[str, Choice]]:
+    return list(itertools.product(space.keys, space.choices))
 
 
-def random_damage(space: Space, seed: int) -> Damage:
+def random_damage(space: ModelSpace, seed: int) -> Damage:
     """Damages in no order: a wider choice may well be the worse one."""
     rng = np.random.default_rng(seed)
-    return {(key, c): float(rng.random()) for key in space.spec.keys for c in CHOICES}
+    return {(key, c): float(rng.random()) for key in space.keys for c in CHOICES}
 
 
 def total(allocation: Allocation, damage: Damage) -> float:
     return sum(damage[key, choice] for key, choice in allocation)
 
 
-def least_damage(space: Space, damage: Damage, room: float) -> float:
+def least_damage(space: ModelSpace, damage: Damage, room: float) -> float:
     """The smallest summed damage within some bytes, by trying everything."""
-    keys = space.spec.keys
+    keys = space.keys
     return min(
         sum(damage[key, choice] for key, choice in zip(keys, picks, strict=True))
         for picks in itertools.product(space.choices, repeat=len(keys))
@@ -171,7 +171,7 @@ def least_damage(space: Space, damage: Damage, room: float) -> float:
 def test_the_knapsack_is_exact_where_a_byte_is_a_step(bpw: float, seed: int) -> None:
     # 16 x 16, 8 x 8 and 12 x 12: everything at 16 bits is 928 bytes
     spec = square_spec([16, 8, 12])
-    space = Space(spec, Scheme(), CHOICES, Budget(bpw))
+    space = ModelSpace(spec, Scheme(), CHOICES, Budget(bpw))
     assert space.room - space.bytes(space.smallest) < STEPS
     damage = random_damage(space, seed)
     found = knapsack(space, damage)
@@ -186,7 +186,7 @@ def test_the_knapsack_loses_at_most_a_step_for_each_group(
     bpw: float, seed: int
 ) -> None:
     spec = square_spec([96, 128, 160])
-    space = Space(spec, Scheme(), CHOICES, Budget(bpw))
+    space = ModelSpace(spec, Scheme(), CHOICES, Budget(bpw))
     damage = random_damage(space, seed)
     found = knapsack(space, damage)
     assert space.fits(found)
@@ -221,7 +221,7 @@ def test_the_knapsack_keeps_a_budget_that_it_fills_to_the_brim(toy: ModelSpec) -
 
 def test_the_knapsack_widens_where_that_spares_the_most(toy: ModelSpec) -> None:
     # 2 bits hurt one group, all other choices are free: it alone is widened
-    space = Space(toy, Scheme(), ONE_METHOD, Budget(2.9))
+    space = ModelSpace(toy, Scheme(), ONE_METHOD, Budget(2.9))
     damage = {(key, choice): 0.0 for key in toy.keys for choice in ONE_METHOD}
     damage["connector.all.all", Choice(2, "gptq")] = 1.0
     found = knapsack(space, damage)
@@ -230,6 +230,6 @@ def test_the_knapsack_widens_where_that_spares_the_most(toy: ModelSpec) -> None:
 
 def test_the_knapsack_with_no_room_is_the_smallest_allocation(toy: ModelSpec) -> None:
     # 27,560 bytes of groups at 2 bits and 8,192 of the rest
-    space = Space(toy, Scheme(), ONE_METHOD, Budget(35_752, "bytes"))
+    space = ModelSpace(toy, Scheme(), ONE_METHOD, Budget(35_752, "bytes"))
     damage = {(k, c): 1 / c.bits for k in toy.keys for c in ONE_METHOD}
     assert knapsack(space, damage) == space.smallest
