@@ -13,6 +13,7 @@ from allocator.core.plugins import load
 from allocator.core.records import Recommendation
 from allocator.journal import LATEST, MEASURED, RECOMMENDED, Journal
 from allocator.prepare import prepare
+from allocator.strategies._base import Known
 from evals.taskset import strata
 
 if TYPE_CHECKING:
@@ -169,11 +170,11 @@ def propose(search: Search) -> None:
             if asked.seconds and search.clock.seconds > asked.seconds:
                 search.watch.say(f"time limit reached after {made} proposals")
                 return
-            params = strategy.sample_relative(search.journal.study, None, {})
-            if not params:
+            found = strategy.ask(Known.of(space, search.journal.study))
+            if not found:
                 search.watch.say(f"nothing new to propose after {made} proposals")
                 return
-            allocation = space.allocation(params)
+            allocation = found[0].allocation
             if not space.fits(allocation):
                 # a strategy that breaks its promise ends the search
                 search.infeasible += 1

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from optuna.samplers import BaseSampler
-from optuna.trial import TrialState
+from optuna.trial import TrialState, create_trial
 
 from allocator.strategies._moves import scatter
 
@@ -23,14 +24,70 @@ if TYPE_CHECKING:
 
 # draws before a space that has little left to offer is called exhausted
 PATIENCE = 200
+# candidates beside the proposal that Optuna is told of, with their predictions
+TOLD = 2
+PREDICTED, SPREAD = "predicted score", "spread of the prediction"
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known when something is proposed.
+
+    `measured` are scores of the full search set, `estimated` those that cheap rungs
+    suggest for other allocations; none of the digests in `taken` may be proposed.
+    """
+
+    measured: tuple[tuple[Allocation, float], ...]
+    estimated: tuple[tuple[Allocation, float], ...] = ()
+    taken: frozenset[str] = frozenset()
+
+    @staticmethod
+    def of(space: Space, study: Study) -> Known:
+        """What the trials of an Optuna study say.
+
+        A failed trial may be tried again, and so may one that nothing but a prediction
+        has pruned.
+        """
+        trials = [t for t in study.get_trials(deepcopy=False) if t.params]
+        again = (TrialState.FAIL, TrialState.PRUNED)
+        kept = [(space.allocation(t.params), t) for t in trials if t.state not in again]
+        return Known(
+            tuple((a, t.value) for a, t in kept if t.value is not None),
+            taken=frozenset(a.digest for a, _ in kept),
+        )
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An allocation to measure; the prediction is that of a model, if there is one."""
+
+    allocation: Allocation
+    predicted: float | None = None
+    spread: float | None = None
+
+    @property
+    def about(self) -> dict[str, float]:
+        """The prediction as attributes of a trial."""
+        if self.predicted is None or self.spread is None:
+            return {}
+        return {PREDICTED: self.predicted, SPREAD: self.spread}
 
 
 class Strategy(BaseSampler):
     """Proposes allocations that keep the budget and were not measured before.
 
-    Subclasses give `propose`. Randomness follows from the seed and the number of
-    finished trials, so that a search that was stopped goes on as it would have.
+    Subclasses give `candidates`. Randomness follows from the seed and the number of
+    measured trials, so that a search that was stopped goes on as it would have.
+
+    Args:
+        space: what may be proposed.
+        seed: of everything random.
+        damage: loss of a single group at a choice, in any additive unit; None where no
+            such prior exists.
     """
+
+    # how many candidates cheap rungs should look at for each that is measured in full
+    offspring = 1
 
     def __init__(
         self,
@@ -43,21 +100,26 @@ class Strategy(BaseSampler):
         self.damage = damage
 
     @abstractmethod
-    def propose(
-        self,
-        measured: list[tuple[Allocation, float]],
-        taken: set[str],
-        rng: np.random.Generator,
-    ) -> Allocation | None:
-        """An allocation whose digest is not in `taken`; None if none is found."""
+    def candidates(
+        self, known: Known, count: int, rng: np.random.Generator
+    ) -> list[Candidate]:
+        """Up to `count` different allocations that fit and are not taken, best first.
 
-    def anything(self, taken: set[str], rng: np.random.Generator) -> Allocation | None:
-        """A random allocation that is not in `taken`; None if none is found."""
+        None at all where nothing new is left.
+        """
+
+    def anything(self, known: Known, rng: np.random.Generator) -> list[Candidate]:
+        """A random allocation that fits and is not taken, or none."""
         for _ in range(PATIENCE):
-            found = scatter(self.space, rng)
-            if found.digest not in taken:
-                return found
-        return None
+            found = self.space.nearest(scatter(self.space, rng), known.taken)
+            if found is not None:
+                return [Candidate(found)]
+        return []
+
+    def ask(self, known: Known, count: int = 1) -> list[Candidate]:
+        """Candidates for the next trial, best first."""
+        rng = np.random.default_rng([self.seed, len(known.measured)])
+        return self.candidates(known, count, rng)
 
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial
@@ -72,20 +134,23 @@ class Strategy(BaseSampler):
         trial: FrozenTrial | None,
         search_space: dict[str, BaseDistribution],
     ) -> dict[str, Any]:
-        """Parameters of the next trial; none where nothing new is left."""
+        """Parameters of the next trial; none where nothing new is left.
+
+        The runners-up are told to the study as pruned, with the prediction that did it.
+        """
         del trial, search_space
-        trials = [t for t in study.get_trials(deepcopy=False) if t.params]
-        # a failed trial may be tried again
-        kept = [t for t in trials if t.state != TrialState.FAIL]
-        taken = {self.space.allocation(t.params).digest for t in kept}
-        measured = [
-            (self.space.allocation(t.params), t.value)
-            for t in kept
-            if t.state == TrialState.COMPLETE and t.value is not None
-        ]
-        rng = np.random.default_rng([self.seed, len(measured)])
-        found = self.propose(measured, taken, rng)
-        return {} if found is None else self.space.params(found)
+        found = self.ask(Known.of(self.space, study), 1 + TOLD)
+        for passed in found[1:]:
+            if passed.about:
+                study.add_trial(
+                    create_trial(
+                        state=TrialState.PRUNED,
+                        params=self.space.params(passed.allocation),
+                        distributions=dict(self.space.distributions),
+                        user_attrs=passed.about,
+                    )
+                )
+        return self.space.params(found[0].allocation) if found else {}
 
     def sample_independent(
         self,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from allocator.strategies._base import Strategy
+from allocator.strategies._base import Candidate, Known, Strategy
 from allocator.strategies._moves import knapsack, mutate, scatter
 from surrogate.features import features
 from surrogate.model import MonotoneTrees
@@ -33,24 +33,20 @@ FEWEST = 4  # measured allocations before trees are asked
 class Surrogate(Strategy):
     """Ranks feasible candidates by what trees learned from the measured ones."""
 
-    def propose(
-        self,
-        measured: list[tuple[Allocation, float]],
-        taken: set[str],
-        rng: np.random.Generator,
-    ) -> Allocation | None:
-        """An allocation whose digest is not in `taken`; None if none is found."""
+    def candidates(
+        self, known: Known, count: int, rng: np.random.Generator
+    ) -> list[Candidate]:
+        """Optima of the prior first, then what trees rank highest."""
         for exponent in EXPONENTS if self.damage else ():
             found = self._optimum(exponent)
-            if found.digest not in taken:
-                return found
-        pool = self._candidates(measured, rng)
-        fresh = list({c.digest: c for c in pool if c.digest not in taken}.values())
-        if not fresh:
-            return self.anything(taken, rng)
-        if len(measured) < FEWEST:
-            return fresh[0]
-        return fresh[self._best(measured, fresh)]
+            if found.digest not in known.taken:
+                return [Candidate(found)]
+        pool = self._pool(known, rng)
+        if not pool:
+            return self.anything(known, rng)
+        if len(known.measured) < FEWEST:
+            return [Candidate(pool[0])]
+        return self._ranked(known, pool)[:count]
 
     def _optimum(
         self, exponent: float, noise: Mapping[tuple[str, Choice], float] | None = None
@@ -62,10 +58,8 @@ class Surrogate(Strategy):
         }
         return knapsack(self.space, bent)
 
-    def _candidates(
-        self, measured: list[tuple[Allocation, float]], rng: np.random.Generator
-    ) -> list[Allocation]:
-        fitting = [(a, s) for a, s in measured if self.space.fits(a)]
+    def _pool(self, known: Known, rng: np.random.Generator) -> list[Allocation]:
+        fitting = [(a, s) for a, s in known.measured if self.space.fits(a)]
         fitting.sort(key=lambda pair: -pair[1])
         parents = [allocation for allocation, _ in fitting[:PARENTS]]
         if self.damage:
@@ -75,22 +69,22 @@ class Surrogate(Strategy):
         parents += [scatter(self.space, rng) for _ in range(PARENTS)]
         each = CANDIDATES // len(parents)
         children = [mutate(self.space, p, rng) for p in parents for _ in range(each)]
-        return parents + children
+        near = (self.space.nearest(a, known.taken) for a in parents + children)
+        return list({a.digest: a for a in near if a is not None}.values())
 
-    def _best(
-        self, measured: list[tuple[Allocation, float]], fresh: list[Allocation]
-    ) -> int:
-        """Index of the candidate with the highest mean + spread."""
-        known = [allocation for allocation, _ in measured]
+    def _ranked(self, known: Known, pool: list[Allocation]) -> list[Candidate]:
+        """Candidates by falling mean + spread."""
         methods = sorted({c.method for c in self.space.choices if c.method})
         damage = None
         if self.damage:
             damage = {(k, c.bits, c.method): v for (k, c), v in self.damage.items()}
         keys = self.space.keys
         trees = MonotoneTrees(seed=self.seed)
-        trees.fit(features(keys, known, damage, methods), [s for _, s in measured])
-        mean, spread = trees.predict(features(keys, fresh, damage, methods))
-        return int(np.argmax(mean + spread))
+        seen = [allocation for allocation, _ in known.measured]
+        trees.fit(features(keys, seen, damage, methods), [s for _, s in known.measured])
+        mean, spread = trees.predict(features(keys, pool, damage, methods))
+        order = np.argsort(-(mean + spread), kind="stable")
+        return [Candidate(pool[i], float(mean[i]), float(spread[i])) for i in order]
 
 
 PLUGIN = Surrogate
