@@ -10,7 +10,7 @@ from allocator.home import cache_home
 from allocator.prepare import sample_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -24,11 +24,18 @@ if TYPE_CHECKING:
 CALIBRATION_BATCHES = (250, 2)
 
 
+class Tell(Protocol):
+    """Is told steps done and steps in all of a phase, and what there is to note."""
+
+    def __call__(self, done: int, total: int, note: str = "", /) -> object:
+        """Tell."""
+
+
 class Watch(Protocol):
     """Is told how far a search is."""
 
-    def phase(self, name: str) -> AbstractContextManager[Callable[[int, int], object]]:
-        """Open a phase; the callable is told steps done and steps in all."""
+    def phase(self, name: str) -> AbstractContextManager[Tell]:
+        """Open a phase; its `Tell` is told steps done and steps in all."""
 
     def say(self, text: str) -> None:
         """Say one line."""
@@ -37,10 +44,10 @@ class Watch(Protocol):
 class Silent:
     """A watch that tells nobody."""
 
-    def phase(self, name: str) -> AbstractContextManager[Callable[[int, int], object]]:
+    def phase(self, name: str) -> AbstractContextManager[Tell]:
         """Open a phase that is not shown."""
         del name
-        return nullcontext(lambda done, total: None)  # noqa: ARG005
+        return nullcontext(lambda done, total, note="": None)  # noqa: ARG005
 
     def say(self, text: str) -> None:
         """Drop one line."""
@@ -57,11 +64,18 @@ def open_full_precision(setup: Setup) -> Workbench:
 
 
 def _loaded(setup: Setup, bank: Bank | None) -> Workbench:
+    from allocator.kept import Kept
     from allocator.trial import Workbench
 
     model = setup.family.load(setup.folder, setup.device)
     return Workbench(
-        model, setup.model, setup.task, bank, setup.asked.beams, setup.rerank
+        model,
+        setup.model,
+        setup.task,
+        bank,
+        setup.asked.beams,
+        setup.rerank,
+        features=Kept(setup.asked.cache_bytes),
     )
 
 

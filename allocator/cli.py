@@ -11,17 +11,19 @@ from typing import Any
 import click
 
 from allocator.cli_bank import bank
+from allocator.cli_replay import replay
 from allocator.core.errors import AllocateError, SpecError
 from allocator.core.plugins import available
 from allocator.core.study import StudySpec, check_study_name
 from allocator.options import (
     DEFAULT_MODEL,
-    Duration,
     decoding_options,
+    goal_options,
     joined_task,
     json_option,
     model_option,
     scheme_options,
+    search_options,
     study_options,
     task_options,
 )
@@ -57,14 +59,12 @@ class Guarded(click.Group):
 
 @click.group(cls=Guarded, invoke_without_command=True)
 @click.version_option(package_name="allocate-vlm")
-@click.option("--budget", metavar="BPW|SIZE", help="4.0, or a size such as 3.5GiB.")
+@goal_options
 @task_options
 @model_option
 @decoding_options
 @scheme_options
-@click.option("--strategy", help="How proposals are made.  [default: surrogate]")
-@click.option("--trials", type=int, help="Proposals to measure.  [default: 32]")
-@click.option("--time", "seconds", type=Duration(), help="Stop proposing after it.")
+@search_options
 @click.option("--study", metavar="NAME", help="Name of the study.")
 @study_options
 @click.option("--device", help="auto, cpu, cuda, cuda:1  [default: auto]")
@@ -107,23 +107,33 @@ def read_request(given: dict[str, Any], spec_file: Path | None) -> StudySpec:
     """
     if spec_file is not None:
         return StudySpec.from_toml(spec_file, given)
-    for name in ("budget", "task"):
-        if name not in given:
-            raise SpecError(
-                f"a search needs --budget and --task; --{name} is missing "
-                f"(tasks: {', '.join(available('evals.tasks'))})"
-            )
-    return StudySpec(**given)
+    missing = [] if "task" in given else ["--task"]
+    if not {"budget", "front", "min_score"} & set(given):
+        missing = ["--budget", *missing]
+    if missing:
+        raise SpecError(
+            f"a search needs --budget and --task; {' and '.join(missing)} missing "
+            f"(tasks: {', '.join(available('evals.tasks'))}; instead of a budget: "
+            "--front or --min-score)"
+        )
+    return StudySpec(**{"budget": None, **given})
 
 
 def _search(asked: StudySpec, as_json: bool) -> None:
-    from allocator.prepare import prepare
-    from allocator.report.progress import Bars
-    from allocator.report.text import headline, print_recommendation
-    from allocator.search import Clock, run_prepared
+    from allocator.clock import Clock
+    from allocator.estimate import estimate
 
     clock = Clock()
+    if told := estimate(asked):
+        click.echo(told.sentence, err=True)
+    # torch comes with what follows, and the estimate should not wait for it
+    from allocator.prepare import prepare
+
     setup = prepare(asked)
+    from allocator.report.progress import Bars
+    from allocator.report.text import headline, print_recommendation
+    from allocator.search import run_prepared
+
     click.echo(headline(asked), err=True)
     found = run_prepared(setup, Bars(), clock)
     if as_json:
@@ -250,6 +260,7 @@ def doctor(as_json: bool) -> None:
 
 
 main.add_command(bank)
+main.add_command(replay)
 
 
 def _kept(name: str, storage: str | None) -> dict[str, Any]:

@@ -20,23 +20,24 @@ if TYPE_CHECKING:
 
     from allocator.core.allocation import Allocation
     from allocator.core.records import TrialRecord
+    from allocator.goals import Goal
     from allocator.space import ModelSpace
     from surrogate.importance import Importance
-
-FINALISTS = 5
 
 
 @dataclass(frozen=True)
 class Measured:
     """An allocation with its score of each evaluation sample.
 
-    `details` are further figures of the same predictions, by name.
+    `details` are further figures of the same predictions, by name; `finalized` is the
+    digest of its weights where those are not the bank's.
     """
 
     allocation: Allocation
     values: tuple[float, ...]
     applied: str
     details: Mapping[str, float] = field(default_factory=dict)
+    finalized: str | None = None
 
     @property
     def mean(self) -> float:
@@ -48,11 +49,13 @@ class Measured:
 class Outcome:
     """What the evaluation set decided.
 
-    `details` are name, value of the winner, value of full precision.
+    `details` are name, value of the winner, value of full precision; `retained` is the
+    winner's share of full precision's score.
     """
 
     winner: Measured
     score: Interval
+    retained: Interval
     versus: Interval
     best_uniform: UniformResult
     uniform: tuple[UniformResult, ...]
@@ -61,43 +64,72 @@ class Outcome:
     front: tuple[FrontMember, ...]
 
 
-def confirm(
+def confirm(  # noqa: PLR0913, each is what one part of the search gives
     space: ModelSpace,
     records: Sequence[TrialRecord],
+    goal: Goal,
+    *,
     evaluate: Callable[[Allocation], Measured],
+    finish: Callable[[Measured], Measured],
     progress: Callable[[int, int], object],
     seed: int,
     strata: Sequence[int] = (),
 ) -> Outcome:
-    """Choose among the best measured allocations and every uniform one that fits.
+    """Choose among a goal's finalists and every uniform allocation that fits.
 
-    The recommendation is the highest score on the full evaluation set, the smaller one
-    of equals; so it is never worse than a uniform allocation of the same budget.
-    `strata` are the numbers of samples of each task, for the intervals.
+    The choice is made on the full evaluation set; so what is recommended is never worse
+    than a uniform allocation. `finish` may better what was measured: it is done to the
+    winner and to the best uniform allocation alike before they are compared. `strata`
+    are the numbers of samples of each task, for the intervals.
+
+    Raises:
+        NotReachedError: nothing measured does what the goal asks.
     """
-    fitting = [r for r in records if space.fits(r.allocation)]
-    fitting.sort(key=lambda record: (-record.score, record.bpw))
     finalists = []
-    for number, record in enumerate(fitting[:FINALISTS]):
-        progress(number, FINALISTS)
+    listed = goal.finalists(records)
+    for number, record in enumerate(listed):
+        progress(number, len(listed))
         finalists.append(evaluate(record.allocation))
-    progress(FINALISTS, FINALISTS)
+    progress(len(listed), len(listed))
     uniform = [evaluate(a) for a in space.uniform if space.fits(a)]
-    if space.fits(space.full):
-        finalists.append(evaluate(space.full))
+    full = evaluate(space.full)
+    if set(space.full.choices) <= {(k, c) for k in space.keys for c in space.choices}:
+        finalists.append(full)
 
     def rank(measured: Measured) -> tuple[float, float]:
         return measured.mean, -space.bpw(measured.allocation)
 
-    winner = max([*uniform, *finalists], key=rank)
-    best = max(uniform, key=rank)
+    winner = goal.choose([*uniform, *finalists], full)
+    # where no budget says it, a rival is what is no larger
+    size = space.bpw(winner.allocation)
+    rivals = [
+        u for u in uniform if goal.kind == "budget" or space.bpw(u.allocation) <= size
+    ]
+    best = max(rivals or uniform[:1], key=rank)
+    winner, best = finish(winner), finish(best)
+    if goal.kind == "budget":
+        winner = goal.choose([winner, best], full)
+    return _outcome(space, winner, best, uniform, full, front_of(records), seed, strata)
+
+
+def _outcome(  # noqa: PLR0913, PLR0917, all that was measured
+    space: ModelSpace,
+    winner: Measured,
+    best: Measured,
+    uniform: Sequence[Measured],
+    full: Measured,
+    members: tuple[FrontMember, ...],
+    seed: int,
+    strata: Sequence[int],
+) -> Outcome:
+    """What was decided, with its intervals."""
     gains = [a - b for a, b in zip(winner.values, best.values, strict=True)]
     results = uniform_results(space, uniform)
     digest = best.allocation.digest
-    full = evaluate(space.full)
     return Outcome(
         winner=winner,
         score=bootstrap(winner.values, seed, strata),
+        retained=_retained(winner, full, seed, strata),
         versus=bootstrap(gains, seed, strata),
         best_uniform=next(each for each in results if each.digest == digest),
         uniform=results,
@@ -107,8 +139,19 @@ def confirm(
             for name, value in winner.details.items()
             if name in full.details
         ),
-        front=front_of(records),
+        front=members,
     )
+
+
+def _retained(
+    winner: Measured, full: Measured, seed: int, strata: Sequence[int]
+) -> Interval:
+    """Share of the full-precision score, which the interval takes as given."""
+    scale = full.mean or 1.0
+    shares = [
+        1 + (a - b) / scale for a, b in zip(winner.values, full.values, strict=True)
+    ]
+    return bootstrap(shares, seed, strata)
 
 
 def uniform_results(

@@ -6,12 +6,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from allocator.bench import open_bench, open_full_precision
-from allocator.core.errors import SpecError
-from allocator.core.plan import Plan
+from allocator.core.errors import BankError, SpecError
+from allocator.core.plan import FINALIZED, Plan
 from allocator.core.plugins import available
 from allocator.core.ports import SPLITS
 from allocator.core.spec import EXTRAS, GRANULARITIES
 from allocator.core.study import StudySpec
+from allocator.finalize import choices_of
 from allocator.prepare import prepare
 from evals.interval import bootstrap
 from evals.taskset import strata
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from allocator.core.ports import Split
     from allocator.core.spec import ModelSpec
     from allocator.prepare import Setup
+    from allocator.trial import Workbench
+    from quant.finalized import Finalized
 
 
 def evaluate_model(
@@ -49,8 +52,7 @@ def evaluate_model(
     setup = _with_plan(asked, plan)
     space = setup.space
     allocation = plan.allocation(setup.model) if plan else space.full
-    quantized = plan is not None and plan.methods
-    bench = open_bench(setup, watch) if quantized else open_full_precision(setup)
+    bench = _bench(setup, plan, plan_file, watch)
     samples = setup.samples["evaluation"]
     with watch.phase("evaluation") as progress:
         score = bench.score(
@@ -63,6 +65,7 @@ def evaluate_model(
         "task": setup.task.name,
         "metric": setup.task.metric,
         "plan": str(plan_file) if plan_file else None,
+        "finalized": plan.finalized if plan else None,
         "score": interval.mean,
         "ci95": interval.ci95,
         "details": dict(score.details),
@@ -75,6 +78,41 @@ def evaluate_model(
             for sample, value in zip(samples, score.values, strict=True)
         ],
     }
+
+
+def _bench(
+    setup: Setup, plan: Plan | None, plan_file: Path | None, watch: Watch
+) -> Workbench:
+    """The model with whatever a plan's weights come from."""
+    if plan is not None and plan_file is not None and plan.finalized is not None:
+        finalized = _finalized(setup, plan, plan_file.parent / FINALIZED)
+        bench = open_full_precision(setup)
+        bench.bank = finalized
+        return bench
+    quantized = plan is not None and plan.methods
+    return open_bench(setup, watch) if quantized else open_full_precision(setup)
+
+
+def _finalized(setup: Setup, plan: Plan, folder: Path) -> Finalized:
+    """The weights beside a plan.
+
+    Raises:
+        BankError: they are missing or damaged.
+        SpecError: they are those of another plan.
+    """
+    from quant.finalized import Finalized
+
+    try:
+        found = Finalized.open(folder)
+    except BankError as error:
+        raise BankError(
+            f'{error}; export the plan again, or take its "finalized" out to score '
+            "what the bank has"
+        ) from None
+    found.check(setup.weights, choices_of(setup.model, plan.allocation(setup.model)))
+    if found.digest != plan.finalized:
+        raise SpecError(f"{folder} holds other finalized weights than the plan's")
+    return found
 
 
 def _of_plan(plan: Plan, task: str | None) -> dict[str, Any]:

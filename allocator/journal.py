@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,14 +14,16 @@ import optuna
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
+from allocator.core.allocation import Allocation
 from allocator.core.errors import StudyError, first_line
 from allocator.core.records import TrialRecord
 from allocator.home import default_storage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from allocator.core.allocation import Allocation, Choice
+    from allocator.core.allocation import Choice
+    from allocator.core.study import StudySpec
     from allocator.space import Space
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -28,7 +31,15 @@ optuna.logging.set_verbosity(optuna.logging.ERROR)
 IDENTITY, SPEC = "identity", "spec"
 MEASURED = "evaluation:"
 RECOMMENDED, LATEST = "recommendation:", "latest"
-DAMAGE = "damage"
+DAMAGE, COSTS, LOOKS = "damage", "costs", "looks:"
+FAILED, PASSED = TrialState.FAIL, TrialState.PRUNED
+
+
+def default_name(asked: StudySpec, identity: str) -> str:
+    """Name of a study that was not given one: model, task, what it measures."""
+    stem = re.sub(r"[^A-Za-z0-9]+", "-", Path(asked.model).name).strip("-")
+    task = re.sub(r"[^A-Za-z0-9]+", "-", asked.task).strip("-")
+    return f"{stem[:40] or 'model'}-{task[:40]}-{identity}"
 
 
 def open_storage(url: str | None, *, create: bool = True) -> Any:
@@ -97,11 +108,23 @@ def study_names(url: str | None) -> list[str]:
 
 
 @dataclass(frozen=True)
+class Entry:
+    """A trial of a study, its parameters read as an allocation."""
+
+    allocation: Allocation
+    digest: str
+    state: TrialState
+    score: float | None
+    about: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Journal:
     """One study: what was measured, and what followed from it."""
 
     study: optuna.Study
     url: str
+    _read: dict[int, tuple[Allocation, str]] = field(default_factory=dict)
 
     @staticmethod
     def create(
@@ -172,18 +195,8 @@ class Journal:
         One write, so that no half-described trial is ever left behind.
         """
         owner = f"{socket.gethostname()}:{os.getpid()}"
-        trial = optuna.trial.create_trial(
-            state=TrialState.RUNNING,
-            params=space.params(allocation),
-            distributions=dict(space.distributions),
-            user_attrs={
-                **attributes,
-                "bpw": space.bpw(allocation),
-                "digest": allocation.digest,
-                "owner": owner,
-            },
-        )
-        self.study.add_trial(trial)
+        about = {**attributes, "owner": owner}
+        self._add(space, allocation, TrialState.RUNNING, about)
         running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         return max(
             t.number
@@ -191,6 +204,31 @@ class Journal:
             if t.user_attrs["owner"] == owner
             and t.user_attrs["digest"] == allocation.digest
         )
+
+    def pass_over(
+        self, space: Space, allocation: Allocation, attributes: Mapping[str, Any]
+    ) -> None:
+        """Record an allocation that was looked at, and not measured in full."""
+        self._add(space, allocation, TrialState.PRUNED, attributes)
+
+    def _add(
+        self,
+        space: Space,
+        allocation: Allocation,
+        state: TrialState,
+        attributes: Mapping[str, Any],
+    ) -> None:
+        trial = optuna.trial.create_trial(
+            state=state,
+            params=space.params(allocation),
+            distributions=dict(space.distributions),
+            user_attrs={
+                **attributes,
+                "bpw": space.bpw(allocation),
+                "digest": allocation.digest,
+            },
+        )
+        self.study.add_trial(trial)
 
     def finish(self, number: int, score: float) -> None:
         """Record a trial's score."""
@@ -200,38 +238,93 @@ class Journal:
         """Give up a trial that was not finished."""
         self.study.tell(number, state=TrialState.FAIL)
 
-    def counts(self, budget: str) -> dict[str, int]:
-        """Proposals made for a budget, by state; baselines left out."""
-        trials = self.study.get_trials(deepcopy=False)
-        states = [t.state for t in trials if t.user_attrs.get("budget") == budget]
+    def entries(self, space: Space) -> list[Entry]:
+        """All trials that allocate, in order."""
+        found = []
+        for trial in self.study.get_trials(deepcopy=False):
+            if not trial.params:
+                continue
+            if trial.number not in self._read:
+                allocation = space.allocation(trial.params)
+                self._read[trial.number] = allocation, allocation.digest
+            found.append(
+                Entry(
+                    *self._read[trial.number],
+                    trial.state,
+                    trial.value if trial.state == TrialState.COMPLETE else None,
+                    trial.user_attrs,
+                )
+            )
+        return found
+
+    def counts(self, space: Space, budget: str) -> dict[str, int]:
+        """Proposals made for a budget, by state; baselines left out.
+
+        What was passed over and measured later counts as measured alone.
+        """
+        entries = self.entries(space)
+        states = [e.state for e in entries if e.about.get("budget") == budget]
+        measured = {e.digest for e in entries if e.state not in (FAILED, PASSED)}
+        passed = {a.digest for at, a, _, _ in self.looks(space) if at == budget}
         return {
             "running": states.count(TrialState.RUNNING),
             "complete": states.count(TrialState.COMPLETE),
-            "pruned": states.count(TrialState.PRUNED),
-            "failed": states.count(TrialState.FAIL),
+            "pruned": len(passed - measured),
+            "failed": states.count(FAILED),
         }
 
-    def taken(self) -> set[str]:
+    def keep_looks(
+        self,
+        space: Space,
+        chosen: str,
+        budget: str,
+        looks: Sequence[tuple[Allocation, tuple[str, int], float]],
+    ) -> None:
+        """Keep the cheap looks that led to measuring the allocation `chosen`.
+
+        All in one piece: as trials, many would take longer to write than to take.
+        """
+        labels = list(space.by_label)
+        rows = [
+            [[labels.index(str(c)) for _, c in allocation], *key, value]
+            for allocation, key, value in looks
+        ]
+        self.keep(LOOKS + chosen, {"budget": budget, "labels": labels, "rows": rows})
+
+    def looks(
+        self, space: Space
+    ) -> Iterator[tuple[str, Allocation, tuple[str, int], float]]:
+        """Budget, allocation, (kind, samples) and value of every cheap look."""
+        for name, kept in self.study.user_attrs.items():
+            if not name.startswith(LOOKS):
+                continue
+            choices = [space.by_label[label] for label in kept["labels"]]
+            for places, kind, size, value in kept["rows"]:
+                chosen = (choices[place] for place in places)
+                allocation = Allocation(tuple(zip(space.keys, chosen, strict=True)))
+                yield kept["budget"], allocation, (kind, size), value
+
+    def taken(self, space: Space) -> set[str]:
         """Digests of what was measured or is being measured."""
-        trials = self.study.get_trials(deepcopy=False)
-        kept = [t for t in trials if t.state != TrialState.FAIL]
-        return {t.user_attrs.get("digest", "") for t in kept}
+        return {
+            e.digest for e in self.entries(space) if e.state not in (FAILED, PASSED)
+        }
 
     def records(self, space: Space) -> list[TrialRecord]:
         """Everything measured in full, in order."""
-        done = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         return [
             TrialRecord(
-                allocation := space.allocation(trial.params),
-                float(trial.value or 0.0),
+                entry.allocation,
+                float(entry.score),
                 # as kept it may be in the scope of another budget
-                space.bpw(allocation),
-                trial.user_attrs["kind"],
-                trial.user_attrs.get("applied", ""),
-                trial.user_attrs.get("budget"),
+                space.bpw(entry.allocation),
+                entry.about["kind"],
+                entry.about.get("applied", ""),
+                entry.about.get("budget"),
+                entry.about.get("limit"),
             )
-            for trial in done
-            if trial.params
+            for entry in self.entries(space)
+            if entry.score is not None
         ]
 
     def damage(self, space: Space) -> dict[tuple[str, Choice], float] | None:

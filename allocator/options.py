@@ -132,6 +132,54 @@ def task_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def goal_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Options that say what a search is for."""
+    for option in (
+        click.option(
+            "--budget", metavar="BPW|SIZE", help="4.0, or a size such as 3.5GiB."
+        ),
+        click.option(
+            "--front", is_flag=True, default=None, help="The best at every size."
+        ),
+        click.option(
+            "--min-score",
+            type=Fraction(),
+            help="The smallest that keeps this share of full precision's score.",
+        ),
+    )[::-1]:
+        command = option(command)
+    return command
+
+
+def search_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Options that say how a search goes about it."""
+    strategies = ", ".join(available("allocator.strategies"))
+    for option in (
+        click.option("--strategy", help=f"{strategies}.  [default: surrogate]"),
+        click.option("--trials", type=int, help="Proposals to measure.  [default: 32]"),
+        click.option(
+            "--time", "seconds", type=Duration(), help="Stop proposing after it."
+        ),
+        click.option(
+            "--rungs/--no-rungs",
+            default=None,
+            help="Look at many on few samples first.  [default: rungs]",
+        ),
+        click.option(
+            "--finalize/--no-finalize",
+            default=None,
+            help="Quantize the winner in sequence.  [default: where it uses gptq]",
+        ),
+        click.option(
+            "--cache-memory",
+            metavar="SIZE",
+            help="For encoded images.  [default: 256MiB]",
+        ),
+    )[::-1]:
+        command = option(command)
+    return command
+
+
 def decoding_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Options that decide how a model replies or ranks."""
     beams = "Beam width of replies.  [default: 1]"

@@ -25,3 +25,22 @@ def front(points: Sequence[tuple[float, float]]) -> list[int]:
             best = points[index][1]
             kept.append(index)
     return kept
+
+
+def knee(points: Sequence[tuple[float, float]]) -> int:
+    """Index of the point of a front that lies furthest above the line of its ends.
+
+    Both axes are scaled to the front's own range (Satopaa et al., "Finding a 'kneedle'
+    in a haystack", 2011). With fewer than three points: the last one.
+
+    >>> knee([(2.0, 30.0), (3.0, 88.0), (8.0, 90.0)])
+    1
+    """
+    if len(points) < 3:
+        return len(points) - 1
+    sizes, scores = zip(*points, strict=True)
+    wide, high = sizes[-1] - sizes[0], scores[-1] - scores[0]
+    above = [
+        (score - scores[0]) / high - (size - sizes[0]) / wide for size, score in points
+    ]
+    return above.index(max(above))

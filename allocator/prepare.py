@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +15,7 @@ from allocator.core.study import JOINED
 from allocator.embedded import is_embedded, model_folder
 from allocator.families import check_weights, family_of
 from allocator.home import cache_home
-from allocator.journal import open_storage
+from allocator.journal import default_name, open_storage
 from allocator.space import ModelSpace
 from evals._lmms import PREFIX as LMMS
 from evals.lmms import lmms_task
@@ -78,11 +77,7 @@ class Setup:
     @property
     def study(self) -> str:
         """The study's name: as asked, or one that follows from the identity."""
-        if self.asked.study is not None:
-            return self.asked.study
-        stem = re.sub(r"[^A-Za-z0-9]+", "-", Path(self.asked.model).name).strip("-")
-        task = re.sub(r"[^A-Za-z0-9]+", "-", self.asked.task).strip("-")
-        return f"{stem[:40] or 'model'}-{task[:40]}-{self.identity[:8]}"
+        return self.asked.study or default_name(self.asked, self.identity[:8])
 
     @property
     def rerank(self) -> int:

@@ -190,6 +190,17 @@ class ModelSpace(Space):
         rest = 0 if self.budget.scope == "quantized" else 2 * self.spec.rest
         return self.budget.bytes(self.spec) - rest + SLACK
 
+    @property
+    def costs(self) -> dict[str, Any]:
+        """What a study keeps of it, for `KeptSpace`."""
+        return {
+            "group_bytes": self.group_bytes,
+            "rest": self.spec.rest,
+            "parameters": self.spec.parameters,
+            "weights": self.spec.weights,
+            "choices": [str(choice) for choice in self.choices],
+        }
+
     def size(self, allocation: Allocation) -> Size:
         """Stored size in both scopes."""
         return stored_size(self.spec, self.scheme, allocation)
@@ -197,3 +208,55 @@ class ModelSpace(Space):
     def bpw(self, allocation: Allocation) -> float:
         """Bits per weight, as the budget counts them."""
         return self.size(allocation).bpw(self.budget.scope)
+
+
+@dataclass(frozen=True)
+class KeptSpace(Space):
+    """A model's space as a study keeps it: sizes alone, no model needed.
+
+    `kept` is what `ModelSpace.costs` gave.
+    """
+
+    kept: Mapping[str, Any]
+    budget: Budget
+
+    @cached_property
+    def choices(self) -> tuple[Choice, ...]:  # type: ignore[override]
+        """What each group may get, narrow to wide."""
+        return tuple(Choice.parse(label) for label in self.kept["choices"])
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Group keys in order."""
+        return tuple(self.kept["group_bytes"])
+
+    @cached_property
+    def group_bytes(self) -> dict[str, dict[int, int]]:
+        """Stored bytes of each group at each width."""
+        return {
+            key: {int(bits): size for bits, size in sizes.items()}
+            for key, sizes in self.kept["group_bytes"].items()
+        }
+
+    @property
+    def _weights(self) -> int:
+        """Weights that the budget counts."""
+        scope = self.budget.scope
+        return int(self.kept["weights" if scope == "quantized" else "parameters"])
+
+    @property
+    def _rest(self) -> int:
+        """Bytes beside the groups that the budget counts."""
+        return 0 if self.budget.scope == "quantized" else 2 * int(self.kept["rest"])
+
+    @cached_property
+    def room(self) -> float:
+        """Bytes the budget leaves for the groups."""
+        limit = self.budget.limit
+        if self.budget.unit == "bpw":
+            limit = limit * self._weights / 8
+        return limit - self._rest + SLACK
+
+    def bpw(self, allocation: Allocation) -> float:
+        """Bits per weight, as the budget counts them."""
+        return 8 * (self.bytes(allocation) + self._rest) / self._weights

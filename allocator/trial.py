@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
-from torch.utils._pytree import tree_leaves
 
 from allocator.core.allocation import FULL, Allocation, Choice, digest
 from allocator.core.errors import BankError, SpecError
 from allocator.core.ports import RERANK, Decoding
+from allocator.kept import Kept, size_of
+from allocator.probes import kl
 from evals.taskset import TaskSet, relative
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from torch import Tensor
 
     from allocator.core.ports import Model, Sample, Score, State, Task
     from allocator.core.spec import Linear, ModelSpec
-    from quant.bank import Bank
 
 # samples in a batch, for models below and above SMALL parameters
 BATCHES = (250, 8)
@@ -68,58 +68,45 @@ def describe_devices() -> list[str]:
     return found
 
 
-@dataclass
-class Kept:
-    """Values kept by key, the longest unused dropped first beyond a size in bytes."""
+class Cells(Protocol):
+    """Where quantized weights come from: a bank, or `quant.finalized.Finalized`."""
 
-    limit: int
-    held: int = 0
-    values: OrderedDict[Any, tuple[int, Any]] = field(default_factory=OrderedDict)
+    def weight(self, linear: Linear, choice: Choice) -> Tensor:
+        """Effective weight of a linear under a choice below 16 bits: [out, in]."""
 
-    def get(self, key: Any) -> Any:
-        """The value, or None."""
-        if key not in self.values:
-            return None
-        self.values.move_to_end(key)
-        return self.values[key][1]
-
-    def put(self, key: Any, size: int, value: Any) -> None:
-        """Keep a value of a size in bytes, if it fits at all."""
-        if size > self.limit or key in self.values:
-            return
-        self.values[key] = (size, value)
-        self.held += size
-        while self.held > self.limit:
-            _, (freed, _) = self.values.popitem(last=False)
-            self.held -= freed
+    def cell_sum(self, linear: Linear, choice: Choice) -> str:
+        """Checksum of that weight's cell."""
 
 
 @dataclass
 class Workbench:
     """A loaded model whose groups take their weights from a bank, if it has one.
 
-    What the model's prefix makes of the images depends on the bits of those components
-    alone, so it is kept by the digest of those choices and reused. `beams` and `rerank`
-    are those of `allocator.core.ports.Decoding`.
+    What the components of the model's prefix make of the images depends on the choices
+    up to there alone, so it is kept by the digest of those choices and reused; `ran`
+    and `reused` count samples through those components. `beams` and `rerank` are those
+    of `allocator.core.ports.Decoding`.
     """
 
     model: Model
     spec: ModelSpec
     task: Task | TaskSet
-    bank: Bank | None = None
+    bank: Cells | None = None
     beams: int = 1
     rerank: int = RERANK
     inputs: Kept = field(default_factory=lambda: Kept(INPUT_BYTES))
     features: Kept = field(default_factory=lambda: Kept(FEATURE_BYTES))
+    ran: int = 0
+    reused: int = 0
 
     def __post_init__(self) -> None:
         full = Allocation.uniform(self.spec, Choice(FULL))
         self.current: dict[str, Choice] = dict(full.choices)
         self.original: dict[str, Tensor] = {}
-        self.references: dict[Any, Mapping[str, Score]] = {}
+        self.references: dict[Any, Any] = {}
 
     @property
-    def _cells(self) -> Bank:
+    def _cells(self) -> Cells:
         if self.bank is None:
             raise BankError("this model was opened without a bank: 16 bits only")
         return self.bank
@@ -152,6 +139,27 @@ class Workbench:
                     else self.original[linear.name]
                 )
             self.current[group.key] = choice
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Put every weight back at 16 bits, whatever was in place."""
+        for name, weight in self.original.items():
+            self._weight(name).copy_(weight)
+        self.current = dict.fromkeys(self.spec.keys, Choice(FULL))
+
+    @contextmanager
+    def under(self, cells: Cells) -> Iterator[Workbench]:
+        """The same model taking its weights from elsewhere; at 16 bits behind it.
+
+        What the prefix makes of images is not shared: equal choices are other weights.
+        """
+        self.restore()
+        other = replace(self, bank=cells, features=Kept(0))
+        other.original, other.references = self.original, self.references
+        try:
+            yield other
+        finally:
+            other.restore()
 
     def applied(self, allocation: Allocation) -> str:
         """Digest of the cells an allocation puts in place."""
@@ -220,38 +228,80 @@ class Workbench:
         self.apply(allocation)
         last = []
         for state in self._read(allocation, samples):
-            done = self._run(state, prefix=False)
+            done = self._run(state)
             last.append(done["logits"][:, -1].float().log_softmax(-1))
         return torch.cat(last)
+
+    def divergence(self, allocation: Allocation, samples: Sequence[Sample]) -> float:
+        """How far the next token behind each prompt is from full precision, 0 to 1.
+
+        Mean over samples of sqrt(KL(full || quantized) / 2), at most 1 each: by
+        Pinsker's inequality no reply's probability changes by more. The root keeps the
+        few samples that are far off from drowning all others, and so predicts a task's
+        score better than the mean KL does.
+        """
+        name = ("logits", *_name(samples))
+        if name not in self.references:
+            full = Allocation.uniform(self.spec, Choice(FULL))
+            self.references[name] = self.logits(full, samples)
+        gaps = kl(self.references[name], self.logits(allocation, samples))
+        return float((gaps / 2).sqrt().clamp(max=1.0).mean())
 
     def _read(
         self, allocation: Allocation, samples: Sequence[Sample]
     ) -> Iterator[State]:
         """Batches that have run through the model's prefix."""
-        seen = allocation.part(self.model.prefix).digest
         size = batch_size(self.spec)
         for start in range(0, len(samples), size):
             batch = samples[start : start + size]
             name = _name(batch)
             state = self._inputs(name, batch)
-            features = self.features.get((seen, name))
-            if features is None:
-                features = self.model.features(self._run(state, prefix=True))
-                self.features.put((seen, name), _bytes(features), features)
-            yield {**state, "features": features}
+            yield {**state, "features": self._features(allocation, name, state)}
+
+    def _features(
+        self, allocation: Allocation, name: tuple[str, ...], state: State
+    ) -> Any:
+        """What the prefix makes of a batch, from the last component that is kept."""
+        prefix = self.model.prefix
+        cuts = [
+            (allocation.part(prefix[:at]).digest, name)
+            for at in range(1, len(prefix) + 1)
+        ]
+        samples = int(name[-1])
+        found = self.features.get(cuts[-1])
+        if found is not None:
+            self.reused += samples * len(prefix)
+            return found
+        begin = 0
+        for at in range(len(prefix) - 1, 0, -1):
+            kept = self.features.get(cuts[at - 1])
+            if kept is not None:
+                begin, state = at, {**state, **kept}
+                break
+        self.reused += samples * begin
+        for at in range(begin, len(prefix)):
+            before, state = state, self._run(state, prefix[at])
+            self.ran += samples
+            if at + 1 < len(prefix):
+                new = {k: v for k, v in state.items() if v is not before.get(k)}
+                self.features.put(cuts[at], size_of(new), new)
+        found = self.model.features(state)
+        self.features.put(cuts[-1], size_of(found), found)
+        return found
 
     def _inputs(self, name: tuple[str, ...], batch: Sequence[Sample]) -> State:
         state: State | None = self.inputs.get(name)
         if state is None:
             state = self.model.inputs(batch)
-            self.inputs.put(name, _bytes(state), state)
+            self.inputs.put(name, size_of(state), state)
         return state
 
     @torch.inference_mode()
-    def _run(self, state: State, *, prefix: bool) -> State:
-        """Run the stages of the prefix, or those behind it."""
+    def _run(self, state: State, component: str | None = None) -> State:
+        """Run the stages of a component, or all behind the prefix."""
         for stage in self.model.stages():
-            if (stage.component in self.model.prefix) == prefix:
+            own = stage.component
+            if own == component or (component is None and own not in self.model.prefix):
                 state = stage.run(state)
         return state
 
@@ -265,36 +315,3 @@ def _name(samples: Sequence[Sample]) -> tuple[str, ...]:
 def _after(before: int, tick: Callable[[int], object]) -> Callable[[int], object]:
     """Tells of samples done in a part, those of the parts before counted in."""
     return lambda here: tick(before + here)
-
-
-def _bytes(values: Any) -> int:
-    """Bytes of all tensors in nested values."""
-    return sum(
-        value.nbytes for value in tree_leaves(values) if isinstance(value, torch.Tensor)
-    )
-
-
-def damages(
-    bench: Workbench,
-    samples: Sequence[Sample],
-    choices: Sequence[Choice],
-    tick: Callable[[int], object] = lambda _: None,
-) -> Mapping[tuple[str, Choice], float]:
-    """KL to the full-precision model when one group alone gets a choice.
-
-    Mean over samples of KL(full || quantized) of the next token behind the prompt, in
-    nats. It adds up over groups only roughly: a prior, not a score.
-    """
-    full = Allocation.uniform(bench.spec, Choice(FULL))
-    reference = bench.logits(full, samples)
-    found: dict[tuple[str, Choice], float] = {}
-    for key in bench.spec.keys:
-        for choice in choices:
-            gap = 0.0
-            if choice.bits < FULL:
-                other = bench.logits(full.replace({key: choice}), samples)
-                gap = float((reference.exp() * (reference - other)).sum(-1).mean())
-            # a rounding error may leave it just below 0
-            found[key, choice] = max(0.0, gap)
-            tick(len(found))
-    return found

@@ -303,14 +303,14 @@ def _out_of_fold(
         forest[held] = model.predict(table[held])
         solution = np.linalg.lstsq(design[seen], target[seen], rcond=None)[0]
         linear[held] = design[held] @ solution
-    return _Fit(_r2(forest, target), _spearman(forest, target), _r2(linear, target))
+    return _Fit(_r2(forest, target), spearman(forest, target), _r2(linear, target))
 
 
 def _r2(predicted: Array, target: Array) -> float:
     return float(1 - np.mean((predicted - target) ** 2) / target.var())
 
 
-def _spearman(a: Array, b: Array) -> float:
+def spearman(a: Array, b: Array) -> float:
     """Rank correlation with ties at their mean rank; 0 where one side is constant."""
     first, second = _ranks(a), _ranks(b)
     if np.ptp(first) == 0 or np.ptp(second) == 0:
@@ -328,7 +328,7 @@ def _agreement(shares: Array) -> float | None:
     if shares.shape[1] < 2:
         return None
     pairs = itertools.combinations(shares, 2)
-    return float(np.mean([_spearman(a, b) for a, b in pairs]))
+    return float(np.mean([spearman(a, b) for a, b in pairs]))
 
 
 def _why_unreliable(rows: int, columns: int, fit: _Fit) -> str | None:

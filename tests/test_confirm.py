@@ -7,6 +7,7 @@ import pytest
 from allocator.confirm import Measured, confirm, front_of, importances
 from allocator.core.allocation import Allocation, Budget, Choice, Scheme
 from allocator.core.records import TrialRecord
+from allocator.goals import WithinBudget
 from allocator.space import ModelSpace
 
 if TYPE_CHECKING:
@@ -44,9 +45,23 @@ def evaluation(scores: dict[str, float], default: float = 0.0):
     return evaluate, asked
 
 
-def outcome(space: ModelSpace, records: list[TrialRecord], scores: dict[str, float]):
+def outcome(
+    space: ModelSpace,
+    records: list[TrialRecord],
+    scores: dict[str, float],
+    finish=lambda measured: measured,
+):
     evaluate, asked = evaluation(scores)
-    return confirm(space, records, evaluate, lambda *_: None, 0), asked
+    found = confirm(
+        space,
+        records,
+        WithinBudget(space),
+        evaluate=evaluate,
+        finish=finish,
+        progress=lambda *_: None,
+        seed=0,
+    )
+    return found, asked
 
 
 def test_the_best_on_the_evaluation_set_wins_whatever_the_search_set_said(

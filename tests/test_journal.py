@@ -170,10 +170,10 @@ def test_only_finished_trials_are_records_and_only_proposals_count(
     journal.abandon(journal.begin(space, space.smallest, PROPOSAL))
     journal.begin(space, space.smallest, PROPOSAL)
     assert [record.score for record in journal.records(space)] == [90.0, 50.0, 60.0]
-    found = journal.counts("4")
+    found = journal.counts(space, "4")
     assert found == {"running": 1, "complete": 1, "pruned": 0, "failed": 1}
     # proposals for another budget are counted apart
-    assert set(journal.counts("3").values()) == {0}
+    assert set(journal.counts(space, "3").values()) == {0}
 
 
 def test_each_trial_that_begins_has_a_number_of_its_own(

@@ -15,13 +15,19 @@ RANK = {
     "allocator": 0,
     "allocator.core": 0,
     **dict.fromkeys(("quant", "evals", "surrogate", "allocator.families"), 1),
-    **dict.fromkeys(("allocator.home", "allocator.embedded"), 1),
+    **dict.fromkeys(("allocator.home", "allocator.embedded", "allocator.clock"), 1),
     **dict.fromkeys(("allocator.space", "allocator.strategies", "allocator.trial"), 2),
     **dict.fromkeys(("allocator.pareto", "allocator.journal", "allocator.prepare"), 2),
     **dict.fromkeys(("allocator.bench", "allocator.confirm", "allocator.exporters"), 2),
+    **dict.fromkeys(("allocator.finalize", "allocator.kept", "allocator.probes"), 2),
+    **dict.fromkeys(("allocator.goals", "allocator.rungs"), 2),
+    **dict.fromkeys(("allocator.running", "allocator.propose"), 2),
+    "allocator.estimate": 3,
     **dict.fromkeys(("allocator.search", "allocator.evaluate", "allocator.report"), 3),
     **dict.fromkeys(("allocator.banks", "allocator.options"), 3),
-    "allocator.cli_bank": 4,
+    "allocator.table": 2,
+    "allocator.replay": 3,
+    **dict.fromkeys(("allocator.cli_bank", "allocator.cli_replay"), 4),
     "allocator.cli": 5,
 }
 # rooms of this rank are one floor: they may import each other
@@ -30,13 +36,19 @@ SHARED_RANK = 2
 HOMES = {
     "transformers": {"allocator.families", "allocator.exporters"},
     "huggingface_hub": {"allocator.embedded"},
-    "torch": {"allocator.families", "allocator.trial", "quant"},
+    "torch": {
+        *("allocator.families", "allocator.kept", "allocator.probes"),
+        *("allocator.trial", "quant"),
+    },
     "optuna": {"allocator.space", "allocator.strategies", "allocator.journal"},
     "sklearn": {"surrogate"},
     "xgboost": {"surrogate"},
     "shap": {"surrogate"},
     "rich": {"allocator.report", "allocator.cli"},
-    "click": {"allocator.cli", "allocator.cli_bank", "allocator.options"},
+    "click": {
+        *("allocator.cli", "allocator.cli_bank", "allocator.cli_replay"),
+        "allocator.options",
+    },
 }
 PLUGINS = ("allocator.families", "quant.methods", "evals.tasks")
 LONGEST_FILE = 350

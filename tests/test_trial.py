@@ -9,7 +9,9 @@ from allocator.core.allocation import Allocation, Choice, Scheme
 from allocator.core.errors import SpecError
 from allocator.core.plugins import load
 from allocator.core.ports import Sample
-from allocator.trial import Kept, Workbench, damages, pick_device
+from allocator.kept import Kept
+from allocator.probes import damages
+from allocator.trial import Workbench, pick_device
 from evals.tasks.vqav2 import PLUGIN as VQAV2
 from quant.bank import Recipe
 from tests.states import bank_of, made

@@ -80,6 +80,16 @@ class Choice:
                 "16 bits take no method, every other width needs one"
             )
 
+    @staticmethod
+    def parse(text: str) -> Choice:
+        """Read what `str` wrote.
+
+        >>> Choice.parse("4/gptq")
+        Choice(bits=4, method='gptq')
+        """
+        bits, _, method = text.partition("/")
+        return Choice(int(bits), method or None)
+
     def __str__(self) -> str:
         return f"{self.bits}" if self.method is None else f"{self.bits}/{self.method}"
 

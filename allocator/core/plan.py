@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # what defines the score of a plan beside its model, samples and groups
 ASKED = ("task", "fraction", "subset", "beams", "rerank")
+# folder beside a plan file, with its finalized weights
+FINALIZED = "finalized"
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,8 @@ class Plan:
     `seed` and `calibration` are those the search chose its calibration samples with:
     others quantize differently. `asked` are task, fraction, subset, beams and rerank of
     the search, for its score to be measured again; `layers` are what the file says of
-    single linears.
+    single linears. `finalized` names the weights beside the file that were quantized in
+    sequence for it (`quant.sequential`); None: the cells of a bank.
     """
 
     model: str
@@ -38,6 +41,7 @@ class Plan:
     calibration: int = CALIBRATION_SIZE
     asked: Mapping[str, Any] = field(default_factory=dict)
     layers: Mapping[str, Choice] = field(default_factory=dict)
+    finalized: str | None = None
 
     @staticmethod
     def read(file: Path) -> Plan:
@@ -63,6 +67,7 @@ class Plan:
                 _typed(data.get("calibration", CALIBRATION_SIZE), int),
                 {key: data[key] for key in ASKED if data.get(key) is not None},
                 _choices(data.get("layers", {})),
+                _typed(data.get("finalized"), str, type(None)),
             )
         except (AttributeError, KeyError, TypeError) as error:
             raise SpecError(
@@ -112,9 +117,15 @@ def _typed(value: Any, *kinds: type) -> Any:
 
 
 def plan_json(
-    asked: StudySpec, spec: ModelSpec, allocation: Allocation
+    asked: StudySpec,
+    spec: ModelSpec,
+    allocation: Allocation,
+    finalized: str | None = None,
 ) -> dict[str, Any]:
-    """A plan as plain data; `layers` spells it out for each linear by full name."""
+    """A plan as plain data; `layers` spells it out for each linear by full name.
+
+    `finalized` is the digest of its weights, if they were quantized in sequence.
+    """
     chosen, scheme = dict(allocation.choices), asked.scheme
     layers = {
         linear.name: {
@@ -135,6 +146,7 @@ def plan_json(
         "seed": asked.seed,
         "calibration": asked.calibration,
         **{key: getattr(asked, key) for key in ASKED},
+        "finalized": finalized,
         "groups": allocation.to_json(),
         "layers": layers,
     }

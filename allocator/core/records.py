@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from allocator.core.allocation import FULL
@@ -16,8 +16,8 @@ class TrialRecord:
     """One measured allocation.
 
     `kind` is "uniform" or "full" for baselines, "proposal" otherwise; `applied` is the
-    digest of the cells that were really in place; `budget` the text of the budget a
-    proposal was made for.
+    digest of the cells that were really in place; `budget` the name of the goal that a
+    proposal was made for, and `limit` the bits per weight within which it was made.
     """
 
     allocation: Allocation
@@ -26,6 +26,7 @@ class TrialRecord:
     kind: str
     applied: str
     budget: str | None = None
+    limit: float | None = None
 
 
 @dataclass(frozen=True)
@@ -85,10 +86,29 @@ class Importances:
 
 
 @dataclass(frozen=True)
+class RungReport:
+    """How well a rung's looks predicted the full score.
+
+    `spearman` is the rank correlation over the `count` allocations that have both,
+    above 0 where a better look means a better score; None with fewer than two values.
+    """
+
+    kind: str
+    samples: int
+    count: int
+    spearman: float | None
+
+
+@dataclass(frozen=True)
 class Recommendation:
     """The outcome of a search, measured on the evaluation set.
 
-    `details` are further figures: name, value, value of full precision.
+    `details` are further figures: name, value, value of full precision; `goal` is
+    "budget", "front" or "min-score"; `retained` the share of the full-precision score,
+    `finalized` the digest of weights that were quantized once more in sequence.
+    `evaluated_samples` counts every sample that any of `evaluated_allocations` was run
+    on, baselines and probes included; `prefix` the samples that went through a
+    component before the language model, and those for which that was kept.
     """
 
     study: str
@@ -117,6 +137,12 @@ class Recommendation:
     evaluated_samples: int
     seconds: tuple[tuple[str, float], ...]
     details: tuple[tuple[str, float, float], ...] = ()
+    goal: str = "budget"
+    retained: Interval | None = None
+    finalized: str | None = None
+    evaluated_allocations: int = 0
+    rungs: tuple[RungReport, ...] = ()
+    prefix: tuple[int, int] = (0, 0)
 
     @property
     def is_uniform(self) -> bool:
@@ -136,6 +162,7 @@ class Recommendation:
                 "group_size": self.scheme.group_size,
                 "symmetric": self.scheme.symmetric,
             },
+            "goal": self.goal,
             "budget": {"bpw": self.budget_bpw, "scope": self.scope},
             "full_precision": {
                 "score": self.full_precision.mean,
@@ -144,20 +171,7 @@ class Recommendation:
                 "details": {name: full for name, _, full in self.details},
             },
             "uniform": [_uniform_json(each) for each in self.uniform],
-            "recommended": {
-                "digest": self.allocation.digest,
-                "applied": self.applied,
-                "allocation": self.allocation.to_json(),
-                "bpw": self.bpw,
-                "bpw_quantized": self.bpw_quantized,
-                "score": self.score.mean,
-                "ci95": self.score.ci95,
-                "details": {name: value for name, value, _ in self.details},
-                "vs_best_uniform": {
-                    "difference": self.versus.mean,
-                    "ci95": self.versus.ci95,
-                },
-            },
+            "recommended": self._recommended_json(),
             "front": [
                 {"digest": m.allocation.digest, "bpw": m.bpw, "score": m.score}
                 for m in self.front
@@ -170,8 +184,35 @@ class Recommendation:
                 "infeasible": self.infeasible,
             },
             "evaluated_samples": self.evaluated_samples,
+            "evaluated_allocations": self.evaluated_allocations,
+            "rungs": [asdict(rung) for rung in self.rungs],
+            "prefix": {"ran": self.prefix[0], "reused": self.prefix[1]},
             "seconds": dict(self.seconds),
         }
+
+    def _recommended_json(self) -> dict[str, Any]:
+        return {
+            "digest": self.allocation.digest,
+            "applied": self.applied,
+            "finalized": self.finalized,
+            "allocation": self.allocation.to_json(),
+            "bpw": self.bpw,
+            "bpw_quantized": self.bpw_quantized,
+            "score": self.score.mean,
+            "ci95": self.score.ci95,
+            "retained": _retained_json(self.retained),
+            "details": {name: value for name, value, _ in self.details},
+            "vs_best_uniform": {
+                "difference": self.versus.mean,
+                "ci95": self.versus.ci95,
+            },
+        }
+
+
+def _retained_json(retained: Interval | None) -> dict[str, Any] | None:
+    if retained is None:
+        return None
+    return {"share": retained.mean, "ci95": retained.ci95}
 
 
 def _uniform_json(each: UniformResult) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from allocator.core.allocation import (
     FULL,
     SCOPES,
+    UNITS,
     WIDTHS,
     Budget,
     Choice,
@@ -39,12 +40,16 @@ STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 class StudySpec:
     """Everything a search is asked; the defaults are the command line's.
 
-    `budget` is text, "4.0" or "3.5GiB"; `task` may join several with "+". None means:
-    the embedded data, the published fraction and set, the published depth of ranking,
-    the default study name, the default storage, no time limit.
+    What is wanted is one of three: the best score within a `budget`, text such as "4.0"
+    or "3.5GiB"; the whole `front` of sizes and scores; the smallest model that keeps
+    `min_score` of the full-precision score. `task` may join several with "+". With
+    `rungs` candidates are looked at on few samples before one is measured in full.
+    `finalize` quantizes the winner once more in sequence; None does so where it uses
+    GPTQ. Other Nones mean: the embedded data, the published fraction and set, the
+    published depth of ranking, the default study name, its own storage, no time limit.
     """
 
-    budget: str
+    budget: str | None
     task: str
     model: str = "tiny-blip2"
     data: str | None = None
@@ -67,6 +72,11 @@ class StudySpec:
     device: str = "auto"
     seed: int = 0
     calibration: int = CALIBRATION_SIZE
+    front: bool = False
+    min_score: float | None = None
+    rungs: bool = True
+    cache_memory: str = "256MiB"
+    finalize: bool | None = None
 
     def __post_init__(self) -> None:
         _check_widths(self.widths)
@@ -90,8 +100,27 @@ class StudySpec:
             raise SpecError(f"the time limit must be positive, not {self.seconds:g} s")
         if self.study is not None:
             check_study_name(self.study)
-        # both refuse what they cannot read
-        _ = self.scheme, self.limit
+        self._check_goal()
+        # all refuse what they cannot read
+        _ = self.scheme, self.limit, self.cache_bytes
+
+    def _check_goal(self) -> None:
+        wanted = {
+            "a budget": self.budget is not None,
+            "the front": self.front,
+            "a minimal score": self.min_score is not None,
+        }
+        given = [name for name, is_wanted in wanted.items() if is_wanted]
+        if len(given) != 1:
+            raise SpecError(
+                f"a search is for one of {', '.join(wanted)}, not for "
+                f"{' and '.join(given) or 'none of them'}"
+            )
+        if self.min_score is not None and not 0 < self.min_score <= 1:
+            raise SpecError(
+                "the minimal score is a share of full precision's, above 0 and at most "
+                f"1, such as 0.98, not {self.min_score:g}"
+            )
 
     def _check_evaluation(self) -> None:
         tasks = self.tasks
@@ -123,8 +152,13 @@ class StudySpec:
 
     @property
     def limit(self) -> Budget:
-        """The budget, read."""
-        return Budget.parse(self.budget, self.budget_scope)
+        """The budget, read; without one, what everything keeps."""
+        return Budget.parse(self.budget or str(FULL), self.budget_scope)
+
+    @property
+    def cache_bytes(self) -> int:
+        """Bytes that encoded images may take in memory."""
+        return read_memory(self.cache_memory)
 
     @property
     def low_widths(self) -> tuple[int, ...]:
@@ -149,9 +183,10 @@ class StudySpec:
         for key in values:
             if key not in known:
                 raise UnknownNameError("study option", key, known)
-        for key in ("budget", "task"):
-            if key not in values:
-                raise SpecError(f"{file} names no {key}")
+        if "task" not in values:
+            raise SpecError(f"{file} names no task")
+        if not {"budget", "front", "min_score"} & set(values):
+            raise SpecError(f"{file} names no budget, and neither front nor min_score")
         return StudySpec.read(values, file)
 
     @staticmethod
@@ -171,12 +206,15 @@ class StudySpec:
 def _typed(file: Path | None, values: Mapping[str, Any]) -> dict[str, Any]:
     """Values as the fields want them: lists as tuples, the budget as text."""
     typed = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-    typed["budget"] = str(typed["budget"])
+    typed = {key: value for key, value in typed.items() if value is not None}
+    for key in ("budget", "cache_memory"):
+        if key in typed:
+            typed[key] = str(typed[key])
     for key, value in typed.items():
         if not _is_right(key, value):
             where = "" if file is None else f"{file}: "
             raise SpecError(f"{where}{key} = {value!r} is of the wrong type")
-    return typed
+    return {"budget": None, **typed}
 
 
 def _is_right(key: str, value: Any) -> bool:
@@ -184,11 +222,11 @@ def _is_right(key: str, value: Any) -> bool:
     if key in ("methods", "widths", "include"):
         kind = int if key == "widths" else str
         return isinstance(value, tuple) and all(isinstance(v, kind) for v in value)
-    if key == "symmetric":
+    if key in ("symmetric", "front", "rungs", "finalize"):
         return isinstance(value, bool)
     if isinstance(value, bool):
         return False
-    kinds = dict.fromkeys(("seconds", "fraction"), int | float)
+    kinds = dict.fromkeys(("seconds", "fraction", "min_score"), int | float)
     kinds |= dict.fromkeys(("trials", "seed", "calibration", "beams", "rerank"), int)
     return isinstance(value, kinds.get(key, int | str if key == "group_size" else str))
 
@@ -213,6 +251,18 @@ def _check_widths(widths: tuple[int, ...]) -> None:
         raise SpecError("widths name 16 alone: name one below 16 to choose between")
     if not widths or list(widths) != sorted(set(widths)):
         raise SpecError(f"widths {widths} must be one or more, rising, each once")
+
+
+def read_memory(text: str) -> int:
+    """Bytes in a size such as 2GiB.
+
+    Raises:
+        SpecError: anything else.
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([kmg]?i?b)\s*", text, re.IGNORECASE)
+    if not found or found[2].lower() not in UNITS:
+        raise SpecError(f"{text!r} is not a size of memory such as 256MiB or 2GiB")
+    return int(float(found[1]) * UNITS[found[2].lower()])
 
 
 def _check_among(kind: str, value: str, known: tuple[str, ...]) -> None:

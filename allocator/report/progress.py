@@ -16,7 +16,9 @@ from rich.progress import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
+
+    from allocator.bench import Tell
 
 SHORT = 2.0  # seconds: a phase shorter than this is not worth a line
 
@@ -32,22 +34,23 @@ class Bars:
         self.console.print(text, highlight=False)
 
     @contextmanager
-    def phase(self, name: str) -> Iterator[Callable[[int, int], object]]:
-        """Open a phase; the callable is told steps done and steps in all."""
+    def phase(self, name: str) -> Iterator[Tell]:
+        """Open a phase; its `Tell` is told steps done and steps in all."""
         started, steps = time.monotonic(), [0, 0]
         with Progress(
             TextColumn(f"{name:<13}"),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
             console=self.console,
             disable=not self.console.is_terminal,
         ) as progress:
-            bar = progress.add_task(name, total=None)
+            bar = progress.add_task(name, total=None, note="")
 
-            def tell(done: int, total: int) -> None:
+            def tell(done: int, total: int, note: str = "", /) -> None:
                 steps[:] = done, total
-                progress.update(bar, completed=done, total=total)
+                progress.update(bar, completed=done, total=total, note=note)
 
             yield tell
         seconds = time.monotonic() - started

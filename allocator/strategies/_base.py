@@ -88,6 +88,8 @@ class Strategy(BaseSampler):
 
     # how many candidates cheap rungs should look at for each that is measured in full
     offspring = 1
+    # whether another seed gives other proposals
+    seeded = True
 
     def __init__(
         self,

@@ -1,55 +1,77 @@
-"""Moves that never leave the budget: fill, repair, mutate; and the exact knapsack."""
+"""Moves that never leave the budget: fill, repair, mutate.
+
+Room is counted by the costs of single groups, also where those are an estimate: what
+may be measured in the end is for `Space.nearest` to say.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
+# also here, where the other moves are
+from allocator.strategies._knapsack import knapsack as knapsack
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    import numpy as np
 
     from allocator.core.allocation import Allocation, Choice
     from allocator.space import Space
-
-# the knapsack's capacity is counted in this many steps; costs are rounded up to them
-STEPS = 4096
 
 
 def fill(space: Space, allocation: Allocation, rng: np.random.Generator) -> Allocation:
     """Widen groups by a level in random order, pass after pass, while one fits."""
     chosen = dict(allocation.choices)
-    left = space.room - space.bytes(allocation)
+    left = _left(space, allocation)
     widened = True
     while widened:
         widened = False
         for place in rng.permutation(len(space.keys)):
             key = space.keys[place]
             bytes_, own = space.group_bytes[key], chosen[key]
-            if own.bits == space.widths[-1]:
+            if own.bits >= space.widths[-1]:
                 continue
-            wider = space.widths[space.widths.index(own.bits) + 1]
-            cost = bytes_[wider] - bytes_[own.bits]
+            wider = widen(space, own)
+            cost = bytes_[wider.bits] - bytes_[own.bits]
             if cost <= left:
-                chosen[key], left = _like(space, own, wider), left - cost
+                chosen[key], left = wider, left - cost
                 widened = True
     return allocation.replace(chosen)
 
 
 def repair(
-    space: Space, allocation: Allocation, rng: np.random.Generator
+    space: Space,
+    allocation: Allocation,
+    rng: np.random.Generator,
+    spared: str | None = None,
 ) -> Allocation:
-    """Narrow random groups, a level at a time, until the budget is kept."""
+    """Narrow random groups, a level at a time, until the budget is kept.
+
+    The group that is spared is narrowed only where all others are at their narrowest.
+    """
     chosen = dict(allocation.choices)
-    left = space.room - space.bytes(allocation)
+    left = _left(space, allocation)
     while left < 0:
         wide = [key for key, own in chosen.items() if own.bits > space.widths[0]]
-        key = wide[rng.integers(len(wide))]
+        if not wide:
+            break  # sums of estimates may differ in their last digits
+        others = [key for key in wide if key != spared] or wide
+        key = others[rng.integers(len(others))]
         bytes_, own = space.group_bytes[key], chosen[key]
-        narrower = space.widths[space.widths.index(own.bits) - 1]
+        narrower = next(bits for bits in reversed(space.widths) if bits < own.bits)
         left += bytes_[own.bits] - bytes_[narrower]
         chosen[key] = _like(space, own, narrower)
     return allocation.replace(chosen)
+
+
+def widen(space: Space, own: Choice) -> Choice:
+    """The next wider choice, by the same method if there is one; at most the widest."""
+    wider = next((bits for bits in space.widths if bits > own.bits), own.bits)
+    return own if wider == own.bits else _like(space, own, wider)
+
+
+def _left(space: Space, allocation: Allocation) -> float:
+    """Room that an allocation leaves, by the costs of its groups."""
+    return space.room - sum(space.group_bytes[k][c.bits] for k, c in allocation)
 
 
 def _like(space: Space, own: Choice, bits: int) -> Choice:
@@ -75,35 +97,3 @@ def scatter(space: Space, rng: np.random.Generator) -> Allocation:
     """A random allocation that fills the budget."""
     picks = {key: space.choices[rng.integers(len(space.choices))] for key in space.keys}
     return fill(space, repair(space, space.smallest.replace(picks), rng), rng)
-
-
-def knapsack(space: Space, damage: Mapping[tuple[str, Choice], float]) -> Allocation:
-    """The allocation of least summed damage under the budget.
-
-    Multiple-choice knapsack by dynamic programming (Kellerer, Pferschy, Pisinger,
-    "Knapsack Problems", 2004, chapter 11), exact but for costs rounded up to 1/4096 of
-    the capacity: the answer always keeps the budget.
-    """
-    least = space.bytes(space.smallest)
-    unit = max(1.0, (space.room - least) / STEPS)
-    capacity = int((space.room - least) / unit)
-    best = np.zeros(capacity + 1)
-    picks: list[np.ndarray] = []
-    for key in space.keys:
-        bytes_ = space.group_bytes[key]
-        floor = bytes_[space.choices[0].bits]
-        rows = np.full((len(space.choices), capacity + 1), np.inf)
-        for row, choice in enumerate(space.choices):
-            cost = int(np.ceil((bytes_[choice.bits] - floor) / unit))
-            if cost <= capacity:
-                rows[row, cost:] = best[: capacity + 1 - cost] + damage[key, choice]
-        picks.append(rows.argmin(axis=0))
-        best = rows.min(axis=0)
-    left, chosen = capacity, {}
-    for key, pick in zip(reversed(space.keys), reversed(picks), strict=True):
-        choice = space.choices[pick[left]]
-        bytes_ = space.group_bytes[key]
-        floor = bytes_[space.choices[0].bits]
-        left -= int(np.ceil((bytes_[choice.bits] - floor) / unit))
-        chosen[key] = choice
-    return space.smallest.replace(chosen)

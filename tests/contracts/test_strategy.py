@@ -6,6 +6,7 @@ import math
 from functools import cache
 from typing import TYPE_CHECKING
 
+import numpy as np
 import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
@@ -13,9 +14,12 @@ from optuna.trial import TrialState, create_trial
 from allocator.core.allocation import Allocation, Budget, Choice, Scheme
 from allocator.core.plugins import available, load
 from allocator.core.spec import Linear, ModelSpec, build_groups
-from allocator.space import ModelSpace
+from allocator.space import ModelSpace, Space
+from allocator.strategies._base import Known
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
     from allocator.strategies._base import Strategy
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -41,6 +45,58 @@ def five_groups() -> ModelSpace:
     return ModelSpace(spec, Scheme(), CHOICES, Budget(4.0))
 
 
+class Rows(Space):
+    """Twelve allocations of a model are all that can be measured, sizes estimated."""
+
+    def __init__(self, model: ModelSpace) -> None:
+        self.model, self.choices = model, model.choices[1::2]
+        rng = np.random.default_rng(0)
+        found = {self.smallest.digest: self.smallest}
+        while len(found) < 12:
+            picks = {key: self.choices[rng.integers(4)] for key in model.keys}
+            row = self.smallest.replace(picks)
+            if model.fits(row):
+                found[row.digest] = row
+        self._rows = tuple(found.values())
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return self.model.keys
+
+    @property
+    def group_bytes(self) -> Mapping[str, Mapping[int, float]]:
+        return {
+            key: {bits: 1.03 * size for bits, size in sizes.items()}
+            for key, sizes in self.model.group_bytes.items()
+        }
+
+    @property
+    def room(self) -> float:
+        return self.model.room
+
+    @property
+    def rows(self) -> tuple[Allocation, ...]:
+        return self._rows
+
+    def bpw(self, allocation: Allocation) -> float:
+        return self.model.bpw(allocation)
+
+    def fits(self, allocation: Allocation) -> bool:
+        return allocation in self._rows
+
+    def nearest(
+        self, allocation: Allocation, taken: Collection[str] = ()
+    ) -> Allocation | None:
+        free = [row for row in self._rows if row.digest not in taken]
+        wanted = [choice.bits for _, choice in allocation]
+
+        def distance(row: Allocation) -> int:
+            own = [choice.bits for _, choice in row]
+            return sum(abs(a - b) for a, b in zip(own, wanted, strict=True))
+
+        return min(free, key=distance, default=None)
+
+
 @pytest.fixture
 def space() -> ModelSpace:
     return five_groups()
@@ -58,9 +114,7 @@ def score(allocation: Allocation) -> float:
     return 100 - math.fsum(loss(key, choice) for key, choice in allocation)
 
 
-def strategy(
-    name: str, space: ModelSpace, seed: int = 0, prior: bool = False
-) -> Strategy:
+def strategy(name: str, space: Space, seed: int = 0, prior: bool = False) -> Strategy:
     table = {(key, c): loss(key, c) for key in space.keys for c in CHOICES}
     make = load("allocator.strategies", name)
     found: Strategy = make(space, seed, table if prior else None)
@@ -138,8 +192,55 @@ def test_a_search_that_was_stopped_goes_on_as_it_would_have(
 
 
 @EACH
-def test_another_seed_gives_other_proposals(name: str, space: ModelSpace) -> None:
-    assert resumed(name, space, 1, False, 2) != searched(name, False)[:2]
+def test_another_seed_gives_other_proposals_where_there_is_chance(
+    name: str, space: ModelSpace
+) -> None:
+    other, usual = resumed(name, space, 1, False, 2), searched(name, False)[:2]
+    assert (other != usual) == strategy(name, space).seeded
+
+
+@EACH
+@EACH_PRIOR
+@pytest.mark.parametrize("count", [1, 5])
+def test_candidates_are_different_ones_that_may_be_measured(
+    name: str, prior: bool, count: int, space: ModelSpace
+) -> None:
+    known = Known.of(space, started(space))
+    for _ in range(4):
+        found = [
+            c.allocation for c in strategy(name, space, 0, prior).ask(known, count)
+        ]
+        assert 1 <= len(found) <= count
+        assert all(map(space.fits, found))
+        assert len({a.digest for a in found} - known.taken) == len(found)
+        known = Known(
+            (*known.measured, (found[0], score(found[0]))),
+            ((found[-1], score(found[-1])),),
+            known.taken | {found[0].digest},
+        )
+
+
+@EACH
+@EACH_PRIOR
+def test_it_starts_from_nothing(name: str, prior: bool, space: ModelSpace) -> None:
+    (first,) = strategy(name, space, prior=prior).ask(Known(()))
+    assert space.fits(first.allocation)
+
+
+@EACH
+@EACH_PRIOR
+def test_all_rows_of_a_table_are_proposed_once_and_nothing_else(
+    name: str, prior: bool
+) -> None:
+    table = Rows(five_groups())
+    made, measured, taken = strategy(name, table, prior=prior), [], set()
+    for _ in table.rows:
+        found = made.ask(Known(tuple(measured), (), frozenset(taken)), 3)
+        assert {c.allocation for c in found} <= set(table.rows)
+        assert found[0].allocation.digest not in taken
+        measured.append((found[0].allocation, score(found[0].allocation)))
+        taken.add(found[0].allocation.digest)
+    assert made.ask(Known(tuple(measured), (), frozenset(taken))) == []
 
 
 @EACH

@@ -118,6 +118,7 @@ def test_a_file_that_is_not_json_is_refused(file: Path, content: bytes) -> None:
         {"model": "m", "groups": GROUPS, "calibration": 1.5},
         {"model": "m", "groups": {"a": {"bits": 4, "method": ["gptq"]}}},
         {"model": "m", "groups": GROUPS, "layers": []},
+        {"model": "m", "groups": GROUPS, "finalized": True},
     ],
 )
 def test_json_that_is_no_plan_is_answered_with_the_shape_of_one(
@@ -160,3 +161,14 @@ def test_a_layer_that_contradicts_its_group_is_refused(
     file.write_text(json.dumps(plan))
     with pytest.raises(SpecError, match="layer nobody has 16"):
         Plan.read(file).allocation(toy)
+
+
+def test_a_plan_names_its_finalized_weights_or_none(toy: ModelSpec, file: Path) -> None:
+    plan = plan_json(asked(), toy, mixed(toy), "0123456789abcdef")
+    file.write_text(json.dumps(plan))
+    assert Plan.read(file).finalized == "0123456789abcdef"
+    file.write_text(json.dumps(plan_json(asked(), toy, mixed(toy))))
+    assert Plan.read(file).finalized is None
+    # plans of before, and by hand, say nothing of it
+    file.write_text(json.dumps({"model": "m", "groups": GROUPS}))
+    assert Plan.read(file).finalized is None

@@ -238,11 +238,13 @@ def test_json_shows_what_is_recommended_and_what_it_was_compared_with() -> None:
     assert found["recommended"] == {
         "digest": asked.allocation.digest,
         "applied": "digest of the cells",
+        "finalized": None,
         "allocation": {"vision.all.all": {"bits": 4, "method": "awq"}},
         "bpw": 3.9,
         "bpw_quantized": 3.7,
         "score": 70,
         "ci95": [68, 72],
+        "retained": None,
         "details": {"BLEU-4": 0.3},
         "vs_best_uniform": {"difference": 10, "ci95": [8, 12]},
     }

@@ -1,27 +1,22 @@
 from __future__ import annotations
 
-import itertools
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 from allocator.core.allocation import Allocation, Budget, Choice, Scheme
-from allocator.core.spec import Linear, ModelSpec, build_groups
 from allocator.space import ModelSpace
 from allocator.strategies._moves import (
-    STEPS,
     fill,
-    knapsack,
     mutate,
     repair,
     scatter,
+    widen,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    Damage = dict[tuple[str, Choice], float]
+    from allocator.core.spec import ModelSpec
 
 METHODS = ("uniform", "gptq")
 CHOICES = (
@@ -128,108 +123,36 @@ def test_the_same_generator_gives_the_same_moves(toy: ModelSpec) -> None:
     assert mutate(space, first, one) == mutate(space, second, two)
 
 
-def square_spec(sides: Sequence[int]) -> ModelSpec:
-    """One square linear in each block, each block a group."""
-    linears = [
-        Linear(f"{block}", "language", block, "ff", side, side)
-        for block, side in enumerate(sides)
-    ]
-    parameters = sum(linear.weights for linear in linears)
-    return ModelSpec("toy", parameters, build_groups(linears, "block"), ())
-
-
-def cells(space: ModelSpace) -> list[tuple[str, Choice]]:
-    return list(itertools.product(space.keys, space.choices))
-
-
-def random_damage(space: ModelSpace, seed: int) -> Damage:
-    """Damages in no order: a wider choice may well be the worse one."""
-    rng = np.random.default_rng(seed)
-    return {(key, c): float(rng.random()) for key in space.keys for c in CHOICES}
-
-
-def total(allocation: Allocation, damage: Damage) -> float:
-    return sum(damage[key, choice] for key, choice in allocation)
-
-
-def least_damage(space: ModelSpace, damage: Damage, room: float) -> float:
-    """The smallest summed damage within some bytes, by trying everything."""
-    keys = space.keys
-    return min(
-        sum(damage[key, choice] for key, choice in zip(keys, picks, strict=True))
-        for picks in itertools.product(space.choices, repeat=len(keys))
-        if sum(
-            space.group_bytes[key][choice.bits]
-            for key, choice in zip(keys, picks, strict=True)
-        )
-        <= room
-    )
-
-
-@pytest.mark.parametrize("bpw", [5.2, 6.0, 8.0, 11.0])
-@pytest.mark.parametrize("seed", range(3))
-def test_the_knapsack_is_exact_where_a_byte_is_a_step(bpw: float, seed: int) -> None:
-    # 16 x 16, 8 x 8 and 12 x 12: everything at 16 bits is 928 bytes
-    spec = square_spec([16, 8, 12])
-    space = ModelSpace(spec, Scheme(), CHOICES, Budget(bpw))
-    assert space.room - space.bytes(space.smallest) < STEPS
-    damage = random_damage(space, seed)
-    found = knapsack(space, damage)
-    assert space.fits(found)
-    best = least_damage(space, damage, space.room)
-    assert total(found, damage) == pytest.approx(best)
-
-
-@pytest.mark.parametrize("bpw", [2.6, 4.0, 6.5, 12.0])
-@pytest.mark.parametrize("seed", range(3))
-def test_the_knapsack_loses_at_most_a_step_for_each_group(
-    bpw: float, seed: int
-) -> None:
-    spec = square_spec([96, 128, 160])
-    space = ModelSpace(spec, Scheme(), CHOICES, Budget(bpw))
-    damage = random_damage(space, seed)
-    found = knapsack(space, damage)
-    assert space.fits(found)
-    # A cost is rounded up by less than a step of 1/4096 of the room there is above
-    # the smallest allocation, and the room down by less than one: whatever fits with
-    # four steps to spare was a candidate.
-    step = max(1.0, (space.room - space.bytes(space.smallest)) / STEPS)
-    bound = least_damage(space, damage, space.room - 4 * step)
-    assert total(found, damage) <= bound + 1e-9
-    assert total(found, damage) >= least_damage(space, damage, space.room) - 1e-9
-
-
-@EACH_BUDGET
-def test_the_knapsack_keeps_any_budget(toy: ModelSpec, bpw: float) -> None:
-    space = toy_space(toy, bpw)
-    for seed in range(4):
-        assert space.fits(knapsack(space, random_damage(space, seed)))
-
-
-def test_the_knapsack_keeps_a_budget_that_it_fills_to_the_brim(toy: ModelSpec) -> None:
-    for bpw in np.linspace(6, 15, 30):
-        space = toy_space(toy, float(bpw))
-        # every byte spares as much as any other: the more the better
-        damage = {(k, c): -float(space.group_bytes[k][c.bits]) for k, c in cells(space)}
-        found = knapsack(space, damage)
+def test_a_group_that_is_spared_is_narrowed_last(toy: ModelSpec) -> None:
+    space = toy_space(toy, 4.0)
+    start = space.smallest.replace({"connector.all.all": Choice(16)})
+    assert space.fits(start)
+    start = start.replace({"language.all.ff": Choice(16)})
+    assert not space.fits(start)
+    for seed in SEEDS:
+        rng = np.random.default_rng(seed)
+        found = repair(space, start, rng, spared="connector.all.all")
         assert space.fits(found)
-        # ten steps to spare, one for each group and one more: it would have been found
-        step = (space.room - space.bytes(space.smallest)) / STEPS
-        larger = [space.bytes(wider) for wider in widened(space, found)]
-        assert all(each > space.room - 10 * step for each in larger)
+        assert found["connector.all.all"] == Choice(16)
 
 
-def test_the_knapsack_widens_where_that_spares_the_most(toy: ModelSpec) -> None:
-    # 2 bits hurt one group, all other choices are free: it alone is widened
-    space = ModelSpace(toy, Scheme(), ONE_METHOD, Budget(2.9))
-    damage = {(key, choice): 0.0 for key in toy.keys for choice in ONE_METHOD}
-    damage["connector.all.all", Choice(2, "gptq")] = 1.0
-    found = knapsack(space, damage)
-    assert found == space.smallest.replace({"connector.all.all": Choice(3, "gptq")})
+def test_a_width_that_is_not_offered_is_narrowed_to_the_next_that_is(
+    toy: ModelSpec,
+) -> None:
+    space = ModelSpace(toy, Scheme(), ONE_METHOD[:-1], Budget(4.0))
+    rng = np.random.default_rng(0)
+    found = repair(space, space.full, rng)
+    assert space.fits(found)
+    assert {choice.bits for _, choice in found} <= {2, 3, 4, 8, 16}
+    # 16 bits are wider than any width on offer, and stay where they fit
+    mixed = space.smallest.replace({"connector.all.all": Choice(16)})
+    assert fill(space, mixed, rng)["connector.all.all"] == Choice(16)
 
 
-def test_the_knapsack_with_no_room_is_the_smallest_allocation(toy: ModelSpec) -> None:
-    # 27,560 bytes of groups at 2 bits and 8,192 of the rest
-    space = ModelSpace(toy, Scheme(), ONE_METHOD, Budget(35_752, "bytes"))
-    damage = {(k, c): 1 / c.bits for k in toy.keys for c in ONE_METHOD}
-    assert knapsack(space, damage) == space.smallest
+def test_the_next_wider_choice_keeps_the_method_up_to_the_widest(
+    toy: ModelSpec,
+) -> None:
+    space = toy_space(toy, 4.0)
+    assert widen(space, Choice(4, "gptq")) == Choice(8, "gptq")
+    assert widen(space, Choice(8, "gptq")) == Choice(16)
+    assert widen(space, Choice(16)) == Choice(16)

@@ -1,0 +1,131 @@
+"""Proposals: ask a strategy, look cheaply, measure what survives."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from allocator.core.allocation import FULL
+from allocator.core.plugins import load
+from allocator.rungs import DIVERGENCE, SCORE
+from allocator.strategies._base import Known
+
+if TYPE_CHECKING:
+    from allocator.running import Search
+    from allocator.space import ModelSpace
+    from allocator.strategies._base import Candidate, Strategy
+
+# samples of the calibration set that the prior's probes read
+PROBED = 64
+
+
+def propose(search: Search) -> None:
+    """Measure proposals until the trials asked for are done for this goal."""
+    asked = search.setup.asked
+    if search.made >= asked.trials:
+        return
+    damage = prior(search)
+    make = load("allocator.strategies", asked.strategy, "strategy")
+    with search.watch.phase("search") as progress:
+        while (made := search.made) < asked.trials:
+            progress(made, asked.trials, so_far(search))
+            if asked.seconds and search.clock.seconds > asked.seconds:
+                search.watch.say(f"time limit reached after {made} proposals")
+                return
+            space = search.goal.space(search.records)
+            if space is None:
+                search.watch.say(f"nothing left to try after {made} proposals")
+                return
+            strategy = make(space, asked.seed, damage)
+            if not step(search, space, strategy):
+                return
+        progress(asked.trials, asked.trials, so_far(search))
+
+
+def so_far(search: Search) -> str:
+    """The best score and its size."""
+    best = search.goal.best(search.records)
+    return "" if best is None else f"best {best.score:.2f} at {best.bpw:.3f} bpw"
+
+
+def step(search: Search, space: ModelSpace, strategy: Strategy) -> bool:
+    """Measure one proposal; False where the search is at its end."""
+    since = search.clock.seconds
+    known = known_of(search, space)
+    with_rungs = search.setup.asked.rungs and search.rungs.sizes
+    found = strategy.ask(known, strategy.offspring if with_rungs else 1)
+    search.spent("sampler", since)
+    if not found:
+        made = search.made
+        search.watch.say(f"nothing new to propose after {made} proposals")
+        return False
+    chosen = found[0]
+    if len(found) > 1:
+        chosen = survivor(search, found, known)
+    if not space.fits(chosen.allocation):
+        # a strategy that breaks its promise ends the search
+        search.infeasible += 1
+        return False
+    limit = space.budget.bpw(space.spec)
+    search.measure(chosen.allocation, "proposal", {**chosen.about, "limit": limit})
+    return True
+
+
+def survivor(search: Search, found: list[Candidate], known: Known) -> Candidate:
+    """The candidate that outlives the rungs; the others are told as passed over."""
+    rungs = search.rungs
+    rungs.fresh.clear()
+    kind = rungs.kind(known.measured)
+    if kind == SCORE and not search.distrusts:
+        search.distrusts = True
+        report = rungs.report(DIVERGENCE, rungs.sizes[-1], known.measured)
+        search.watch.say(
+            f"divergence does not predict this task (rank correlation "
+            f"{report.spearman:.2f} over {report.count} allocations): few samples are "
+            "scored instead"
+        )
+    chosen = rungs.survivor(found, known.measured)
+    space, goal = search.setup.space, search.goal.name
+    search.journal.keep_looks(space, chosen.allocation.digest, goal, rungs.fresh)
+    # those that went far are trials of their own
+    last = {a.digest for a, (_, size), _ in rungs.fresh if size == rungs.sizes[-1]}
+    for each in found:
+        if each is not chosen and each.allocation.digest in last:
+            seen = {**each.about, **rungs.of(each.allocation)}
+            about = {"kind": "candidate", "budget": goal, **seen}
+            search.journal.pass_over(space, each.allocation, about)
+    return chosen
+
+
+def known_of(search: Search, space: ModelSpace) -> Known:
+    """Everything a strategy may know, of all budgets."""
+    measured = tuple((r.allocation, r.score) for r in search.records)
+    return Known(
+        measured,
+        search.rungs.estimates(measured) if search.setup.asked.rungs else (),
+        frozenset(search.journal.taken(space)),
+    )
+
+
+def prior(search: Search) -> dict[Any, float]:
+    """Damage of every group at every choice, measured once for a study."""
+    from allocator.probes import damages
+
+    space = search.setup.space
+    kept = search.journal.damage(space)
+    if kept is None:
+        total = len(space.keys) * len(space.choices)
+        probed = search.setup.samples["calibration"][:PROBED]
+        with search.watch.phase("probes") as progress:
+            kept = dict(
+                damages(
+                    search.bench,
+                    probed,
+                    space.choices,
+                    lambda done: progress(done, total),
+                )
+            )
+        for key, choice in kept:
+            if choice.bits < FULL:
+                search.count(space.full.replace({key: choice}), len(probed))
+        search.journal.keep_damage(kept)
+    return kept

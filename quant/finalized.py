@@ -1,0 +1,247 @@
+"""Finalized weights: the cells of one allocation and nothing else, in one folder.
+
+Each linear below 16 bits has a file as in a bank (`quant.cells`) with the one cell that
+it was given. The manifest comes last: it says what the weights were made of and what
+should be there. `quant.sequential` makes them.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from allocator.core.allocation import FULL, Choice, digest
+from allocator.core.errors import BankError, SpecError
+from quant.bank import MANIFEST
+from quant.cells import (
+    DamagedCellError,
+    damaged_cells,
+    file_of,
+    read_cell,
+    stored_cells,
+)
+from quant.files import DRAFT, replace_file
+from quant.grid import dequantize
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+    from allocator.core.spec import Linear
+    from quant.bank import Recipe
+
+# counts up whenever finalized weights change
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What each linear of a model is to become.
+
+    Attributes:
+        recipe: as of a bank; has every method that is used.
+        choices: bits and method of every linear in a group, by full name.
+        corrected: whether weights make up for what their inputs have lost
+            (`quant.drift`) before they are quantized.
+    """
+
+    recipe: Recipe
+    choices: Mapping[str, Choice]
+    corrected: bool = True
+
+    @property
+    def keys(self) -> dict[str, str]:
+        """Names of the cells wanted, by linear; those at 16 bits have none."""
+        return {
+            name: self.recipe.key(choice.method, choice.bits)
+            for name, choice in self.choices.items()
+            if choice.method is not None
+        }
+
+    @property
+    def digest(self) -> str:
+        """Name of the folder: of the recipe, of each linear's cell, of the version."""
+        return _name(self.recipe.digest, list(self.choices), self.keys, self.corrected)
+
+
+def _name(
+    recipe: str, linears: list[str], keys: Mapping[str, str], corrected: bool
+) -> str:
+    wanted = {name: keys.get(name, str(FULL)) for name in linears}
+    return digest([VERSION, recipe, corrected, wanted])
+
+
+@dataclass(frozen=True)
+class Finalized:
+    """Read access to finalized weights, in place of a bank; see `Finalized.open`.
+
+    Attributes:
+        folder: where they are.
+        digest: what they were made for: of the recipe and of each linear's choice.
+        weights: digest of the checkpoint they were made of.
+        choices: bits and method of every linear in a group, by full name.
+        keys: name of its cell, for those below 16 bits.
+        sums: checksum of its cell, for the same.
+    """
+
+    folder: Path
+    digest: str
+    weights: str
+    choices: Mapping[str, Choice]
+    keys: Mapping[str, str]
+    sums: Mapping[str, str]
+
+    @staticmethod
+    def open(folder: Path) -> Finalized:
+        """Open finalized weights, every cell compared with its checksum.
+
+        Raises:
+            BankError: they are not there, not whole, or not what was written.
+        """
+        found = _read(folder)
+        for name, key in found.keys.items():
+            file = file_of(folder, name)
+            stored = stored_cells(file).get(key)
+            if (
+                stored is None
+                or stored["sum"] != found.sums[name]
+                or key in damaged_cells(file)
+            ):
+                raise BankError(
+                    f"the finalized weights in {folder} are damaged: {file.name} is "
+                    "missing or not what was written"
+                )
+        return found
+
+    def check(self, weights: str, choices: Mapping[str, Choice]) -> None:
+        """Refuse to stand for another checkpoint, or for other choices.
+
+        Args:
+            weights: the checkpoint's digest.
+            choices: bits and method of every linear in a group.
+
+        Raises:
+            SpecError: says which linear differs.
+        """
+        if weights != self.weights:
+            raise SpecError(
+                f"the finalized weights in {self.folder} were made of another "
+                "checkpoint"
+            )
+        for name in (*choices, *self.choices):
+            own, asked = self.choices.get(name), choices.get(name)
+            if own != asked:
+                raise SpecError(
+                    f"the finalized weights in {self.folder} have {name} at {own}, "
+                    f"not at {asked}"
+                )
+
+    def cell_sum(self, linear: Linear, choice: Choice) -> str:
+        """Checksum of the cell of a linear; `choice` must be the one it was given."""
+        self._own(linear, choice)
+        return self.sums[linear.name]
+
+    def weight(self, linear: Linear, choice: Choice) -> Tensor:
+        """Effective weight of a linear: [out, in] float32.
+
+        Raises:
+            BankError: another choice than it was given, or a file that was damaged
+                since it was opened.
+        """
+        key = self._own(linear, choice)
+        try:
+            return dequantize(read_cell(file_of(self.folder, linear.name), key))
+        except DamagedCellError as error:
+            raise BankError(
+                f"the finalized weights of {linear.name} have changed: {error}"
+            ) from None
+
+    def _own(self, linear: Linear, choice: Choice) -> str:
+        own = self.choices.get(linear.name)
+        if own != choice or linear.name not in self.keys:
+            raise BankError(f"{linear.name} was finalized at {own}, not at {choice}")
+        return self.keys[linear.name]
+
+    def copy(self, target: Path) -> None:
+        """Write a copy; finalized weights that are already there make room for it.
+
+        Raises:
+            SpecError: something else is in its place, or it cannot be written.
+        """
+        if target.exists() and not (target / MANIFEST).is_file():
+            raise SpecError(f"{target} is in the way: move it, or export elsewhere")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=DRAFT, dir=target.parent) as name:
+                draft = Path(name) / "new"
+                draft.mkdir()
+                for linear in self.keys:
+                    shutil.copyfile(
+                        file_of(self.folder, linear), file_of(draft, linear)
+                    )
+                shutil.copyfile(self.folder / MANIFEST, draft / MANIFEST)
+                if target.exists():
+                    target.rename(Path(name) / "old")
+                draft.rename(target)
+        except OSError as error:
+            raise SpecError(f"cannot write {target}: {error}") from None
+
+
+def write_manifest(folder: Path, wanted: Assignment) -> None:
+    """Say what there is: finalized weights are whole from here on."""
+    recipe, keys = wanted.recipe, wanted.keys
+    linears: dict[str, dict[str, Any]] = {}
+    for name, choice in wanted.choices.items():
+        linears[name] = {"bits": choice.bits, "method": choice.method}
+        if name in keys:
+            cell = stored_cells(file_of(folder, name))[keys[name]]
+            linears[name] |= {"cell": keys[name], "sum": cell["sum"]}
+            linears[name] |= {"fallback": cell["fallback"]} if cell["fallback"] else {}
+    manifest = {
+        "version": VERSION,
+        "digest": wanted.digest,
+        "recipe": recipe.digest,
+        "weights": recipe.weights,
+        "calibration": list(recipe.calibration),
+        "group_size": recipe.scheme.group_size,
+        "symmetric": recipe.scheme.symmetric,
+        "corrected": wanted.corrected,
+        "linears": linears,
+    }
+    text = json.dumps(manifest, indent=1) + "\n"
+    replace_file(folder / MANIFEST, lambda draft: draft.write_text(text))
+
+
+def _read(folder: Path) -> Finalized:
+    """What a manifest says, no cell looked at.
+
+    Raises:
+        BankError: there is none, or it is damaged.
+    """
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+        linears = manifest["linears"]
+        low = {name: own for name, own in linears.items() if own["bits"] != FULL}
+        found = Finalized(
+            folder,
+            str(manifest["digest"]),
+            str(manifest["weights"]),
+            {name: Choice(own["bits"], own["method"]) for name, own in linears.items()},
+            {name: str(own["cell"]) for name, own in low.items()},
+            {name: str(own["sum"]) for name, own in low.items()},
+        )
+        of = (manifest["recipe"], list(linears), found.keys, manifest["corrected"])
+        if found.digest != _name(*of):
+            raise ValueError("it is of something else")
+        if any(Path(name).name != name for name in linears):
+            raise ValueError("it names files elsewhere")
+    except FileNotFoundError:
+        raise BankError(f"there are no finalized weights in {folder}") from None
+    except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
+        raise BankError(f"{folder / MANIFEST} is damaged: {error}") from None
+    return found
