@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from allocator.prepare import Setup
     from allocator.trial import Workbench
     from quant.bank import Bank, Recipe
+    from quant.build import Source
 
 # samples that run through a stage at once, for models below and above SMALL parameters:
 # few for a large one, whose feed-forward activations would outweigh its weights
@@ -112,8 +113,7 @@ def build(setup: Setup, recipe: Recipe, watch: Watch) -> int:
 
     The model is read from its files piece by piece and never loaded as a whole.
     """
-    from allocator.trial import SMALL
-    from quant.build import Source, build_bank
+    from quant.build import build_bank
 
     calibration = setup.samples["calibration"]
     if len(calibration) < setup.asked.calibration:
@@ -121,16 +121,25 @@ def build(setup: Setup, recipe: Recipe, watch: Watch) -> int:
             f"calibrating on {len(calibration)} samples: there are no "
             f"{setup.asked.calibration}"
         )
+    source, linears = source_of(setup), setup.model.linears
+    with watch.phase("bank") as progress:
+        return build_bank(bank_home(), recipe, linears, source, progress)
+
+
+def source_of(setup: Setup) -> Source:
+    """The mapped model and what calibrates it, in batches."""
+    from allocator.trial import SMALL
+    from quant.build import Source
+
+    calibration = setup.samples["calibration"]
     batch = CALIBRATION_BATCHES[setup.model.parameters >= SMALL]
 
     def batches(model: Model) -> Iterator[State]:
         for at in range(0, len(calibration), batch):
             yield model.inputs(calibration[at : at + batch], answered=True)
 
-    source = Source(
+    return Source(
         lambda: setup.family.load(setup.folder, setup.device, mapped=True),
         batches,
         setup.device,
     )
-    with watch.phase("bank") as progress:
-        return build_bank(bank_home(), recipe, setup.model.linears, source, progress)

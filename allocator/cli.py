@@ -14,7 +14,7 @@ from allocator.cli_bank import bank
 from allocator.cli_replay import replay
 from allocator.core.errors import AllocateError, SpecError
 from allocator.core.plugins import available
-from allocator.core.study import StudySpec, check_study_name
+from allocator.core.study import GOALS, StudySpec, check_study_name
 from allocator.options import (
     DEFAULT_MODEL,
     decoding_options,
@@ -108,7 +108,7 @@ def read_request(given: dict[str, Any], spec_file: Path | None) -> StudySpec:
     if spec_file is not None:
         return StudySpec.from_toml(spec_file, given)
     missing = [] if "task" in given else ["--task"]
-    if not {"budget", "front", "min_score"} & set(given):
+    if not GOALS & set(given):
         missing = ["--budget", *missing]
     if missing:
         raise SpecError(
@@ -193,7 +193,7 @@ def studies() -> None:
 @json_option
 def list_studies(storage: str | None, as_json: bool) -> None:
     """List all studies."""
-    from allocator.journal import study_names
+    from allocator.storage import study_names
 
     names = study_names(storage)
     if as_json:

@@ -79,8 +79,8 @@ def confirm(  # noqa: PLR0913, each is what one part of the search gives
 
     The choice is made on the full evaluation set; so what is recommended is never worse
     than a uniform allocation. `finish` may better what was measured: it is done to the
-    winner and to the best uniform allocation alike before they are compared. `strata`
-    are the numbers of samples of each task, for the intervals.
+    winner and to the best uniform allocation of each method alike, before they are
+    compared. `strata` are the numbers of samples of each task, for the intervals.
 
     Raises:
         NotReachedError: nothing measured does what the goal asks.
@@ -99,17 +99,35 @@ def confirm(  # noqa: PLR0913, each is what one part of the search gives
     def rank(measured: Measured) -> tuple[float, float]:
         return measured.mean, -space.bpw(measured.allocation)
 
-    winner = goal.choose([*uniform, *finalists], full)
-    # where no budget says it, a rival is what is no larger
-    size = space.bpw(winner.allocation)
-    rivals = [
-        u for u in uniform if goal.kind == "budget" or space.bpw(u.allocation) <= size
-    ]
-    best = max(rivals or uniform[:1], key=rank)
-    winner, best = finish(winner), finish(best)
-    if goal.kind == "budget":
-        winner = goal.choose([winner, best], full)
+    chosen = goal.choose([*uniform, *finalists], full)
+    rivals = comparable(space, goal, uniform, chosen)
+    best_of = {method_of(each): each for each in sorted(rivals, key=rank)}
+    rivals = [finish(each) for each in best_of.values()]
+    winner = finish(chosen)
+    if goal.kind == "front":
+        # a knee among so few says nothing
+        winner = max([winner, *rivals], key=rank)
+    else:
+        winner = goal.choose([winner, *rivals], full)
+    best = max(comparable(space, goal, rivals, winner), key=rank)
+    done = {each.allocation.digest: each for each in rivals}
+    uniform = [done.get(each.allocation.digest, each) for each in uniform]
     return _outcome(space, winner, best, uniform, full, front_of(records), seed, strata)
+
+
+def comparable(
+    space: ModelSpace, goal: Goal, uniform: Sequence[Measured], measured: Measured
+) -> Sequence[Measured]:
+    """Uniform allocations that one is held against: by no budget, those no larger."""
+    if goal.kind == "budget":
+        return uniform
+    size = space.bpw(measured.allocation)
+    return [each for each in uniform if space.bpw(each.allocation) <= size]
+
+
+def method_of(uniform: Measured) -> str | None:
+    """The method of a uniform allocation."""
+    return uniform.allocation.choices[0][1].method
 
 
 def _outcome(  # noqa: PLR0913, PLR0917, all that was measured
@@ -158,18 +176,21 @@ def uniform_results(
     space: ModelSpace, measured: Sequence[Measured]
 ) -> tuple[UniformResult, ...]:
     """Every width x method asked for, with its score where it fits."""
-    scores = {each.allocation.digest: each.mean for each in measured}
-    return tuple(
-        UniformResult(
-            choice,
-            allocation.digest,
-            space.bpw(allocation),
-            scores.get(allocation.digest),
-            space.fits(allocation),
+    found = {each.allocation.digest: each for each in measured}
+    results = []
+    for allocation in space.uniform:
+        own = found.get(allocation.digest)
+        results.append(
+            UniformResult(
+                allocation.choices[0][1],
+                allocation.digest,
+                space.bpw(allocation),
+                own.mean if own else None,
+                space.fits(allocation),
+                own.finalized if own else None,
+            )
         )
-        for allocation in space.uniform
-        for choice in [allocation.choices[0][1]]
-    )
+    return tuple(results)
 
 
 def front_of(records: Sequence[TrialRecord]) -> tuple[FrontMember, ...]:
@@ -196,11 +217,12 @@ def importances(
     component = consensus(table, scores, names, seed=seed)
     group = consensus(bits, scores, keys, seed=seed)
     return Importances(
-        _shares(component), _shares(group), component.reason, group.reason
+        shares_of(component), shares_of(group), component.reason, group.reason
     )
 
 
-def _shares(found: Importance) -> tuple[tuple[str, Share], ...]:
+def shares_of(found: Importance) -> tuple[tuple[str, Share], ...]:
+    """Consensus and interval by name."""
     rows = zip(found.names, found.consensus, found.ci95, strict=True)
     return tuple(
         (name, Share(float(share), float(low), float(high)))

@@ -13,9 +13,10 @@ import numpy as np
 from allocator.core.errors import AllocateError
 from allocator.core.study import StudySpec
 from allocator.goals import within_name
-from allocator.journal import COSTS, SPEC, Journal, default_name, study_names
+from allocator.journal import COSTS, SPEC, Journal
 from allocator.rungs import Rungs
 from allocator.space import KeptSpace
+from allocator.storage import default_name, study_names
 from allocator.strategies._knapsack import knapsack
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ FREE = (
     *("budget", "budget_scope", "front", "min_score", "strategy", "trials", "seconds"),
     *("study", "storage", "device", "rungs", "cache_memory", "finalize"),
 )
+# scores before a line through them says how far it is off
+FEWEST = 4
 # neighbours in damage that a prediction is made from
 NEAR = 24
 
@@ -83,7 +86,7 @@ def _candidates(asked: StudySpec) -> Iterator[Journal]:
         return
     if not names:
         names = [name for name in known if name.startswith(default_name(asked, ""))]
-    for name in set(names) & set(known):
+    for name in sorted(set(names) & set(known)):
         yield Journal.load(asked.storage, name)
 
 
@@ -101,13 +104,16 @@ def _plain(value: Any) -> Any:
 def _of_study(journal: Journal, space: KeptSpace) -> Estimate | None:
     damage = journal.damage(space)
     entries = journal.entries(space)
-    done = within_name(space) in {e.about.get("budget") for e in entries}
+    begun = within_name(space) in {e.about.get("budget") for e in entries}
     measured = [(e.allocation, e.score) for e in entries if e.score is not None]
-    if damage is None or done or not measured or not _fits_at_all(space):
+    if damage is None or begun or not measured or not space.fits(space.smallest):
         return None
     rungs = Rungs.recalled(journal.looks(space))
-    looked = rungs.estimates(measured)
+    done = {allocation.digest for allocation, _ in measured}
+    looked = [pair for pair in rungs.estimates(measured) if pair[0].digest not in done]
     known = [*measured, *looked]
+    if len(known) < FEWEST:
+        return None
     fitting = [pair for pair in known if space.fits(pair[0])]
     optimum = knapsack(space, damage)
     score, spread = _predicted(optimum, known, damage)
@@ -121,10 +127,6 @@ def _of_study(journal: Journal, space: KeptSpace) -> Estimate | None:
         len(measured),
         len(looked),
     )
-
-
-def _fits_at_all(space: KeptSpace) -> bool:
-    return space.fits(space.smallest)
 
 
 def _predicted(
@@ -142,4 +144,4 @@ def _predicted(
     x, y = np.array([(depth(a), score) for a, score in near]).T
     slope = min(0.0, float(np.polyfit(x, y, 1)[0])) if np.ptp(x) > 0 else 0.0
     rest = y - slope * x
-    return float(rest.mean() + slope * at), float(rest.std())
+    return float(rest.mean() + slope * at), float(rest.std(ddof=2))

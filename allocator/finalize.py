@@ -5,21 +5,20 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from allocator.bench import CALIBRATION_BATCHES, recipe_of
+from allocator.bench import recipe_of, source_of
 from allocator.core.errors import SpecError
 from allocator.home import data_home
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from allocator.bench import Watch
     from allocator.core.allocation import Allocation, Choice
-    from allocator.core.ports import Model, Sample, Score, State
+    from allocator.core.ports import Sample, Score
     from allocator.core.spec import ModelSpec
     from allocator.prepare import Setup
     from allocator.trial import Workbench
-    from quant.build import Source
     from quant.finalized import Assignment, Finalized
 
 
@@ -59,7 +58,7 @@ def finalize(
     wanted, linears = _assignment(setup, allocation, corrected), setup.model.linears
     with watch.phase("finalization") as progress:
         return quantize_in_sequence(
-            finalized_home(), wanted, linears, _source(setup), progress
+            finalized_home(), wanted, linears, source_of(setup), progress
         )
 
 
@@ -110,22 +109,3 @@ def _assignment(setup: Setup, allocation: Allocation, corrected: bool) -> Assign
 
     choices = choices_of(setup.model, allocation)
     return Assignment(recipe_of(setup), choices, corrected)
-
-
-def _source(setup: Setup) -> Source:
-    """The mapped model and the calibration inputs of its bank."""
-    from allocator.trial import SMALL
-    from quant.build import Source
-
-    calibration = setup.samples["calibration"]
-    batch = CALIBRATION_BATCHES[setup.model.parameters >= SMALL]
-
-    def batches(model: Model) -> Iterator[State]:
-        for at in range(0, len(calibration), batch):
-            yield model.inputs(calibration[at : at + batch], answered=True)
-
-    return Source(
-        lambda: setup.family.load(setup.folder, setup.device, mapped=True),
-        batches,
-        setup.device,
-    )

@@ -6,6 +6,7 @@ allocations are worth confirming, and which of those confirmed is recommended.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
@@ -15,7 +16,7 @@ from allocator.core.errors import NotReachedError
 from allocator.pareto import front, knee
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from allocator.confirm import Measured
     from allocator.core.records import TrialRecord
@@ -42,8 +43,13 @@ class Goal(Protocol):
     def name(self) -> str:
         """Its name in the study."""
 
-    def space(self, records: Sequence[TrialRecord]) -> ModelSpace | None:
-        """Where the next proposal is to be made; None where nothing is left to do."""
+    def space(
+        self, records: Sequence[TrialRecord], spent: Collection[float] = ()
+    ) -> ModelSpace | None:
+        """Where the next proposal is to be made; None where nothing is left to do.
+
+        `spent` are limits, in bits per weight, within which nothing new is left.
+        """
 
     def best(self, records: Sequence[TrialRecord]) -> TrialRecord | None:
         """The best so far, on the search set."""
@@ -71,10 +77,12 @@ class WithinBudget:
         """Equal budgets have equal names."""
         return within_name(self.inside)
 
-    def space(self, records: Sequence[TrialRecord]) -> ModelSpace | None:
+    def space(
+        self, records: Sequence[TrialRecord], spent: Collection[float] = ()
+    ) -> ModelSpace | None:
         """The budget's."""
         del records
-        return self.inside
+        return None if limit_of(self.inside) in spent else self.inside
 
     def best(self, records: Sequence[TrialRecord]) -> TrialRecord | None:
         """The highest score that fits, the smaller one of equals."""
@@ -114,10 +122,13 @@ class WholeFront:
         steps = [(at + 0.5) / SWEEP for at in range(SWEEP)]
         return tuple(within(self.inside, least * ratio**step) for step in steps)
 
-    def space(self, records: Sequence[TrialRecord]) -> ModelSpace | None:
+    def space(
+        self, records: Sequence[TrialRecord], spent: Collection[float] = ()
+    ) -> ModelSpace | None:
         """Each budget of the sweep in turn."""
-        made = sum(record.budget == self.name for record in records)
-        return self.spaces[made % SWEEP]
+        made = Counter(r.limit for r in records if r.budget == self.name)
+        left = [space for space in self.spaces if limit_of(space) not in spent]
+        return min(left, key=lambda space: made[limit_of(space)], default=None)
 
     def best(self, records: Sequence[TrialRecord]) -> TrialRecord | None:
         """The knee of the front so far."""
@@ -142,8 +153,9 @@ class WholeFront:
         return measured[kept[knee([points[i] for i in kept])]]
 
     def _members(self, records: Sequence[TrialRecord]) -> list[TrialRecord]:
-        kept = front([(record.bpw, record.score) for record in records])
-        return [records[place] for place in kept]
+        allowed = [r for r in records if self.inside.fits(r.allocation)]
+        kept = front([(record.bpw, record.score) for record in allowed])
+        return [allowed[place] for place in kept]
 
 
 @dataclass(frozen=True)
@@ -163,7 +175,9 @@ class KeepScore:
         """One for each share and scope."""
         return f"min-score {self.share:g}/{self.inside.budget.scope}"
 
-    def space(self, records: Sequence[TrialRecord]) -> ModelSpace | None:
+    def space(
+        self, records: Sequence[TrialRecord], spent: Collection[float] = ()
+    ) -> ModelSpace | None:
         """Between the widest budget that missed and the smallest size that kept it."""
         reached = self._reached(records)
         low = self.inside.bpw(self.inside.smallest)
@@ -175,8 +189,8 @@ class KeepScore:
             if record.budget == self.name and record.limit is not None:
                 tried[record.limit] = tried.get(record.limit, 0) + 1
         # a budget at or above what kept the score has not missed it
-        missed = [at for at, n in tried.items() if n >= MISSES and at < high]
-        low = max([low, *missed])
+        over = [*spent, *(at for at, n in tried.items() if n >= MISSES)]
+        low = max([low, *(at for at in over if at < high)])
         if high / low < CLOSE:
             return None
         # where a budget is under way it is gone on with, so that restarts agree
@@ -185,17 +199,15 @@ class KeepScore:
 
     def best(self, records: Sequence[TrialRecord]) -> TrialRecord | None:
         """The smallest that keeps the score; until there is one, the highest score."""
-        reached = self._reached(records)
-        if reached:
-            return reached[0]
-        return max(records, key=lambda r: (r.score, -r.bpw), default=None)
+        return next(iter(self.finalists(records)), None)
 
     def finalists(self, records: Sequence[TrialRecord]) -> list[TrialRecord]:
         """The smallest that keep the score; where none does, the highest scores."""
         reached = self._reached(records)
         if reached:
             return reached[:FINALISTS]
-        return sorted(records, key=lambda r: (-r.score, r.bpw))[:FINALISTS]
+        allowed = [r for r in records if self.inside.fits(r.allocation)]
+        return sorted(allowed, key=lambda r: (-r.score, r.bpw))[:FINALISTS]
 
     def choose(self, measured: Sequence[Measured], full: Measured) -> Measured:
         """The smallest that keeps the score on the evaluation set."""
@@ -217,19 +229,20 @@ class KeepScore:
         full = [r.score for r in records if r.kind == "full"]
         if not full:
             return []
-        allowed = set(self.inside.choices)
-        kept = [
-            r
-            for r in records
-            if r.score >= self.share * full[0]
-            and all(choice in allowed for _, choice in r.allocation)
-        ]
+        target = self.share * full[0]
+        fitting = [r for r in records if self.inside.fits(r.allocation)]
+        kept = [r for r in fitting if r.score >= target]
         return sorted(kept, key=lambda r: (r.bpw, -r.score))
 
 
 def within_name(space: ModelSpace | KeptSpace) -> str:
     """Name of a budget by the bytes it leaves for the groups."""
     return f"{space.room:.3f}/{space.budget.scope}"
+
+
+def limit_of(space: ModelSpace) -> float:
+    """A space's budget in bits per weight."""
+    return space.budget.bpw(space.spec)
 
 
 def within(space: ModelSpace, bpw: float) -> ModelSpace:

@@ -3,81 +3,30 @@
 from __future__ import annotations
 
 import os
-import re
 import socket
-import warnings
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import optuna
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from allocator.core.allocation import Allocation
-from allocator.core.errors import StudyError, first_line
+from allocator.core.errors import StudyError
 from allocator.core.records import TrialRecord
 from allocator.home import default_storage
+from allocator.storage import open_storage, study_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from allocator.core.allocation import Choice
-    from allocator.core.study import StudySpec
     from allocator.space import Space
-
-optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 IDENTITY, SPEC = "identity", "spec"
 MEASURED = "evaluation:"
 RECOMMENDED, LATEST = "recommendation:", "latest"
 DAMAGE, COSTS, LOOKS = "damage", "costs", "looks:"
 FAILED, PASSED = TrialState.FAIL, TrialState.PRUNED
-
-
-def default_name(asked: StudySpec, identity: str) -> str:
-    """Name of a study that was not given one: model, task, what it measures."""
-    stem = re.sub(r"[^A-Za-z0-9]+", "-", Path(asked.model).name).strip("-")
-    task = re.sub(r"[^A-Za-z0-9]+", "-", asked.task).strip("-")
-    return f"{stem[:40] or 'model'}-{task[:40]}-{identity}"
-
-
-def open_storage(url: str | None, *, create: bool = True) -> Any:
-    """Optuna's storage behind a URL; None is the default one.
-
-    Raises:
-        StudyError: a URL that no storage understands or can reach.
-    """
-    url = url or default_storage()
-    _check_file(url, create=create)
-    try:
-        if url.endswith(".log"):
-            backend = JournalFileBackend(url)
-            return optuna.storages.JournalStorage(backend)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return optuna.storages.RDBStorage(url)
-    except Exception as error:
-        # the drivers raise whatever they like for a URL they cannot use
-        reason = first_line(error)
-        raise StudyError(
-            f"storage {url!r} cannot be opened ({reason}); "
-            "take a database URL such as sqlite:///studies.db, or a file FILE.log"
-        ) from None
-
-
-def _check_file(url: str, *, create: bool) -> None:
-    """Make the folder of a storage that is a file; reading never makes the file."""
-    is_file = url.endswith(".log") or url.startswith("sqlite:///")
-    if not is_file or url == "sqlite:///:memory:":
-        return
-    file = Path(url.removeprefix("sqlite:///"))
-    if not create and not file.exists():
-        raise StudyError(f"there is no study in {url}")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StudyError(f"storage {url!r} cannot be opened: {error}") from None
 
 
 def recommendation(journal: Journal) -> dict[str, Any]:
@@ -94,17 +43,6 @@ def recommendation(journal: Journal) -> dict[str, Any]:
         )
     kept: dict[str, Any] = journal.attribute(RECOMMENDED + latest)
     return kept
-
-
-def study_names(url: str | None) -> list[str]:
-    """Names of the studies in a storage; none where it does not exist yet."""
-    try:
-        storage = open_storage(url, create=False)
-    except StudyError:
-        if url is None:
-            return []
-        raise
-    return sorted(optuna.get_all_study_names(storage))
 
 
 @dataclass(frozen=True)
@@ -257,6 +195,14 @@ class Journal:
             )
         return found
 
+    def made(self, space: Space, budget: str) -> int:
+        """Proposals for a budget, finished or under way in any process."""
+        gone = (FAILED, PASSED)
+        return sum(
+            e.about.get("budget") == budget and e.state not in gone
+            for e in self.entries(space)
+        )
+
     def counts(self, space: Space, budget: str) -> dict[str, int]:
         """Proposals made for a budget, by state; baselines left out.
 
@@ -282,22 +228,32 @@ class Journal:
     ) -> None:
         """Keep the cheap looks that led to measuring the allocation `chosen`.
 
-        All in one piece: as trials, many would take longer to write than to take.
+        All in one piece: as trials, many would take longer to write than to take. A
+        search that was killed may choose it again, with few new looks or none.
         """
+        if not looks:
+            return
         labels = list(space.by_label)
         rows = [
             [[labels.index(str(c)) for _, c in allocation], *key, value]
             for allocation, key, value in looks
         ]
-        self.keep(LOOKS + chosen, {"budget": budget, "labels": labels, "rows": rows})
+        name = f"{LOOKS}{budget}:{chosen}"
+        kept = self.attribute(name) or {"at": len(self._looks()), "rows": []}
+        rows = kept["rows"] + rows
+        self.keep(name, {**kept, "budget": budget, "labels": labels, "rows": rows})
+
+    def _looks(self) -> list[dict[str, Any]]:
+        """What `keep_looks` kept, in that order, which no database promises."""
+        found = self.study.user_attrs.items()
+        named = [(kept["at"], n, kept) for n, kept in found if n.startswith(LOOKS)]
+        return [kept for _, _, kept in sorted(named, key=lambda each: each[:2])]
 
     def looks(
         self, space: Space
     ) -> Iterator[tuple[str, Allocation, tuple[str, int], float]]:
         """Budget, allocation, (kind, samples) and value of every cheap look."""
-        for name, kept in self.study.user_attrs.items():
-            if not name.startswith(LOOKS):
-                continue
+        for kept in self._looks():
             choices = [space.by_label[label] for label in kept["labels"]]
             for places, kind, size, value in kept["rows"]:
                 chosen = (choices[place] for place in places)

@@ -156,7 +156,9 @@ def search_options(command: Callable[..., Any]) -> Callable[..., Any]:
     strategies = ", ".join(available("allocator.strategies"))
     for option in (
         click.option("--strategy", help=f"{strategies}.  [default: surrogate]"),
-        click.option("--trials", type=int, help="Proposals to measure.  [default: 32]"),
+        click.option(
+            "--trials", type=int, help="Proposals to measure in full.  [default: 20]"
+        ),
         click.option(
             "--time", "seconds", type=Duration(), help="Stop proposing after it."
         ),
@@ -168,7 +170,7 @@ def search_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--finalize/--no-finalize",
             default=None,
-            help="Quantize the winner in sequence.  [default: where it uses gptq]",
+            help="Quantize the winner again, in sequence.  [default: finalize]",
         ),
         click.option(
             "--cache-memory",

@@ -15,8 +15,8 @@ from allocator.core.study import JOINED
 from allocator.embedded import is_embedded, model_folder
 from allocator.families import check_weights, family_of
 from allocator.home import cache_home
-from allocator.journal import default_name, open_storage
 from allocator.space import ModelSpace
+from allocator.storage import default_name, open_storage
 from evals._lmms import PREFIX as LMMS
 from evals.lmms import lmms_task
 from evals.splits import check_disjoint

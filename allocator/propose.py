@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from allocator.core.allocation import FULL
 from allocator.core.plugins import load
-from allocator.rungs import DIVERGENCE, SCORE
+from allocator.core.records import RungReport
+from allocator.goals import limit_of
+from allocator.rungs import correlation
 from allocator.strategies._base import Known
 
 if TYPE_CHECKING:
@@ -25,19 +27,22 @@ def propose(search: Search) -> None:
         return
     damage = prior(search)
     make = load("allocator.strategies", asked.strategy, "strategy")
+    strategies: dict[float, Strategy] = {}
     with search.watch.phase("search") as progress:
         while (made := search.made) < asked.trials:
             progress(made, asked.trials, so_far(search))
             if asked.seconds and search.clock.seconds > asked.seconds:
                 search.watch.say(f"time limit reached after {made} proposals")
                 return
-            space = search.goal.space(search.records)
+            space = search.goal.space(search.records, search.spent_limits)
             if space is None:
                 search.watch.say(f"nothing left to try after {made} proposals")
                 return
-            strategy = make(space, asked.seed, damage)
-            if not step(search, space, strategy):
-                return
+            # one for each budget: it remembers what it worked out
+            if space.room not in strategies:
+                strategies[space.room] = make(space, asked.seed, damage)
+            if not step(search, space, strategies[space.room]):
+                search.spent_limits.add(limit_of(space))
         progress(asked.trials, asked.trials, so_far(search))
 
 
@@ -48,25 +53,26 @@ def so_far(search: Search) -> str:
 
 
 def step(search: Search, space: ModelSpace, strategy: Strategy) -> bool:
-    """Measure one proposal; False where the search is at its end."""
+    """Measure one proposal; False where nothing is left within its budget."""
     since = search.clock.seconds
     known = known_of(search, space)
-    with_rungs = search.setup.asked.rungs and search.rungs.sizes
+    with_rungs = search.setup.asked.rungs and search.rungs.ladder
     found = strategy.ask(known, strategy.offspring if with_rungs else 1)
     search.spent("sampler", since)
     if not found:
-        made = search.made
-        search.watch.say(f"nothing new to propose after {made} proposals")
         return False
     chosen = found[0]
     if len(found) > 1:
         chosen = survivor(search, found, known)
     if not space.fits(chosen.allocation):
-        # a strategy that breaks its promise ends the search
+        # a strategy that breaks its promise is not asked again
         search.infeasible += 1
         return False
-    limit = space.budget.bpw(space.spec)
-    search.measure(chosen.allocation, "proposal", {**chosen.about, "limit": limit})
+    if chosen.allocation.digest in search.journal.taken(search.setup.space):
+        # another process began it while this one was looking
+        return True
+    about = {**chosen.about, "limit": limit_of(space)}
+    search.measure(chosen.allocation, "proposal", about)
     return True
 
 
@@ -74,10 +80,9 @@ def survivor(search: Search, found: list[Candidate], known: Known) -> Candidate:
     """The candidate that outlives the rungs; the others are told as passed over."""
     rungs = search.rungs
     rungs.fresh.clear()
-    kind = rungs.kind(known.measured)
-    if kind == SCORE and not search.distrusts:
+    if not search.distrusts and not rungs.trusts(known.measured):
         search.distrusts = True
-        report = rungs.report(DIVERGENCE, rungs.sizes[-1], known.measured)
+        report = rungs.widest(known.measured)
         search.watch.say(
             f"divergence does not predict this task (rank correlation "
             f"{report.spearman:.2f} over {report.count} allocations): few samples are "
@@ -87,7 +92,7 @@ def survivor(search: Search, found: list[Candidate], known: Known) -> Candidate:
     space, goal = search.setup.space, search.goal.name
     search.journal.keep_looks(space, chosen.allocation.digest, goal, rungs.fresh)
     # those that went far are trials of their own
-    last = {a.digest for a, (_, size), _ in rungs.fresh if size == rungs.sizes[-1]}
+    last = {a.digest for a, (_, size), _ in rungs.fresh if size > rungs.ladder[0][1]}
     for each in found:
         if each is not chosen and each.allocation.digest in last:
             seen = {**each.about, **rungs.of(each.allocation)}
@@ -124,8 +129,20 @@ def prior(search: Search) -> dict[Any, float]:
                     lambda done: progress(done, total),
                 )
             )
+        search.count(space.full, len(probed))
         for key, choice in kept:
             if choice.bits < FULL:
                 search.count(space.full.replace({key: choice}), len(probed))
         search.journal.keep_damage(kept)
     return kept
+
+
+def proxies(search: Search) -> tuple[RungReport, ...]:
+    """How well the prior's summed damage and each rung predicted the full score."""
+    measured = [(r.allocation, r.score) for r in search.records]
+    damage = search.journal.damage(search.setup.space)
+    if damage is None:
+        return search.rungs.reports(measured)
+    pairs = [(-sum(damage.get(at, 0.0) for at in a), score) for a, score in measured]
+    prior = RungReport("summed damage", PROBED, len(pairs), correlation(pairs))
+    return prior, *search.rungs.reports(measured)

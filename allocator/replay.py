@@ -7,10 +7,11 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from allocator.confirm import shares_of
 from allocator.core.allocation import FULL, Allocation, Budget
 from allocator.core.errors import BudgetError, DataError, SpecError
 from allocator.core.plugins import load
-from allocator.core.records import FrontMember, Importances, Share
+from allocator.core.records import FrontMember, Importances, importance_json
 from allocator.pareto import front
 from allocator.strategies._base import Known
 from allocator.table import TableSpace, read_table
@@ -199,7 +200,7 @@ class Replay:
                 {"digest": m.allocation.digest, "bpw": m.bpw, "score": m.score}
                 for m in self.front
             ],
-            "importance": _importance(self.importance),
+            "importance": importance_json(self.importance),
             "trials": {
                 "complete": len(self.read),
                 "pruned": 0,
@@ -253,28 +254,12 @@ class Replay:
             "bpw": self.space.bpw(allocation),
             "score": scores.get(allocation.digest),
             "fits": self.space.fits(allocation),
+            "finalized": None,
         }
 
 
 def _bits(allocation: Allocation) -> dict[str, dict[str, Any]]:
     return {key: {"bits": choice.bits, "method": None} for key, choice in allocation}
-
-
-def _importance(found: Importances) -> dict[str, Any]:
-    def shares(named: tuple[tuple[str, Share], ...]) -> dict[str, Any]:
-        return {
-            name: {"consensus": share.consensus, "ci95": [share.low, share.high]}
-            for name, share in named
-        }
-
-    return {
-        "component": shares(found.component),
-        "group": shares(found.group),
-        "unreliable": {
-            "component": found.component_reason,
-            "group": found.group_reason,
-        },
-    }
 
 
 def importances(
@@ -286,16 +271,7 @@ def importances(
 
     bits = bit_matrix(keys, [allocation for allocation, _ in read])
     found = consensus(bits, [score for _, score in read], keys, seed=seed)
-    shares = zip(found.names, found.consensus, found.ci95, strict=True)
-    return Importances(
-        (),
-        tuple(
-            (name, Share(float(share), float(low), float(high)))
-            for name, share, (low, high) in shares
-        ),
-        NO_COMPONENTS,
-        found.reason,
-    )
+    return Importances((), shares_of(found), NO_COMPONENTS, found.reason)
 
 
 def run(

@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     Look = tuple[str, Allocation, tuple[str, int], float]
     from allocator.strategies._base import Candidate
 
-# samples of each rung, and how many candidates outlive it
-SIZES = (32, 128)
-OUTLIVE = (6, 1)
 DIVERGENCE, SCORE = "divergence", "score"
+# what is looked at, on how many samples, and how many candidates outlive it: on few
+# samples the divergence tells more than the score, on many the score itself does
+LADDER = ((DIVERGENCE, 32, 8), (DIVERGENCE, 128, 3), (SCORE, 256, 1))
 # below it a cheap look does not predict the score well enough to choose by
 LEAST_CORRELATION = 0.5
 # pairs before a correlation says anything
@@ -56,7 +56,7 @@ class Rungs:
 
     look: Callable[[Allocation, str, int], float]
     prefix: Callable[[Allocation], str]
-    sizes: tuple[int, ...] = SIZES
+    ladder: tuple[tuple[str, int, int], ...] = LADDER
     looks: dict[str, tuple[Allocation, dict[tuple[str, int], float]]] = field(
         default_factory=dict
     )
@@ -70,7 +70,7 @@ class Rungs:
         return rungs
 
     def recall(self, looks: Iterable[Look]) -> None:
-        """Learn looks that a study keeps: budget, allocation, (kind, samples), value."""
+        """Learn looks that a study keeps."""
         for _, allocation, key, value in looks:
             self.learn(allocation, key, value)
 
@@ -79,19 +79,20 @@ class Rungs:
         self.looks.setdefault(allocation.digest, (allocation, {}))[1][key] = value
 
     def value(self, allocation: Allocation, kind: str, size: int) -> float:
-        """A look, taken if it was not: the higher the better."""
+        """A look, taken if it was not."""
         known = self.looks.get(allocation.digest, (allocation, {}))[1]
         if (kind, size) not in known:
             value = self.look(allocation, kind, size)
             self.learn(allocation, (kind, size), value)
             self.fresh.append((allocation, (kind, size), value))
             known = self.looks[allocation.digest][1]
-        return _sign(kind) * known[kind, size]
+        return known[kind, size]
 
-    def look_at(self, allocation: Allocation, kind: str) -> None:
-        """Take the looks of all rungs."""
-        for size in self.sizes:
-            self.value(allocation, kind, size)
+    def look_at(self, allocation: Allocation) -> None:
+        """Take the looks of all rungs that look at the divergence."""
+        for kind, size, _ in self.ladder:
+            if kind == DIVERGENCE:
+                self.value(allocation, kind, size)
 
     @staticmethod
     def name(kind: str, size: int) -> str:
@@ -109,33 +110,52 @@ class Rungs:
         measured: Sequence[tuple[Allocation, float]],
     ) -> Candidate:
         """The candidate that outlives all rungs."""
-        kind = self.kind(measured)
+        rungs = self.rungs(measured)
         left = list(candidates)
-        for size, outlive in zip(self.sizes, OUTLIVE[-len(self.sizes) :], strict=True):
-            left.sort(key=lambda c: self.prefix(c.allocation))
+        for at, (kind, size, outlive) in enumerate(rungs):
+            # what got further before does not compete with the luck of few samples
+            later = {(kind, size) for kind, size, _ in rungs[at + 1 :]}
+            ahead = [c for c in left if later & self._seen(c.allocation).keys()]
+            behind = [c for c in left if c not in ahead]
             values = {
-                c.allocation.digest: self.value(c.allocation, kind, size) for c in left
+                c.allocation.digest: sign(kind) * self.value(c.allocation, kind, size)
+                for c in sorted(behind, key=lambda c: self.prefix(c.allocation))
             }
-            left.sort(key=lambda c: -values[c.allocation.digest])
-            left = left[:outlive]
+            # of equals, the one that the strategy or the rung before put first
+            behind.sort(key=lambda c: -values[c.allocation.digest])
+            left = ahead + behind[:outlive]
         return left[0]
 
-    def kind(self, measured: Sequence[tuple[Allocation, float]]) -> str:
-        """What to look at: the divergence, until it turns out to predict nothing."""
-        found = self.report(DIVERGENCE, self.sizes[-1], measured)
+    def _seen(self, allocation: Allocation) -> dict[tuple[str, int], float]:
+        return self.looks.get(allocation.digest, (allocation, {}))[1]
+
+    def rungs(
+        self, measured: Sequence[tuple[Allocation, float]]
+    ) -> tuple[tuple[str, int, int], ...]:
+        """The ladder; of scores alone once the divergence turns out not to predict."""
+        if self.trusts(measured):
+            return self.ladder
+        return tuple((SCORE, size, outlive) for _, size, outlive in self.ladder)
+
+    def trusts(self, measured: Sequence[tuple[Allocation, float]]) -> bool:
+        """Whether the divergence predicts the score, for all that is known."""
+        found = self.widest(measured)
         if found.count < FEWEST or found.spearman is None:
-            return DIVERGENCE
-        return DIVERGENCE if found.spearman >= LEAST_CORRELATION else SCORE
+            return True
+        return found.spearman >= LEAST_CORRELATION
+
+    def widest(self, measured: Sequence[tuple[Allocation, float]]) -> RungReport:
+        """Report of the divergence on the most samples."""
+        sizes = [size for kind, size, _ in self.ladder if kind == DIVERGENCE]
+        return self.report(DIVERGENCE, max(sizes, default=0), measured)
 
     def reports(
         self, measured: Sequence[tuple[Allocation, float]]
     ) -> tuple[RungReport, ...]:
         """Reports of all rungs that looked at anything that was measured too."""
-        found = (
-            self.report(kind, size, measured)
-            for kind in (DIVERGENCE, SCORE)
-            for size in self.sizes
-        )
+        keys = {(kind, size) for kind, size, _ in self.ladder}
+        keys |= {(SCORE, size) for _, size, _ in self.ladder}
+        found = (self.report(kind, size, measured) for kind, size in sorted(keys))
         return tuple(each for each in found if each.count)
 
     def report(
@@ -143,7 +163,7 @@ class Rungs:
     ) -> RungReport:
         """How well one rung's looks predicted the full score."""
         pairs = [
-            (_sign(kind) * self.looks[a.digest][1][kind, size], score)
+            (sign(kind) * self.looks[a.digest][1][kind, size], score)
             for a, score in measured
             if (kind, size) in self.looks.get(a.digest, (a, {}))[1]
         ]
@@ -152,22 +172,18 @@ class Rungs:
     def estimates(
         self, measured: Sequence[tuple[Allocation, float]]
     ) -> tuple[tuple[Allocation, float], ...]:
-        """Scores that the largest looks suggest for what was not measured.
+        """Scores that the largest looks suggest.
 
         A line through the looks and scores of what was measured; its slope is at least
         that of an allocation whose every changed reply is wrong.
         """
-        kind, done = self.kind(measured), {a.digest for a, _ in measured}
-        found = []
-        for size in self.sizes:
-            key = (kind, size)
-            slope, offset = self._line(key, measured)
-            found += [
-                (size, allocation, offset + slope * values[key])
-                for digest, (allocation, values) in self.looks.items()
-                if key in values and digest not in done
-            ]
-        largest = {allocation.digest: (allocation, e) for _, allocation, e in found}
+        largest = {}
+        for kind, size, _ in self.rungs(measured):
+            slope, offset = self._line((kind, size), measured)
+            for digest, (allocation, values) in self.looks.items():
+                if (kind, size) in values:
+                    score = offset + slope * values[kind, size]
+                    largest[digest] = allocation, score
         return tuple(largest.values())
 
     def _line(
@@ -179,12 +195,12 @@ class Rungs:
             for a, score in measured
             if key in self.looks.get(a.digest, (a, {}))[1]
         ]
-        sign = _sign(key[0])
+        way = sign(key[0])
         if len(pairs) < 2 or np.ptp([look for look, _ in pairs]) == 0:
             top = max((score for _, score in measured), default=1.0)
-            return (sign * abs(top), top) if sign < 0 else (1.0, 0.0)
+            return (way * abs(top), top) if way < 0 else (1.0, 0.0)
         looks, scores = np.array(pairs).T
-        slope = sign * max(0.0, sign * float(np.polyfit(looks, scores, 1)[0]))
+        slope = way * max(0.0, way * float(np.polyfit(looks, scores, 1)[0]))
         return slope, float(scores.mean() - slope * looks.mean())
 
 
@@ -192,7 +208,7 @@ def _never(allocation: Allocation, kind: str, size: int) -> float:
     raise NotImplementedError(f"no model to look at {allocation.digest} with")
 
 
-def _sign(kind: str) -> int:
+def sign(kind: str) -> int:
     """+1 where higher is better."""
     return -1 if kind == DIVERGENCE else 1
 

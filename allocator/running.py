@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from allocator.confirm import Measured
 from allocator.goals import goal_of
 from allocator.journal import MEASURED
-from allocator.rungs import DIVERGENCE, SCORE, SIZES, Rungs, spread_out
+from allocator.rungs import LADDER, SCORE, Rungs, spread_out
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,7 +29,8 @@ class Search:
     """A running search: the request, the study, the model on the bench.
 
     `evaluated` counts samples that `seen` allocations, by digest, were run on;
-    `distrusts` says that divergence was seen not to predict the task.
+    `distrusts` says that divergence was seen not to predict the task; `spent_limits`
+    are budgets, in bits per weight, within which nothing new is left.
     """
 
     setup: Setup
@@ -42,14 +43,15 @@ class Search:
     seen: set[str] = field(default_factory=set)
     infeasible: int = 0
     distrusts: bool = False
+    spent_limits: set[float] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.goal: Goal = goal_of(self.setup.asked, self.setup.space)
         total = len(self.setup.samples["search"])
         # a rung that is not much cheaper than the full measurement is none
-        sizes = tuple(size for size in SIZES if 2 * size <= total)
+        ladder = tuple(rung for rung in LADDER if 2 * rung[1] <= total)
         prefix = self.bench.model.prefix
-        self.rungs = Rungs(self._look, lambda a: a.part(prefix).digest, sizes)
+        self.rungs = Rungs(self._look, lambda a: a.part(prefix).digest, ladder)
         self.rungs.recall(self.journal.looks(self.setup.space))
 
     def spent(self, what: str, since: float) -> None:
@@ -60,8 +62,7 @@ class Search:
     @property
     def made(self) -> int:
         """Proposals for this goal, finished or under way in any process."""
-        counts = self.journal.counts(self.setup.space, self.goal.name)
-        return counts["complete"] + counts["running"]
+        return self.journal.made(self.setup.space, self.goal.name)
 
     @property
     def records(self) -> list[TrialRecord]:
@@ -89,7 +90,7 @@ class Search:
     def look_at(self, allocation: Allocation) -> None:
         """Take the looks of all rungs, for what is measured in full anyway."""
         self.rungs.fresh.clear()
-        self.rungs.look_at(allocation, DIVERGENCE)
+        self.rungs.look_at(allocation)
         self.journal.keep_looks(
             self.setup.space, allocation.digest, self.goal.name, self.rungs.fresh
         )

@@ -13,7 +13,7 @@ from allocator.core.records import Recommendation
 from allocator.finalize import finalize
 from allocator.journal import COSTS, LATEST, RECOMMENDED, Journal
 from allocator.prepare import prepare
-from allocator.propose import propose
+from allocator.propose import propose, proxies
 from allocator.running import Search
 from evals.taskset import strata
 
@@ -71,11 +71,11 @@ def baselines(search: Search) -> None:
     space = search.setup.space
     wanted = [(space.full, "full")]
     wanted += [(a, "uniform") for a in space.uniform if space.fits(a)]
-    taken = search.journal.taken(space)
     with search.watch.phase("baselines") as progress:
         for done, (allocation, kind) in enumerate(wanted):
             progress(done, len(wanted))
-            if allocation.digest not in taken:
+            # asked each time: another process may be at it too
+            if allocation.digest not in search.journal.taken(space):
                 if search.setup.asked.rungs:
                     search.look_at(allocation)
                 search.measure(allocation, kind)
@@ -105,24 +105,15 @@ def conclude(search: Search) -> Recommendation:
 
 
 def finished(search: Search, measured: Measured) -> Measured:
-    """An allocation quantized once more in sequence, if that is better or asked for.
-
-    Left as it is where nothing is quantized, and by default where nothing is by GPTQ,
-    whose errors are the ones that later layers can still make up for.
-    """
-    wanted = search.setup.asked.finalize
+    """An allocation quantized once more in sequence, if that is better."""
     methods = {choice.method for _, choice in measured.allocation}
-    if wanted is False or methods == {None} or (wanted is None and not _gptq(methods)):
+    if not search.setup.asked.finalize or methods == {None}:
         return measured
     weights = finalize(search.setup, measured.allocation, search.watch)
     with search.bench.under(weights) as bench:
         again = search.evaluate(measured.allocation, bench)
     better = again.mean > measured.mean
     return replace(again, finalized=weights.digest) if better else measured
-
-
-def _gptq(methods: set[str | None]) -> bool:
-    return any(method is not None and "gptq" in method for method in methods)
 
 
 def _recommendation(
@@ -164,7 +155,7 @@ def _recommendation(
         retained=outcome.retained,
         finalized=outcome.winner.finalized,
         evaluated_allocations=len(search.seen),
-        rungs=search.rungs.reports([(r.allocation, r.score) for r in search.records]),
+        rungs=proxies(search),
         prefix=(search.bench.ran, search.bench.reused),
         seconds=(("total", search.clock.seconds), *search.seconds.items()),
     )

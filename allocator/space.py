@@ -79,8 +79,16 @@ class Space(ABC):
         return sum(self.group_bytes[key][choice.bits] for key, choice in allocation)
 
     def fits(self, allocation: Allocation) -> bool:
-        """Whether an allocation keeps the budget."""
-        return self.bytes(allocation) <= self.room
+        """Whether an allocation keeps the budget, with nothing but these choices.
+
+        Full precision is always measured, and may be no choice.
+        """
+        allowed = all(choice in self._allowed for _, choice in allocation)
+        return allowed and self.bytes(allocation) <= self.room
+
+    @cached_property
+    def _allowed(self) -> frozenset[Choice]:
+        return frozenset(self.choices)
 
     def alike(self, choice: Choice) -> Allocation:
         """The same choice in every group."""

@@ -160,6 +160,7 @@ class Workbench:
             yield other
         finally:
             other.restore()
+            self.ran, self.reused = other.ran, other.reused
 
     def applied(self, allocation: Allocation) -> str:
         """Digest of the cells an allocation puts in place."""

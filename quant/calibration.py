@@ -52,23 +52,24 @@ def calibrate(
         groups = wanted(stage)
         with in_memory(model.module, stage.uses, states.device):
             observed = [
-                Observed(group, _empty(model.module.get_submodule(group.names[0])))
+                Observed(group, no_inputs(model.module.get_submodule(group.names[0])))
                 for group in groups
             ]
             for number in range(len(states)):
-                states[number] = _watch(model.module, stage, observed, states[number])
+                states[number] = watch(model.module, stage, observed, states[number])
         if observed:
             yield observed
 
 
-def _empty(layer: Any) -> InputStatistics:
+def no_inputs(layer: Any) -> InputStatistics:
+    """Statistics of a layer that has read nothing yet."""
     if isinstance(layer, torch.nn.Embedding):
         return InputStatistics.even(layer.embedding_dim, layer.weight.device)
     return InputStatistics.empty(layer.in_features, layer.weight.device)
 
 
 @torch.no_grad()
-def _watch(
+def watch(
     module: Any, stage: Stage, observed: Sequence[Observed], state: State
 ) -> State:
     """Run one stage on one batch, adding what its linears read."""

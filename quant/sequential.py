@@ -22,7 +22,7 @@ import torch
 from allocator.core.allocation import linear_bytes
 from allocator.core.errors import BankError, ModelError
 from quant.bank import MANIFEST
-from quant.calibration import Observed, _empty, _watch
+from quant.calibration import Observed, no_inputs, watch
 from quant.cells import SUFFIX, add_cells, file_of, packed_cell, read_cell
 from quant.drift import Drift
 from quant.files import DRAFT, locked
@@ -164,7 +164,7 @@ class _Sequence:
         """What a sibling set reads, and how far that has moved."""
         with self._loaded(stage):
             layer: Any = self.model.module.get_submodule(siblings.names[0])
-            observed = Observed(siblings, _empty(layer))
+            observed = Observed(siblings, no_inputs(layer))
             drift = Drift.empty(layer.weight.shape[1], layer.weight.device)
             for n in range(len(self.states)):
                 with self._placed(stage):
@@ -180,7 +180,7 @@ class _Sequence:
     def _reads(self, stage: Stage, siblings: Siblings, state: State) -> list[Tensor]:
         """Inputs of a sibling set on one batch, without padding: [n, in] each."""
         seen = _Seen.nothing()
-        _watch(self.model.module, stage, [Observed(siblings, seen)], state)
+        watch(self.model.module, stage, [Observed(siblings, seen)], state)
         return seen.reads
 
     @contextmanager

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from surrogate.features import Features
 
 
+FEW_ROWS = 60
+
+
 class MonotoneTrees:
     """A bootstrap of gradient-boosted trees that keep the features' known directions.
 
@@ -102,8 +105,8 @@ class MonotoneTrees:
         rows = len(target)
         data = xgboost.DMatrix(features.matrix, label=target, nthread=1)
         parameters = {
-            # the widths are few: exact splits cost no more than histograms here
-            "tree_method": "exact",
+            # of few rows exact splits are the faster ones
+            "tree_method": "exact" if rows <= FEW_ROWS else "hist",
             "max_depth": self.depth,
             "eta": self.rate,
             "base_score": 0.0,

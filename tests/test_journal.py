@@ -12,15 +12,14 @@ from optuna.trial import TrialState
 from allocator.core.allocation import Allocation, Budget, Choice, Scheme
 from allocator.core.errors import StudyError
 from allocator.journal import (
+    COSTS,
     LATEST,
     RECOMMENDED,
     SPEC,
     Journal,
-    open_storage,
     recommendation,
-    study_names,
 )
-from allocator.space import ModelSpace
+from allocator.space import KeptSpace, ModelSpace
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,24 +77,6 @@ def test_an_unknown_study_is_answered_with_the_known_ones(url: str) -> None:
         Journal.load(url, "third")
 
 
-def test_a_storage_that_does_not_exist_is_not_made_by_reading(tmp_path: Path) -> None:
-    with pytest.raises(StudyError, match="there is no study in sqlite"):
-        study_names(f"sqlite:///{tmp_path}/studies.db")
-    with pytest.raises(StudyError, match="there is no study"):
-        Journal.load(f"{tmp_path}/studies.log", "first")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_the_default_storage_has_no_studies_before_the_first(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    assert study_names(None) == []
-    made = Journal.create(None, "first", "identity", {})
-    assert study_names(None) == ["first"]
-    assert made.url == f"sqlite:///{tmp_path}/allocate/studies.db"
-
-
 def test_a_file_ending_in_log_holds_studies_too(
     tmp_path: Path, space: ModelSpace
 ) -> None:
@@ -103,30 +84,6 @@ def test_a_file_ending_in_log_holds_studies_too(
     journal = Journal.create(url, "first", "identity", {})
     journal.finish(journal.begin(space, space.smallest, PROPOSAL), 70.0)
     assert [r.score for r in Journal.load(url, "first").records(space)] == [70.0]
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "nonsense",
-        "nosuchdatabase://x",
-        "sqlite:////proc/nowhere/studies.db",
-        "/proc/nowhere/studies.log",
-        "postgresql://[",
-    ],
-)
-def test_a_storage_that_cannot_be_opened_is_refused_by_its_name(url: str) -> None:
-    with pytest.raises(StudyError) as refused:
-        open_storage(url)
-    assert f"storage {url!r} cannot be opened" in str(refused.value)
-    assert "\n" not in str(refused.value)
-
-
-def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
-    file = tmp_path / "notes.db"
-    file.write_text("not a database at all, but long enough to be read as one" * 40)
-    with pytest.raises(StudyError, match="cannot be opened"):
-        open_storage(f"sqlite:///{file}")
 
 
 def test_what_was_measured_is_remembered_with_its_circumstances(
@@ -259,3 +216,95 @@ def test_a_record_gives_back_an_allocation_of_the_model(
     )
     journal.finish(journal.begin(space, mixed, PROPOSAL), 1.0)
     assert journal.records(space)[0].allocation.digest == mixed.digest
+
+
+def some_looks(
+    space: ModelSpace,
+) -> list[tuple[Allocation, tuple[str, int], float]]:
+    wide = [space.smallest.replace({key: Choice(4, "awq")}) for key in space.keys]
+    # numbers that have no short decimal form must survive as they are
+    return [
+        (allocation, (kind, size), (at + 1) / 3 / size)
+        for at, allocation in enumerate([*wide, space.full])
+        for kind, size in (("divergence", 32), ("divergence", 128), ("score", 32))
+    ]
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "log"])
+def test_looks_come_back_as_they_were_kept(
+    tmp_path: Path, space: ModelSpace, kind: str
+) -> None:
+    file = "sqlite:///{}/x.db" if kind == "sqlite" else "{}/x.log"
+    url = file.format(tmp_path)
+    journal, looks = Journal.create(url, "first", "identity", {}), some_looks(space)
+    # digests in falling order: a database may sort by name
+    chosen = sorted((a.digest for a, _, _ in looks), reverse=True)
+    for at, look in enumerate(looks):
+        journal.keep_looks(space, chosen[at], "4", [look])
+    found = list(Journal.load(url, "first").looks(space))
+    assert found == [("4", *look) for look in looks]
+
+
+def test_looks_that_led_to_one_choice_twice_are_all_kept(
+    journal: Journal, url: str, space: ModelSpace
+) -> None:
+    looks = some_looks(space)
+    chosen = looks[0][0].digest
+    # killed before the choice was measured, a search comes to it again
+    for some in (looks[:5], [], looks[5:7]):
+        journal.keep_looks(space, chosen, "4", some)
+    journal.keep_looks(space, chosen, "5", looks[7:])
+    found = list(Journal.load(url, "first").looks(space))
+    assert found == [("4" if at < 7 else "5", *look) for at, look in enumerate(looks)]
+
+
+def test_what_was_looked_at_and_not_measured_counts_as_pruned_once(
+    journal: Journal, space: ModelSpace
+) -> None:
+    looks = some_looks(space)
+    allocations = list(dict.fromkeys(a for a, _, _ in looks))
+    journal.keep_looks(space, allocations[0].digest, "4", looks)
+    journal.finish(journal.begin(space, allocations[0], PROPOSAL), 60.0)
+    for passed in allocations[1:3]:
+        about = {"kind": "candidate", "budget": "4"}
+        journal.pass_over(space, passed, about)
+    counts = journal.counts(space, "4")
+    assert (counts["complete"], counts["pruned"]) == (1, len(allocations) - 1)
+    assert journal.counts(space, "5")["pruned"] == 0
+    # later one of them is measured after all, for another budget
+    again = {**PROPOSAL, "budget": "5"}
+    journal.finish(journal.begin(space, allocations[1], again), 61.0)
+    assert journal.counts(space, "4")["pruned"] == len(allocations) - 2
+
+
+def test_what_was_passed_over_is_no_record_and_may_be_measured(
+    journal: Journal, space: ModelSpace
+) -> None:
+    about = {"kind": "candidate", "budget": "4", "divergence on 128 samples": 0.25}
+    journal.pass_over(space, space.smallest, about)
+    assert journal.records(space) == []
+    assert journal.taken(space) == set()
+    (entry,) = journal.entries(space)
+    assert (entry.allocation, entry.score) == (space.smallest, None)
+    assert entry.about["divergence on 128 samples"] == 0.25
+
+
+def test_a_record_knows_within_what_it_was_made(
+    journal: Journal, space: ModelSpace
+) -> None:
+    limit = 10 / 3
+    about = {**PROPOSAL, "limit": limit}
+    journal.finish(journal.begin(space, space.smallest, about), 60.0)
+    assert [r.limit for r in journal.records(space)] == [limit]
+
+
+def test_a_study_is_read_with_the_sizes_it_keeps_alone(
+    journal: Journal, url: str, space: ModelSpace
+) -> None:
+    journal.keep(COSTS, space.costs)
+    journal.finish(journal.begin(space, space.uniform[1], PROPOSAL), 70.0)
+    journal.keep_looks(space, space.smallest.digest, "4", some_looks(space))
+    again = Journal.load(url, "first")
+    kept = KeptSpace(again.attribute(COSTS), Budget(4.0))
+    assert again.records(kept) == journal.records(space)
+    assert list(again.looks(kept)) == list(journal.looks(space))

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+from random import Random
 from typing import TYPE_CHECKING
 
 import pytest
@@ -7,7 +9,7 @@ from optuna.distributions import CategoricalDistribution
 
 from allocator.core.allocation import Allocation, Budget, Choice, Scheme
 from allocator.core.errors import BudgetError
-from allocator.space import ModelSpace
+from allocator.space import KeptSpace, ModelSpace
 
 if TYPE_CHECKING:
     from allocator.core.spec import ModelSpec
@@ -122,3 +124,64 @@ def test_an_allocation_fits_to_the_byte(toy: ModelSpec) -> None:
     # 49,152 of codes, 2,496 of scales, 624 of zero-points, 176 of bookkeeping
     assert space(toy, Budget(52_448 + REST, "bytes")).fits(allocation)
     assert not space(toy, Budget(52_447 + REST, "bytes")).fits(allocation)
+
+
+@pytest.mark.parametrize(
+    "budget",
+    [
+        Budget(4.0),
+        Budget(4.0, scope="quantized"),
+        Budget(48_000, "bytes"),
+        Budget(48_000, "bytes", "quantized"),
+        Budget(SMALLEST + REST, "bytes"),
+        Budget(16.0),
+    ],
+    ids=str,
+)
+def test_a_space_as_a_study_keeps_it_is_the_models(
+    toy: ModelSpec, budget: Budget
+) -> None:
+    model = space(toy, budget)
+    # through a file and back, as in a study
+    kept = KeptSpace(json.loads(json.dumps(model.costs)), budget)
+    assert kept.keys == model.keys
+    assert kept.choices == model.choices
+    assert kept.uniform == model.uniform
+    assert kept.full == model.full
+    assert kept.room == model.room
+    assert kept.group_bytes == model.group_bytes
+    assert kept.distributions == model.distributions
+    random, fitting = Random(0), 0
+    for _ in range(300):
+        # from nearly all narrow to anything, so that about half fit
+        wide = random.random()
+        picks = {
+            key: random.choice(CHOICES if random.random() < wide else CHOICES[:2])
+            for key in toy.keys
+        }
+        allocation = model.full.replace(picks)
+        assert kept.bytes(allocation) == model.bytes(allocation)
+        assert kept.bpw(allocation) == pytest.approx(model.bpw(allocation), rel=1e-12)
+        assert kept.fits(allocation) == model.fits(allocation)
+        fitting += kept.fits(allocation)
+    assert 0 < fitting <= 300
+
+
+def test_to_fit_is_to_the_byte_in_a_study_too(toy: ModelSpec) -> None:
+    for limit, fits in ((52_448, True), (52_447, False)):
+        for scope, rest in (("model", REST), ("quantized", 0)):
+            budget = Budget(limit + rest, "bytes", scope)
+            model = space(toy, budget)
+            allocation = Allocation.uniform(toy, Choice(4, "awq"))
+            assert KeptSpace(model.costs, budget).fits(allocation) is fits
+            assert model.fits(allocation) is fits
+
+
+def test_what_is_no_choice_does_not_fit_however_wide_the_budget(toy: ModelSpec) -> None:
+    roomy = space(toy, Budget(99.0))
+    assert roomy.fits(roomy.full)
+    narrow = ModelSpace(toy, Scheme(), CHOICES[:-1], Budget(99.0))
+    assert not narrow.fits(narrow.full)
+    assert not narrow.fits(narrow.smallest.replace({toy.keys[0]: Choice(16)}))
+    assert not narrow.fits(narrow.smallest.replace({toy.keys[0]: Choice(8, "awq")}))
+    assert narrow.fits(narrow.uniform[-1])

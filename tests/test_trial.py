@@ -8,7 +8,7 @@ import torch
 from allocator.core.allocation import Allocation, Choice, Scheme
 from allocator.core.errors import SpecError
 from allocator.core.plugins import load
-from allocator.core.ports import Sample
+from allocator.core.ports import Sample, Score
 from allocator.kept import Kept
 from allocator.probes import damages
 from allocator.trial import Workbench, pick_device
@@ -90,6 +90,147 @@ def test_reused_features_give_the_same_replies_as_fresh_ones(bench: Workbench) -
     reused = bench.logits(low, SAMPLES)
     bench.features = Kept(0)
     assert torch.equal(bench.logits(low, SAMPLES), reused)
+
+
+def keys_of(bench: Workbench, component: str) -> list[str]:
+    return [key for key in bench.spec.keys if key.split(".")[0] == component]
+
+
+def mixtures(bench: Workbench) -> list[Allocation]:
+    """Full precision; then language, connector, vision changed, and changed back."""
+    full, low = Allocation.uniform(bench.spec, Choice(16)), Choice(2, "uniform")
+    vision, connector, language = (
+        dict.fromkeys(keys_of(bench, name)[:2], low)
+        for name in ("vision", "connector", "language")
+    )
+    return [
+        full,
+        full.replace(language),
+        full.replace(connector),
+        full.replace({**connector, **language}),
+        full.replace(vision),
+        full.replace({**vision, **connector}),
+        full.replace({**vision, **connector, **language}),
+        full.replace(language),
+        full,
+    ]
+
+
+class Cut:
+    """A task whose score tells every reply apart."""
+
+    name, version, metric, max_new_tokens = "cut", "1", "number", 1
+
+    def score(self, predictions: Any, samples: Any) -> Score:
+        del samples
+        values = tuple(float(each) for each in predictions)
+        return Score(sum(values) / len(values), values)
+
+
+@pytest.mark.parametrize("limit", [2**28, 2**14, 1])
+def test_what_is_kept_changes_no_score_and_no_divergence(
+    bench: Workbench, limit: int
+) -> None:
+    def all_of() -> list[tuple[Any, float]]:
+        return [
+            (bench.score(each, SAMPLES).values, bench.divergence(each, SAMPLES))
+            for each in mixtures(bench)
+        ]
+
+    bench.task = Cut()  # type: ignore[assignment]
+    bench.features = Kept(0)
+    fresh = all_of()
+    assert bench.reused == 0
+    bench.features = Kept(limit)
+    assert all_of() == fresh
+    assert fresh[0] == fresh[-1]
+    assert fresh[1] == fresh[-2]
+    # each component that changes makes a difference
+    assert len({divergence for _, divergence in fresh}) == 7
+
+
+def counted(bench: Workbench, allocation: Allocation) -> tuple[int, int]:
+    """Samples that a score takes through the prefix, and those that were kept."""
+    ran, reused = bench.ran, bench.reused
+    bench.score(allocation, SAMPLES)
+    return bench.ran - ran, bench.reused - reused
+
+
+def test_each_component_of_the_prefix_runs_once_for_what_it_depends_on(
+    bench: Workbench,
+) -> None:
+    # two samples through vision and through the connector
+    assert [counted(bench, each) for each in mixtures(bench)] == [
+        (4, 0),
+        # another language model: both are kept
+        (0, 4),
+        # another connector: vision is kept
+        (2, 2),
+        (0, 4),
+        # another vision: nothing is
+        (4, 0),
+        (2, 2),
+        (0, 4),
+        (0, 4),
+        (0, 4),
+    ]
+
+
+def test_vision_is_not_run_again_where_the_connector_alone_changes(
+    bench: Workbench,
+) -> None:
+    full, _, other, *_ = mixtures(bench)
+    bench.score(full, SAMPLES)
+    ran: list[str | None] = []
+    usual = bench._run
+
+    def noted(state: Any, component: str | None = None) -> Any:
+        ran.append(component)
+        return usual(state, component)
+
+    bench._run = noted  # type: ignore[method-assign]
+    bench.score(other, SAMPLES)
+    assert ran == ["connector"]
+
+
+def test_without_room_everything_runs_each_time(bench: Workbench) -> None:
+    bench.features = Kept(0)
+    assert [counted(bench, each) for each in mixtures(bench)] == [(4, 0)] * 9
+
+
+def test_a_look_and_a_score_share_what_was_made_of_the_same_images(
+    bench: Workbench,
+) -> None:
+    full, low, *_ = mixtures(bench)
+    bench.score(full, SAMPLES)
+    assert bench.ran == 4
+    bench.divergence(low, SAMPLES)
+    assert bench.ran == 4
+
+
+def test_other_weights_share_nothing_and_are_counted(bench: Workbench) -> None:
+    full, *_ = mixtures(bench)
+    vision = mixtures(bench)[4]
+    before = bench.score(vision, SAMPLES).values
+    ran = bench.ran
+    with bench.under(bench.bank) as other:  # type: ignore[arg-type]
+        assert other.score(vision, SAMPLES).values == before
+        assert other.ran == ran + 4
+    assert (bench.ran, bench.reused) == (ran + 4, 0)
+    assert set(bench.current.values()) == {Choice(16)}
+    assert counted(bench, vision) == (0, 4)
+    assert counted(bench, full) == (4, 0)
+
+
+def test_full_precision_diverges_from_itself_by_nothing(bench: Workbench) -> None:
+    full, low, *_ = mixtures(bench)
+    assert bench.divergence(full, SAMPLES) == 0
+    found = bench.divergence(low, SAMPLES)
+    assert 0 < found <= 1
+    # the mean over samples of the root of half their KL, each at most 1
+    logits, other = bench.logits(full, SAMPLES), bench.logits(low, SAMPLES)
+    gaps = (logits.exp() * (logits - other)).sum(-1)
+    assert found == pytest.approx(float((gaps / 2).sqrt().clamp(max=1).mean()))
 
 
 def test_damage_is_zero_at_full_precision_and_positive_at_two_bits(

@@ -7,6 +7,7 @@ import json
 import math
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from allocator.core.errors import BudgetError, SpecError
@@ -152,7 +153,7 @@ class Allocation:
         """Plain data: `{group: {"bits": int, "method": str | None}}`."""
         return {k: {"bits": c.bits, "method": c.method} for k, c in self.choices}
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Name of the allocation: equal allocations have equal digests."""
         return digest(self.to_json())

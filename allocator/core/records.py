@@ -45,13 +45,17 @@ class Interval:
 
 @dataclass(frozen=True)
 class UniformResult:
-    """A uniform allocation; the score is None where it does not fit the budget."""
+    """A uniform allocation; the score is None where it does not fit the budget.
+
+    `finalized` is the digest of its weights where those are not the bank's.
+    """
 
     choice: Choice
     digest: str
     bpw: float
     score: float | None
     fits: bool
+    finalized: str | None = None
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,7 @@ class Importances:
 
 @dataclass(frozen=True)
 class RungReport:
-    """How well a rung's looks predicted the full score.
+    """How well something cheap predicted the full score: a rung's looks, or the prior.
 
     `spearman` is the rank correlation over the `count` allocations that have both,
     above 0 where a better look means a better score; None with fewer than two values.
@@ -176,7 +180,7 @@ class Recommendation:
                 {"digest": m.allocation.digest, "bpw": m.bpw, "score": m.score}
                 for m in self.front
             ],
-            "importance": _importance_json(self.importance),
+            "importance": importance_json(self.importance),
             "trials": {
                 "complete": self.complete,
                 "pruned": self.pruned,
@@ -222,10 +226,13 @@ def _uniform_json(each: UniformResult) -> dict[str, Any]:
         "bpw": each.bpw,
         "score": each.score,
         "fits": each.fits,
+        "finalized": each.finalized,
     }
 
 
-def _importance_json(importance: Importances) -> dict[str, Any]:
+def importance_json(importance: Importances) -> dict[str, Any]:
+    """Plain data, as `--json` prints it."""
+
     def shares(named: tuple[tuple[str, Share], ...]) -> dict[str, Any]:
         return {
             name: {"consensus": share.consensus, "ci95": [share.low, share.high]}

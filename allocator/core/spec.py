@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from allocator.core.errors import SpecError
@@ -99,7 +100,7 @@ class ModelSpec:
         """All linears in groups, in group order."""
         return tuple(linear for group in self.groups for linear in group.linears)
 
-    @property
+    @cached_property
     def keys(self) -> tuple[str, ...]:
         """Group keys in order."""
         return tuple(group.key for group in self.groups)

@@ -33,6 +33,8 @@ CALIBRATION_SIZE = 128
 JOINED = "+"
 # memory grows with them, and published evaluations use 5
 MOST_BEAMS = 64
+# a search is for one of them
+GOALS = {"budget", "front", "min_score"}
 STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -44,9 +46,9 @@ class StudySpec:
     or "3.5GiB"; the whole `front` of sizes and scores; the smallest model that keeps
     `min_score` of the full-precision score. `task` may join several with "+". With
     `rungs` candidates are looked at on few samples before one is measured in full.
-    `finalize` quantizes the winner once more in sequence; None does so where it uses
-    GPTQ. Other Nones mean: the embedded data, the published fraction and set, the
-    published depth of ranking, the default study name, its own storage, no time limit.
+    `finalize` quantizes the winner once more in sequence. Nones mean: the embedded
+    data, the published fraction and set, the published depth of ranking, the default
+    study name, the default storage, no time limit.
     """
 
     budget: str | None
@@ -65,7 +67,7 @@ class StudySpec:
     include: tuple[str, ...] = ()
     budget_scope: Scope = "model"
     strategy: str = "surrogate"
-    trials: int = 32
+    trials: int = 20
     seconds: float | None = None
     study: str | None = None
     storage: str | None = None
@@ -76,7 +78,7 @@ class StudySpec:
     min_score: float | None = None
     rungs: bool = True
     cache_memory: str = "256MiB"
-    finalize: bool | None = None
+    finalize: bool = True
 
     def __post_init__(self) -> None:
         _check_widths(self.widths)
@@ -173,19 +175,22 @@ class StudySpec:
 
     @staticmethod
     def from_toml(file: Path, changes: Mapping[str, Any]) -> StudySpec:
-        """Read a study written down as TOML; `changes` override it.
+        """Read a study written down as TOML; `changes` override it, a goal any goal.
 
         Raises:
             SpecError: the file is missing, is not TOML, or has an unknown key.
         """
-        values = {**_read_toml(file), **changes}
+        values = _read_toml(file)
+        if GOALS & set(changes):
+            values = {k: v for k, v in values.items() if k not in GOALS}
+        values = {**values, **changes}
         known = {field.name for field in fields(StudySpec)}
         for key in values:
             if key not in known:
                 raise UnknownNameError("study option", key, known)
         if "task" not in values:
             raise SpecError(f"{file} names no task")
-        if not {"budget", "front", "min_score"} & set(values):
+        if not GOALS & set(values):
             raise SpecError(f"{file} names no budget, and neither front nor min_score")
         return StudySpec.read(values, file)
 

@@ -39,6 +39,11 @@ def choice_text(choice: Mapping[str, Any]) -> str:
     return f"{choice['bits']} {choice['method']}"
 
 
+def finalized(each: Mapping[str, Any]) -> str:
+    """Said of what was quantized once more in sequence."""
+    return ", finalized" if each.get("finalized") else ""
+
+
 def print_recommendation(found: Mapping[str, Any]) -> None:
     """Print a search's outcome, as `to_json` gives it."""
     console = Console()
@@ -48,10 +53,13 @@ def print_recommendation(found: Mapping[str, Any]) -> None:
         say(console, sentence)
     print_importance(found)
     trials, seconds = found["trials"], found["seconds"]
+    if found.get("goal") == "front":
+        console.print(_front(found))
     say(
         console,
         f"{trials['complete']} proposals in study {found['study']}, "
-        f"{found['evaluated_samples']:,} replies, {seconds['total']:.0f} s. "
+        f"{trials['pruned']} passed over after a look; "
+        f"{found['evaluated_samples']:,} samples run, {seconds['total']:.0f} s. "
         f"Write it out: allocate export {found['study']} --format plan --out DIR",
     )
 
@@ -66,14 +74,24 @@ def _scores(found: Mapping[str, Any]) -> Table:
     table.add_row("full precision", "16.000", scored(full["score"], full["ci95"]))
     for each in found["uniform"]:
         if each["score"] is not None:
-            name = f"uniform allocation, {choice_text(each)}"
+            name = f"uniform allocation, {choice_text(each)}{finalized(each)}"
             table.add_row(name, f"{each['bpw']:.3f}", f"{each['score']:.2f}")
     table.add_row(
-        "recommended",
+        f"recommended{finalized(best)}",
         f"{best['bpw']:.3f}",
         scored(best["score"], best["ci95"]),
         style="bold",
     )
+    return table
+
+
+def _front(found: Mapping[str, Any]) -> Table:
+    """Sizes and scores of the front."""
+    table = Table(title=f"front, {found['metric']} on the search set")
+    table.add_column(f"bpw ({found['budget']['scope']})", justify="right")
+    table.add_column("score", justify="right")
+    for member in found["front"]:
+        table.add_row(f"{member['bpw']:.3f}", f"{member['score']:.2f}")
     return table
 
 
@@ -96,14 +114,15 @@ def _bits_map(allocation: Mapping[str, Mapping[str, Any]]) -> Table:
 def sentences(found: Mapping[str, Any]) -> list[str]:
     """The outcome in words: what was gained, whether it is more than noise."""
     best, full = found["recommended"], found["full_precision"]
-    gain, scope = best["vs_best_uniform"], found["budget"]["scope"]
+    gain = best["vs_best_uniform"]
     fitting = [u for u in found["uniform"] if u["score"] is not None]
+    if found.get("goal", "budget") != "budget":
+        fitting = [u for u in fitting if u["bpw"] <= best["bpw"]]
     rival = max(fitting, key=lambda u: (u["score"], -u["bpw"]))
-    name = f"{choice_text(rival)} everywhere"
+    name = f"{choice_text(rival)} everywhere{finalized(rival)}"
     unit = "points" if "%" in found["metric"] else found["metric"].split()[0]
     said = [
-        f"Budget {found['budget']['bpw']:.3f} bpw ({scope}): {best['bpw']:.3f} used, "
-        f"{best['bpw_quantized']:.3f} within the quantized groups; "
+        f"{_goal(found)}, {best['bpw_quantized']:.3f} within the quantized groups; "
         f"{best['score'] - full['score']:+.2f} {unit} to full precision."
     ]
     interval = f"[{gain['ci95'][0]:+.2f}, {gain['ci95'][1]:+.2f}]"
@@ -116,7 +135,51 @@ def sentences(found: Mapping[str, Any]) -> list[str]:
             f"{gain['difference']:+.2f} {unit} {interval} over {name}: "
             "within the noise of these samples."
         )
-    return said + _details(best, full) + _what_mattered(found["importance"])
+    said += _retained(found) + _details(best, full)
+    return said + _what_mattered(found["importance"]) + _looks(found)
+
+
+def _retained(found: Mapping[str, Any]) -> list[str]:
+    """What is kept of full precision, where that was the question."""
+    kept = found["recommended"].get("retained")
+    if found.get("goal") != "min-score" or not kept:
+        return []
+    low, high = kept["ci95"]
+    return [
+        f"It keeps {100 * kept['share']:.1f} % of full precision's score "
+        f"[{100 * low:.1f}, {100 * high:.1f}]."
+    ]
+
+
+def _looks(found: Mapping[str, Any]) -> list[str]:
+    """What cheap looks were worth."""
+    rungs = [each for each in found.get("rungs", []) if each["spearman"] is not None]
+    if not rungs:
+        return []
+    told = ", ".join(
+        f"{each['spearman']:.2f} for {each['kind']} on {each['samples']} samples "
+        f"({each['count']} allocations)"
+        for each in rungs
+    )
+    ran, reused = found["prefix"]["ran"], found["prefix"]["reused"]
+    share = 100 * reused / max(1, ran + reused)
+    return [
+        f"Rank correlation with the full score: {told}.",
+        f"{share:.0f} % of the images' passes through vision encoder and connector "
+        "were saved.",
+    ]
+
+
+def _goal(found: Mapping[str, Any]) -> str:
+    """What was asked for, and how large the answer is."""
+    size, budget = found["recommended"]["bpw"], found["budget"]
+    scope = budget["scope"]
+    said = {
+        "front": f"Knee of the front: {size:.3f} bpw ({scope})",
+        "min-score": f"The smallest that keeps the score: {size:.3f} bpw ({scope})",
+    }
+    usual = f"Budget {budget['bpw']:.3f} bpw ({scope}): {size:.3f} used"
+    return said.get(found.get("goal", "budget"), usual)
 
 
 def _details(best: Mapping[str, Any], full: Mapping[str, Any]) -> list[str]:

@@ -33,8 +33,8 @@ PREDICTED, SPREAD = "predicted score", "spread of the prediction"
 class Known:
     """What is known when something is proposed.
 
-    `measured` are scores of the full search set, `estimated` those that cheap rungs
-    suggest for other allocations; none of the digests in `taken` may be proposed.
+    `measured` are scores of the full search set, `estimated` those that cheap looks
+    suggest, also for what was measured; none of the digests in `taken` may be proposed.
     """
 
     measured: tuple[tuple[Allocation, float], ...]

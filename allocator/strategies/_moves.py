@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from allocator.core.allocation import FULL
+
 # also here, where the other moves are
 from allocator.strategies._knapsack import knapsack as knapsack
 
@@ -16,6 +18,11 @@ if TYPE_CHECKING:
 
     from allocator.core.allocation import Allocation, Choice
     from allocator.space import Space
+
+# switches of a mutation: the smaller of two draws from 1 to this, as in EvoPress
+SWITCHES = 3
+# how often a switch is one of methods, where there are several
+METHOD_SWITCHES = 0.3
 
 
 def fill(space: Space, allocation: Allocation, rng: np.random.Generator) -> Allocation:
@@ -91,6 +98,49 @@ def mutate(
         for place in rng.choice(len(keys), size=count, replace=False)
     }
     return fill(space, repair(space, allocation.replace(changes), rng), rng)
+
+
+def switch(
+    space: Space, allocation: Allocation, rng: np.random.Generator
+) -> Allocation:
+    """A few level switches that keep the budget, and switches of methods.
+
+    As EvoPress mutates (arXiv 2410.14649): one group a level up, others down until the
+    budget is kept again. Groups differ in size: what is left over is filled.
+    """
+    child = allocation
+    for _ in range(rng.integers(1, SWITCHES + 1, size=2).min()):
+        methods = _other_methods(space, child)
+        if methods and rng.random() < METHOD_SWITCHES:
+            key, choice = methods[rng.integers(len(methods))]
+            child = child.replace({key: choice})
+        else:
+            child = _level_switched(space, child, rng)
+    return fill(space, child, rng)
+
+
+def _other_methods(space: Space, allocation: Allocation) -> list[tuple[str, Choice]]:
+    """Other methods of the same width that groups could get."""
+    return [
+        (key, choice)
+        for key, own in allocation
+        if own.bits != FULL
+        for choice in space.by_width.get(own.bits, ())
+        if choice != own
+    ]
+
+
+def _level_switched(
+    space: Space, allocation: Allocation, rng: np.random.Generator
+) -> Allocation:
+    """One group a level up, others down until the budget is kept again."""
+    widest = space.widths[-1]
+    narrow = [key for key, own in allocation if own.bits < widest]
+    if not narrow:
+        return allocation
+    key = narrow[rng.integers(len(narrow))]
+    raised = allocation.replace({key: widen(space, allocation[key])})
+    return repair(space, raised, rng, spared=key)
 
 
 def scatter(space: Space, rng: np.random.Generator) -> Allocation:

@@ -1,25 +1,26 @@
-"""Which allocation to look at next, where everything that fits can be measured.
+"""Which allocations to look at next, where everything that fits can be measured.
 
 Optima of the prior come first. Later, candidates are the best that were only looked at
-so far, mutations of the best known allocations, and the prior's optima under perturbed
-damages; new ones are ranked by a bootstrap of monotone gradient-boosted trees on log2
-bits, methods and the prior's summed damage: mean + spread of the score they predict.
-Cheap looks teach the trees as well as full measurements do.
+so far, level switches of the best known allocations, and the prior's optima under
+perturbed damages; new ones are ranked by a bootstrap of monotone gradient-boosted trees
+on log2 bits, methods and the prior's summed damage: mean + spread of the score they
+predict. Cheap looks teach the trees as well as full measurements do.
 """
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from allocator.strategies._base import Candidate
-from allocator.strategies._moves import knapsack, mutate, scatter
-from surrogate.features import features
+from allocator.strategies._moves import knapsack, scatter, switch
+from surrogate.features import Features, features
 from surrogate.model import MonotoneTrees
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -33,14 +34,14 @@ if TYPE_CHECKING:
 # damages do not add up exactly: their optima under other exponents differ usefully
 EXPONENTS = (1.0, 0.7, 0.5, 1.4)
 # perturbed optima where little is known, and where enough is: spread of the noise's log
-PERTURBED, LATER, NOISE = 16, 4, 0.7
+PERTURBED, LATER, NOISE = 16, 2, 0.7
 # allocations looked at from which on the trees know more than the prior
 ENOUGH = 100
-# parents among measured and looked at, random ones; children of all together
-MEASURED, LOOKED, RANDOM = 4, 8, 2
+# parents among measured and looked at; children of all parents together
+MEASURED, LOOKED = 3, 4
 CHILDREN = 160
 # of those looked at, so many may be measured next
-AGAIN = 6
+AGAIN = 3
 FEWEST = 4  # scores known before trees are asked
 # part of the range of losses below which they are no longer told apart
 FLOOR = 0.01
@@ -53,34 +54,35 @@ class Proposals:
         self.space = space
         self.seed = seed
         self.damage = damage
+        self._rows: dict[str, Features] = {}
 
     def candidates(
         self, known: Known, count: int, rng: np.random.Generator
     ) -> list[Candidate]:
-        """Up to `count` new allocations, best first, and some looked at before."""
-        looked = self._fitting(known.estimated, known)
-        seen = known.taken | {allocation.digest for allocation in looked}
-        optima = [a for a in self._optima() if a.digest not in seen]
+        """Up to `count`: what was looked at before, optima of the prior, new ones."""
+        looked = self._best(known.estimated, known.taken)
+        seen = known.taken | {allocation.digest for allocation, _ in known.estimated}
+        optima = [a for a in self._optima if a.digest not in seen]
         if count == 1 and optima:
             return [Candidate(optima[0])]
         perturbed = self._perturbed(len(known.estimated), rng)
         parents = [
-            *self._fitting(known.measured)[:MEASURED],
+            *self._best(known.measured)[:MEASURED],
             *looked[:LOOKED],
             *perturbed,
-            *(scatter(self.space, rng) for _ in range(RANDOM)),
         ]
         each = -(-CHILDREN // len(parents))
         pool = perturbed + [
-            mutate(self.space, parent, rng) for parent in parents for _ in range(each)
+            switch(self.space, parent, rng) for parent in parents for _ in range(each)
         ]
         fresh = {a.digest: a for a in pool if self.space.nearest(a, seen) is not None}
-        new = self._ranked(known, list(fresh.values()))
-        again = [Candidate(a) for a in looked[: min(AGAIN, count - 1)]]
-        first = [Candidate(a) for a in optima]
-        return _distinct([*again, *first, *new])[:count]
+        first = [*looked[: min(AGAIN, count - 1)], *optima]
+        told = [Candidate(allocation) for allocation in first]
+        return _distinct([*told, *self._ranked(known, list(fresh.values()))])[:count]
 
+    @cached_property
     def _optima(self) -> list[Allocation]:
+        """Optima of the prior."""
         if self.damage is None:
             return []
         return [
@@ -100,13 +102,12 @@ class Proposals:
             found.append(knapsack(self.space, {at: v * n for (at, v), n in noisy}))
         return found
 
-    def _fitting(
+    def _best(
         self,
-        scored: tuple[tuple[Allocation, float], ...],
-        known: Known | None = None,
+        scored: Iterable[tuple[Allocation, float]],
+        taken: frozenset[str] = frozenset(),
     ) -> list[Allocation]:
         """What fits and is not taken, by falling score."""
-        taken = known.taken if known else frozenset()
         fitting = [
             pair
             for pair in scored
@@ -116,23 +117,39 @@ class Proposals:
 
     def _ranked(self, known: Known, pool: list[Allocation]) -> list[Candidate]:
         """By falling mean + spread of what trees predict; as they are without trees."""
-        scored = known.measured + known.estimated
-        if len(scored) < FEWEST or not pool:
+        told = known.estimated or known.measured
+        if len(told) < FEWEST or not pool:
             return [Candidate(allocation) for allocation in pool]
-        methods = sorted({c.method for c in self.space.choices if c.method})
-        damage = None
-        if self.damage:
-            damage = {(k, c.bits, c.method): v for (k, c), v in self.damage.items()}
-        keys, (allocations, scores) = self.space.keys, zip(*scored, strict=True)
+        allocations, scores = zip(*told, strict=True)
         target, back = _told_apart(np.array(scores))
         trees = MonotoneTrees(seed=self.seed, n_members=8, rounds=40, rate=0.15)
-        trees.fit(features(keys, allocations, damage, methods), target)
-        mean, spread = trees.predict(features(keys, pool, damage, methods))
+        trees.fit(self._features(allocations), target)
+        mean, spread = trees.predict(self._features(pool))
         order = np.argsort(-(mean + spread), kind="stable")
         return [
             Candidate(pool[i], back(mean[i]), back(mean[i] + spread[i]) - back(mean[i]))
             for i in order
         ]
+
+    def _features(self, allocations: Sequence[Allocation]) -> Features:
+        """Rows of the trees' table, made once for each allocation."""
+        digests = [allocation.digest for allocation in allocations]
+        missing = {
+            digest: allocation
+            for digest, allocation in zip(digests, allocations, strict=True)
+            if digest not in self._rows
+        }
+        if missing:
+            methods = sorted({c.method for c in self.space.choices if c.method})
+            damage = None
+            if self.damage:
+                damage = {(k, c.bits, c.method): v for (k, c), v in self.damage.items()}
+            made = features(self.space.keys, list(missing.values()), damage, methods)
+            for digest, row in zip(missing, made.matrix, strict=True):
+                self._rows[digest] = Features(made.names, row, made.monotone)
+        rows = [self._rows[digest] for digest in digests]
+        matrix = np.array([row.matrix for row in rows])
+        return Features(rows[0].names, matrix, rows[0].monotone)
 
 
 def _told_apart(scores: Array) -> tuple[Array, Callable[[float], float]]:
@@ -146,6 +163,9 @@ def _told_apart(scores: Array) -> tuple[Array, Callable[[float], float]]:
     return -np.log((top - scores) + floor), lambda t: top + floor - float(np.exp(-t))
 
 
-def _distinct(candidates: list[Candidate]) -> list[Candidate]:
+def _distinct(candidates: Iterable[Candidate]) -> list[Candidate]:
     """The first of equal allocations."""
-    return list({c.allocation.digest: c for c in reversed(candidates)}.values())[::-1]
+    found: dict[str, Candidate] = {}
+    for each in candidates:
+        found.setdefault(each.allocation.digest, each)
+    return list(found.values())

@@ -11,19 +11,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from allocator.core.allocation import FULL
 from allocator.strategies._base import PATIENCE, Candidate, Known, Strategy
-from allocator.strategies._moves import fill, repair, widen
+from allocator.strategies._moves import switch
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from allocator.core.allocation import Allocation, Choice
-
-# of a mutation: the smaller of two draws from 1 to this, as in EvoPress
-SWITCHES = 3
-# how often a switch is one of methods, where there are several
-METHOD_SWITCHES = 0.3
+    from allocator.core.allocation import Allocation
 
 
 class Evolution(Strategy):
@@ -42,7 +36,7 @@ class Evolution(Strategy):
         for _ in range(PATIENCE):
             if len(found) >= count:
                 break
-            child = self.space.nearest(self._child(parent, rng), taken)
+            child = self.space.nearest(switch(self.space, parent, rng), taken)
             if child is not None:
                 found.append(Candidate(child))
                 taken.add(child.digest)
@@ -55,38 +49,6 @@ class Evolution(Strategy):
             return max(fitting, key=lambda pair: pair[1])[0]
         uniform = [a for a in self.space.uniform if self.space.fits(a)]
         return uniform[-1] if uniform else self.space.smallest
-
-    def _child(self, parent: Allocation, rng: np.random.Generator) -> Allocation:
-        """The parent after a few switches."""
-        child = parent
-        for _ in range(rng.integers(1, SWITCHES + 1, size=2).min()):
-            methods = self._other_methods(child)
-            if methods and rng.random() < METHOD_SWITCHES:
-                key, choice = methods[rng.integers(len(methods))]
-                child = child.replace({key: choice})
-            else:
-                child = self._switched(child, rng)
-        return fill(self.space, child, rng)
-
-    def _other_methods(self, allocation: Allocation) -> list[tuple[str, Choice]]:
-        """Other methods of the same width that groups could get."""
-        return [
-            (key, choice)
-            for key, own in allocation
-            if own.bits != FULL
-            for choice in self.space.by_width.get(own.bits, ())
-            if choice != own
-        ]
-
-    def _switched(self, allocation: Allocation, rng: np.random.Generator) -> Allocation:
-        """One group a level up, others down until the budget is kept again."""
-        widest = self.space.widths[-1]
-        narrow = [key for key, own in allocation if own.bits < widest]
-        if not narrow:
-            return allocation
-        key = narrow[rng.integers(len(narrow))]
-        raised = allocation.replace({key: widen(self.space, allocation[key])})
-        return repair(self.space, raised, rng, spared=key)
 
 
 PLUGIN = Evolution

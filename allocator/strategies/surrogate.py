@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Surrogate(Strategy):
     """Ranks feasible candidates by what models learned from all that is known."""
 
-    offspring = 32
+    offspring = 48
 
     def candidates(
         self, known: Known, count: int, rng: np.random.Generator

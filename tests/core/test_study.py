@@ -6,21 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from allocator.core.allocation import Allocation, Budget, Choice, Scheme
+from allocator.core.allocation import Budget, Choice, Scheme
 from allocator.core.errors import (
     AllocateError,
     BudgetError,
     SpecError,
     StudyError,
     UnknownNameError,
-)
-from allocator.core.records import (
-    FrontMember,
-    Importances,
-    Interval,
-    Recommendation,
-    Share,
-    UniformResult,
 )
 from allocator.core.study import StudySpec, check_study_name
 
@@ -168,6 +160,117 @@ def test_an_option_of_another_kind_is_refused(tmp_path: Path, line: str) -> None
         StudySpec.from_toml(file, {})
 
 
+GOALS: tuple[dict[str, Any], ...] = (
+    {"budget": "4"},
+    {"front": True},
+    {"min_score": 0.9},
+)
+
+
+@pytest.mark.parametrize("goal", GOALS, ids=lambda goal: next(iter(goal)))
+def test_one_goal_is_enough(goal: dict[str, Any]) -> None:
+    asked = StudySpec(**{"budget": None, "task": "vqav2", **goal})
+    assert asked.limit == Budget(4.0 if "budget" in goal else 16.0)
+
+
+@pytest.mark.parametrize(
+    ("goals", "said"),
+    [
+        ((), "not for none of them"),
+        ((0, 1), "not for a budget and the front"),
+        ((0, 2), "not for a budget and a minimal score"),
+        ((1, 2), "not for the front and a minimal score"),
+        ((0, 1, 2), "not for a budget and the front and a minimal score"),
+    ],
+)
+def test_a_search_is_for_one_goal_exactly(goals: tuple[int, ...], said: str) -> None:
+    wanted = {key: value for at in goals for key, value in GOALS[at].items()}
+    with pytest.raises(SpecError, match=f"{said}$"):
+        StudySpec(**{"budget": None, "task": "vqav2", **wanted})
+
+
+@pytest.mark.parametrize("share", [1e-9, 0.5, 0.98, 1, 1.0])
+def test_a_share_of_the_score_may_be_kept(share: float) -> None:
+    asked = StudySpec(budget=None, task="vqav2", min_score=share)
+    assert asked.min_score == share
+
+
+@pytest.mark.parametrize("share", [0, -0.5, 1.0001, 98, float("nan"), float("inf")])
+def test_what_is_no_share_of_the_score_is_refused(share: float) -> None:
+    with pytest.raises(SpecError, match=r"above 0 and at most 1, such as 0\.98, not"):
+        StudySpec(budget=None, task="vqav2", min_score=share)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("256MiB", 256 * 2**20),
+        ("2GiB", 2**31),
+        ("1.5kB", 1500),
+        ("10 mb", 10_000_000),
+        ("0B", 0),
+    ],
+)
+def test_memory_is_read_with_its_unit(text: str, size: int) -> None:
+    assert replace(SPEC, cache_memory=text).cache_bytes == size
+
+
+@pytest.mark.parametrize(
+    "text", ["", "nonsense", "5", "-1GiB", "4.0", "nanGiB", "1e3MB", "iB", "3TiB"]
+)
+def test_what_is_no_size_of_memory_is_refused(text: str) -> None:
+    with pytest.raises(SpecError, match=f"{text!r} is not a size of memory"):
+        replace(SPEC, cache_memory=text)
+
+
+def test_toml_may_ask_for_everything(tmp_path: Path) -> None:
+    file = tmp_path / "study.toml"
+    file.write_text(
+        'task = "coco"\nmin_score = 0.95\nrungs = false\nfinalize = false\n'
+        'cache_memory = "1GiB"\nstrategy = "evolution"\n'
+    )
+    asked = StudySpec.from_toml(file, {})
+    assert (asked.budget, asked.min_score, asked.front) == (None, 0.95, False)
+    assert (asked.rungs, asked.finalize, asked.strategy) == (False, False, "evolution")
+    assert asked.cache_bytes == 2**30
+
+
+@pytest.mark.parametrize("goal", GOALS, ids=lambda goal: next(iter(goal)))
+@pytest.mark.parametrize("line", ["budget = 5", "front = true", "min_score = 0.5"])
+def test_a_goal_given_beside_a_file_replaces_the_files(
+    tmp_path: Path, line: str, goal: dict[str, Any]
+) -> None:
+    file = tmp_path / "study.toml"
+    file.write_text(f'task = "vqav2"\ntrials = 3\n{line}\n')
+    asked = StudySpec.from_toml(file, goal)
+    assert asked == StudySpec(**{"budget": None, "task": "vqav2", "trials": 3, **goal})
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ("", "names no budget, and neither front nor min_score"),
+        ("front = false", "not for none of them"),
+        ("front = true\nbudget = 4", "not for a budget and the front"),
+        ("min_score = 98", "not 98"),
+        ('front = "yes"', "front = 'yes' is of the wrong type"),
+        ("min_score = true", "min_score = True is of the wrong type"),
+        ("budget = 4\nrungs = 1", "rungs = 1 is of the wrong type"),
+        ('budget = 4\nfinalize = "no"', "finalize = 'no' is of the wrong type"),
+        ("budget = 4\ncache_memory = 5", "'5' is not a size of memory"),
+        ("budget = 4\nrung = true", "Did you mean 'rungs'"),
+    ],
+)
+def test_toml_that_asks_for_what_cannot_be_is_refused(
+    tmp_path: Path, lines: str, said: str
+) -> None:
+    file = tmp_path / "study.toml"
+    file.write_text(f'task = "vqav2"\n{lines}\n')
+    with pytest.raises(AllocateError) as refused:
+        StudySpec.from_toml(file, {})
+    assert said in str(refused.value)
+
+
 @pytest.mark.parametrize("name", ["a", "7", "tiny-blip2_vqav2.1", "x" * 100])
 def test_a_name_that_can_be_a_file_is_a_study_name(name: str) -> None:
     assert check_study_name(name) == name
@@ -179,85 +282,3 @@ def test_a_name_that_can_be_a_file_is_a_study_name(name: str) -> None:
 def test_any_other_study_name_is_refused(name: str) -> None:
     with pytest.raises(StudyError, match="letters, digits"):
         check_study_name(name)
-
-
-def recommendation() -> Recommendation:
-    best = UniformResult(Choice(3, "gptq"), "unused", 3.5, 60.0, fits=True)
-    found = Allocation((("vision.all.all", Choice(4, "awq")),))
-    return Recommendation(
-        study="s",
-        storage="sqlite://",
-        model="m",
-        task="t",
-        metric="accuracy (%)",
-        scheme=Scheme(64),
-        budget_bpw=4.0,
-        scope="model",
-        full_precision=Interval(90.0, 88.0, 92.0),
-        uniform=(best, UniformResult(Choice(8, "awq"), "", 9.0, None, fits=False)),
-        allocation=found,
-        applied="digest of the cells",
-        bpw=3.9,
-        bpw_quantized=3.7,
-        score=Interval(70.0, 68.0, 72.0),
-        versus=Interval(10.0, 8.0, 12.0),
-        best_uniform=best,
-        front=(FrontMember(found, 3.9, 71.0),),
-        importance=Importances((("vision", Share(100.0, 90.0, 100.0)),), ()),
-        complete=5,
-        pruned=2,
-        failed=1,
-        infeasible=0,
-        evaluated_samples=700,
-        seconds=(("total", 9.0), ("bank", 1.0), ("search", 6.0), ("confirm", 2.0)),
-        details=(("BLEU-4", 0.3, 0.4),),
-    )
-
-
-def test_json_has_the_keys_that_are_part_of_the_interface() -> None:
-    found = json.loads(json.dumps(recommendation().to_json()))
-    assert found.keys() >= {
-        *("study", "storage", "model", "task", "metric", "higher_is_better", "budget"),
-        *("full_precision", "uniform", "recommended", "front", "importance", "trials"),
-        *("evaluated_samples", "seconds"),
-    }
-    assert found["budget"] == {"bpw": 4.0, "scope": "model"}
-    full = {"score": 90, "ci95": [88, 92], "bpw": 16, "details": {"BLEU-4": 0.4}}
-    assert found["full_precision"] == full
-    assert found["trials"] == {"complete": 5, "pruned": 2, "failed": 1, "infeasible": 0}
-    assert found["seconds"].keys() == {"total", "bank", "search", "confirm"}
-    assert found["importance"]["component"] == {
-        "vision": {"consensus": 100, "ci95": [90, 100]}
-    }
-    assert found["importance"]["group"] == {}
-
-
-def test_json_shows_what_is_recommended_and_what_it_was_compared_with() -> None:
-    asked = recommendation()
-    found = json.loads(json.dumps(asked.to_json()))
-    assert found["recommended"] == {
-        "digest": asked.allocation.digest,
-        "applied": "digest of the cells",
-        "finalized": None,
-        "allocation": {"vision.all.all": {"bits": 4, "method": "awq"}},
-        "bpw": 3.9,
-        "bpw_quantized": 3.7,
-        "score": 70,
-        "ci95": [68, 72],
-        "retained": None,
-        "details": {"BLEU-4": 0.3},
-        "vs_best_uniform": {"difference": 10, "ci95": [8, 12]},
-    }
-    assert found["uniform"] == [
-        {"bits": 3, "method": "gptq", "bpw": 3.5, "score": 60, "fits": True},
-        {"bits": 8, "method": "awq", "bpw": 9, "score": None, "fits": False},
-    ]
-    digest = asked.allocation.digest
-    assert found["front"] == [{"digest": digest, "bpw": 3.9, "score": 71}]
-
-
-def test_a_recommendation_says_whether_it_is_the_best_uniform_one() -> None:
-    asked = recommendation()
-    assert not asked.is_uniform
-    same = replace(asked.best_uniform, digest=asked.allocation.digest)
-    assert replace(asked, best_uniform=same).is_uniform

@@ -31,7 +31,11 @@ def found(home: Path) -> dict[str, Any]:
 
 def test_the_recommendation_keeps_the_budget(found: dict[str, Any]) -> None:
     assert found["recommended"]["bpw"] <= 3.8
-    assert found["trials"] == {"complete": 4, "pruned": 0, "failed": 0, "infeasible": 0}
+    looked_at = found["trials"].pop("pruned")
+    assert found["trials"] == {"complete": 4, "failed": 0, "infeasible": 0}
+    # many were looked at for each that was measured
+    assert looked_at > 4 * 10
+    assert {(r["kind"], r["samples"]) for r in found["rungs"]} >= {("divergence", 32)}
 
 
 def test_it_is_never_worse_than_a_uniform_allocation_that_fits(
@@ -93,6 +97,33 @@ def test_the_study_is_listed_shown_and_explained(
     assert shown["recommended"] == found["recommended"]
     explained = allocate(home, "explain", found["study"])
     assert explained == found["importance"]
+
+
+def test_another_budget_is_estimated_first_and_reuses_what_was_measured(
+    home: Path, found: dict[str, Any]
+) -> None:
+    done = run(home, "--budget", "3.6", *SEARCH, *SMALL[:2], "--trials", "1", "--json")
+    assert done.returncode == 0, done.stderr
+    lines = done.stderr.splitlines()
+    # three baselines and four proposals
+    assert lines[0].startswith("estimate: about ")
+    assert f"from 7 measured and {found['trials']['pruned']} looked at" in lines[0]
+    assert not [line for line in lines if line.startswith(("bank", "baselines"))]
+    other = json.loads(done.stdout)
+    assert other["study"] == found["study"]
+    assert other["recommended"]["bpw"] <= 3.6
+    assert other["recommended"]["score"] <= found["recommended"]["score"]
+
+
+def test_a_score_that_nothing_keeps_ends_with_exit_code_three(
+    home: Path, found: dict[str, Any]
+) -> None:
+    goal = ("--min-score", "1", "--study", found["study"], "--trials", "1")
+    done = run(home, *goal, *SEARCH, *SMALL[:2], "--no-finalize")
+    assert done.returncode == 3
+    assert done.stdout == ""
+    assert "allocate: nothing kept 100 % of full precision's" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_one_study_name_never_mixes_two_models(

@@ -1,0 +1,164 @@
+"""Searches without a model: what an allocation scores is a formula."""
+
+from __future__ import annotations
+
+import math
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from allocator.clock import Clock
+from allocator.core.allocation import Budget, Choice, Scheme
+from allocator.core.ports import Sample, Score
+from allocator.core.study import StudySpec
+from allocator.journal import COSTS, Journal
+from allocator.running import Search
+from allocator.space import ModelSpace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from allocator.core.allocation import Allocation
+    from allocator.core.spec import ModelSpec
+
+METHODS = ("uniform", "awq")
+WIDTHS = (2, 4, 8)
+CHOICES = tuple(Choice(bits, method) for bits in WIDTHS for method in METHODS)
+
+
+def loss(allocation: Allocation) -> float:
+    """What an allocation loses: more with fewer bits, in language most of all."""
+    heavy = {"vision": 1.0, "connector": 0.5, "language": 2.0}
+    return math.fsum(
+        heavy[key.split(".")[0]]
+        * 2.0 ** (2 - choice.bits)
+        * (1.0 if choice.method == "awq" else 1.3)
+        for key, choice in allocation
+        if choice.bits < 16
+    )
+
+
+def score(allocation: Allocation) -> float:
+    """90 at full precision."""
+    return 90.0 - 4 * loss(allocation)
+
+
+def divergence(allocation: Allocation) -> float:
+    """Rises as the score falls."""
+    return loss(allocation) / 20
+
+
+def damage_of(space: ModelSpace) -> dict[tuple[str, Choice], float]:
+    """What each choice loses alone."""
+    full = space.full
+    return {
+        (key, choice): loss(full.replace({key: choice}))
+        for key in space.keys
+        for choice in space.choices
+    }
+
+
+def samples(count: int, stem: str) -> tuple[Sample, ...]:
+    return tuple(
+        Sample(f"{stem}{at}", Path("none"), "vqa", "", ()) for at in range(count)
+    )
+
+
+@dataclass
+class FakeBench:
+    """Scores by formulas, and notes each run: what was done, on which samples."""
+
+    scored: Callable[[Allocation], float] = score
+    diverges: Callable[[Allocation], float] = divergence
+    bonus: float = 0.0
+    runs: list[tuple[str, str, int]] = field(default_factory=list)
+    ran: int = 0
+    reused: int = 0
+    model: Any = field(
+        default_factory=lambda: SimpleNamespace(prefix=("vision", "connector"))
+    )
+
+    def score(self, allocation: Allocation, some: Sequence[Sample]) -> Score:
+        self.runs.append(("score", allocation.digest, len(some)))
+        mean = self.scored(allocation) + self.bonus
+        return Score(mean, (mean,) * len(some))
+
+    def divergence(self, allocation: Allocation, some: Sequence[Sample]) -> float:
+        self.runs.append(("divergence", allocation.digest, len(some)))
+        return self.diverges(allocation)
+
+    def applied(self, allocation: Allocation) -> str:
+        return f"{allocation.digest}{self.bonus:+g}"
+
+    @contextmanager
+    def under(self, cells: Any) -> Iterator[FakeBench]:
+        yield replace(self, bonus=cells.bonus, runs=self.runs)
+
+
+@dataclass
+class Told:
+    """A watch that keeps what it is told."""
+
+    said: list[str] = field(default_factory=list)
+    phases: list[str] = field(default_factory=list)
+
+    def phase(self, name: str) -> Any:
+        self.phases.append(name)
+        return nullcontext(self._tell)
+
+    def _tell(self, done: int, total: int, note: str = "", /) -> None:
+        assert 0 <= done <= total, note
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+
+def asked_for(**options: Any) -> StudySpec:
+    usual: dict[str, Any] = {"budget": "5", "trials": 3, "strategy": "evolution"}
+    if {"front", "min_score"} & options.keys():
+        usual["budget"] = None
+    known = {**usual, "methods": METHODS, "widths": WIDTHS, **options}
+    return StudySpec(task="vqav2", **known)
+
+
+def space_of(spec: ModelSpec, asked: StudySpec | None = None) -> ModelSpace:
+    if asked is None:
+        return ModelSpace(spec, Scheme(), CHOICES, Budget(5.0))
+    return ModelSpace(spec, asked.scheme, asked.choices, asked.limit)
+
+
+def search_of(
+    spec: ModelSpec,
+    url: str,
+    asked: StudySpec,
+    bench: FakeBench | None = None,
+    searched: int = 400,
+) -> Search:
+    """A search that has not begun, its prior known."""
+    space = space_of(spec, asked)
+    setup: Any = SimpleNamespace(
+        asked=asked,
+        space=space,
+        model=spec,
+        task=SimpleNamespace(name="vqav2", metric="accuracy (%)"),
+        samples={
+            "calibration": samples(80, "c"),
+            "search": samples(searched, "s"),
+            "evaluation": samples(500, "e"),
+        },
+    )
+    journal = Journal.create(url, "study", "identity", asked.to_json())
+    journal.keep(COSTS, space.costs)
+    if journal.damage(space) is None:
+        journal.keep_damage(damage_of(space))
+    bench = bench or FakeBench()
+    return Search(setup, journal, bench, Told(), Clock())  # type: ignore[arg-type]
+
+
+def runs(search: Search) -> list[tuple[str, str, int]]:
+    """What was done to which allocation on how many samples, in order."""
+    bench: Any = search.bench
+    found: list[tuple[str, str, int]] = bench.runs
+    return found
