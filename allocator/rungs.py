@@ -18,7 +18,7 @@ from allocator.core.records import RungReport
 from surrogate.importance import spearman
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from allocator.core.allocation import Allocation
     from allocator.core.ports import Sample
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 DIVERGENCE, SCORE = "divergence", "score"
 # what is looked at, on how many samples, and how many candidates outlive it: on few
 # samples the divergence tells more than the score, on many the score itself does
-LADDER = ((DIVERGENCE, 32, 8), (DIVERGENCE, 128, 3), (SCORE, 256, 1))
+LADDER = ((DIVERGENCE, 32, 8), (DIVERGENCE, 128, 4), (SCORE, 256, 1))
 # below it a cheap look does not predict the score well enough to choose by
 LEAST_CORRELATION = 0.5
 # pairs before a correlation says anything
@@ -117,9 +117,11 @@ class Rungs:
             later = {(kind, size) for kind, size, _ in rungs[at + 1 :]}
             ahead = [c for c in left if later & self._seen(c.allocation).keys()]
             behind = [c for c in left if c not in ahead]
+            for each in sorted(behind, key=lambda c: self.prefix(c.allocation)):
+                self.value(each.allocation, kind, size)
+            suggests = self._suggests(rungs[: at + 1], measured)
             values = {
-                c.allocation.digest: sign(kind) * self.value(c.allocation, kind, size)
-                for c in sorted(behind, key=lambda c: self.prefix(c.allocation))
+                c.allocation.digest: suggests(self._seen(c.allocation)) for c in behind
             }
             # of equals, the one that the strategy or the rung before put first
             behind.sort(key=lambda c: -values[c.allocation.digest])
@@ -163,9 +165,9 @@ class Rungs:
     ) -> RungReport:
         """How well one rung's looks predicted the full score."""
         pairs = [
-            (sign(kind) * self.looks[a.digest][1][kind, size], score)
+            (sign(kind) * self._seen(a)[kind, size], score)
             for a, score in measured
-            if (kind, size) in self.looks.get(a.digest, (a, {}))[1]
+            if (kind, size) in self._seen(a)
         ]
         return RungReport(kind, size, len(pairs), correlation(pairs))
 
@@ -174,33 +176,54 @@ class Rungs:
     ) -> tuple[tuple[Allocation, float], ...]:
         """Scores that the largest looks suggest.
 
-        A line through the looks and scores of what was measured; its slope is at least
-        that of an allocation whose every changed reply is wrong.
+        The mean over the kinds of looks, of each the one on the most samples: they err
+        differently.
         """
-        largest = {}
-        for kind, size, _ in self.rungs(measured):
-            slope, offset = self._line((kind, size), measured)
-            for digest, (allocation, values) in self.looks.items():
-                if (kind, size) in values:
-                    score = offset + slope * values[kind, size]
-                    largest[digest] = allocation, score
-        return tuple(largest.values())
+        rungs = self.rungs(measured)
+        suggests, keys = self._suggests(rungs, measured), {r[:2] for r in rungs}
+        return tuple(
+            (allocation, suggests(values))
+            for allocation, values in self.looks.values()
+            if keys & values.keys()
+        )
+
+    def _suggests(
+        self,
+        rungs: Sequence[tuple[str, int, int]],
+        measured: Sequence[tuple[Allocation, float]],
+    ) -> Callable[[Mapping[tuple[str, int], float]], float]:
+        """What the looks of some rungs suggest of a score."""
+        lines = {(kind, n): self._line((kind, n), measured) for kind, n, _ in rungs}
+
+        def suggests(values: Mapping[tuple[str, int], float]) -> float:
+            by_kind = {
+                key[0]: offset + slope * values[key]
+                for key, (slope, offset) in lines.items()
+                if key in values
+            }
+            return sum(by_kind.values()) / len(by_kind)
+
+        return suggests
 
     def _line(
         self, key: tuple[str, int], measured: Sequence[tuple[Allocation, float]]
     ) -> tuple[float, float]:
-        """Slope and offset of score over look."""
+        """Slope and offset of score over look, from what has both.
+
+        Scores of few samples are of the same unit. Where nothing is known of the
+        divergence, a reply that may change is taken for a wrong one.
+        """
         pairs = [
-            (self.looks[a.digest][1][key], score)
-            for a, score in measured
-            if key in self.looks.get(a.digest, (a, {}))[1]
+            (self._seen(a)[key], score) for a, score in measured if key in self._seen(a)
         ]
-        way = sign(key[0])
+        if key[0] == SCORE:
+            gaps = [score - look for look, score in pairs]
+            return 1.0, sum(gaps) / len(gaps) if gaps else 0.0
         if len(pairs) < 2 or np.ptp([look for look, _ in pairs]) == 0:
             top = max((score for _, score in measured), default=1.0)
-            return (way * abs(top), top) if way < 0 else (1.0, 0.0)
+            return -abs(top), top
         looks, scores = np.array(pairs).T
-        slope = way * max(0.0, way * float(np.polyfit(looks, scores, 1)[0]))
+        slope = min(0.0, float(np.polyfit(looks, scores, 1)[0]))
         return slope, float(scores.mean() - slope * looks.mean())
 
 

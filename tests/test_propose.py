@@ -34,9 +34,8 @@ def url(tmp_path: Path) -> str:
 
 
 def said(search: Search) -> list[str]:
-    watch: Any = search.watch
-    assert isinstance(watch, Told)
-    return watch.said
+    assert isinstance(search.watch, Told)
+    return search.watch.said
 
 
 def searched(toy: ModelSpec, url: str, bench: Any = None, **options: Any) -> Search:
@@ -71,12 +70,9 @@ def test_the_one_that_is_measured_diverged_least_of_its_generation(
 ) -> None:
     search = searched(toy, url, trials=1)
     (chosen,) = proposals(search)
-    looked = {
-        a.digest: a for at, a, _, _ in search.journal.looks(search.setup.space) if at
-    }
-    mine = [a for a in looked.values() if search.setup.space.fits(a)]
-    uniform = {a.digest for a in search.setup.space.uniform}
-    generation = [a for a in mine if a.digest not in uniform]
+    looked = {a.digest: a for _, a, _, _ in search.journal.looks(search.setup.space)}
+    alike = {r.allocation.digest for r in search.records if r.kind != "proposal"}
+    generation = [a for digest, a in looked.items() if digest not in alike]
     assert len(generation) == 16
     assert divergence(chosen) == min(map(divergence, generation))
 
@@ -116,8 +112,8 @@ def test_a_small_search_set_has_few_rungs_or_none(
     baselines(search)
     propose(search)
     assert search.made == 3
-    looks = {n for kind, _, n in runs(search) if kind == DIVERGENCE}
-    assert looks == ({32} if searched == 100 else set())
+    sizes = {n for kind, _, n in runs(search) if kind == DIVERGENCE}
+    assert sizes == ({32} if searched == 100 else set())
 
 
 def test_a_search_that_is_done_measures_nothing_more(toy: ModelSpec, url: str) -> None:
@@ -220,7 +216,7 @@ def test_a_divergence_that_misleads_leads_to_scores_and_is_said_once(
     assert made[: made.index(("score", 32))].count(("score", 400)) == 8
     reports = search.rungs.reports([(r.allocation, r.score) for r in search.records])
     of = {(r.kind, r.samples): r for r in reports}
-    assert of[DIVERGENCE, 128].count == FEWEST
+    assert of[DIVERGENCE, 128].count >= FEWEST
     assert of[SCORE, 128].spearman == pytest.approx(1)
 
 

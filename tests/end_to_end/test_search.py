@@ -31,10 +31,10 @@ def found(home: Path) -> dict[str, Any]:
 
 def test_the_recommendation_keeps_the_budget(found: dict[str, Any]) -> None:
     assert found["recommended"]["bpw"] <= 3.8
-    looked_at = found["trials"].pop("pruned")
-    assert found["trials"] == {"complete": 4, "failed": 0, "infeasible": 0}
+    trials = dict(found["trials"])
     # many were looked at for each that was measured
-    assert looked_at > 4 * 10
+    assert trials.pop("pruned") > 4 * 10
+    assert trials == {"complete": 4, "failed": 0, "infeasible": 0}
     assert {(r["kind"], r["samples"]) for r in found["rungs"]} >= {("divergence", 32)}
 
 
