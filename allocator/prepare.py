@@ -104,7 +104,7 @@ def prepare(asked: StudySpec, splits: Sequence[Split] = SPLITS) -> Setup:
     if asked.storage:
         open_storage(asked.storage)
     # brings torch, which the checks above do not need
-    from allocator.trial import pick_device
+    from allocator.devices import pick_device
 
     device = pick_device(asked.device)
     model = family.spec(folder, asked.granularity, asked.include)

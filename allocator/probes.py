@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def kl(full: Tensor, other: Tensor) -> Tensor:
-    """KL(full || other) of log-probabilities [samples, vocabulary], in nats: [samples].
+    """KL(full || other) of log-probabilities [..., vocabulary], in nats: [...].
 
     A rounding error may leave it just below 0: it is cut there.
     """
@@ -31,8 +31,9 @@ def damages(
 ) -> Mapping[tuple[str, Choice], float]:
     """KL to the full-precision model when one group alone gets a choice.
 
-    Mean over samples of KL(full || quantized) of the next token behind the prompt, in
-    nats. It adds up over groups only roughly: a prior, not a score.
+    Mean over samples and positions of KL(full || quantized) of the next token, in nats
+    (`allocator.trial.Workbench.logits`). It adds up over groups only roughly: a prior,
+    not a score.
     """
     full = Allocation.uniform(bench.spec, Choice(FULL))
     reference = bench.logits(full, samples)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 
 from allocator.core.allocation import FULL, Allocation, Choice, digest
-from allocator.core.errors import BankError, SpecError
+from allocator.core.errors import BankError
 from allocator.core.ports import RERANK, Decoding
 from allocator.kept import Kept, size_of
 from allocator.probes import kl
@@ -28,44 +28,16 @@ BATCHES = (250, 8)
 SMALL = 10**8
 # inputs and features kept between trials
 INPUT_BYTES = 2**29
+# replies that may be longer are read themselves, so many of their tokens
+LONG, READ = 16, 8
+# before the name of a batch that has its replies behind the prompts
+SAID = "said"
 FEATURE_BYTES = 2**28
-
-
-def pick_device(name: str) -> str:
-    """The device to run on.
-
-    Raises:
-        SpecError: a device that this machine lacks, or no device at all.
-    """
-    has_cuda = torch.cuda.is_available()
-    if name == "auto":
-        return "cuda" if has_cuda else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise SpecError(f"{name!r} is no device; try auto, cpu or cuda") from None
-    count = torch.cuda.device_count() if has_cuda else 0
-    if device.type == "cpu" or (device.type == "cuda" and (device.index or 0) < count):
-        return name
-    raise SpecError(
-        f"device {name!r} is not here: this machine has cpu"
-        + (f" and {count} cuda" if count else "")
-    )
 
 
 def batch_size(spec: ModelSpec) -> int:
     """Samples to run at once: many for a small model, few for a large one."""
     return BATCHES[spec.parameters >= SMALL]
-
-
-def describe_devices() -> list[str]:
-    """Every device a search can run on, with its name and memory."""
-    found = [f"cpu ({torch.get_num_threads()} threads)"]
-    for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
-        about = torch.cuda.get_device_properties(index)
-        gib = about.total_memory / 2**30
-        found.append(f"cuda:{index} ({about.name}, {gib:.0f} GiB)")
-    return found
 
 
 class Cells(Protocol):
@@ -225,21 +197,46 @@ class Workbench:
             return self.model.predict(states, samples, decoding, tick)
 
     def logits(self, allocation: Allocation, samples: Sequence[Sample]) -> Tensor:
-        """Next-token log-probabilities behind each prompt: [samples, vocabulary]."""
+        """Next-token log-probabilities: [samples, positions, vocabulary].
+
+        Behind each prompt. Where a task's replies are long their first token says
+        little: there also behind the first tokens of the reference, its end counted
+        again where it is short.
+        """
         self.apply(allocation)
-        last = []
-        for state in self._read(allocation, samples):
-            done = self._run(state)
-            last.append(done["logits"][:, -1].float().log_softmax(-1))
-        return torch.cat(last)
+        found = []
+        for batch in self._batches(samples):
+            state, replied = self._replied(batch)
+            name = _name(batch) if replied is None else (SAID, *_name(batch))
+            features = self._features(allocation, name, state)
+            logits = self._run({**state, "features": features})["logits"]
+            places = torch.full((len(batch), 1), logits.shape[1] - 1)
+            if replied is not None:
+                first = logits.shape[1] - 1 - replied.cpu()
+                places = (first[:, None] + torch.arange(READ)).clamp(max=places[0, 0])
+            rows = torch.arange(len(batch))[:, None]
+            found.append(logits[rows, places].float().log_softmax(-1))
+        return torch.cat(found)
+
+    def _replied(self, batch: Sequence[Sample]) -> tuple[State, Tensor | None]:
+        """Inputs with replies behind the prompts and their tokens, where that helps."""
+        plain = self._inputs(_name(batch), batch)
+        tasks = self.task.tasks if isinstance(self.task, TaskSet) else (self.task,)
+        is_long = max(task.max_new_tokens for task in tasks) > LONG
+        if not is_long or not all(sample.references for sample in batch):
+            return plain, None
+        said = self._inputs((SAID, *_name(batch)), batch, answered=True)
+        count = said["attention_mask"].sum(1) - plain["attention_mask"].sum(1)
+        # rankings have none, and a decoder of its own reads them elsewhere
+        return (said, count) if int(count.min()) > 0 else (plain, None)
 
     def divergence(self, allocation: Allocation, samples: Sequence[Sample]) -> float:
-        """How far the next token behind each prompt is from full precision, 0 to 1.
+        """How far the next token is from full precision, 0 to 1.
 
-        Mean over samples of sqrt(KL(full || quantized) / 2), at most 1 each: by
-        Pinsker's inequality no reply's probability changes by more. The root keeps the
-        few samples that are far off from drowning all others, and so predicts a task's
-        score better than the mean KL does.
+        Mean over samples and positions of sqrt(KL(full || quantized) / 2), at most 1
+        each: by Pinsker's inequality no token's probability changes by more. The root
+        keeps the few that are far off from drowning all others, and so predicts a
+        task's score better than the mean KL does.
         """
         name = ("logits", *_name(samples))
         if name not in self.references:
@@ -248,13 +245,16 @@ class Workbench:
         gaps = kl(self.references[name], self.logits(allocation, samples))
         return float((gaps / 2).sqrt().clamp(max=1.0).mean())
 
+    def _batches(self, samples: Sequence[Sample]) -> Iterator[Sequence[Sample]]:
+        size = batch_size(self.spec)
+        for start in range(0, len(samples), size):
+            yield samples[start : start + size]
+
     def _read(
         self, allocation: Allocation, samples: Sequence[Sample]
     ) -> Iterator[State]:
         """Batches that have run through the model's prefix."""
-        size = batch_size(self.spec)
-        for start in range(0, len(samples), size):
-            batch = samples[start : start + size]
+        for batch in self._batches(samples):
             name = _name(batch)
             state = self._inputs(name, batch)
             yield {**state, "features": self._features(allocation, name, state)}
@@ -290,10 +290,12 @@ class Workbench:
         self.features.put(cuts[-1], size_of(found), found)
         return found
 
-    def _inputs(self, name: tuple[str, ...], batch: Sequence[Sample]) -> State:
+    def _inputs(
+        self, name: tuple[str, ...], batch: Sequence[Sample], *, answered: bool = False
+    ) -> State:
         state: State | None = self.inputs.get(name)
         if state is None:
-            state = self.model.inputs(batch)
+            state = self.model.inputs(batch, answered=answered)
             self.inputs.put(name, size_of(state), state)
         return state
 

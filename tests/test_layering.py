@@ -21,6 +21,7 @@ RANK = {
     **dict.fromkeys(("allocator.bench", "allocator.confirm", "allocator.exporters"), 2),
     **dict.fromkeys(("allocator.finalize", "allocator.kept", "allocator.probes"), 2),
     **dict.fromkeys(("allocator.goals", "allocator.rungs", "allocator.storage"), 2),
+    "allocator.devices": 2,
     **dict.fromkeys(("allocator.running", "allocator.propose"), 2),
     "allocator.estimate": 3,
     **dict.fromkeys(("allocator.search", "allocator.evaluate", "allocator.report"), 3),
@@ -38,6 +39,7 @@ HOMES = {
     "huggingface_hub": {"allocator.embedded"},
     "torch": {
         *("allocator.families", "allocator.kept", "allocator.probes"),
+        "allocator.devices",
         *("allocator.trial", "quant"),
     },
     "optuna": {

@@ -5,13 +5,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
+from allocator import trial
+from allocator.bench import open_full_precision
 from allocator.core.allocation import Allocation, Choice, Scheme
 from allocator.core.errors import SpecError
 from allocator.core.plugins import load
 from allocator.core.ports import Sample, Score
+from allocator.core.study import StudySpec
+from allocator.devices import pick_device
 from allocator.kept import Kept
+from allocator.prepare import prepare
 from allocator.probes import damages
-from allocator.trial import Workbench, pick_device
+from allocator.trial import Workbench
 from evals.tasks.vqav2 import PLUGIN as VQAV2
 from quant.bank import Recipe
 from tests.states import bank_of, made
@@ -266,3 +271,34 @@ def test_a_device_that_is_not_here_is_refused(name: str) -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_cuda_device_is_picked_by_itself() -> None:
     assert pick_device("auto") == "cuda"
+
+
+@pytest.fixture(params=["tiny-blip2", "tiny-llava"])
+def captioner(request: pytest.FixtureRequest) -> tuple[Workbench, tuple[Sample, ...]]:
+    asked = StudySpec("16", "coco", model=request.param)
+    setup = prepare(asked, ("search",))
+    return open_full_precision(setup), setup.samples["search"][:6]
+
+
+def test_long_replies_are_read_token_by_token(
+    captioner: tuple[Workbench, tuple[Sample, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench, samples = captioner
+    full = Allocation.uniform(bench.spec, Choice(16))
+    found = bench.logits(full, samples)
+    assert found.shape[:2] == (6, trial.READ)
+    # without padding, every position by the module's own forward pass
+    for sample, row in zip(samples, found, strict=True):
+        plain = bench.model.inputs([sample])
+        said = bench.model.inputs([sample], answered=True)
+        first = plain["attention_mask"].shape[1] - 1
+        with torch.inference_mode():
+            whole = bench.model.module(**said).logits[0].float().log_softmax(-1)
+        # logits of a BLIP-2 leave its image tokens in place, as those of a LLaVA
+        extra = whole.shape[0] - said["attention_mask"].shape[1]
+        last = whole.shape[0] - 1
+        places = [min(first + extra + at, last) for at in range(trial.READ)]
+        torch.testing.assert_close(row, whole[places], atol=2e-4, rtol=1e-4)
+    # the first of them is what is read where replies are short
+    monkeypatch.setattr(trial, "LONG", 1000)
+    torch.testing.assert_close(bench.logits(full, samples)[:, 0], found[:, 0])

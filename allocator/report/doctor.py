@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.table import Table
 
 from allocator.core.plugins import available, load
+from allocator.devices import describe_devices
 from allocator.embedded import embedded_models
 from allocator.home import cache_home, data_home
-from allocator.trial import describe_devices
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

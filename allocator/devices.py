@@ -1,0 +1,39 @@
+"""What there is to run on."""
+
+from __future__ import annotations
+
+import torch
+
+from allocator.core.errors import SpecError
+
+
+def pick_device(name: str) -> str:
+    """The device to run on.
+
+    Raises:
+        SpecError: a device that this machine lacks, or no device at all.
+    """
+    has_cuda = torch.cuda.is_available()
+    if name == "auto":
+        return "cuda" if has_cuda else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise SpecError(f"{name!r} is no device; try auto, cpu or cuda") from None
+    count = torch.cuda.device_count() if has_cuda else 0
+    if device.type == "cpu" or (device.type == "cuda" and (device.index or 0) < count):
+        return name
+    raise SpecError(
+        f"device {name!r} is not here: this machine has cpu"
+        + (f" and {count} cuda" if count else "")
+    )
+
+
+def describe_devices() -> list[str]:
+    """Every device a search can run on, with its name and memory."""
+    found = [f"cpu ({torch.get_num_threads()} threads)"]
+    for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
+        about = torch.cuda.get_device_properties(index)
+        gib = about.total_memory / 2**30
+        found.append(f"cuda:{index} ({about.name}, {gib:.0f} GiB)")
+    return found
