@@ -203,15 +203,15 @@ def front_of(records: Sequence[TrialRecord]) -> tuple[FrontMember, ...]:
 
 
 def importances(
-    space: ModelSpace, records: Sequence[TrialRecord], seed: int
+    space: ModelSpace, scored: Sequence[tuple[Allocation, float]], seed: int
 ) -> Importances:
-    """Consensus importance of components and groups over a study's trials."""
+    """Consensus importance of components and groups over scored allocations."""
     from surrogate.features import bit_matrix, component_matrix
     from surrogate.importance import consensus
 
     keys = space.keys
-    bits = bit_matrix(keys, [record.allocation for record in records])
-    scores = [record.score for record in records]
+    bits = bit_matrix(keys, [allocation for allocation, _ in scored])
+    scores = [score for _, score in scored]
     weights = [group.weights for group in space.spec.groups]
     names, table = component_matrix(keys, bits, weights)
     component = consensus(table, scores, names, seed=seed)

@@ -12,6 +12,7 @@ from allocator.rungs import correlation
 from allocator.strategies._base import Known
 
 if TYPE_CHECKING:
+    from allocator.core.allocation import Allocation
     from allocator.running import Search
     from allocator.space import ModelSpace
     from allocator.strategies._base import Candidate, Strategy
@@ -135,6 +136,20 @@ def prior(search: Search) -> dict[Any, float]:
                 search.count(space.full.replace({key: choice}), len(probed))
         search.journal.keep_damage(kept)
     return kept
+
+
+def known_well(search: Search) -> list[tuple[Allocation, float]]:
+    """What was measured, and what was looked at on more samples than the first rung.
+
+    Proposals alone are few and alike: they say little about what matters.
+    """
+    measured = [(r.allocation, r.score) for r in search.records]
+    ladder = search.rungs.ladder
+    if len(ladder) < 2 or not search.setup.asked.rungs:
+        return measured
+    done = {allocation.digest for allocation, _ in measured}
+    looked = search.rungs.estimates(measured, ladder[1][1])
+    return measured + [pair for pair in looked if pair[0].digest not in done]
 
 
 def proxies(search: Search) -> tuple[RungReport, ...]:

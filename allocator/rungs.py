@@ -172,15 +172,16 @@ class Rungs:
         return RungReport(kind, size, len(pairs), correlation(pairs))
 
     def estimates(
-        self, measured: Sequence[tuple[Allocation, float]]
+        self, measured: Sequence[tuple[Allocation, float]], least: int = 0
     ) -> tuple[tuple[Allocation, float], ...]:
-        """Scores that the largest looks suggest.
+        """Scores that the largest looks suggest, those on `least` samples or more.
 
         The mean over the kinds of looks, of each the one on the most samples: they err
         differently.
         """
         rungs = self.rungs(measured)
-        suggests, keys = self._suggests(rungs, measured), {r[:2] for r in rungs}
+        suggests = self._suggests(rungs, measured)
+        keys = {(kind, size) for kind, size, _ in rungs if size >= least}
         return tuple(
             (allocation, suggests(values))
             for allocation, values in self.looks.values()

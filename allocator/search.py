@@ -13,7 +13,7 @@ from allocator.core.records import Recommendation
 from allocator.finalize import finalize
 from allocator.journal import COSTS, LATEST, RECOMMENDED, Journal
 from allocator.prepare import prepare
-from allocator.propose import propose, proxies
+from allocator.propose import known_well, propose, proxies
 from allocator.running import Search
 from evals.taskset import strata
 
@@ -99,7 +99,7 @@ def conclude(search: Search) -> Recommendation:
             seed=setup.asked.seed,
             strata=strata(setup.task, setup.samples["evaluation"]),
         )
-    importance = importances(space, records, setup.asked.seed)
+    importance = importances(space, known_well(search), setup.asked.seed)
     search.seconds["confirm"] = confirming.seconds
     return _recommendation(search, outcome, importance)
 

@@ -135,7 +135,7 @@ def test_the_front_holds_what_nothing_smaller_beats(space: ModelSpace) -> None:
 
 def test_importance_of_too_few_trials_says_so(space: ModelSpace) -> None:
     records = [record(space, a, score) for score, a in enumerate(proposals(space))]
-    found = importances(space, records, 0)
+    found = importances(space, [(r.allocation, r.score) for r in records], 0)
     assert found.component_reason
     assert found.group_reason
     assert {name for name, _ in found.component} == {"vision", "connector", "language"}
