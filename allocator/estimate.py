@@ -110,14 +110,20 @@ def _of_study(journal: Journal, space: KeptSpace) -> Estimate | None:
         return None
     rungs = Rungs.recalled(journal.looks(space))
     done = {allocation.digest for allocation, _ in measured}
-    looked = [pair for pair in rungs.estimates(measured) if pair[0].digest not in done]
+    # nothing scores above all that was measured, full precision among it, but by luck
+    top = max(score for _, score in measured)
+    looked = [
+        (allocation, min(score, top))
+        for allocation, score in rungs.estimates(measured)
+        if allocation.digest not in done
+    ]
     known = [*measured, *looked]
     if len(known) < FEWEST:
         return None
     fitting = [pair for pair in known if space.fits(pair[0])]
     optimum = knapsack(space, damage)
     score, spread = _predicted(optimum, known, damage)
-    best = max([*fitting, (optimum, score)], key=lambda pair: pair[1])
+    best = max([*fitting, (optimum, min(score, top))], key=lambda pair: pair[1])
     return Estimate(
         journal.name,
         best[0],

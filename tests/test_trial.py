@@ -18,6 +18,7 @@ from allocator.prepare import prepare
 from allocator.probes import damages
 from allocator.trial import Workbench
 from evals.tasks.vqav2 import PLUGIN as VQAV2
+from evals.world.files import ensure_world
 from quant.bank import Recipe
 from tests.states import bank_of, made
 
@@ -273,9 +274,16 @@ def test_a_cuda_device_is_picked_by_itself() -> None:
     assert pick_device("auto") == "cuda"
 
 
+@pytest.fixture(scope="module")
+def drawn_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return ensure_world(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(params=["tiny-blip2", "tiny-llava"])
-def captioner(request: pytest.FixtureRequest) -> tuple[Workbench, tuple[Sample, ...]]:
-    asked = StudySpec("16", "coco", model=request.param)
+def captioner(
+    request: pytest.FixtureRequest, drawn_world: Path
+) -> tuple[Workbench, tuple[Sample, ...]]:
+    asked = StudySpec("16", "coco", model=request.param, data=str(drawn_world))
     setup = prepare(asked, ("search",))
     return open_full_precision(setup), setup.samples["search"][:6]
 
