@@ -202,7 +202,8 @@ def test_several_tasks_are_searched_at_once(world: Path, tmp_path: Path) -> None
     assert set(found["recommended"]["details"]) == {"vqav2", "coco"}
     assert found["full_precision"]["ci95"][0] < 100
     four = next(each for each in found["uniform"] if each["bits"] == 4)
-    assert 50 < four["score"] < 101
+    # finalized, it may be a little above full precision on so few samples
+    assert 50 < four["score"] < 105
 
     # what it recommends scores the same when it is asked of the plan alone
     out = str(tmp_path / "out")
