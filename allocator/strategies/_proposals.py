@@ -20,7 +20,7 @@ from surrogate.features import Features, features
 from surrogate.model import MonotoneTrees
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -77,6 +77,7 @@ class Proposals:
         ]
         fresh = {a.digest: a for a in pool if self.space.nearest(a, seen) is not None}
         first = [*looked[: min(AGAIN, count - 1)], *optima]
+        first += self._near_best(known, seen, count // 2, rng)
         told = [Candidate(allocation) for allocation in first]
         return _distinct([*told, *self._ranked(known, list(fresh.values()))])[:count]
 
@@ -101,6 +102,21 @@ class Proposals:
             noisy = zip(self.damage.items(), noise, strict=True)
             found.append(knapsack(self.space, {at: v * n for (at, v), n in noisy}))
         return found
+
+    def _near_best(
+        self, known: Known, seen: Collection[str], count: int, rng: np.random.Generator
+    ) -> list[Allocation]:
+        """Level switches of the best one measured, as they come.
+
+        Trees agree with the looks they learned from; the score may not.
+        """
+        found: dict[str, Allocation] = {}
+        for best in self._best(known.measured)[:1]:
+            for _ in range(2 * count):
+                child = self.space.nearest(switch(self.space, best, rng), seen)
+                if child is not None and len(found) < count:
+                    found[child.digest] = child
+        return list(found.values())
 
     def _best(
         self,
