@@ -1,9 +1,10 @@
 """Which allocations to look at next, where everything that fits can be measured.
 
-Optima of the prior come first. Later, candidates are the best that were only looked at
-so far, level switches of the best known allocations, and the prior's optima under
-perturbed damages; new ones are ranked by a bootstrap of monotone gradient-boosted trees
-on log2 bits, methods and the prior's summed damage: mean + spread of the score they
+Optima of the prior come first. Later, half of the candidates are level switches of the
+best one measured, as they come. The others are the best that were only looked at so
+far, level switches of the best known allocations, and the prior's optima under
+perturbed damages: these are ranked by a bootstrap of monotone gradient-boosted trees on
+log2 bits, methods and the prior's summed damage: mean + spread of the score they
 predict. Cheap looks teach the trees as well as full measurements do.
 """
 
