@@ -15,7 +15,7 @@ from allocator.core.study import StudySpec
 from allocator.prepare import prepare
 from allocator.search import run
 
-BUDGETS = ("3.75", "4.0", "4.5")
+BUDGETS = ("4.0",)
 HEAD = (
     *("budget", "rungs", "score", "allocations", "samples", "an eighth of each"),
     *("search s", "strategy s"),
