@@ -93,7 +93,7 @@ def confirm(  # noqa: PLR0913, each is what one part of the search gives
     progress(len(listed), len(listed))
     uniform = [evaluate(a) for a in space.uniform if space.fits(a)]
     full = evaluate(space.full)
-    if set(space.full.choices) <= {(k, c) for k in space.keys for c in space.choices}:
+    if space.fits(space.full):
         finalists.append(full)
 
     def rank(measured: Measured) -> tuple[float, float]:

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
     from allocator.core.allocation import Allocation
     from allocator.core.ports import Sample
+    from allocator.strategies._base import Candidate
 
     Look = tuple[str, Allocation, tuple[str, int], float]
-    from allocator.strategies._base import Candidate
 
 DIVERGENCE, SCORE = "divergence", "score"
 # what is looked at, on how many samples, and how many candidates outlive it: on few
@@ -80,13 +80,11 @@ class Rungs:
 
     def value(self, allocation: Allocation, kind: str, size: int) -> float:
         """A look, taken if it was not."""
-        known = self.looks.get(allocation.digest, (allocation, {}))[1]
-        if (kind, size) not in known:
+        if (kind, size) not in self._seen(allocation):
             value = self.look(allocation, kind, size)
             self.learn(allocation, (kind, size), value)
             self.fresh.append((allocation, (kind, size), value))
-            known = self.looks[allocation.digest][1]
-        return known[kind, size]
+        return self._seen(allocation)[kind, size]
 
     def look_at(self, allocation: Allocation) -> None:
         """Take the looks of all rungs that look at the divergence."""
@@ -101,8 +99,8 @@ class Rungs:
 
     def of(self, allocation: Allocation) -> dict[str, float]:
         """What was looked at, as attributes of a trial."""
-        known = self.looks.get(allocation.digest, (allocation, {}))[1]
-        return {self.name(*key): value for key, value in known.items()}
+        seen = self._seen(allocation)
+        return {self.name(*key): value for key, value in seen.items()}
 
     def survivor(
         self,

@@ -28,11 +28,11 @@ BATCHES = (250, 8)
 SMALL = 10**8
 # inputs and features kept between trials
 INPUT_BYTES = 2**29
+FEATURE_BYTES = 2**28
 # replies that may be longer are read themselves, so many of their tokens
 LONG, READ = 16, 8
 # before the name of a batch that has its replies behind the prompts
 SAID = "said"
-FEATURE_BYTES = 2**28
 
 
 def batch_size(spec: ModelSpec) -> int:

@@ -63,7 +63,7 @@ class MonotoneTrees:
         Raises:
             SpecError: no rows, another number of scores, or one that is not finite.
         """
-        values = _checked(features, scores)
+        values = checked_scores(features, scores)
         self.names_ = features.names
         self.offset_ = float(values.mean())
         # xgboost drops splits that gain less than 1e-6, whatever the unit
@@ -122,7 +122,12 @@ class MonotoneTrees:
         return members
 
 
-def _checked(features: Features, scores: ArrayLike) -> NDArray[np.float64]:
+def checked_scores(features: Features, scores: ArrayLike) -> NDArray[np.float64]:
+    """Scores [n] to fit to n rows of features.
+
+    Raises:
+        SpecError: no rows, another number of scores, or one that is not finite.
+    """
     values = np.asarray(scores, dtype=np.float64)
     rows = len(features.matrix)
     if rows == 0 or values.shape != (rows,):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from allocator.core.errors import SpecError
+from surrogate.model import checked_scores
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -54,12 +55,8 @@ class GaussianProcess:
         Raises:
             SpecError: no rows, another number of scores, or one that is not finite.
         """
-        values = np.asarray(scores, dtype=np.float64)
-        rows, columns = features.matrix.shape
-        if rows == 0 or values.shape != (rows,):
-            raise SpecError(f"{rows} rows need as many scores, at least one")
-        if not np.isfinite(values).all():
-            raise SpecError("scores to fit must be finite numbers")
+        values = checked_scores(features, scores)
+        columns = features.matrix.shape[1]
         self.seen_ = features.matrix
         self.offset_ = float(values.mean())
         self.scale_ = float(values.std()) or 1.0
