@@ -35,8 +35,9 @@ def _silent(done: int, total: int) -> None:
 class ReplayRequest:
     """What to replay.
 
-    `score` and `bpw` name columns, `budget` is in bits per weight, and `trials` bounds
-    the number of scores read.
+    `score` and `bpw` name columns, `groups` those of bits (names or patterns; None:
+    those named `*_bits`), `budget` is in bits per weight, and `trials` bounds the
+    number of scores read.
     """
 
     table: Path
@@ -46,6 +47,7 @@ class ReplayRequest:
     trials: int = 20
     seed: int = 0
     strategy: str = DEFAULT_STRATEGY
+    groups: str | None = None
 
     def __post_init__(self) -> None:
         if self.trials < 1:
@@ -290,7 +292,8 @@ def run(
     started = time.perf_counter()
     plugin = load("allocator.strategies", request.strategy, "strategy")
     budget = request.bits
-    space = TableSpace(read_table(request.table, request.score, request.bpw), budget)
+    table = read_table(request.table, request.score, request.bpw, request.groups)
+    space = TableSpace(table, budget)
     oracle = Oracle(space, request.trials)
     reading = time.perf_counter()
     sampler = explore(plugin(space, request.seed), oracle, progress)

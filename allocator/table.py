@@ -6,7 +6,6 @@ so that nothing can be learned from rows that were never asked for.
 
 from __future__ import annotations
 
-import csv
 import math
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from allocator.core.allocation import FULL, WIDTHS, Allocation, Choice
-from allocator.core.errors import BudgetError, DataError
+from allocator.core.errors import BudgetError
+from allocator.sheet import read_sheet
 from allocator.space import Space
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-SUFFIX = "_bits"
 # a table names no method; choices below 16 bits need one, and it is never shown
 METHOD = "measured"
 # bytes of one bit per weight: as if the model had eight million weights
@@ -58,104 +57,48 @@ class Measurements:
     repeats: int
 
 
-def read_table(path: Path, score: str, bpw: str) -> Measurements:
+def read_table(
+    path: Path, score: str, bpw: str, bits: str | None = None
+) -> Measurements:
     """Read a table of measurements.
 
     Args:
-        path: a CSV file whose first line names the columns. Bit columns are those named
-            `*_bits` that hold widths in every row; a group is such a column without
-            `_bits`.
+        path: a CSV file whose first line names the columns.
         score: name of the column of scores; higher is better.
         bpw: name of the column of bits per weight.
+        bits: the columns of groups, see `read_sheet`.
 
     Raises:
-        DataError: no such file, not a table, no rows, no such column, no bit columns,
-            or bits per weight that are no positive numbers.
+        DataError: not a table with such columns, or bits per weight that are no
+            positive numbers.
     """
-    header, lines = _cells(path)
-    for name in (score, bpw):
-        if name not in header:
-            raise DataError(
-                f"{path} has no column {name!r}; it has {', '.join(header)}"
-            )
-    if not lines:
-        raise DataError(f"{path} has no rows below its header")
-    # the two named columns are no groups, whatever they are called
-    bits = [at for at in _bit_columns(header, lines) if header[at] not in (score, bpw)]
-    if not bits:
-        raise DataError(
-            f"{path} has no bit columns: a column named *{SUFFIX} whose values are all "
-            f"among {', '.join(map(str, WIDTHS))}"
-        )
-    keys = tuple(header[at].removesuffix(SUFFIX) for at in bits)
-    size, own = header.index(bpw), header.index(score)
+    sheet = read_sheet(path, (score, bpw), bits)
     kept: dict[str, Row] = {}
-    for number, cells in lines:
-        picks = (_choice(_number(cells[at])) for at in bits)
-        allocation = Allocation(tuple(zip(keys, picks, strict=True)))
-        row = Row(allocation, _size(path, number, cells[size]), cells[own], number)
-        rival = kept.get(allocation.digest)
+    cells = zip(
+        sheet.lines,
+        sheet.bits,
+        sheet.numbers(bpw, positive=True),
+        sheet.column(score),
+        strict=True,
+    )
+    for (line, _), widths, size, text in cells:
+        row = Row(allocation_of(sheet.keys, widths), size, text, line)
+        rival = kept.get(row.allocation.digest)
         if rival is None or row.bpw < rival.bpw:
-            kept[allocation.digest] = row
+            kept[row.allocation.digest] = row
     rows = sorted(kept.values(), key=lambda row: row.line)
-    return Measurements(path.name, keys, tuple(rows), len(lines) - len(rows))
+    repeats = len(sheet.lines) - len(rows)
+    return Measurements(path.name, sheet.keys, tuple(rows), repeats)
 
 
-def _cells(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """Column names, and the cells of every row with the number of its line."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, strict=True)
-            found = [(reader.line_num, cells) for cells in reader if any(cells)]
-    except FileNotFoundError:
-        raise DataError(f"no table {path}") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} is not a CSV file: {error}") from None
-    if not found:
-        raise DataError(f"{path} is empty; a table starts with a line of column names")
-    header = [name.strip() for name in found[0][1]]
-    twice = sorted({name for name in header if name and header.count(name) > 1})
-    if twice:
-        raise DataError(f"{path} has several columns named {twice[0]!r}")
-    for number, cells in found[1:]:
-        if len(cells) != len(header):
-            raise DataError(
-                f"{path} is not a table: line {number} has {len(cells)} cells, "
-                f"the header {len(header)}"
-            )
-    return header, found[1:]
+def allocation_of(keys: Sequence[str], widths: Sequence[int]) -> Allocation:
+    """The allocation of a row."""
+    picks = (_choice(bits) for bits in widths)
+    return Allocation(tuple(zip(keys, picks, strict=True)))
 
 
-def _bit_columns(header: list[str], lines: list[tuple[int, list[str]]]) -> list[int]:
-    return [
-        at
-        for at, name in enumerate(header)
-        if name.endswith(SUFFIX)
-        and name != SUFFIX
-        and all(_number(cells[at]) in WIDTHS for _, cells in lines)
-    ]
-
-
-def _number(cell: str) -> float:
-    """A finite number as written, or NaN."""
-    try:
-        value = float(cell)
-    except ValueError:
-        return math.nan
-    return value if math.isfinite(value) else math.nan
-
-
-def _choice(bits: float) -> Choice:
-    return Choice(int(bits), None if bits == FULL else METHOD)
-
-
-def _size(path: Path, line: int, cell: str) -> float:
-    value = _number(cell)
-    if not value > 0:
-        raise DataError(
-            f"{path}, line {line}: {cell!r} is not a positive number of bits per weight"
-        )
-    return value
+def _choice(bits: int) -> Choice:
+    return Choice(bits, None if bits == FULL else METHOD)
 
 
 class TableSpace(Space):
@@ -192,7 +135,7 @@ class TableSpace(Space):
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """Group keys in order: bit columns without `_bits`."""
+        """Group keys in order: the names of the bit columns."""
         return self.table.keys
 
     @property

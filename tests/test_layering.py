@@ -26,7 +26,7 @@ RANK = {
     "allocator.estimate": 3,
     **dict.fromkeys(("allocator.search", "allocator.evaluate", "allocator.report"), 3),
     **dict.fromkeys(("allocator.banks", "allocator.options"), 3),
-    "allocator.table": 2,
+    **dict.fromkeys(("allocator.sheet", "allocator.table"), 2),
     "allocator.replay": 3,
     **dict.fromkeys(("allocator.cli_bank", "allocator.cli_replay"), 4),
     "allocator.cli": 5,

@@ -210,7 +210,7 @@ def test_the_object_has_the_keys_of_a_search_and_is_right() -> None:
     }
     told = found["recommended"]
     row = own[tuple(choice["bits"] for choice in told["allocation"].values())]
-    assert list(told["allocation"]) == ["vit", "qformer", "llm"]
+    assert list(told["allocation"]) == ["vit_bits", "qformer_bits", "llm_bits"]
     assert {choice["method"] for choice in told["allocation"].values()} == {None}
     assert told["score"] == float(row["CIDEr"])
     assert told["bpw"] == pytest.approx(float(row["bpw"]))
@@ -229,7 +229,7 @@ def test_the_object_has_the_keys_of_a_search_and_is_right() -> None:
     assert found["full_precision"]["score"] is None
     assert max(each["score"] for each in found["front"]) == told["score"]
     shares = found["importance"]["group"]
-    assert set(shares) == {"vit", "qformer", "llm"}
+    assert set(shares) == {"vit_bits", "qformer_bits", "llm_bits"}
     assert sum(each["consensus"] for each in shares.values()) == pytest.approx(100)
     assert found["importance"]["component"] == {}
     assert "no components" in found["importance"]["unreliable"]["component"]

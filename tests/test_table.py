@@ -38,7 +38,7 @@ def small(folder: Path, budget: float, text: str = SMALL) -> TableSpace:
     return TableSpace(read_table(write(folder, text), "score", "bpw"), budget)
 
 
-def of(*bits: int, keys: str = "ab") -> Allocation:
+def of(*bits: int, keys: tuple[str, ...] = ("a_bits", "b_bits")) -> Allocation:
     choices = [Choice(b, None if b == 16 else "measured") for b in bits]
     return Allocation(tuple(zip(keys, choices, strict=True)))
 
@@ -49,7 +49,7 @@ def bits_of(allocation: Allocation) -> tuple[int, ...]:
 
 def test_bit_columns_become_groups_and_rows_keep_their_order(tmp_path: Path) -> None:
     table = read_table(write(tmp_path, SMALL), "score", "bpw")
-    assert table.keys == ("a", "b")
+    assert table.keys == ("a_bits", "b_bits")
     assert [bits_of(row.allocation) for row in table.rows] == [
         (2, 2),
         (4, 2),
@@ -66,18 +66,19 @@ def test_a_column_with_anything_but_widths_is_no_group(
     tmp_path: Path, cell: str
 ) -> None:
     text = SMALL.replace("4,4,x", f"4,{cell},x")
-    assert read_table(write(tmp_path, text), "score", "bpw").keys == ("a",)
+    assert read_table(write(tmp_path, text), "score", "bpw").keys == ("a_bits",)
 
 
 def test_widths_written_as_decimals_are_widths(tmp_path: Path) -> None:
     text = SMALL.replace("4,4,x", "4.0,4.0,x")
-    assert read_table(write(tmp_path, text), "score", "bpw").keys == ("a", "b")
+    table = read_table(write(tmp_path, text), "score", "bpw")
+    assert table.keys == ("a_bits", "b_bits")
 
 
 def test_the_columns_that_are_named_are_no_groups(tmp_path: Path) -> None:
     text = "a_bits,mean_bits,good_bits\n2,2,3\n4,4,8\n"
     table = read_table(write(tmp_path, text), "good_bits", "mean_bits")
-    assert table.keys == ("a",)
+    assert table.keys == ("a_bits",)
 
 
 def test_of_rows_that_repeat_the_smallest_stays_and_the_first_of_equals(
@@ -105,14 +106,15 @@ def test_scores_are_not_looked_at_when_a_table_is_read(tmp_path: Path) -> None:
         ("a_bits,bpw,score\n", "has no rows"),
         ("a_bits,size,score\n2,2,1\n", "no column 'bpw'; it has a_bits, size, score"),
         ("a_bits,bpw\n2,2\n", "no column 'score'"),
-        ("a,bpw,score\n2,2,1\n", "has no bit columns"),
+        ("a,bpw,score\n7,2,1\n", "has no bit columns"),
+        ("a,b_bits,bpw,score\n2,2,2,1\n", "holds widths in a, not named *_bits"),
         ("a_bits,bpw,score\n7,2,1\n", "has no bit columns"),
         ("a_bits,a_bits,bpw,score\n2,2,2,1\n", "several columns named 'a_bits'"),
         ("a_bits,bpw,score\n2,2\n", "line 2 has 2 cells, the header 3"),
-        ("a_bits,bpw,score\n2,nan,1\n", "line 2: 'nan' is not a positive number"),
-        ("a_bits,bpw,score\n2,2,1\n3,inf,1\n", "line 3: 'inf' is not a positive"),
-        ("a_bits,bpw,score\n2,-2,1\n", "'-2' is not a positive number"),
-        ("a_bits,bpw,score\n2,,1\n", "'' is not a positive number"),
+        ("a_bits,bpw,score\n2,nan,1\n", "line 2: bpw 'nan' is not a positive number"),
+        ("a_bits,bpw,score\n2,2,1\n3,inf,1\n", "line 3: bpw 'inf' is not a positive"),
+        ("a_bits,bpw,score\n2,-2,1\n", "bpw '-2' is not a positive number"),
+        ("a_bits,bpw,score\n2,,1\n", "bpw '' is not a positive number"),
         ('a_bits,bpw,score\n2,"2"x,1\n', "is not a CSV file"),
     ],
 )
@@ -178,7 +180,7 @@ def test_costs_of_groups_are_estimated_from_the_sizes() -> None:
     costs = space.group_bytes
     # one bit more in a group costs its share of the weights
     parameters = 3_744_761_856
-    for key, weights in (("vit", 984_023_040), ("llm", 2_516_582_400)):
+    for key, weights in (("vit_bits", 984_023_040), ("llm_bits", 2_516_582_400)):
         step = (costs[key][4] - costs[key][3]) / UNIT
         assert step == pytest.approx(weights / parameters, rel=1e-6)
     total = sum(costs[key][3] for key in space.keys)
@@ -187,7 +189,8 @@ def test_costs_of_groups_are_estimated_from_the_sizes() -> None:
 
 def of3(*bits: int) -> Allocation:
     choices = [Choice(b, None if b == 16 else "measured") for b in bits]
-    return Allocation(tuple(zip(("vit", "qformer", "llm"), choices, strict=True)))
+    keys = ("vit_bits", "qformer_bits", "llm_bits")
+    return Allocation(tuple(zip(keys, choices, strict=True)))
 
 
 def test_moves_end_in_whatever_the_table_and_the_budget_are(tmp_path: Path) -> None:
@@ -250,3 +253,51 @@ def test_a_budget_that_no_row_keeps_names_the_smallest_there_is(tmp_path: Path) 
 
 def test_a_budget_equal_to_a_size_allows_it(tmp_path: Path) -> None:
     assert len(small(tmp_path, 3.5).rows) == 3
+
+
+MANY = """vit_a,vit_b,llm_a,note,n,bpw,score
+2,3,4,x,2,2.0,1
+4,4,4,y,2,3.0,2
+"""
+
+
+@pytest.mark.parametrize(
+    ("bits", "keys"),
+    [
+        ("vit_*,llm_*", ("vit_a", "vit_b", "llm_a")),
+        ("llm_a, vit_b", ("vit_b", "llm_a")),
+        ("*_a,vit_a", ("vit_a", "llm_a")),
+    ],
+)
+def test_columns_of_groups_can_be_named_by_patterns(
+    tmp_path: Path, bits: str, keys: tuple[str, ...]
+) -> None:
+    table = read_table(write(tmp_path, MANY), "score", "bpw", bits)
+    assert table.keys == keys
+    first = dict(zip(("vit_a", "vit_b", "llm_a"), (2, 3, 4), strict=True))
+    assert bits_of(table.rows[0].allocation) == tuple(first[key] for key in keys)
+
+
+@pytest.mark.parametrize(
+    ("bits", "said"),
+    [
+        (None, "holds widths in vit_a, vit_b, llm_a, n, not named *_bits"),
+        ("vit_*,lm_*", "--bits 'lm_*' matches no column"),
+        ("vit_a,note", "line 2: note holds 'x', which is not one of the widths 2, 3"),
+        ("bpw", "--bits 'bpw' matches no column"),
+        (" , ", "names no column"),
+    ],
+)
+def test_columns_that_are_no_groups_are_refused(
+    tmp_path: Path, bits: str | None, said: str
+) -> None:
+    with pytest.raises(DataError) as caught:
+        read_table(write(tmp_path, MANY), "score", "bpw", bits)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_named_columns_are_never_groups_whatever_the_pattern(tmp_path: Path) -> None:
+    text = "a_bits,mean_bits,good_bits\n2,2,3\n4,4,8\n"
+    table = read_table(write(tmp_path, text), "good_bits", "mean_bits", "*_bits")
+    assert table.keys == ("a_bits",)
