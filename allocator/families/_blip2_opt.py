@@ -62,12 +62,8 @@ def lay_stages(module: Any) -> tuple[Stage, ...]:
 
         words, attended = embed(module, state), state["attention_mask"]
         positions = (attended.cumsum(1) * attended - 1).long()
-        mask = create_causal_mask(
-            config=decoder.config,
-            inputs_embeds=words,
-            attention_mask=attended,
-            past_key_values=None,
-        )
+        # by position: what comes last, the cache, goes by two names
+        mask = create_causal_mask(decoder.config, words, attended, None)
         if decoder.project_in is not None:
             words = decoder.project_in(words)
         places = decoder.embed_positions(attended, 0, position_ids=positions)

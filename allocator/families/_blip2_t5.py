@@ -180,12 +180,8 @@ def _turned(decoder: Any, state: State, encoded: Any) -> State:
     from transformers.masking_utils import create_bidirectional_mask, create_causal_mask
 
     words = decoder.embed_tokens(state["decoder_input_ids"])
-    mask = create_causal_mask(
-        config=decoder.config,
-        inputs_embeds=words,
-        attention_mask=state[REPLIED],
-        past_key_values=None,
-    )
+    # by position: what comes last, the cache, goes by two names
+    mask = create_causal_mask(decoder.config, words, state[REPLIED], None)
     encoded_mask = create_bidirectional_mask(
         config=decoder.config,
         inputs_embeds=words,
