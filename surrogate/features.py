@@ -14,7 +14,7 @@ from allocator.core.errors import SpecError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import NDArray
 
     from allocator.core.allocation import Allocation, Choice
 
@@ -64,38 +64,25 @@ def log2_matrix(
     return np.log2(bit_matrix(keys, allocations))
 
 
-def component_matrix(
-    keys: Sequence[str], bits: ArrayLike, weights: Sequence[float]
+def method_matrix(
+    keys: Sequence[str], allocations: Sequence[Allocation]
 ) -> tuple[tuple[str, ...], NDArray[np.float64]]:
-    """Mean bits of every component, so that components can be ranked as groups are.
+    """Methods of the groups that did not always get the same one.
 
     Args:
-        keys: k group keys `component.part.type`.
-        bits: [n, k], bits of the groups.
-        weights: k numbers of weights, the groups' shares in the mean.
+        keys: k group keys.
+        allocations: n allocations.
 
     Returns:
-        c component names in order of appearance, and [n, c] bits per weight.
+        The keys of m groups in which more than one method occurs, and [n, m] codes:
+        the place of the method in the order uniform, gptq, awq, then by name; 0 at 16
+        bits, where there is none.
 
     Raises:
-        SpecError: shapes that do not match, or a component without weights.
-
-    >>> component_matrix(["vision.all.attn", "vision.all.ff"], [[2, 8]], [10, 20])
-    (('vision',), array([[6.]]))
+        SpecError: an allocation lacks one of the groups.
     """
-    table = np.asarray(bits, dtype=np.float64)
-    if table.ndim != 2 or not table.shape[1] == len(keys) == len(weights):
-        raise SpecError(
-            f"{len(keys)} groups need as many columns and weights, got bits of shape "
-            f"{table.shape} and {len(weights)} weights"
-        )
-    components = [key.split(".", maxsplit=1)[0] for key in keys]
-    names = tuple(dict.fromkeys(components))
-    member = np.array([[own == name for name in names] for own in components])
-    share = member.reshape(len(keys), len(names)) * np.reshape(weights, (-1, 1))
-    if not (share.sum(axis=0) > 0).all():
-        raise SpecError(f"every component of {list(names)} needs weights above 0")
-    return names, table @ (share / share.sum(axis=0))
+    codes, coded = _method_codes(keys, _choices(keys, allocations), None)
+    return tuple(coded), codes
 
 
 def features(

@@ -8,7 +8,7 @@ import pytest
 
 from allocator.core.allocation import Allocation, Choice
 from allocator.core.errors import SpecError
-from surrogate.features import bit_matrix, component_matrix, features, log2_matrix
+from surrogate.features import bit_matrix, features, log2_matrix, method_matrix
 
 KEYS = ("vision.all.attn", "vision.all.ff", "language.all.all")
 
@@ -97,17 +97,15 @@ def test_a_gap_in_the_damage_table_is_named() -> None:
         features(KEYS, [allocation("16", "4/awq", "16")], damage={})
 
 
-def test_component_bits_are_weighted_by_the_groups() -> None:
-    names, matrix = component_matrix(KEYS, [[2, 8, 4], [4, 4, 16]], [30, 10, 5])
-    assert names == ("vision", "language")
-    # (30 x 2 + 10 x 8) / 40 = 3.5
-    np.testing.assert_allclose(matrix, [[3.5, 4], [4, 16]])
-
-
-@pytest.mark.parametrize("weights", [[1, 1], [1, 1, 0]])
-def test_component_bits_need_a_weight_per_group(weights: list[float]) -> None:
-    with pytest.raises(SpecError, match="weights"):
-        component_matrix(KEYS, [[2, 8, 4]], weights)
+def test_methods_that_vary_get_a_column_of_codes() -> None:
+    rows = [
+        allocation("4/gptq", "4/awq", "16"),
+        allocation("4/uniform", "4/awq", "2/awq"),
+    ]
+    names, matrix = method_matrix(KEYS, rows)
+    # the second always had the same, the third no other
+    assert names == (KEYS[0],)
+    np.testing.assert_array_equal(matrix, [[1], [0]])
 
 
 def test_importing_the_room_loads_no_heavy_library() -> None:
