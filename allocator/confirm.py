@@ -1,4 +1,4 @@
-"""The end of a search: finalists on the evaluation set, intervals, importance."""
+"""The end of a search: finalists on the evaluation set, with intervals."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING
 
 from allocator.core.records import (
     FrontMember,
-    Importances,
     Interval,
-    Share,
     UniformResult,
 )
 from allocator.pareto import front
@@ -22,7 +20,6 @@ if TYPE_CHECKING:
     from allocator.core.records import TrialRecord
     from allocator.goals import Goal
     from allocator.space import ModelSpace
-    from surrogate.importance import Importance
 
 
 @dataclass(frozen=True)
@@ -199,32 +196,4 @@ def front_of(records: Sequence[TrialRecord]) -> tuple[FrontMember, ...]:
     return tuple(
         FrontMember(records[i].allocation, records[i].bpw, records[i].score)
         for i in kept
-    )
-
-
-def importances(
-    space: ModelSpace, scored: Sequence[tuple[Allocation, float]], seed: int
-) -> Importances:
-    """Consensus importance of components and groups over scored allocations."""
-    from surrogate.features import bit_matrix, component_matrix
-    from surrogate.importance import consensus
-
-    keys = space.keys
-    bits = bit_matrix(keys, [allocation for allocation, _ in scored])
-    scores = [score for _, score in scored]
-    weights = [group.weights for group in space.spec.groups]
-    names, table = component_matrix(keys, bits, weights)
-    component = consensus(table, scores, names, seed=seed)
-    group = consensus(bits, scores, keys, seed=seed)
-    return Importances(
-        shares_of(component), shares_of(group), component.reason, group.reason
-    )
-
-
-def shares_of(found: Importance) -> tuple[tuple[str, Share], ...]:
-    """Consensus and interval by name."""
-    rows = zip(found.names, found.consensus, found.ci95, strict=True)
-    return tuple(
-        (name, Share(float(share), float(low), float(high)))
-        for name, share, (low, high) in rows
     )

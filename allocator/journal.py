@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +12,15 @@ from allocator.core.allocation import Allocation
 from allocator.core.errors import StudyError
 from allocator.core.records import TrialRecord
 from allocator.home import default_storage
+from allocator.owners import alive, own_name
+from allocator.samplewise import STRATA as STRATA
+from allocator.samplewise import packed, unpacked
 from allocator.storage import open_storage, study_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+
+    from optuna.trial import FrozenTrial
 
     from allocator.core.allocation import Choice
     from allocator.space import Space
@@ -26,6 +29,11 @@ IDENTITY, SPEC = "identity", "spec"
 MEASURED = "evaluation:"
 RECOMMENDED, LATEST = "recommendation:", "latest"
 DAMAGE, COSTS, LOOKS = "damage", "costs", "looks:"
+# what of a trial is for this program alone; the rest has names that a person reads
+INTERNAL = ("digest", "applied", "owner", "budget", "limit")
+SIZE, LIMIT = "bits per weight", "budget in bits per weight"
+OVER = "bits per weight over the budget"
+VALUES = "score of each sample"
 FAILED, PASSED = TrialState.FAIL, TrialState.PRUNED
 
 
@@ -54,6 +62,7 @@ class Entry:
     state: TrialState
     score: float | None
     about: Mapping[str, Any]
+    number: int
 
 
 @dataclass(frozen=True)
@@ -80,17 +89,18 @@ class Journal:
             direction="maximize",
             load_if_exists=True,
         )
-        known = study.user_attrs.get(IDENTITY)
+        journal = Journal(study, url or default_storage())
+        known = journal.attribute(IDENTITY)
         if known is None:
-            study.set_user_attr(IDENTITY, identity)
+            journal.keep(IDENTITY, identity)
         elif known != identity:
             raise StudyError(
                 f"study {name!r} exists and measures another model, task, data, "
                 "scheme, widths, methods, granularity, parts to include, beams, "
                 "re-ranking or seed: choose another --study"
             )
-        study.set_user_attr(SPEC, dict(spec))
-        return Journal(study, url or default_storage())
+        journal.keep(SPEC, dict(spec))
+        return journal
 
     @staticmethod
     def load(url: str | None, name: str) -> Journal:
@@ -111,18 +121,34 @@ class Journal:
         """The study's name."""
         return self.study.study_name
 
+    @property
+    def _kept(self) -> dict[str, Any]:
+        """Everything kept with the study; studies of before kept it among the rest."""
+        number, storage = self.study._study_id, self.study._storage
+        return {
+            **storage.get_study_user_attrs(number),
+            **storage.get_study_system_attrs(number),
+        }
+
     def attribute(self, key: str) -> Any:
         """Something kept with the study, or None."""
-        return self.study.user_attrs.get(key)
+        return self._kept.get(key)
 
     def keep(self, key: str, value: Any) -> None:
-        """Keep plain data with the study."""
-        self.study.set_user_attr(key, value)
+        """Keep plain data with the study, where no dashboard shows it."""
+        number, storage = self.study._study_id, self.study._storage
+        storage.set_study_system_attr(number, key, value)
+
+    def describe(self, metric: str, about: Mapping[str, Any]) -> None:
+        """Tell people who open the study elsewhere what it is and what came out."""
+        self.study.set_metric_names([metric])
+        for name, value in about.items():
+            self.study.set_user_attr(name, value)
 
     def release_stale(self) -> None:
         """Give up trials that a dead process of this machine left running."""
         for trial in self.study.get_trials(states=(TrialState.RUNNING,)):
-            if not _alive(trial.user_attrs.get("owner", "")):
+            if not alive(_about(trial).get("owner", "")):
                 self.study.tell(trial.number, state=TrialState.FAIL)
 
     def begin(
@@ -132,15 +158,15 @@ class Journal:
 
         One write, so that no half-described trial is ever left behind.
         """
-        owner = f"{socket.gethostname()}:{os.getpid()}"
+        owner = own_name()
         about = {**attributes, "owner": owner}
         self._add(space, allocation, TrialState.RUNNING, about)
         running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         return max(
             t.number
             for t in running
-            if t.user_attrs["owner"] == owner
-            and t.user_attrs["digest"] == allocation.digest
+            if _about(t)["owner"] == owner
+            and _about(t)["digest"] == allocation.digest
         )
 
     def pass_over(
@@ -156,21 +182,36 @@ class Journal:
         state: TrialState,
         attributes: Mapping[str, Any],
     ) -> None:
+        about = {**attributes, "digest": allocation.digest}
+        size, limit = space.bpw(allocation), about.get("limit")
+        told = {name: about[name] for name in about if name not in INTERNAL}
         trial = optuna.trial.create_trial(
             state=state,
             params=space.params(allocation),
             distributions=dict(space.distributions),
-            user_attrs={
-                **attributes,
-                "bpw": space.bpw(allocation),
-                "digest": allocation.digest,
-            },
+            user_attrs={**told, SIZE: size} | ({LIMIT: limit} if limit else {}),
+            system_attrs={name: about[name] for name in about if name in INTERNAL},
+            constraints={OVER: size - limit} if limit else None,
         )
         self.study.add_trial(trial)
 
-    def finish(self, number: int, score: float) -> None:
-        """Record a trial's score."""
+    def finish(
+        self, number: int, score: float, values: Sequence[float] | None = None
+    ) -> None:
+        """Record a trial's score, and that of each sample."""
+        if values is not None:
+            trial = self.study.get_trials(deepcopy=False)[number]._trial_id
+            storage = self.study._storage
+            storage.set_trial_system_attr(trial, VALUES, packed(values))
         self.study.tell(number, score)
+
+    def values(self, space: Space) -> dict[str, tuple[float, ...]]:
+        """Score of each sample of the search set, by digest, where it was kept."""
+        return {
+            entry.digest: unpacked(entry.about[VALUES])
+            for entry in self.entries(space)
+            if entry.score is not None and VALUES in entry.about
+        }
 
     def abandon(self, number: int) -> None:
         """Give up a trial that was not finished."""
@@ -190,7 +231,8 @@ class Journal:
                     *self._read[trial.number],
                     trial.state,
                     trial.value if trial.state == TrialState.COMPLETE else None,
-                    trial.user_attrs,
+                    _about(trial),
+                    trial.number,
                 )
             )
         return found
@@ -245,7 +287,7 @@ class Journal:
 
     def _looks(self) -> list[dict[str, Any]]:
         """What `keep_looks` kept, in that order, which no database promises."""
-        found = self.study.user_attrs.items()
+        found = self._kept.items()
         named = [(kept["at"], n, kept) for n, kept in found if n.startswith(LOOKS)]
         return [kept for _, _, kept in sorted(named, key=lambda each: each[:2])]
 
@@ -302,21 +344,6 @@ class Journal:
         self.keep(DAMAGE, table)
 
 
-def _alive(owner: str) -> bool:
-    """Whether the process that owns a trial may still run; another machine's may."""
-    host, _, pid = owner.rpartition(":")
-    if host != socket.gethostname() or not pid.isdigit():
-        return bool(host)
-    # in a container the next process often gets the number of the last
-    return int(pid) != os.getpid() and _runs(int(pid))
-
-
-def _runs(pid: int) -> bool:
-    """Whether a process of this machine runs."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+def _about(trial: FrozenTrial) -> dict[str, Any]:
+    """What is known of a trial; those of before kept it in one place."""
+    return {**trial.user_attrs, **trial.system_attrs}

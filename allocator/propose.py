@@ -139,17 +139,11 @@ def prior(search: Search) -> dict[Any, float]:
 
 
 def known_well(search: Search) -> list[tuple[Allocation, float]]:
-    """What was measured, and what was looked at on more samples than the first rung.
-
-    Proposals alone are few and alike: they say little about what matters.
-    """
+    """What was measured, and what was looked at on many samples."""
     measured = [(r.allocation, r.score) for r in search.records]
-    ladder = search.rungs.ladder
-    if len(ladder) < 2 or not search.setup.asked.rungs:
+    if not search.setup.asked.rungs:
         return measured
-    done = {allocation.digest for allocation, _ in measured}
-    looked = search.rungs.estimates(measured, ladder[1][1])
-    return measured + [pair for pair in looked if pair[0].digest not in done]
+    return search.rungs.known_well(measured)
 
 
 def proxies(search: Search) -> tuple[RungReport, ...]:

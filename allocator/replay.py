@@ -7,23 +7,24 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from allocator.confirm import shares_of
 from allocator.core.allocation import FULL, Allocation, Budget
 from allocator.core.errors import BudgetError, DataError, SpecError
 from allocator.core.plugins import load
-from allocator.core.records import FrontMember, Importances, importance_json
+from allocator.core.records import FrontMember
+from allocator.explained import of_rows
 from allocator.pareto import front
 from allocator.strategies._base import Known
 from allocator.table import TableSpace, read_table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from allocator.strategies._base import Strategy
 
 DEFAULT_STRATEGY = "surrogate"
-NO_COMPONENTS = "a table's columns are groups; it names no components."
+# of the explanation, what a search prints nowhere else
+EXPLANATION = ("interactions", "together", "allocation", "sentences")
 
 
 def _silent(done: int, total: int) -> None:
@@ -153,12 +154,12 @@ def explore(
 
 @dataclass(frozen=True)
 class Replay:
-    """The outcome of a replay: what was read, and the best of it."""
+    """The outcome of a replay: what was read, the best of it, and why it is so."""
 
     request: ReplayRequest
     space: TableSpace
     read: tuple[tuple[Allocation, float], ...]
-    importance: Importances
+    explained: Mapping[str, Any]
     seconds: tuple[tuple[str, float | None], ...]
 
     @property
@@ -202,7 +203,8 @@ class Replay:
                 {"digest": m.allocation.digest, "bpw": m.bpw, "score": m.score}
                 for m in self.front
             ],
-            "importance": importance_json(self.importance),
+            "importance": self.explained["importance"],
+            "explanation": {key: self.explained[key] for key in EXPLANATION},
             "trials": {
                 "complete": len(self.read),
                 "pruned": 0,
@@ -264,18 +266,6 @@ def _bits(allocation: Allocation) -> dict[str, dict[str, Any]]:
     return {key: {"bits": choice.bits, "method": None} for key, choice in allocation}
 
 
-def importances(
-    keys: tuple[str, ...], read: tuple[tuple[Allocation, float], ...], seed: int
-) -> Importances:
-    """Consensus importance of the groups over the rows that were read."""
-    from surrogate.features import bit_matrix
-    from surrogate.importance import consensus
-
-    bits = bit_matrix(keys, [allocation for allocation, _ in read])
-    found = consensus(bits, [score for _, score in read], keys, seed=seed)
-    return Importances((), shares_of(found), NO_COMPONENTS, found.reason)
-
-
 def run(
     request: ReplayRequest,
     progress: Callable[[int, int], object] = _silent,
@@ -299,7 +289,7 @@ def run(
     sampler = explore(plugin(space, request.seed), oracle, progress)
     searched = time.perf_counter()
     read = oracle.known.measured
-    found = importances(space.keys, read, request.seed)
+    told = of_rows(space, read, request.score, request.seed)
     seconds = {
         "total": time.perf_counter() - started,
         "bank": None,
@@ -307,4 +297,4 @@ def run(
         "sampler": sampler,
         "confirm": None,
     }
-    return Replay(request, space, read, found, tuple(seconds.items()))
+    return Replay(request, space, read, told, tuple(seconds.items()))

@@ -186,6 +186,19 @@ class Rungs:
             if keys & values.keys()
         )
 
+    def known_well(
+        self, measured: Sequence[tuple[Allocation, float]]
+    ) -> list[tuple[Allocation, float]]:
+        """What was measured, and what was looked at on more than the first rung.
+
+        Proposals alone are few and alike: they say little about what matters.
+        """
+        if len(self.ladder) < 2:
+            return list(measured)
+        done = {allocation.digest for allocation, _ in measured}
+        looked = self.estimates(measured, self.ladder[1][1])
+        return [*measured, *(pair for pair in looked if pair[0].digest not in done)]
+
     def _suggests(
         self,
         rungs: Sequence[tuple[str, int, int]],

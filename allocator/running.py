@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from allocator.confirm import Measured
-from allocator.goals import goal_of
+from allocator.goals import goal_of, limit_of
 from allocator.journal import MEASURED
 from allocator.rungs import LADDER, SCORE, Rungs, spread_out
 
@@ -104,6 +104,7 @@ class Search:
         """Measure an allocation on the search set, once and for all."""
         space = self.setup.space
         known = {
+            "limit": limit_of(space),
             "kind": kind,
             "budget": self.goal.name if kind == "proposal" else None,
             "applied": self.bench.applied(allocation),
@@ -112,11 +113,11 @@ class Search:
         }
         number = self.journal.begin(space, allocation, known)
         try:
-            score = self.score(allocation, self.setup.samples["search"]).mean
+            score = self.score(allocation, self.setup.samples["search"])
         except BaseException:
             self.journal.abandon(number)
             raise
-        self.journal.finish(number, score)
+        self.journal.finish(number, score.mean, score.values)
 
     def evaluate(
         self, allocation: Allocation, bench: Workbench | None = None

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from allocator.bench import Silent, open_bench
 from allocator.clock import Clock
-from allocator.confirm import confirm, importances
+from allocator.confirm import confirm
 from allocator.core.plan import plan_json
 from allocator.core.records import Recommendation
+from allocator.explain import Evidence, importance
 from allocator.finalize import finalize
-from allocator.journal import COSTS, LATEST, RECOMMENDED, Journal
+from allocator.journal import COSTS, LATEST, RECOMMENDED, STRATA, Journal
 from allocator.prepare import prepare
 from allocator.propose import known_well, propose, proxies
 from allocator.running import Search
 from evals.taskset import strata
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from allocator.bench import Watch
     from allocator.confirm import Measured, Outcome
-    from allocator.core.records import Importances
     from allocator.core.study import StudySpec
     from allocator.prepare import Setup
 
@@ -50,6 +52,8 @@ def run_prepared(setup: Setup, watch: Watch, clock: Clock) -> Recommendation:
     )
     journal.release_stale()
     journal.keep(COSTS, setup.space.costs)
+    journal.keep(STRATA, list(strata(setup.task, setup.samples["search"])))
+    journal.describe(setup.task.metric, {"model": asked.model, "task": asked.task})
     bank = Clock()
     bench = open_bench(setup, watch)
     search = Search(setup, journal, bench, watch, clock)
@@ -63,7 +67,22 @@ def run_prepared(setup: Setup, watch: Watch, clock: Clock) -> Recommendation:
     kept = {"found": found.to_json(), "plan": plan}
     journal.keep(RECOMMENDED + search.goal.name, kept)
     journal.keep(LATEST, search.goal.name)
+    journal.describe(setup.task.metric, in_short(found))
     return found
+
+
+def in_short(found: Recommendation) -> dict[str, str]:
+    """A recommendation in a few lines, for people who open its study elsewhere."""
+    full, best, rival = found.full_precision, found.score, found.best_uniform
+    low, high = found.versus.ci95
+    return {
+        "recommended": f"{best.mean:.4g} [{best.low:.4g}, {best.high:.4g}] at "
+        f"{found.bpw:.3f} bits per weight",
+        "over the best uniform allocation": f"{found.versus.mean:+.4g} "
+        f"[{low:+.4g}, {high:+.4g}], {rival.choice} everywhere",
+        "full precision": f"{full.mean:.4g} [{full.low:.4g}, {full.high:.4g}]",
+        "shown by": f"allocate studies show {found.study}",
+    }
 
 
 def baselines(search: Search) -> None:
@@ -99,9 +118,10 @@ def conclude(search: Search) -> Recommendation:
             seed=setup.asked.seed,
             strata=strata(setup.task, setup.samples["evaluation"]),
         )
-    importance = importances(space, known_well(search), setup.asked.seed)
+    evidence = Evidence.of(space.keys, known_well(search), seed=setup.asked.seed)
+    shares = importance(evidence)
     search.seconds["confirm"] = confirming.seconds
-    return _recommendation(search, outcome, importance)
+    return _recommendation(search, outcome, shares)
 
 
 def finished(search: Search, measured: Measured) -> Measured:
@@ -117,7 +137,7 @@ def finished(search: Search, measured: Measured) -> Measured:
 
 
 def _recommendation(
-    search: Search, outcome: Outcome, importance: Importances
+    search: Search, outcome: Outcome, shares: Mapping[str, Any]
 ) -> Recommendation:
     setup, space = search.setup, search.setup.space
     size = space.size(outcome.winner.allocation)
@@ -145,7 +165,7 @@ def _recommendation(
         best_uniform=outcome.best_uniform,
         details=outcome.details,
         front=outcome.front,
-        importance=importance,
+        importance=shares,
         complete=counts["complete"],
         pruned=counts["pruned"],
         failed=counts["failed"],

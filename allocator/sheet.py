@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SUFFIX = "_bits"
+# the usual name of the bits per weight of a row: never those of a group
+SIZE = "bpw"
 # columns that a refusal lists
 LISTED = 4
 ALLOWED = ", ".join(map(str, WIDTHS))
@@ -87,7 +89,7 @@ def read_sheet(path: Path, named: Sequence[str], bits: str | None = None) -> She
     if not lines:
         raise DataError(f"{path} has no rows below its header")
     sheet = Sheet(path, tuple(header), tuple(lines), ())
-    others = [name for name in header if name and name not in named]
+    others = [name for name in header if name and name not in (*named, SIZE)]
     if bits is None:
         keys = _told_by_name(sheet, others)
     else:

@@ -134,6 +134,11 @@ class TableSpace(Space):
         )
 
     @property
+    def unbounded(self) -> TableSpace:
+        """The same table under a budget that every row keeps."""
+        return TableSpace(self.table, max(row.bpw for row in self.table.rows))
+
+    @property
     def keys(self) -> tuple[str, ...]:
         """Group keys in order: the names of the bit columns."""
         return self.table.keys

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from allocator.confirm import Measured, confirm, front_of, importances
+from allocator.confirm import Measured, confirm, front_of
 from allocator.core.allocation import Allocation, Budget, Choice, Scheme
 from allocator.core.errors import NotReachedError
 from allocator.core.records import TrialRecord
@@ -131,15 +131,6 @@ def test_the_front_holds_what_nothing_smaller_beats(space: ModelSpace) -> None:
     members = [member.allocation for member in front_of(records)]
     # `first` scores no more than the smaller uniform allocation
     assert members == [space.smallest, second, four]
-
-
-def test_importance_of_too_few_trials_says_so(space: ModelSpace) -> None:
-    records = [record(space, a, score) for score, a in enumerate(proposals(space))]
-    found = importances(space, [(r.allocation, r.score) for r in records], 0)
-    assert found.component_reason
-    assert found.group_reason
-    assert {name for name, _ in found.component} == {"vision", "connector", "language"}
-    assert [name for name, _ in found.group] == list(space.keys)
 
 
 BOTH = tuple(Choice(bits, method) for bits in (2, 4, 8) for method in ("gptq", "awq"))

@@ -21,15 +21,21 @@ RANK = {
     **dict.fromkeys(("allocator.bench", "allocator.confirm", "allocator.exporters"), 2),
     **dict.fromkeys(("allocator.finalize", "allocator.kept", "allocator.probes"), 2),
     **dict.fromkeys(("allocator.goals", "allocator.rungs", "allocator.storage"), 2),
-    "allocator.devices": 2,
+    **dict.fromkeys(("allocator.devices", "allocator.owners"), 2),
+    "allocator.dashboard": 3,
     **dict.fromkeys(("allocator.running", "allocator.propose"), 2),
     "allocator.estimate": 3,
     **dict.fromkeys(("allocator.search", "allocator.evaluate", "allocator.report"), 3),
     **dict.fromkeys(("allocator.banks", "allocator.options"), 3),
     **dict.fromkeys(("allocator.sheet", "allocator.table"), 2),
+    **dict.fromkeys(("allocator.explain", "allocator.steps"), 2),
+    **dict.fromkeys(("allocator.explained", "allocator.wording"), 2),
+    **dict.fromkeys(("allocator.compare", "allocator.samplewise"), 2),
     "allocator.replay": 3,
-    **dict.fromkeys(("allocator.cli_bank", "allocator.cli_replay"), 4),
-    "allocator.cli": 5,
+    "allocator.dossier": 4,
+    **dict.fromkeys(("allocator.cli_bank", "allocator.cli_replay"), 5),
+    "allocator.cli_explain": 5,
+    "allocator.cli": 6,
 }
 # rooms of this rank are one floor: they may import each other
 SHARED_RANK = 2
@@ -52,6 +58,7 @@ HOMES = {
     "rich": {"allocator.report", "allocator.cli"},
     "click": {
         *("allocator.cli", "allocator.cli_bank", "allocator.cli_replay"),
+        "allocator.cli_explain",
         "allocator.options",
     },
 }

@@ -9,7 +9,6 @@ from optuna.trial import TrialState
 from allocator import search as searching
 from allocator.core.allocation import Choice
 from allocator.core.errors import NotReachedError
-from allocator.core.records import Importances
 from allocator.core.study import StudySpec
 from allocator.rungs import DIVERGENCE, SCORE
 from allocator.search import baselines, conclude, finished
@@ -46,7 +45,8 @@ def test_a_measurement_is_kept_with_what_was_seen_of_it(
         search.bench.applied(allocation),
     )
     (entry,) = search.journal.entries(search.setup.space)
-    seen = {k: v for k, v in entry.about.items() if "samples" in k or "score" in k}
+    names = (DIVERGENCE, "predicted")
+    seen = {k: v for k, v in entry.about.items() if k.startswith(names)}
     assert seen == {
         "divergence on 32 samples": divergence(allocation),
         "divergence on 128 samples": divergence(allocation),
@@ -176,7 +176,7 @@ def unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
     cells = SimpleNamespace(bonus=0.0, digest="of the weights")
     monkeypatch.setattr(searching, "finalize", lambda *_: cells)
     monkeypatch.setattr(searching, "strata", lambda *_: ())
-    monkeypatch.setattr(searching, "importances", lambda *_: Importances((), ()))
+    monkeypatch.setattr(searching, "importance", lambda _: {})
 
 
 @pytest.mark.usefixtures("unchanged")

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from allocator.core.allocation import FULL
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from allocator.core.allocation import Allocation, Choice, Scheme
 
 
@@ -68,28 +70,6 @@ class FrontMember:
 
 
 @dataclass(frozen=True)
-class Share:
-    """Consensus importance in percent, with its 95 % interval."""
-
-    consensus: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class Importances:
-    """Consensus by component and by group.
-
-    A reason, one for each of the two, says why a ranking cannot be relied on.
-    """
-
-    component: tuple[tuple[str, Share], ...]
-    group: tuple[tuple[str, Share], ...]
-    component_reason: str | None = None
-    group_reason: str | None = None
-
-
-@dataclass(frozen=True)
 class RungReport:
     """How well something cheap predicted the full score: a rung's looks, or the prior.
 
@@ -107,7 +87,8 @@ class RungReport:
 class Recommendation:
     """The outcome of a search, measured on the evaluation set.
 
-    `details` are further figures: name, value, value of full precision; `goal` is
+    `importance` is plain data, as `allocator.explain` gives it; `details` are further
+    figures: name, value, value of full precision; `goal` is
     "budget", "front" or "min-score"; `retained` the share of the full-precision score,
     `finalized` the digest of weights that were quantized once more in sequence.
     `evaluated_samples` counts every sample that any of `evaluated_allocations` was run
@@ -133,7 +114,7 @@ class Recommendation:
     versus: Interval
     best_uniform: UniformResult
     front: tuple[FrontMember, ...]
-    importance: Importances
+    importance: Mapping[str, Any]
     complete: int
     pruned: int
     failed: int
@@ -180,7 +161,7 @@ class Recommendation:
                 {"digest": m.allocation.digest, "bpw": m.bpw, "score": m.score}
                 for m in self.front
             ],
-            "importance": importance_json(self.importance),
+            "importance": dict(self.importance),
             "trials": {
                 "complete": self.complete,
                 "pruned": self.pruned,
@@ -227,23 +208,4 @@ def _uniform_json(each: UniformResult) -> dict[str, Any]:
         "score": each.score,
         "fits": each.fits,
         "finalized": each.finalized,
-    }
-
-
-def importance_json(importance: Importances) -> dict[str, Any]:
-    """Plain data, as `--json` prints it."""
-
-    def shares(named: tuple[tuple[str, Share], ...]) -> dict[str, Any]:
-        return {
-            name: {"consensus": share.consensus, "ci95": [share.low, share.high]}
-            for name, share in named
-        }
-
-    return {
-        "component": shares(importance.component),
-        "group": shares(importance.group),
-        "unreliable": {
-            "component": importance.component_reason,
-            "group": importance.group_reason,
-        },
     }

@@ -6,11 +6,9 @@ from dataclasses import replace
 from allocator.core.allocation import Allocation, Choice, Scheme
 from allocator.core.records import (
     FrontMember,
-    Importances,
     Interval,
     Recommendation,
     RungReport,
-    Share,
     UniformResult,
 )
 
@@ -37,7 +35,7 @@ def recommendation() -> Recommendation:
         versus=Interval(10.0, 8.0, 12.0),
         best_uniform=best,
         front=(FrontMember(found, 3.9, 71.0),),
-        importance=Importances((("vision", Share(100.0, 90.0, 100.0)),), ()),
+        importance={"group": {"vision.all.all": {"consensus": 100.0}}},
         complete=5,
         pruned=2,
         failed=1,
@@ -60,10 +58,7 @@ def test_json_has_the_keys_that_are_part_of_the_interface() -> None:
     assert found["full_precision"] == full
     assert found["trials"] == {"complete": 5, "pruned": 2, "failed": 1, "infeasible": 0}
     assert found["seconds"].keys() == {"total", "bank", "search", "confirm"}
-    assert found["importance"]["component"] == {
-        "vision": {"consensus": 100, "ci95": [90, 100]}
-    }
-    assert found["importance"]["group"] == {}
+    assert found["importance"] == {"group": {"vision.all.all": {"consensus": 100}}}
 
 
 def test_json_shows_what_is_recommended_and_what_it_was_compared_with() -> None:
