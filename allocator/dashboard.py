@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import socket
-import sys
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 from allocator.core.errors import SpecError, StudyError
 from allocator.home import default_storage
 from allocator.storage import open_storage, study_names
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 HOST = "127.0.0.1"
 
 
-def serve(storage: str | None, port: int) -> None:
+def serve(storage: str | None, port: int, say: Callable[[str], object]) -> None:
     """Show the studies of a storage in a browser, until interrupted.
+
+    Args:
+        storage: URL of the studies, None for the default.
+        port: of this machine.
+        say: is told the address.
 
     Raises:
         SpecError: optuna-dashboard is not installed, or the port cannot be had.
@@ -30,11 +38,7 @@ def serve(storage: str | None, port: int) -> None:
     _check_port(port)
     from optuna_dashboard import run_server
 
-    print(
-        f"{len(names)} studies at http://{HOST}:{port} (Ctrl-C ends it)",
-        file=sys.stderr,
-        flush=True,
-    )
+    say(f"{len(names)} studies at http://{HOST}:{port} (Ctrl-C ends it)")
     try:
         run_server(open_storage(storage), host=HOST, port=port)
     except KeyboardInterrupt:

@@ -15,7 +15,7 @@ from allocator.home import default_storage
 from allocator.owners import alive, own_name
 from allocator.samplewise import STRATA as STRATA
 from allocator.samplewise import packed, unpacked
-from allocator.storage import open_storage, study_names
+from allocator.storage import name_metric, open_storage, study_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -141,7 +141,7 @@ class Journal:
 
     def describe(self, metric: str, about: Mapping[str, Any]) -> None:
         """Tell people who open the study elsewhere what it is and what came out."""
-        self.study.set_metric_names([metric])
+        name_metric(self.study, metric)
         for name, value in about.items():
             self.study.set_user_attr(name, value)
 

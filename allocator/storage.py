@@ -64,6 +64,14 @@ def _check_file(url: str, *, create: bool) -> None:
         raise StudyError(f"storage {url!r} cannot be opened: {error}") from None
 
 
+def name_metric(study: optuna.Study, metric: str) -> None:
+    """Name what trials are scored by, for plots and dashboards."""
+    with warnings.catch_warnings():
+        # experimental, Optuna says
+        warnings.simplefilter("ignore")
+        study.set_metric_names([metric])
+
+
 def study_names(url: str | None) -> list[str]:
     """Names of the studies in a storage; none where it does not exist yet."""
     try:
