@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 # what may differ within a study
 FREE = (
     *("budget", "budget_scope", "front", "min_score", "strategy", "trials", "seconds"),
-    *("study", "storage", "device", "rungs", "cache_memory", "finalize"),
+    *("study", "storage", "device", "rungs", "narrowing", "cache_memory", "finalize"),
 )
 # scores before a line through them says how far it is off
 FEWEST = 4

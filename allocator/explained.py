@@ -9,7 +9,9 @@ import numpy as np
 from allocator.core.allocation import FULL, Allocation, Budget, Choice
 from allocator.core.errors import StudyError
 from allocator.explain import Evidence, contributions_json, explain
+from allocator.goals import within_name
 from allocator.journal import COSTS, SPEC, Journal, recommendation
+from allocator.narrowing import narrowed
 from allocator.rungs import Rungs
 from allocator.samplewise import equals
 from allocator.sheet import read_sheet
@@ -62,7 +64,7 @@ def of_study(journal: Journal, progress: Progress | None = None) -> dict[str, An
             told["recommended"]["score"],
         )
         chosen["equal"] = equals(journal, space, told["front"], chosen["digest"])
-    return finished(about, found, chosen, [])
+    return finished(about, found, chosen, narrowed(journal, within_name(space)))
 
 
 def of_table(

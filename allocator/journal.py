@@ -165,8 +165,7 @@ class Journal:
         return max(
             t.number
             for t in running
-            if _about(t)["owner"] == owner
-            and _about(t)["digest"] == allocation.digest
+            if _about(t)["owner"] == owner and _about(t)["digest"] == allocation.digest
         )
 
     def pass_over(

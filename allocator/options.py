@@ -168,6 +168,11 @@ def search_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="Look at many on few samples first.  [default: rungs]",
         ),
         click.option(
+            "--narrowing/--no-narrowing",
+            default=None,
+            help="Leave alone what hardly matters.  [default: narrowing]",
+        ),
+        click.option(
             "--finalize/--no-finalize",
             default=None,
             help="Quantize the winner again, in sequence.  [default: finalize]",

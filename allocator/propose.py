@@ -7,15 +7,21 @@ from typing import TYPE_CHECKING, Any
 from allocator.core.allocation import FULL
 from allocator.core.plugins import load
 from allocator.core.records import RungReport
-from allocator.goals import limit_of
+from allocator.goals import limit_of, within_name
+from allocator.narrowing import Narrowing, keep, recall
 from allocator.rungs import correlation
 from allocator.strategies._base import Known
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from allocator.core.allocation import Allocation
+    from allocator.narrowing import Frozen
     from allocator.running import Search
     from allocator.space import ModelSpace
     from allocator.strategies._base import Candidate, Strategy
+
+    Proposer = Strategy | Narrowing
 
 # samples of the calibration set that the prior's probes read
 PROBED = 64
@@ -28,7 +34,7 @@ def propose(search: Search) -> None:
         return
     damage = prior(search)
     make = load("allocator.strategies", asked.strategy, "strategy")
-    strategies: dict[float, Strategy] = {}
+    strategies: dict[float, Proposer] = {}
     with search.watch.phase("search") as progress:
         while (made := search.made) < asked.trials:
             progress(made, asked.trials, so_far(search))
@@ -41,7 +47,10 @@ def propose(search: Search) -> None:
                 return
             # one for each budget: it remembers what it worked out
             if space.room not in strategies:
-                strategies[space.room] = make(space, asked.seed, damage)
+                proposer = make(space, asked.seed, damage)
+                if asked.narrowing:
+                    proposer = narrowing(search, space, proposer)
+                strategies[space.room] = proposer
             if not step(search, space, strategies[space.room]):
                 search.spent_limits.add(limit_of(space))
         progress(asked.trials, asked.trials, so_far(search))
@@ -53,7 +62,17 @@ def so_far(search: Search) -> str:
     return "" if best is None else f"best {best.score:.2f} at {best.bpw:.3f} bpw"
 
 
-def step(search: Search, space: ModelSpace, strategy: Strategy) -> bool:
+def narrowing(search: Search, space: ModelSpace, strategy: Strategy) -> Narrowing:
+    """A strategy that leaves groups alone which hardly matter within a budget."""
+    journal, budget = search.journal, within_name(space)
+
+    def kept(at: int, frozen: Sequence[Frozen]) -> None:
+        keep(journal, budget, at, frozen)
+
+    return Narrowing(strategy, recall(journal, budget), kept)
+
+
+def step(search: Search, space: ModelSpace, strategy: Proposer) -> bool:
     """Measure one proposal; False where nothing is left within its budget."""
     since = search.clock.seconds
     known = known_of(search, space)

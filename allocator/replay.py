@@ -12,6 +12,7 @@ from allocator.core.errors import BudgetError, DataError, SpecError
 from allocator.core.plugins import load
 from allocator.core.records import FrontMember
 from allocator.explained import of_rows
+from allocator.narrowing import Narrowing
 from allocator.pareto import front
 from allocator.strategies._base import Known
 from allocator.table import TableSpace, read_table
@@ -38,7 +39,7 @@ class ReplayRequest:
 
     `score` and `bpw` name columns, `groups` those of bits (names or patterns; None:
     those named `*_bits`), `budget` is in bits per weight, and `trials` bounds the
-    number of scores read.
+    number of scores read; with `narrowing` groups that hardly matter stay as they are.
     """
 
     table: Path
@@ -49,6 +50,7 @@ class ReplayRequest:
     seed: int = 0
     strategy: str = DEFAULT_STRATEGY
     groups: str | None = None
+    narrowing: bool = True
 
     def __post_init__(self) -> None:
         if self.trials < 1:
@@ -124,7 +126,7 @@ class Oracle:
 
 
 def explore(
-    strategy: Strategy,
+    strategy: Strategy | Narrowing,
     oracle: Oracle,
     progress: Callable[[int, int], object] = _silent,
 ) -> float:
@@ -286,7 +288,10 @@ def run(
     space = TableSpace(table, budget)
     oracle = Oracle(space, request.trials)
     reading = time.perf_counter()
-    sampler = explore(plugin(space, request.seed), oracle, progress)
+    proposer = plugin(space, request.seed)
+    if request.narrowing:
+        proposer = Narrowing(proposer)
+    sampler = explore(proposer, oracle, progress)
     searched = time.perf_counter()
     read = oracle.known.measured
     told = of_rows(space, read, request.score, request.seed)

@@ -31,6 +31,7 @@ RANK = {
     **dict.fromkeys(("allocator.explain", "allocator.steps"), 2),
     **dict.fromkeys(("allocator.explained", "allocator.wording"), 2),
     **dict.fromkeys(("allocator.compare", "allocator.samplewise"), 2),
+    "allocator.narrowing": 2,
     "allocator.replay": 3,
     "allocator.dossier": 4,
     **dict.fromkeys(("allocator.cli_bank", "allocator.cli_replay"), 5),

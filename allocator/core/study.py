@@ -45,7 +45,8 @@ class StudySpec:
     What is wanted is one of three: the best score within a `budget`, text such as "4.0"
     or "3.5GiB"; the whole `front` of sizes and scores; the smallest model that keeps
     `min_score` of the full-precision score. `task` may join several with "+". With
-    `rungs` candidates are looked at on few samples before one is measured in full.
+    `rungs` candidates are looked at on few samples before one is measured in full, with
+    `narrowing` groups that hardly matter stay as they are.
     `finalize` quantizes the winner once more in sequence. Nones mean: the embedded
     data, the published fraction and set, the published depth of ranking, the default
     study name, the default storage, no time limit.
@@ -77,6 +78,7 @@ class StudySpec:
     front: bool = False
     min_score: float | None = None
     rungs: bool = True
+    narrowing: bool = True
     cache_memory: str = "256MiB"
     finalize: bool = True
 
@@ -227,7 +229,7 @@ def _is_right(key: str, value: Any) -> bool:
     if key in ("methods", "widths", "include"):
         kind = int if key == "widths" else str
         return isinstance(value, tuple) and all(isinstance(v, kind) for v in value)
-    if key in ("symmetric", "front", "rungs", "finalize"):
+    if key in ("symmetric", "front", "rungs", "narrowing", "finalize"):
         return isinstance(value, bool)
     if isinstance(value, bool):
         return False
