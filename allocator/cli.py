@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from allocator.cli_bank import bank
+from allocator.cli_explain import dashboard, explain, report
 from allocator.cli_replay import replay
 from allocator.core.errors import AllocateError, SpecError
 from allocator.core.plugins import available
@@ -219,21 +220,6 @@ def show_study(name: str, storage: str | None, as_json: bool) -> None:
 
 @main.command()
 @click.argument("name")
-@click.option("--storage", metavar="URL")
-@json_option
-def explain(name: str, storage: str | None, as_json: bool) -> None:
-    """Show which components and groups mattered in a study."""
-    from allocator.report.text import print_importance
-
-    found = _kept(name, storage)["found"]
-    if as_json:
-        click.echo(json.dumps(found["importance"]))
-    else:
-        print_importance(found)
-
-
-@main.command()
-@click.argument("name")
 @click.option("--format", "fmt", required=True, help="plan")
 @click.option("--out", type=Path, required=True, help="Folder to write into.")
 @click.option("--storage", metavar="URL")
@@ -259,8 +245,8 @@ def doctor(as_json: bool) -> None:
         print_examination(found)
 
 
-main.add_command(bank)
-main.add_command(replay)
+for command in (bank, dashboard, explain, replay, report):
+    main.add_command(command)
 
 
 def _kept(name: str, storage: str | None) -> dict[str, Any]:

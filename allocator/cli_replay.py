@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import sys
 from pathlib import Path
 
 import click
@@ -22,6 +24,11 @@ from allocator.options import json_option
 @click.option(
     "--strategy", default="surrogate", help="How rows are chosen.  [default: surrogate]"
 )
+@click.option("--bits", metavar="COLUMNS", help="Of groups: 'vit_*,llm_*'.")
+@click.option(
+    "--out", type=Path, metavar="FILE", help="Also write a page: report.html."
+)
+@click.option("--narrowing/--no-narrowing", default=True, help="As in a search.")
 @json_option
 def replay(  # noqa: PLR0913, one for each option
     *,
@@ -32,21 +39,32 @@ def replay(  # noqa: PLR0913, one for each option
     trials: int,
     seed: int,
     strategy: str,
+    bits: str | None,
+    out: Path | None,
+    narrowing: bool,
     as_json: bool,
 ) -> None:
     """Search a table of measurements as if each score had to be measured.
 
-    Columns named *_bits that hold widths are the groups; a score counts once it is
-    read. Rows over the budget are never read.
+    Columns named *_bits that hold widths are the groups, unless --bits names them; a
+    score counts once it is read. Rows over the budget are never read.
     """
     from allocator.replay import ReplayRequest, run
     from allocator.report.progress import Bars
+    from allocator.report.render import render
     from allocator.report.replay import print_replay
 
-    asked = ReplayRequest(table, score, budget, bpw, trials, seed, strategy)
+    asked = ReplayRequest(
+        table, score, budget, bpw, trials, seed, strategy, bits, narrowing
+    )
+    show = render(out) if out else None
     with Bars().phase("replay") as tell:
-        found = run(asked, tell).to_json()
+        done = run(asked, tell)
+    if show:
+        from allocator.dossier import replay_report
+
+        show(replay_report(done, shlex.join(["allocate", *sys.argv[1:]])))
     if as_json:
-        click.echo(json.dumps(found))
+        click.echo(json.dumps(done.to_json()))
     else:
-        print_replay(found)
+        print_replay(done.to_json(), done.explained)

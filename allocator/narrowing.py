@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from allocator.journal import Journal
     from allocator.strategies._base import Candidate, Strategy
 
-# it is decided anew after so many measurements
-EVERY = 8
+# measurements before the first decision, and between one and the next: of fewer,
+# importance says too little (studies/search)
+FIRST, EVERY = 16, 8
 # what was scored within this factor of the budget says something about it
 NEAR = 0.85
 # rows that a decision is made from, the best ones
@@ -163,7 +164,7 @@ class Narrowing:
     def ask(self, known: Known, count: int = 1) -> list[Candidate]:
         """Candidates for the next trial, best first."""
         stage = EVERY * (len(known.measured) // EVERY)
-        if stage == 0:
+        if stage < FIRST:
             return self.strategy.ask(known, count)
         if stage not in self.decided:
             self.decided[stage] = decide(self.strategy.space, known, self.strategy.seed)
@@ -177,10 +178,7 @@ class Narrowing:
             replace(each, allocation=space.whole(each.allocation))
             for each in strategy.ask(space.known(known, taken), count)
         ]
-        if not found:
-            return self.strategy.ask(known, count)
-        # where several are looked at, some keep the others in play
-        return _mixed(found, self.strategy.ask(known, count)) if count > 1 else found
+        return found or self.strategy.ask(known, count)
 
     @property
     def offspring(self) -> int:
@@ -204,16 +202,6 @@ class Narrowing:
             inside = type(self.strategy)(space, self.strategy.seed, damage)
             self._narrowed = stage, space, inside
         return self._narrowed[1:]
-
-
-def _mixed(narrowed: list[Candidate], whole: list[Candidate]) -> list[Candidate]:
-    """The better half of both, the first of equals."""
-    count = max(len(narrowed), len(whole))
-    found = {each.allocation.digest: each for each in narrowed[: (count + 1) // 2]}
-    for each in whole:
-        if len(found) < count:
-            found.setdefault(each.allocation.digest, each)
-    return list(found.values())
 
 
 def decide(space: Space, known: Known, seed: int) -> tuple[Frozen, ...]:

@@ -7,20 +7,21 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from allocator.report.text import print_importance, say
+from allocator.report.explanation import print_explanation
+from allocator.report.text import say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-def print_replay(found: Mapping[str, Any]) -> None:
-    """Print a replay's outcome, as `to_json` gives it."""
+def print_replay(found: Mapping[str, Any], explained: Mapping[str, Any]) -> None:
+    """Print a replay's outcome, as `to_json` gives it, and its explanation."""
     console = Console()
     console.print(_scores(found))
     console.print(_bits(found["recommended"]["allocation"]))
     for sentence in sentences(found):
         say(console, sentence)
-    print_importance(found)
+    print_explanation(explained)
 
 
 def _scores(found: Mapping[str, Any]) -> Table:

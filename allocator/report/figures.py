@@ -1,0 +1,302 @@
+"""Single figures of a report, by matplotlib: for papers and slides."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+from allocator.core.errors import SpecError, UnknownNameError
+from allocator.report import shown, shown_models
+from allocator.report.colours import LIGHT, place
+from allocator.report.written import write_whole
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    Data = Mapping[str, Any]
+
+# inches: width of a figure, height of a row of names and of what stands around rows
+WIDE, ROW, AROUND = 8.0, 0.26, 1.1
+DPI = 150
+MARKERS = ("D", "s", "^", "P", "p", "h")
+FORMATS = ("png", "svg")
+
+
+def write_figure(data: Data, name: str, out: Path, fmt: str = "png") -> None:
+    """Write one figure, whole or not at all.
+
+    Args:
+        data: what `allocator.dossier` gives.
+        name: one of `FIGURES`.
+        out: the file.
+        fmt: png or svg.
+
+    Raises:
+        SpecError: another format, a file that cannot be one, or nothing to draw.
+        UnknownNameError: a figure that there is none of.
+        DataError: the file cannot be written.
+    """
+    if name not in FIGURES:
+        raise UnknownNameError("figure", name, FIGURES)
+    if fmt not in FORMATS:
+        raise SpecError(f"format {fmt!r} is not one of {', '.join(FORMATS)}")
+    write_whole(out, lambda: _drawn(data, name, fmt))
+
+
+def _drawn(data: Data, name: str, fmt: str) -> bytes:
+    """A figure's file."""
+    import matplotlib as mpl
+
+    # equal data give equal files
+    with mpl.rc_context({"svg.hashsalt": "allocate", "svg.fonttype": "none"}):
+        figure = DRAWN[name](data)
+        if figure is None:
+            raise SpecError(f"there is nothing to draw as {name!r}")
+        kept = io.BytesIO()
+        metadata = {"Date": None} if fmt == "svg" else {}
+        figure.savefig(kept, format=fmt, dpi=DPI, metadata=metadata)
+        return kept.getvalue()
+
+
+def _figure(height: float, panels: int = 1) -> tuple[Figure, list[Axes]]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(WIDE, height), layout="constrained")
+    found = figure.subplots(1, panels, squeeze=False)
+    axes: list[Axes] = list(found.flat)
+    for panel in axes:
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.tick_params(labelsize=9)
+        panel.set_axisbelow(True)
+        panel.grid(color=LIGHT["line"], lw=0.6)
+    return figure, axes
+
+
+def _name_rows(panel: Axes, names: Sequence[str]) -> None:
+    """An axis of names, the first on top; a dollar sign is a dollar sign."""
+    labels = [plain(shown.short(name)) for name in names]
+    panel.set_yticks(range(len(names)), labels)
+    panel.set_ylim(len(names) - 0.4, -0.6)
+    panel.grid(visible=False, axis="y")
+
+
+def plain(text: str) -> str:
+    """Text that matplotlib does not read as mathematics."""
+    return text.replace("$", r"\$")
+
+
+def front(data: Data) -> Figure | None:
+    """Score against size: trials, front with intervals, uniform, recommended."""
+    points = (shown.trials(data), shown.members(data), shown.uniforms(data))
+    best, metric = shown.recommended(data), shown.metric_of(data)
+    if best is None and not any(points):
+        return None
+    figure, (panel,) = _figure(4.6)
+    trials, members, uniform = points
+    _dots(panel, trials, "measured", "o", LIGHT["dot"], 14, alpha=0.5)
+    _front_line(panel, members)
+    methods = list(dict.fromkeys(point.method for point in uniform))
+    for at, method in enumerate(methods):
+        own = [point for point in uniform if point.method == method]
+        name = f"{method} everywhere" if method else "same bits everywhere"
+        marker = MARKERS[at % len(MARKERS)]
+        _dots(panel, own, plain(name), marker, LIGHT["uniform"], 44)
+    if best:
+        _dots(panel, [best], "recommended", "*", LIGHT["best"], 190, zorder=5)
+    _lines(panel, data)
+    panel.set_xlabel(plain(shown.size_label(data)))
+    panel.set_ylabel(plain(metric))
+    panel.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def _dots(
+    panel: Axes,
+    points: Sequence[shown.Point],
+    name: str,
+    marker: str,
+    colour: str,
+    size: float,
+    **more: Any,
+) -> None:
+    if points:
+        x, y = [p.bpw for p in points], [p.score for p in points]
+        panel.scatter(x, y, s=size, marker=marker, color=colour, label=name, **more)
+
+
+def _front_line(panel: Axes, members: Sequence[shown.Point]) -> None:
+    if not members:
+        return
+    ends = [point.ci95 or (point.score, point.score) for point in members]
+    below = [p.score - low for p, (low, _) in zip(members, ends, strict=True)]
+    above = [high - p.score for p, (_, high) in zip(members, ends, strict=True)]
+    panel.errorbar(
+        [point.bpw for point in members],
+        [point.score for point in members],
+        yerr=[below, above],
+        color=LIGHT["front"],
+        marker="o",
+        ms=4,
+        lw=1.6,
+        elinewidth=1,
+        capsize=2,
+        label="front",
+    )
+
+
+def _lines(panel: Axes, data: Data) -> None:
+    """The score of full precision, and the budget."""
+    full = shown.at(data, "found", "full_precision", "score")
+    budget = shown.at(data, "found", "budget", "bpw")
+    if full is not None:
+        panel.axhline(full, color=LIGHT["soft"], ls="--", lw=1, label="full precision")
+    if budget is not None and budget < shown.FULL_BITS:
+        panel.axvline(budget, color=LIGHT["budget"], ls=":", lw=1.2, label="budget")
+
+
+def importance(data: Data) -> Figure | None:
+    """Shares of the components and of the groups, with their intervals."""
+    levels = {
+        level: shares
+        for level in ("component", "group")
+        if (shares := shown.importance(data, level))
+        and not shown.unreliable(data, level)
+    }
+    if not levels:
+        return None
+    rows = max(len(shares) for shares in levels.values())
+    figure, panels = _figure(AROUND + ROW * rows, len(levels))
+    for panel, (level, shares) in zip(panels, levels.items(), strict=True):
+        for at, share in enumerate(shares):
+            panel.plot([share.low, share.high], [at, at], color=LIGHT["front"], lw=1.6)
+            panel.plot(share.percent, at, "o", color=LIGHT["front"], ms=5)
+        _name_rows(panel, [share.name for share in shares])
+        panel.set_xlim(left=0)
+        panel.set_xlabel("percent of importance")
+        panel.set_title(shown.LEVELS[level], fontsize=10)
+    return figure
+
+
+def bits(data: Data) -> Figure | None:
+    """Groups times allocations of the front: how many bits each gets."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    found = shown.bits_map(data)
+    if not found.groups or not found.columns:
+        return None
+    stops = [LIGHT[f"width{at}"] for at in range(4)]
+    colours = LinearSegmentedColormap.from_list("widths", stops)
+    figure, (panel,) = _figure(AROUND + ROW * len(found.groups))
+    panel.grid(visible=False)
+    cells = [[c.allocation.get(key) for c in found.columns] for key in found.groups]
+    places = [[place(c["bits"]) if c else float("nan") for c in row] for row in cells]
+    panel.imshow(places, cmap=colours, vmin=0, vmax=1, aspect="auto")
+    for row, line in enumerate(cells):
+        for column, cell in enumerate(line):
+            if cell:
+                ink = "white" if place(cell["bits"]) > 0.6 else LIGHT["ink"]
+                style: Any = {"ha": "center", "va": "center", "color": ink, "size": 8}
+                panel.text(column, row, str(cell["bits"]), **style)
+    _name_rows(panel, found.groups)
+    ticks = [f"{column.bpw:.2f}" for column in found.columns]
+    if found.chosen is not None:
+        ticks[found.chosen] += " *"
+    panel.set_xticks(range(len(ticks)), ticks, rotation=90)
+    panel.set_xlabel("size of the allocation, bpw (* recommended)")
+    return figure
+
+
+def trials(data: Data) -> Figure | None:
+    """Parallel coordinates: a line for each trial, the better the bluer."""
+    axes = shown.axes(data)
+    if not axes:
+        return None
+    figure, (panel,) = _figure(4.0)
+    heights = [_scaled(axis.values) for axis in axes]
+    strengths = ("front", "fair", "weak")
+    bands = shown.bands(axes[-1].values)
+    order = sorted(range(len(bands)), key=lambda at: -bands[at])
+    for at in order:
+        colour = LIGHT[("good", *strengths[1:])[bands[at]]]
+        line = [height[at] for height in heights]
+        panel.plot(range(len(axes)), line, color=colour, lw=1.2, alpha=0.8)
+    names = [
+        f"{plain(shown.short(axis.name, 20))}\n{min(axis.values):.3g} to "
+        f"{max(axis.values):.3g}"
+        for axis in axes
+    ]
+    panel.set_xticks(range(len(axes)), names, fontsize=8)
+    panel.set_yticks([])
+    panel.spines["left"].set_visible(False)
+    return figure
+
+
+def _scaled(values: Sequence[float]) -> list[float]:
+    low, high = min(values), max(values)
+    return [(value - low) / (high - low) if high > low else 0.5 for value in values]
+
+
+def proxies(data: Data) -> Figure | None:
+    """Each cheap look against the full score."""
+    looks = shown_models.looks(data)
+    if not looks:
+        return None
+    figure, panels = _figure(3.2, len(looks))
+    for panel, look in zip(panels, looks, strict=True):
+        panel.scatter(look.looked, look.scores, s=18, color=LIGHT["front"], alpha=0.8)
+        known = "" if look.correlation is None else f"\nrank {look.correlation:.2f}"
+        panel.set_xlabel(plain(look.name) + known, fontsize=9)
+    panels[0].set_ylabel(plain(shown.metric_of(data)))
+    return figure
+
+
+def waterfall(data: Data) -> Figure | None:
+    """From the mean of all to what is predicted for the recommended allocation."""
+    fall = shown_models.waterfall(data)
+    if fall is None or shown.unreliable(data, "group"):
+        return None
+    names = ["mean of all", *(name for name, _ in fall.parts), "predicted"]
+    figure, (panel,) = _figure(AROUND + ROW * len(names))
+    now = fall.mean
+    for at, (_, value) in enumerate(fall.parts, start=1):
+        colour = LIGHT["up" if value >= 0 else "down"]
+        panel.barh(at, value, left=now, color=colour, height=0.7)
+        now += value
+    ends = (fall.mean, fall.predicted)
+    panel.plot(ends, (0, len(names) - 1), "D", color=LIGHT["soft"], ms=6)
+    _name_rows(panel, names)
+    panel.set_xlabel(plain(shown.metric_of(data)))
+    return figure
+
+
+def interactions(data: Data) -> Figure | None:
+    """Pairs that act together, in percent of all effects."""
+    pairs = shown_models.pairs(data)
+    if not pairs or shown.at(data, "explained", "interactions", "reason"):
+        return None
+    figure, (panel,) = _figure(AROUND + ROW * len(pairs))
+    values = [pair.value for pair in pairs]
+    panel.barh(range(len(pairs)), values, color=LIGHT["front"], height=0.7)
+    _name_rows(panel, [f"{pair.first} and {pair.second}" for pair in pairs])
+    panel.set_yticks(
+        range(len(pairs)),
+        [plain(f"{shown.short(p.first)} and {shown.short(p.second)}") for p in pairs],
+    )
+    panel.set_xlabel("percent of all effects")
+    return figure
+
+
+DRAWN: dict[str, Callable[[Data], Figure | None]] = {
+    "front": front,
+    "importance": importance,
+    "bits": bits,
+    "trials": trials,
+    "proxies": proxies,
+    "waterfall": waterfall,
+    "interactions": interactions,
+}
+FIGURES = tuple(DRAWN)

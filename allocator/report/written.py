@@ -1,0 +1,28 @@
+"""Files of reports, written whole or not at all."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from allocator.core.errors import DataError, SpecError
+from quant.files import replace_file
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+def write_whole(out: Path, made: Callable[[], bytes]) -> None:
+    """Write what `made` gives to a file; a file that was there stays until then.
+
+    Raises:
+        SpecError: `out` is a folder, or its folder does not exist.
+        DataError: the file cannot be written.
+    """
+    if out.is_dir() or not out.parent.is_dir():
+        raise SpecError(f"{out} is not a file in a folder that exists")
+    content = made()
+    try:
+        replace_file(out, lambda draft: draft.write_bytes(content))
+    except OSError as error:
+        raise DataError(f"{out} cannot be written: {error.strerror}") from None
