@@ -111,7 +111,13 @@ class Opened:
         return Opened(case, setup, Remembering(bench, kept), damage)
 
     def search(
-        self, budget: float, strategy: str, seed: int, *, rungs: bool = True
+        self,
+        budget: float,
+        strategy: str,
+        seed: int,
+        *,
+        rungs: bool = True,
+        narrowing: bool = False,
     ) -> tuple[list[float], Search]:
         """Best score after each full measurement, baselines before the first."""
         asked = replace(
@@ -121,6 +127,7 @@ class Opened:
             seed=seed,
             trials=EVALUATIONS,
             rungs=rungs,
+            narrowing=narrowing,
         )
         space = replace(self.setup.space, budget=asked.limit)
         setup = replace(self.setup, asked=asked, space=space)

@@ -1,0 +1,59 @@
+"""Data of reports: a search of eighteen groups as it was kept, and a replay."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from allocator.dossier import replay_report
+from allocator.replay import ReplayRequest, run
+
+HERE = Path(__file__).parent
+TABLE = HERE.parents[1] / "studies" / "published" / "blip2_coco_awq.csv"
+MARKUP = "<script>document.title='run'</script></script><img src=x onerror=alert(1)>"
+
+
+def search_data() -> dict[str, Any]:
+    """A short search of the embedded BLIP-2: three components, 50 trials."""
+    found: dict[str, Any] = json.loads((HERE / "search.json").read_text())
+    return found
+
+
+@cache
+def _replayed() -> str:
+    request = ReplayRequest(TABLE, "CIDEr", "5", trials=12)
+    return json.dumps(replay_report(run(request), "allocate replay TABLE.csv"))
+
+
+def replay_data() -> dict[str, Any]:
+    """Twelve rows read of the published captioning table."""
+    found: dict[str, Any] = json.loads(_replayed())
+    return found
+
+
+def hostile_data() -> dict[str, Any]:
+    """The search with markup in every text that a user gives."""
+    data = search_data()
+    data["title"] = data["found"]["model"] = data["found"]["metric"] = MARKUP
+    data["explained"]["metric"] = MARKUP
+    data["explained"]["sentences"].append(MARKUP)
+    data["commands"].append(MARKUP)
+    text = json.dumps(data).replace("language.front.attn", json.dumps(MARKUP)[1:-1])
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+def bare_data() -> dict[str, Any]:
+    """A report of which nearly everything is unknown."""
+    nothing: dict[str, Any] = {"component": {}, "group": {}, "unreliable": {}}
+    return {
+        "title": "bare",
+        "found": {"metric": "score", "recommended": None, "budget": None},
+        "explained": {"importance": nothing, "allocation": None, "sentences": []},
+        "trials": [],
+        "front": [],
+        "uniform": [],
+        "commands": [],
+    }

@@ -1,0 +1,149 @@
+"""The page needs nothing else, shows what there is, and runs nothing of its data."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from allocator.core.errors import SpecError, UnknownNameError
+from allocator.report.page import write_page
+from allocator.report.render import render
+from tests.report.data import (
+    MARKUP,
+    bare_data,
+    hostile_data,
+    replay_data,
+    search_data,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Reader(HTMLParser):
+    """Elements and addresses of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.addresses: list[str] = []
+        self.text: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        known = dict(attrs)
+        self.addresses += [known[k] or "" for k in ("src", "href") if k in known]
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+
+def written(data: dict[str, Any], folder: Path) -> str:
+    out = folder / "report.html"
+    write_page(data, out)
+    return out.read_text(encoding="utf-8")
+
+
+def test_a_page_asks_for_nothing_from_anywhere(tmp_path: Path) -> None:
+    reader = Reader(written(search_data(), tmp_path))
+    outside = [a for a in reader.addresses if not a.startswith(("#", "data:"))]
+    assert outside == []
+    assert reader.tags.count("h1") == 1
+    assert "main" in reader.tags
+
+
+@pytest.mark.parametrize("make", [search_data, replay_data])
+def test_a_page_says_what_was_found(make: Any, tmp_path: Path) -> None:
+    data = make()
+    said = " ".join("".join(Reader(written(data, tmp_path)).text).split())
+    assert data["title"] in said
+    assert f"{data['found']['recommended']['bpw']:.3f}" in said
+    for sentence in data["explained"]["sentences"]:
+        assert " ".join(sentence.split()) in said
+    for command in data["commands"]:
+        assert command in said
+
+
+def test_nothing_of_the_data_becomes_markup(tmp_path: Path) -> None:
+    plain = Reader(written(search_data(), tmp_path))
+    text = written(hostile_data(), tmp_path)
+    reader = Reader(text)
+    assert reader.tags.count("script") == plain.tags.count("script")
+    assert "img" not in reader.tags
+    assert MARKUP not in text
+    # nor in the labels of charts, of which plotly reads some tags
+    assert "<img" not in text.replace("\\u003c", "<").split("Plotly")[0] or (
+        "&lt;img" in text
+    )
+
+
+def test_charts_hold_no_tag_of_the_data(tmp_path: Path) -> None:
+    text = written(hostile_data(), tmp_path)
+    kept = re.search(r"<script[^>]*application/json[^>]*>(.*?)</script>", text, re.S)
+    assert kept is not None
+    told = json.dumps(json.loads(kept.group(1)), ensure_ascii=False)
+    assert "<script" not in told
+    assert "<img" not in told
+    assert "&lt;img" in told
+
+
+def test_a_page_of_nothing_is_a_page(tmp_path: Path) -> None:
+    said = "".join(Reader(written(bare_data(), tmp_path)).text)
+    assert "bare" in said
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        ("found", "full_precision"),
+        ("explained", "allocation"),
+        ("explained", "interactions"),
+        ("explained", "importance"),
+        ("found", "recommended"),
+        ("found", "budget"),
+    ],
+)
+def test_what_is_missing_is_left_out(path: tuple[str, str], tmp_path: Path) -> None:
+    data = search_data()
+    data[path[0]][path[1]] = None
+    assert data["title"] in written(data, tmp_path)
+
+
+def test_what_cannot_be_written_leaves_what_was_there(tmp_path: Path) -> None:
+    out = tmp_path / "report.html"
+    out.write_text("before")
+    data = search_data()
+    data["trials"][0]["bpw"] = float("nan")
+    data["trials"][0]["score"] = float("nan")
+    with pytest.raises(Exception, match="not finite"):
+        write_page(data, out)
+    assert out.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [out]
+
+
+@pytest.mark.parametrize(
+    ("name", "fmt", "figure", "said"),
+    [
+        ("report.pdf", None, None, "not one of html, png, svg"),
+        ("report", None, None, "not one of html, png, svg"),
+        ("report.html", "jpeg", None, "--format jpeg is not one of"),
+        ("nowhere/report.html", None, None, "not a file in a folder that exists"),
+        ("", None, None, "is not one of|not a file"),
+        ("report.html", None, "front", "--figure front goes with"),
+    ],
+)
+def test_impossible_files_are_refused_before_anything_is_computed(
+    tmp_path: Path, name: str, fmt: str | None, figure: str | None, said: str
+) -> None:
+    with pytest.raises(SpecError, match=said):
+        render(tmp_path / name, fmt, figure)
+
+
+def test_an_unknown_figure_is_refused_with_the_near_one(tmp_path: Path) -> None:
+    with pytest.raises(UnknownNameError, match="Did you mean 'front'"):
+        render(tmp_path / "f.png", None, "frnt")
