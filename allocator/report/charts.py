@@ -18,12 +18,12 @@ from allocator.report.shown import (
     choice_text,
     compact,
     interval,
-    members,
     metric_of,
     number,
     recommended,
     short,
     size_label,
+    small_members,
     trials,
     uniforms,
 )
@@ -134,7 +134,7 @@ def _marks(points: Sequence[Point], metric: str, color: str, **more: Any) -> Cha
 
 def front_chart(data: Data) -> Chart | None:
     """Sizes and scores: trials, front, uniform allocations, the recommended one."""
-    metric, best, front = metric_of(data), recommended(data), members(data)
+    metric, best, front = metric_of(data), recommended(data), small_members(data)
     tried = trials(data)
     if not (front or tried or best):
         return None

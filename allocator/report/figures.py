@@ -91,7 +91,7 @@ def plain(text: str) -> str:
 
 def front(data: Data) -> Figure | None:
     """Score against size: trials, front with intervals, uniform, recommended."""
-    points = (shown.trials(data), shown.members(data), shown.uniforms(data))
+    points = (shown.trials(data), shown.small_members(data), shown.uniforms(data))
     best, metric = shown.recommended(data), shown.metric_of(data)
     if best is None and not any(points):
         return None

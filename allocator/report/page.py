@@ -74,18 +74,7 @@ def page(data: Data) -> str:
     from plotly.offline import get_plotlyjs
 
     charts = Charts()
-    drawn = [(key, name, section(data, charts)) for key, name, section in SECTIONS]
-    drawn = [each for each in drawn if each[2]]
-    drawn += [
-        ("words", "In words", _sentences(data)),
-        ("again", "How to reproduce it", _commands(data)),
-    ]
-    links = "".join(f'<a href="#s-{key}">{name}</a>' for key, name, _ in drawn)
-    body = "\n".join(
-        f'<section id="s-{key}" aria-labelledby="h-{key}">'
-        f'<h2 id="h-{key}">{name}</h2>{inner}</section>'
-        for key, name, inner in drawn
-    )
+    links, body = _sections(data, charts)
     scripts = get_plotlyjs(), _asset("page.js")
     title = plain(data.get("title") or "Report")
     kept = {"figures": charts.figures, "light": LIGHT, "dark": DARK}
@@ -120,6 +109,23 @@ def page(data: Data) -> str:
 </body>
 </html>
 """
+
+
+def _sections(data: Data, charts: Charts) -> tuple[str, str]:
+    """Links to the sections that have something to show, and the sections."""
+    drawn = [(key, name, section(data, charts)) for key, name, section in SECTIONS]
+    drawn = [each for each in drawn if each[2]]
+    drawn += [
+        ("words", "In words", _sentences(data)),
+        ("again", "How to reproduce it", _commands(data)),
+    ]
+    links = "".join(f'<a href="#s-{key}">{name}</a>' for key, name, _ in drawn)
+    body = "\n".join(
+        f'<section id="s-{key}" aria-labelledby="h-{key}">'
+        f'<h2 id="h-{key}">{name}</h2>{inner}</section>'
+        for key, name, inner in drawn
+    )
+    return links, body
 
 
 def embedded(value: Any) -> str:

@@ -164,6 +164,12 @@ def members(data: Data) -> list[Point]:
     return [_point(f"front, {row['bpw']:.3f} bpw", row) for row in rows]
 
 
+def small_members(data: Data) -> list[Point]:
+    """The front without full precision, which is a line of its own in a figure."""
+    front = members(data)
+    return [point for point in front if point.bpw < FULL_BITS] or front
+
+
 def uniforms(data: Data) -> list[Point]:
     """Uniform allocations that were measured, smallest first."""
     return [
