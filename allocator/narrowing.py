@@ -249,4 +249,5 @@ def keep(journal: Journal, budget: str, at: int, frozen: Sequence[Frozen]) -> No
 def narrowed(journal: Journal, budget: str) -> list[dict[str, Any]]:
     """The latest decision for a budget, as plain data."""
     found = recall(journal, budget)
-    return [asdict(each) for each in found[max(found)]] if found else []
+    latest = found[max(found)] if found else ()
+    return [{**asdict(e), "choice": e.choice.replace("/", " ")} for e in latest]

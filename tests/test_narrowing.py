@@ -137,7 +137,7 @@ def test_a_study_keeps_what_was_frozen_and_why(toy: ModelSpec, tmp_path: Path) -
     assert all(at % EVERY == 0 for at in decided)
     keep(search.journal, budget, 80, [Frozen(QUIET, str(LOW), 0.5, "A reason.")])
     assert narrowed(search.journal, budget) == [
-        {"group": QUIET, "choice": "2/uniform", "share": 0.5, "reason": "A reason."}
+        {"group": QUIET, "choice": "2 uniform", "share": 0.5, "reason": "A reason."}
     ]
     assert narrowed(search.journal, "another") == []
 

@@ -96,7 +96,11 @@ def test_the_study_is_listed_shown_and_explained(
     shown = allocate(home, "studies", "show", found["study"])
     assert shown["recommended"] == found["recommended"]
     explained = allocate(home, "explain", found["study"])
-    assert explained == found["importance"]
+    shares = found["importance"]["component"]
+    for name, share in explained["importance"]["component"].items():
+        # the same forest; more effort goes into what stands beside it
+        assert share["consensus"] == pytest.approx(shares[name]["consensus"])
+    assert explained["allocation"]["digest"] == found["recommended"]["digest"]
 
 
 def test_another_budget_is_estimated_first_and_reuses_what_was_measured(
