@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     }
     parts = _consensus(explained), _models(explained), _joint(explained)
     text = "\n".join(itertools.chain(*parts, _finding(runs), _believed(found)))
-    (asked.out / "tables.md").write_text(text + "\n")
+    (asked.out / "tables.md").write_text(text.rstrip() + "\n")
     print(text)
     if not asked.no_plot:
         from figures import draw
