@@ -29,10 +29,6 @@ IDENTITY, SPEC = "identity", "spec"
 MEASURED = "evaluation:"
 RECOMMENDED, LATEST = "recommendation:", "latest"
 DAMAGE, COSTS, LOOKS = "damage", "costs", "looks:"
-# what of a trial is for this program alone; the rest has names that a person reads
-INTERNAL = ("digest", "applied", "owner", "budget", "limit")
-SIZE, LIMIT = "bits per weight", "budget in bits per weight"
-OVER = "bits per weight over the budget"
 VALUES = "score of each sample"
 FAILED, PASSED = TrialState.FAIL, TrialState.PRUNED
 
@@ -182,15 +178,13 @@ class Journal:
         attributes: Mapping[str, Any],
     ) -> None:
         about = {**attributes, "digest": allocation.digest}
-        size, limit = space.bpw(allocation), about.get("limit")
-        told = {name: about[name] for name in about if name not in INTERNAL}
+        told, kept = attributes(about, space.bpw(allocation))
         trial = optuna.trial.create_trial(
             state=state,
             params=space.params(allocation),
             distributions=dict(space.distributions),
-            user_attrs={**told, SIZE: size} | ({LIMIT: limit} if limit else {}),
-            system_attrs={name: about[name] for name in about if name in INTERNAL},
-            constraints={OVER: size - limit} if limit else None,
+            user_attrs=told,
+            system_attrs=kept,
         )
         self.study.add_trial(trial)
 

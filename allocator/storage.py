@@ -14,7 +14,14 @@ from allocator.core.errors import StudyError, first_line
 from allocator.home import default_storage
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from allocator.core.study import StudySpec
+
+# what of a trial is for this program alone; the rest has names that a person reads
+INTERNAL = ("digest", "applied", "owner", "budget", "limit")
+SIZE, LIMIT = "bits per weight", "budget in bits per weight"
+OVER = "bits per weight over the budget"
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -62,6 +69,25 @@ def _check_file(url: str, *, create: bool) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StudyError(f"storage {url!r} cannot be opened: {error}") from None
+
+
+def attributes(
+    about: Mapping[str, Any], size: float
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a trial shows to people, and what it keeps for this program alone.
+
+    Args:
+        about: all attributes.
+        size: bits per weight.
+    """
+    told = {name: about[name] for name in about if name not in INTERNAL}
+    kept = {name: about[name] for name in about if name in INTERNAL}
+    told[SIZE] = size
+    if limit := about.get("limit"):
+        told |= {LIMIT: limit, OVER: size - limit}
+        # the only form that optuna-dashboard reads too
+        kept["constraints"] = [size - limit]
+    return told, kept
 
 
 def name_metric(study: optuna.Study, metric: str) -> None:
