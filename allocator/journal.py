@@ -15,7 +15,7 @@ from allocator.home import default_storage
 from allocator.owners import alive, own_name
 from allocator.samplewise import STRATA as STRATA
 from allocator.samplewise import packed, unpacked
-from allocator.storage import name_metric, open_storage, study_names
+from allocator.storage import name_metric, open_storage, study_names, told_and_kept
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -178,7 +178,7 @@ class Journal:
         attributes: Mapping[str, Any],
     ) -> None:
         about = {**attributes, "digest": allocation.digest}
-        told, kept = attributes(about, space.bpw(allocation))
+        told, kept = told_and_kept(about, space.bpw(allocation))
         trial = optuna.trial.create_trial(
             state=state,
             params=space.params(allocation),
