@@ -232,7 +232,7 @@ def test_the_object_has_the_keys_of_a_search_and_is_right() -> None:
     assert set(shares) == {"vit_bits", "qformer_bits", "llm_bits"}
     assert sum(each["consensus"] for each in shares.values()) == pytest.approx(100)
     assert found["importance"]["component"] == {}
-    assert "no components" in found["importance"]["unreliable"]["component"]
+    assert "tell none" in found["importance"]["unreliable"]["component"]
 
 
 @pytest.mark.slow
