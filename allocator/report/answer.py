@@ -50,10 +50,10 @@ def _what(data: Data, best: Point, metric: str) -> str:
     if not room and budget is not None:
         room = f" (the budget is {budget:.3g})"
     score = f"{number(best.score, metric)}{interval(best.ci95, metric)}"
-    sure = " (95 % interval in brackets)" if best.ci95 else ""
+    sure = "; brackets hold 95 % intervals" if best.ci95 else ""
     return (
         f"{of}, the recommended allocation takes {best.bpw:.3f} bits per weight{room} "
-        f"and scores {score} {metric}{sure}."
+        f"and scores {score} in {metric}{sure}."
     )
 
 
@@ -61,8 +61,7 @@ def _beside(data: Data, best: Point, metric: str) -> list[str]:
     said, unit = [], unit_of(metric)
     full = at(data, "found", "full_precision", "score")
     if full is not None:
-        gap = number(best.score - full, metric, sign=True)
-        said.append(f"That is {gap} {unit} to full precision ({number(full, metric)}).")
+        said.append(f"That is {_to_full(best.score, full, metric)}.")
     rival = rival_of(data)
     if rival is None:
         return said
@@ -80,6 +79,15 @@ def _beside(data: Data, best: Point, metric: str) -> list[str]:
         f"{number(rival.score, metric)}: the difference is {told} {unit}{noise}."
     )
     return said
+
+
+def _to_full(score: float, full: float, metric: str) -> str:
+    """Where a score lies beside that of full precision."""
+    told = f"full precision ({number(full, metric)})"
+    if score == full:
+        return f"the score of {told}"
+    side = "below" if score < full else "above"
+    return f"{number(abs(score - full), metric)} {unit_of(metric)} {side} {told}"
 
 
 def _gain(data: Data, best: Point, rival: Point) -> tuple[float, Any]:

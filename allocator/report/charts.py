@@ -195,7 +195,7 @@ def _lines(data: Data, metric: str) -> tuple[list[Chart], list[Chart]]:
         across = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "line": line}
         shapes.append({**across, "y0": full, "y1": full})
         text = f"full precision: {number(full, metric)}"
-        where = {"xref": "paper", "x": 1, "xanchor": "right", "yanchor": "bottom"}
+        where = {"xref": "paper", "x": 0.01, "xanchor": "left", "yanchor": "bottom"}
         notes.append({**label, **where, "y": full, "text": text})
     budget = at(data, "found", "budget", "bpw")
     goal = at(data, "found", "goal")
@@ -251,7 +251,7 @@ def bits_chart(data: Data) -> Chart | None:
         **chart(
             [heat],
             100 + 22 * len(found.groups),
-            {"yaxis.ticktext": [safe(short(g, 20)) for g in found.groups]},
+            {"yaxis.ticktext": [safe(short(g, 22)) for g in found.groups]},
             margin={"l": 12, "r": 12, "t": 70, "b": 8},
             shapes=_frame(found.chosen, len(found.groups)),
             xaxis=top,

@@ -46,7 +46,7 @@ def importance_chart(data: Data, level: str) -> Chart | None:
     return chart(
         [dots],
         62 + ROW * len(shares),
-        {"yaxis.ticktext": [safe(short(name, 20)) for name in names]},
+        {"yaxis.ticktext": [safe(short(name, 22)) for name in names]},
         xaxis=axis("percent of the importance", rangemode="tozero", nticks=6),
         yaxis=names_axis([safe(short(name)) for name in names], showgrid=True),
     )
@@ -88,7 +88,7 @@ def waterfall_chart(data: Data) -> Chart | None:
     return chart(
         [bars, _ends(fall.mean, fall.predicted, len(names), metric)],
         66 + ROW * len(names),
-        {"yaxis.ticktext": [safe(short(name, 18)) for name in names]},
+        {"yaxis.ticktext": [safe(short(name, 22)) for name in names]},
         shapes=_stairs([fall.mean, *ends]),
         xaxis=axis(metric, range=_padded(low, high), nticks=6),
         yaxis=names_axis(ticks),
@@ -97,19 +97,21 @@ def waterfall_chart(data: Data) -> Chart | None:
 
 def _padded(low: float, high: float) -> list[float]:
     """A range with room for the figures beside its bars."""
-    room = 0.22 * (high - low) or 1.0
+    room = 0.35 * (high - low) or 1.0
     return [low - room, high + room]
 
 
 def _ends(mean: float, predicted: float, count: int, metric: str) -> Chart:
     named = ("mean of all", mean), ("predicted", predicted)
+    # away from the label of the axis: the row of the mean has no bar
+    sides = ("left", "right") if predicted < mean else ("right", "left")
     return {
         "type": "scatter",
         "mode": "markers+text",
         "x": [mean, predicted],
         "y": [0, count - 1],
         "text": [number(mean, metric), f"<b>{number(predicted, metric)}</b>"],
-        "textposition": "middle right" if predicted < mean else "middle left",
+        "textposition": [f"middle {side}" for side in sides],
         "textfont": {"color": "ink", "size": 12},
         "hovertext": [f"<b>{name}</b><br>{number(v, metric)}" for name, v in named],
         "hoverinfo": "text",

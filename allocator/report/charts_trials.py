@@ -43,14 +43,14 @@ def trials_chart(data: Data) -> Chart | None:
     if chosen:
         named = ("recommended", "best", 3.0)
         traces.append(_strands(named, chosen[-1:], heights, rows, metric))
-    names = [safe(short(each.name, 18)).replace(", ", "<br>", 1) for each in found]
+    names = [_in_lines(each.name) for each in found]
     line = {"color": "soft", "width": 1}
     ends = {"type": "line", "y0": 0, "y1": 1, "line": line, "layer": "below"}
     places = list(range(len(found)))
     return chart(
         traces,
         400,
-        {"margin.l": 22, "margin.r": 26, "xaxis.tickfont.size": 11},
+        {"margin.l": 22, "margin.r": 26, "xaxis.tickfont.size": 10},
         showlegend=True,
         margin={"l": 40, "r": 40, "t": 12, "b": 52},
         shapes=[{**ends, "x0": at_, "x1": at_} for at_ in places],
@@ -67,6 +67,11 @@ def trials_chart(data: Data) -> Chart | None:
         ),
         yaxis=axis(visible=False, range=[-0.12, 1.12]),
     )
+
+
+def _in_lines(name: str) -> str:
+    """An axis' name in lines that fit between its neighbours."""
+    return "<br>".join(safe(short(line, 12)) for line in name.split(", ", 1))
 
 
 def _heights(values: Sequence[float]) -> list[float]:

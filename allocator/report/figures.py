@@ -217,13 +217,19 @@ def trials(data: Data) -> Figure | None:
         return None
     figure, (panel,) = _figure(4.0)
     heights = [_scaled(axis.values) for axis in axes]
-    strengths = ("front", "fair", "weak")
+    strengths = ("good", "fair", "weak")
     bands = shown.bands(axes[-1].values)
     order = sorted(range(len(bands)), key=lambda at: -bands[at])
+    rows = [trial for trial in shown.trials(data) if trial.allocation]
+    best = shown.recommended(data)
     for at in order:
-        colour = LIGHT[("good", *strengths[1:])[bands[at]]]
-        line = [height[at] for height in heights]
-        panel.plot(range(len(axes)), line, color=colour, lw=1.2, alpha=0.8)
+        style: Any = {"color": LIGHT[strengths[bands[at]]], "lw": 1.2, "alpha": 0.8}
+        if best and rows[at].digest == best.digest:
+            style = {"color": LIGHT["best"], "lw": 2.4, "label": "recommended"}
+            style["zorder"] = 3
+        panel.plot(range(len(axes)), [height[at] for height in heights], **style)
+    if best and any(row.digest == best.digest for row in rows):
+        panel.legend(loc="lower right", frameon=False)
     names = [
         f"{plain(shown.short(axis.name, 20))}\n{min(axis.values):.3g} to "
         f"{max(axis.values):.3g}"
@@ -259,17 +265,32 @@ def waterfall(data: Data) -> Figure | None:
     fall = shown_models.waterfall(data)
     if fall is None or shown.unreliable(data, "group"):
         return None
+    metric = shown.metric_of(data)
     names = ["mean of all", *(name for name, _ in fall.parts), "predicted"]
+    names[0] += f", {shown.number(fall.mean, metric)}"
+    names[-1] += f", {shown.number(fall.predicted, metric)}"
     figure, (panel,) = _figure(AROUND + ROW * len(names))
+    panel.margins(x=0.1)
+    panel.use_sticky_edges = False
     now = fall.mean
     for at, (_, value) in enumerate(fall.parts, start=1):
         colour = LIGHT["up" if value >= 0 else "down"]
         panel.barh(at, value, left=now, color=colour, height=0.7)
         now += value
+        side, room = ("left", 3) if value >= 0 else ("right", -3)
+        panel.annotate(
+            shown.number(value, metric, sign=True),
+            (now, at),
+            xytext=(room, 0),
+            textcoords="offset points",
+            ha=side,
+            va="center",
+            size=8,
+        )
     ends = (fall.mean, fall.predicted)
     panel.plot(ends, (0, len(names) - 1), "D", color=LIGHT["soft"], ms=6)
     _name_rows(panel, names)
-    panel.set_xlabel(plain(shown.metric_of(data)))
+    panel.set_xlabel(plain(metric))
     return figure
 
 

@@ -67,8 +67,8 @@ def _steps(data: Data) -> str:
     for key, title in (("more", "A little larger"), ("less", "A little smaller")):
         found = at(data, "explained", "allocation", key) or {}
         rows = [
-            (step["group"], step["from"], step["to"], f"{step['bpw']:+.3f}",
-             number(step["score"], metric, sign=True))
+            (step["group"], _whole(step["from"]), _whole(step["to"]),
+             f"{step['bpw']:+.3f}", number(step["score"], metric, sign=True))
             for step in found.get("steps") or ()
         ]  # fmt: skip
         if rows:
@@ -77,6 +77,11 @@ def _steps(data: Data) -> str:
             told = table(head, rows, (3, 4))
             said.append(f"<div><h3>{plain(head_line)}</h3>{told}</div>")
     return f'<div class="grid">{"".join(said)}</div>' if said else ""
+
+
+def _whole(choice: str) -> str:
+    """Bits and method on one line."""
+    return str(choice).replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def interactions_section(data: Data, charts: Charts) -> str:

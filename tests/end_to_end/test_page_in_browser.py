@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from allocator.report.page import write_page
-from tests.report.data import bare_data, hostile_data, replay_data, search_data
+from tests.report.data import (
+    bare_data,
+    hostile_data,
+    paired_data,
+    replay_data,
+    search_data,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,6 +32,7 @@ FLAGS = (
 WIDTHS = (1280, 400)
 MAKERS = {
     "search": search_data,
+    "pairs": paired_data,
     "replay": replay_data,
     "hostile": hostile_data,
     "bare": bare_data,

@@ -21,6 +21,24 @@ def search_data() -> dict[str, Any]:
     return found
 
 
+def paired_data() -> dict[str, Any]:
+    """The search with pairs that act together, by group and by component."""
+    data = search_data()
+    pair = {"first": "vision.end.ff", "second": "language.end.ff"}
+    other = {"first": "vision.end.attn", "second": "connector.end.ff"}
+    parts = {"first": "vision", "second": "language", "strength": 2.0, "share": 11.0}
+    data["explained"]["interactions"] = {
+        "group": [
+            {**pair, "strength": 1.25, "share": 7.5},
+            {**other, "strength": 0.5, "share": 3.0},
+        ],
+        "component": [parts],
+        "holdout_r2": 0.6,
+        "reason": None,
+    }
+    return data
+
+
 @cache
 def _replayed() -> str:
     request = ReplayRequest(TABLE, "CIDEr", "5", trials=12)

@@ -10,7 +10,13 @@ from PIL import Image
 
 from allocator.core.errors import SpecError, UnknownNameError
 from allocator.report.figures import FIGURES, write_figure
-from tests.report.data import bare_data, hostile_data, replay_data, search_data
+from tests.report.data import (
+    bare_data,
+    hostile_data,
+    paired_data,
+    replay_data,
+    search_data,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,6 +58,13 @@ def test_an_svg_holds_the_words(
     assert text.lstrip().startswith("<?xml")
     assert all(each in text for each in texts)
     assert written(search_data(), name, "svg", tmp_path).decode() == text
+
+
+def test_pairs_are_drawn_where_they_mean_something(tmp_path: Path) -> None:
+    text = written(paired_data(), "interactions", "svg", tmp_path).decode()
+    assert "vision.end.ff and language.end.ff" in text
+    with pytest.raises(SpecError, match="nothing to draw"):
+        write_figure(search_data(), "interactions", tmp_path / "f.png")
 
 
 @pytest.mark.parametrize("name", ["front", "trials", "bits"])
