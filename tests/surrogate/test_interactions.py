@@ -114,7 +114,7 @@ def test_every_column_needs_an_owner() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", [0])
 def test_order_and_pair_of_five_thousand_rows_are_the_planted_ones(seed: int) -> None:
     bits, scores, names = planted(5000, seed)
     top = interactions(bits, scores, names, seed=seed).pairs[0]
