@@ -44,7 +44,8 @@ def minor(found: Analysis, level: str = "group") -> tuple[Minor, ...]:
     chosen = []
     for at in np.argsort(shares.consensus, kind="stable").tolist():
         share, upper = float(shares.consensus[at]), float(shares.ci95[at, 1])
-        if upper < FRACTION * even:
+        # what never varied may matter all the same: its share is 0 for want of a look
+        if 0 < upper < FRACTION * even:
             reason = (
                 f"It decides {share:.1f} % of the score, {upper:.1f} % at most, where "
                 f"an even share is {even:.1f} %."

@@ -40,3 +40,10 @@ def test_two_names_are_always_left() -> None:
     found = minor(analyse(bits, scores, NAMES, effort=QUICK))
     assert len(found) == len(NAMES) - 2
     assert "loud" not in {each.name for each in found}
+
+
+def test_what_never_varied_is_not_called_minor() -> None:
+    bits, scores = planted(0)
+    bits[:, 3] = 2
+    found = minor(analyse(bits, scores, NAMES, effort=QUICK))
+    assert {each.name for each in found} == {"mute"}
