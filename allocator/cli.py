@@ -11,11 +11,11 @@ from typing import Any
 import click
 
 from allocator.cli_bank import bank
-from allocator.cli_explain import dashboard, explain, report
+from allocator.cli_explain import dashboard, explain, journal_of, report
 from allocator.cli_replay import replay
 from allocator.core.errors import AllocateError, SpecError
 from allocator.core.plugins import available
-from allocator.core.study import GOALS, StudySpec, check_study_name
+from allocator.core.study import GOALS, StudySpec
 from allocator.options import (
     DEFAULT_MODEL,
     decoding_options,
@@ -25,6 +25,7 @@ from allocator.options import (
     model_option,
     scheme_options,
     search_options,
+    storage_option,
     study_options,
     task_options,
 )
@@ -190,7 +191,7 @@ def studies() -> None:
 
 
 @studies.command("list")
-@click.option("--storage", metavar="URL")
+@storage_option
 @json_option
 def list_studies(storage: str | None, as_json: bool) -> None:
     """List all studies."""
@@ -205,7 +206,7 @@ def list_studies(storage: str | None, as_json: bool) -> None:
 
 @studies.command("show")
 @click.argument("name")
-@click.option("--storage", metavar="URL")
+@storage_option
 @json_option
 def show_study(name: str, storage: str | None, as_json: bool) -> None:
     """Show a study's latest recommendation."""
@@ -222,7 +223,7 @@ def show_study(name: str, storage: str | None, as_json: bool) -> None:
 @click.argument("name")
 @click.option("--format", "fmt", required=True, help="plan")
 @click.option("--out", type=Path, required=True, help="Folder to write into.")
-@click.option("--storage", metavar="URL")
+@storage_option
 def export(name: str, fmt: str, out: Path, storage: str | None) -> None:
     """Write a study's recommendation in a format that something else reads."""
     from allocator.core.plugins import load
@@ -250,9 +251,9 @@ for command in (bank, dashboard, explain, replay, report):
 
 
 def _kept(name: str, storage: str | None) -> dict[str, Any]:
-    from allocator.journal import Journal, recommendation
+    from allocator.journal import recommendation
 
-    return recommendation(Journal.load(storage, check_study_name(name)))
+    return recommendation(journal_of(name, storage))
 
 
 if __name__ == "__main__":

@@ -10,11 +10,9 @@ import click
 
 from allocator.core.errors import SpecError
 from allocator.core.study import check_study_name
-from allocator.options import json_option
+from allocator.options import json_option, storage_option
 
 TABLE = ".csv"
-
-storage_option = click.option("--storage", metavar="URL", help="Where the study is.")
 
 
 @click.command()
@@ -111,12 +109,13 @@ def of_study(name: str, storage: str | None) -> dict[str, Any]:
     from allocator import explained
     from allocator.report.progress import Bars
 
-    journal = _journal(name, storage)
+    journal = journal_of(name, storage)
     with Bars().phase("explanation") as tell:
         return explained.of_study(journal, tell)
 
 
-def _journal(name: str, storage: str | None) -> Any:
+def journal_of(name: str, storage: str | None) -> Any:
+    """The study of a name."""
     from allocator.journal import Journal
 
     return Journal.load(storage, check_study_name(name))
@@ -137,7 +136,7 @@ def report(
     from allocator.report.render import render
 
     show = render(out, fmt, figure)
-    journal = _journal(name, storage)
+    journal = journal_of(name, storage)
     with Bars().phase("explanation") as tell:
         data = study_report(journal, tell)
     show(data)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from allocator.core.study import StudySpec
 from allocator.explained import kept_space, of_study
 from allocator.journal import SPEC, recommendation
+from allocator.replay import bits_json
 from allocator.samplewise import front_intervals, trials_of
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def study_report(journal: Journal, progress: Progress | None = None) -> dict[str
         "explained": of_study(journal, progress),
         "trials": trials_of(journal, space),
         "front": front_intervals(journal, space, found["front"]),
-        "uniform": [{**each, "ci95": None} for each in found["uniform"]],
+        "uniform": found["uniform"],
         "commands": [
             command_of(journal.attribute(SPEC)),
             f"allocate explain {journal.name}",
@@ -97,7 +98,7 @@ def replay_report(replay: Replay, command: str) -> dict[str, Any]:
             }
             for member in replay.front
         ],
-        "uniform": [{**each, "ci95": None} for each in found["uniform"]],
+        "uniform": found["uniform"],
         "commands": [command],
     }
 
@@ -116,8 +117,3 @@ def row_json(
         "digest": allocation.digest,
         "looks": {},
     }
-
-
-def bits_json(allocation: Allocation) -> dict[str, dict[str, Any]]:
-    """Bits alone: a table names no methods."""
-    return {key: {"bits": choice.bits, "method": None} for key, choice in allocation}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -93,7 +93,7 @@ class Evidence:
         Names of three parts, `component.part.type` or `vit_front_attn` or with `_bits`
         behind, tell the component, the block group and the layer type.
         """
-        names = [_parts(key) for key in self.keys]
+        names = [parts_of(key) for key in self.keys]
         levels = {"group": list(self.keys)}
         if all(len(name) == 3 for name in names):
             levels = {
@@ -111,7 +111,12 @@ class Evidence:
         return levels.get("component", levels["group"])
 
 
-def _parts(key: str) -> list[str]:
+def parts_of(key: str) -> list[str]:
+    """The parts a group's name tells: component, part and layer type, or fewer.
+
+    >>> parts_of("vit_front_attn_bits")
+    ['vit', 'front', 'attn']
+    """
     return key.split(".") if "." in key else key.removesuffix("_bits").split("_")
 
 
@@ -124,13 +129,12 @@ def explain(
     found = analysed(evidence, THOROUGH, progress)
     pairs = acting_together(evidence, "group")
     named = "component" in evidence.levels
+    components = acting_together(evidence, "component").pairs if named else ()
     return {
         "importance": importance_json(found, evidence),
         "interactions": {
-            "group": _pairs(pairs),
-            "component": (
-                _pairs(acting_together(evidence, "component")) if named else []
-            ),
+            "group": [asdict(pair) for pair in pairs.pairs],
+            "component": [asdict(pair) for pair in components],
             "holdout_r2": pairs.holdout_r2,
             "reason": pairs.reason,
         },
@@ -190,10 +194,7 @@ def importance_json(found: Analysis, evidence: Evidence) -> dict[str, Any]:
             level: found.reason if level in found.levels else none for level in LEVELS
         },
         "agreement": {level: each.agreement for level, each in found.levels.items()},
-        "models": {
-            name: {"r2": fit.r2, "spearman": fit.spearman}
-            for name, fit in found.models.items()
-        },
+        "models": {name: asdict(fit) for name, fit in found.models.items()},
         "rows": found.rows,
         "constant": [
             name
@@ -222,18 +223,6 @@ def _shares(found: Importance) -> dict[str, Any]:
     return shares
 
 
-def _pairs(found: Interactions) -> list[dict[str, Any]]:
-    return [
-        {
-            "first": pair.first,
-            "second": pair.second,
-            "strength": pair.strength,
-            "share": pair.share,
-        }
-        for pair in found.pairs
-    ]
-
-
 def joint_effects(evidence: Evidence) -> list[dict[str, Any]]:
     """Whether quantizing two components together costs more than each alone."""
     from surrogate.together import together
@@ -254,16 +243,7 @@ def joint_effects(evidence: Evidence) -> list[dict[str, Any]]:
             seed=evidence.seed,
         )
         if found is not None:
-            effects.append(
-                {
-                    "first": first,
-                    "second": second,
-                    "excess": found.excess,
-                    "ci95": list(found.ci95),
-                    "basis": found.basis,
-                    "count": found.count,
-                }
-            )
+            effects.append({**asdict(found), "ci95": list(found.ci95)})
     return effects
 
 

@@ -35,7 +35,8 @@ def of_study(journal: Journal, progress: Progress | None = None) -> dict[str, An
     Raises:
         StudyError: nothing was measured in it yet.
     """
-    space, scored = kept_space(journal), known_well(journal)
+    space = kept_space(journal)
+    scored = known_well(journal, space)
     if not scored:
         raise StudyError(
             f"nothing is measured in study {journal.name!r} yet: run its search again "
@@ -162,9 +163,8 @@ def latest(journal: Journal) -> dict[str, Any] | None:
     return found
 
 
-def known_well(journal: Journal) -> list[tuple[Allocation, float]]:
+def known_well(journal: Journal, space: KeptSpace) -> list[tuple[Allocation, float]]:
     """Scores measured in full, and those that looks on many samples suggest."""
-    space = kept_space(journal)
     measured = [(r.allocation, r.score) for r in journal.records(space)]
     return Rungs.recalled(journal.looks(space)).known_well(measured)
 

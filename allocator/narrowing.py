@@ -134,8 +134,8 @@ class NarrowedSpace(Space):
             scored: Sequence[tuple[Allocation, float]],
         ) -> tuple[tuple[Allocation, float], ...]:
             order = sorted(scored, key=lambda pair: self.agrees(pair[0]))
-            found = {self.part(a).digest: (self.part(a), s) for a, s in order}
-            return tuple(found.values())
+            own = ((self.part(allocation), score) for allocation, score in order)
+            return tuple({part.digest: (part, score) for part, score in own}.values())
 
         gone = frozenset(self.part(a).digest for a in taken if self.agrees(a))
         return Known(parts(known.measured), parts(known.estimated), gone)

@@ -226,9 +226,8 @@ def scheme_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def study_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Options that decide where a study lives."""
-    storage = "Database URL, or FILE.log."
-    command = click.option("--storage", metavar="URL", help=storage)(command)
     command = calibration_option(command)
+    command = storage_option(command)
     return click.option("--seed", type=int, help="Of everything random.")(command)
 
 
@@ -238,6 +237,10 @@ def calibration_option(command: Callable[..., Any]) -> Callable[..., Any]:
         "--calibration", type=int, help="Samples that quantize.  [default: 128]"
     )(command)
 
+
+storage_option = click.option(
+    "--storage", metavar="URL", help="Database URL, or FILE.log."
+)
 
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object."

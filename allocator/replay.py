@@ -228,7 +228,7 @@ class Replay:
             "digest": allocation.digest,
             "applied": None,
             "finalized": None,
-            "allocation": _bits(allocation),
+            "allocation": bits_json(allocation),
             "bpw": self.space.bpw(allocation),
             "bpw_quantized": None,
             "score": score,
@@ -264,7 +264,8 @@ class Replay:
         }
 
 
-def _bits(allocation: Allocation) -> dict[str, dict[str, Any]]:
+def bits_json(allocation: Allocation) -> dict[str, dict[str, Any]]:
+    """Bits alone: a table names no methods."""
     return {key: {"bits": choice.bits, "method": None} for key, choice in allocation}
 
 

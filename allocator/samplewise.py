@@ -7,6 +7,7 @@ import zlib
 from array import array
 from typing import TYPE_CHECKING, Any
 
+from allocator.strategies._base import PREDICTED
 from evals.interval import bootstrap
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def trials_of(journal: Journal, space: Space) -> list[dict[str, Any]]:
             "kind": entry.about["kind"],
             "bpw": space.bpw(entry.allocation),
             "score": entry.score,
-            "predicted": entry.about.get("predicted score"),
+            "predicted": entry.about.get(PREDICTED),
             "allocation": entry.allocation.to_json(),
             "digest": entry.digest,
             "looks": {

@@ -82,7 +82,7 @@ def read_table(
         strict=True,
     )
     for (line, _), widths, size, text in cells:
-        row = Row(allocation_of(sheet.keys, widths), size, text, line)
+        row = Row(_allocation(sheet.keys, widths), size, text, line)
         rival = kept.get(row.allocation.digest)
         if rival is None or row.bpw < rival.bpw:
             kept[row.allocation.digest] = row
@@ -91,8 +91,7 @@ def read_table(
     return Measurements(path.name, sheet.keys, tuple(rows), repeats)
 
 
-def allocation_of(keys: Sequence[str], widths: Sequence[int]) -> Allocation:
-    """The allocation of a row."""
+def _allocation(keys: Sequence[str], widths: Sequence[int]) -> Allocation:
     picks = (_choice(bits) for bits in widths)
     return Allocation(tuple(zip(keys, picks, strict=True)))
 

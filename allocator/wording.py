@@ -53,15 +53,19 @@ def _listed(words: Iterable[str]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
+def number(value: float, unit: str, *, sign: bool = False) -> str:
+    """A score, or a difference with its sign, in the figures its unit deserves."""
+    if unit == "points":
+        return f"{value:+.2f}" if sign else f"{value:.2f}"
+    return f"{value:+.3g}" if sign else f"{value:.4g}"
+
+
 def _score(value: float, unit: str, *, sign: bool = False) -> str:
-    figures = f"{value:+.2f}" if sign else f"{value:.2f}"
-    if unit != "points":
-        figures = f"{value:+.3g}" if sign else f"{value:.4g}"
-    return f"{figures} {unit}"
+    return f"{number(value, unit, sign=sign)} {unit}"
 
 
 def _interval(ci95: Iterable[float], unit: str) -> str:
-    low, high = (_score(end, unit, sign=True).split()[0] for end in ci95)
+    low, high = (number(end, unit, sign=True) for end in ci95)
     return f"[{low}, {high}]"
 
 
@@ -147,10 +151,9 @@ def _together(effects: Iterable[Mapping[str, Any]], unit: str) -> list[str]:
             else f"a fit to {each['count']} allocations"
         )
         told = f"{_interval(each['ci95'], unit)}, from {basis}"
-        much = "as much as"
+        much, known = "as much as", ", as far as can be told"
         if low > 0 or high < 0:
-            much = f"{size} {'more' if low > 0 else 'less'} than"
-        known = "" if much.startswith(size) else ", as far as can be told"
+            much, known = f"{size} {'more' if low > 0 else 'less'} than", ""
         said.append(f"{both} costs {much} the sum of each alone{known} ({told}).")
     return said
 

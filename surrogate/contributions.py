@@ -9,14 +9,13 @@ import numpy as np
 
 from allocator.core.errors import SpecError
 from surrogate import trees
+from surrogate.measures import FULL
 from surrogate.rows import checked, distinct, standardized
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     Array = NDArray[np.float64]
-
-TREES = 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +59,7 @@ def contributions(
         mean = float(values.mean())
         return Contributions(mean, np.zeros(asked.shape), np.full(len(asked), mean))
     target, mean, unit = scaled
-    model = trees.forest(table, target, TREES, seed)
+    model = trees.forest(table, target, FULL.trees, seed)
     parts, base = trees.shap_values(model, asked)
     votes = trees.predicted(model, asked)
     return Contributions(mean + unit * base, unit * parts, mean + unit * votes)

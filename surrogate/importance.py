@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from allocator.core.errors import SpecError
-from surrogate.measures import QUICK as QUICK
 from surrogate.measures import THOROUGH, Data, Effort, Fit, Measures, measure
 from surrogate.rows import checked, distinct, standardized
 

@@ -117,10 +117,9 @@ def test_a_study_that_kept_everything_in_sight_is_still_read(
     toy: ModelSpec, url: str
 ) -> None:
     search = search_of(toy, url, asked_for())
-    space, study = search.setup.space, search.journal.study
+    space = search.setup.space
     old = Journal.create(url, "old", "identity", {"budget": "5"})
-    study = old.study
-    study.set_user_attr("costs", {"a": 1})
+    old.study.set_user_attr("costs", {"a": 1})
     assert old.attribute("costs") == {"a": 1}
     trial = search.journal.begin(space, space.smallest, {"kind": "uniform"})
     search.journal.finish(trial, 70.0)

@@ -246,5 +246,7 @@ def test_two_tables_are_compared_by_one_score_or_by_each_its_own() -> None:
     found = json.loads(invoke(*words).stdout)
     assert found["levels"]["group"]["overlap"] == pytest.approx(100)
     result = invoke(*words[:-1], "--score", "METEOR")
-    assert "METEOR" in result.output or "alike" in result.output
     assert result.exit_code == 0
+    # by the published tables the language model has 81 % of one and 87 % of the other
+    assert "of the importance alike" in result.stdout
+    assert "100 % of the importance alike" not in result.stdout

@@ -15,7 +15,6 @@ from allocator.report.shown import (
     Point,
     at,
     bits_map,
-    choice_text,
     compact,
     interval,
     metric_of,
@@ -27,6 +26,7 @@ from allocator.report.shown import (
     trials,
     uniforms,
 )
+from allocator.report.text import choice_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

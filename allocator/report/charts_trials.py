@@ -11,6 +11,7 @@ from allocator.report.shown import (
     metric_of,
     number,
     recommended,
+    scaled,
     short,
     trials,
 )
@@ -34,7 +35,7 @@ def trials_chart(data: Data) -> Chart | None:
     if len(rows) < 2:
         return None
     band, best = bands([row.score for row in rows]), recommended(data)
-    heights = [_heights(each.values) for each in found]
+    heights = [scaled(each.values) for each in found]
     traces = []
     for index in reversed(range(len(BANDS))):
         own = [i for i, each in enumerate(band) if each == index]
@@ -72,13 +73,6 @@ def trials_chart(data: Data) -> Chart | None:
 def _in_lines(name: str) -> str:
     """An axis' name in lines that fit between its neighbours."""
     return "<br>".join(safe(short(line, 12)) for line in name.split(", ", 1))
-
-
-def _heights(values: Sequence[float]) -> list[float]:
-    low, high = min(values), max(values)
-    if low == high:
-        return [0.5] * len(values)
-    return [(value - low) / (high - low) for value in values]
 
 
 def _ends(place_: int, values: Sequence[float]) -> list[Chart]:

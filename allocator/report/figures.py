@@ -78,8 +78,7 @@ def _figure(height: float, panels: int = 1) -> tuple[Figure, list[Axes]]:
 
 def _name_rows(panel: Axes, names: Sequence[str]) -> None:
     """An axis of names, the first on top; a dollar sign is a dollar sign."""
-    labels = [plain(shown.short(name)) for name in names]
-    panel.set_yticks(range(len(names)), labels)
+    panel.set_yticks(range(len(names)), [plain(name) for name in names])
     panel.set_ylim(len(names) - 0.4, -0.6)
     panel.grid(visible=False, axis="y")
 
@@ -174,7 +173,7 @@ def importance(data: Data) -> Figure | None:
         for at, share in enumerate(shares):
             panel.plot([share.low, share.high], [at, at], color=LIGHT["front"], lw=1.6)
             panel.plot(share.percent, at, "o", color=LIGHT["front"], ms=5)
-        _name_rows(panel, [share.name for share in shares])
+        _name_rows(panel, [shown.short(share.name) for share in shares])
         panel.set_xlim(left=0)
         panel.set_xlabel("percent of importance")
         panel.set_title(shown.LEVELS[level], fontsize=10)
@@ -201,7 +200,7 @@ def bits(data: Data) -> Figure | None:
                 ink = "white" if place(cell["bits"]) > 0.6 else LIGHT["ink"]
                 style: Any = {"ha": "center", "va": "center", "color": ink, "size": 8}
                 panel.text(column, row, str(cell["bits"]), **style)
-    _name_rows(panel, found.groups)
+    _name_rows(panel, [shown.short(key) for key in found.groups])
     ticks = [f"{column.bpw:.2f}" for column in found.columns]
     if found.chosen is not None:
         ticks[found.chosen] += " *"
@@ -216,7 +215,7 @@ def trials(data: Data) -> Figure | None:
     if not axes:
         return None
     figure, (panel,) = _figure(4.0)
-    heights = [_scaled(axis.values) for axis in axes]
+    heights = [shown.scaled(axis.values) for axis in axes]
     strengths = ("good", "fair", "weak")
     bands = shown.bands(axes[-1].values)
     order = sorted(range(len(bands)), key=lambda at: -bands[at])
@@ -239,11 +238,6 @@ def trials(data: Data) -> Figure | None:
     panel.set_yticks([])
     panel.spines["left"].set_visible(False)
     return figure
-
-
-def _scaled(values: Sequence[float]) -> list[float]:
-    low, high = min(values), max(values)
-    return [(value - low) / (high - low) if high > low else 0.5 for value in values]
 
 
 def proxies(data: Data) -> Figure | None:
@@ -289,7 +283,7 @@ def waterfall(data: Data) -> Figure | None:
         )
     ends = (fall.mean, fall.predicted)
     panel.plot(ends, (0, len(names) - 1), "D", color=LIGHT["soft"], ms=6)
-    _name_rows(panel, names)
+    _name_rows(panel, [shown.short(name) for name in names])
     panel.set_xlabel(plain(metric))
     return figure
 
@@ -302,11 +296,8 @@ def interactions(data: Data) -> Figure | None:
     figure, (panel,) = _figure(AROUND + ROW * len(pairs))
     values = [pair.value for pair in pairs]
     panel.barh(range(len(pairs)), values, color=LIGHT["front"], height=0.7)
-    _name_rows(panel, [f"{pair.first} and {pair.second}" for pair in pairs])
-    panel.set_yticks(
-        range(len(pairs)),
-        [plain(f"{shown.short(p.first)} and {shown.short(p.second)}") for p in pairs],
-    )
+    both = ((shown.short(pair.first), shown.short(pair.second)) for pair in pairs)
+    _name_rows(panel, [f"{first} and {second}" for first, second in both])
     panel.set_xlabel("percent of all effects")
     return figure
 

@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from allocator.core.errors import SpecError, UnknownNameError
+from allocator.report.written import check_place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -34,8 +35,7 @@ def render(
     if kind not in FORMATS:
         given = f"--format {fmt}" if fmt else f"{out.name!r} without --format"
         raise SpecError(f"{given} is not one of {', '.join(FORMATS)}")
-    if out.is_dir() or not out.parent.is_dir():
-        raise SpecError(f"{out} is not a file in a folder that exists")
+    check_place(out)
     if kind == PAGE:
         if figure is not None:
             raise SpecError(

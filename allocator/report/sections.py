@@ -6,25 +6,25 @@ import html
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from allocator.explain import parts_of
 from allocator.report.charts import bits_chart, front_chart
 from allocator.report.charts_models import MOST_ROWS, importance_chart
 from allocator.report.charts_trials import trials_chart
 from allocator.report.shown import (
     LEVELS,
     at,
-    choice_text,
     compact,
     importance,
     interval,
     members,
     metric_of,
     number,
-    parts_of,
     recommended,
     trials,
     uniforms,
     unreliable,
 )
+from allocator.report.text import choice_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

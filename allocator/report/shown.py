@@ -6,6 +6,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from allocator import wording
+from allocator.explain import parts_of
+from allocator.report.text import choice_text
 from allocator.wording import unit_of
 
 if TYPE_CHECKING:
@@ -55,20 +58,11 @@ def short(name: str, most: int = LONGEST) -> str:
     return f"{name[: most - 1 - end]}…{name[len(name) - end :]}"
 
 
-def choice_text(choice: Data) -> str:
-    """Bits and method, short."""
-    method = choice.get("method")
-    return f"{choice['bits']}" if method is None else f"{choice['bits']} {method}"
-
-
 def number(value: float | None, metric: str, *, sign: bool = False) -> str:
     """A score in the figures its metric deserves."""
     if value is None:
         return "unknown"
-    percent = unit_of(metric) == "points"
-    if sign:
-        return f"{value:+.2f}" if percent else f"{value:+.3g}"
-    return f"{value:.2f}" if percent else f"{value:.4g}"
+    return wording.number(value, unit_of(metric), sign=sign)
 
 
 def interval(ci95: Sequence[float] | None, metric: str, *, sign: bool = False) -> str:
@@ -77,11 +71,6 @@ def interval(ci95: Sequence[float] | None, metric: str, *, sign: bool = False) -
         return ""
     low, high = (number(end, metric, sign=sign) for end in ci95)
     return f" [{low}, {high}]"
-
-
-def parts_of(key: str) -> list[str]:
-    """The parts a group's name tells: component, part and layer type, or fewer."""
-    return key.split(".") if "." in key else key.removesuffix("_bits").split("_")
 
 
 def owner_of(keys: Sequence[str]) -> dict[str, str]:
@@ -318,6 +307,18 @@ def _most_important(data: Data, keys: list[str]) -> list[str]:
 def _mean_bits(allocation: Data, keys: Sequence[str]) -> float:
     bits = [allocation[key]["bits"] for key in keys if key in allocation]
     return sum(bits) / len(bits) if bits else float(FULL_BITS)
+
+
+def scaled(values: Sequence[float]) -> list[float]:
+    """Values between 0 and 1; in the middle where all are the same.
+
+    >>> scaled([1.0, 3.0, 2.0])
+    [0.0, 1.0, 0.5]
+    """
+    low, high = min(values), max(values)
+    if low == high:
+        return [0.5] * len(values)
+    return [(value - low) / (high - low) for value in values]
 
 
 def bands(scores: Sequence[float]) -> list[int]:

@@ -6,17 +6,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from allocator.report.shown import at, short
+from allocator.rungs import Rungs, correlation
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     Data = Mapping[str, Any]
 
 # bars of a waterfall, and pairs
 MOST_BARS = 12
 MOST_PAIRS = 10
-# points a rank correlation takes
-FEWEST = 3
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ def looks(data: Data) -> list[Look]:
     rows = [row for row in data.get("trials") or () if row.get("score") is not None]
     kinds = dict.fromkeys(kind for row in rows for kind in row.get("looks") or {})
     told = {
-        f"{each['kind']} on {each['samples']} samples": each
+        Rungs.name(each["kind"], each["samples"]): each
         for each in at(data, "found", "rungs") or ()
     }
     found = []
@@ -47,40 +46,18 @@ def looks(data: Data) -> list[Look]:
         rung = told.get(kind)
         # what falls where the score rises counts as agreement
         sign = 1 if kind.startswith("score") else -1
-        correlation = spearman([sign * look for look in looked], scores)
+        pairs = zip((sign * look for look in looked), scores, strict=True)
         found.append(
             Look(
                 kind,
                 [f"trial {row['number']}" for row in own],
                 looked,
                 scores,
-                rung["spearman"] if rung else correlation,
+                rung["spearman"] if rung else correlation(list(pairs)),
                 rung["count"] if rung else len(own),
             )
         )
     return found
-
-
-def spearman(first: Sequence[float], second: Sequence[float]) -> float | None:
-    """Rank correlation; None with too few values or where nothing varies.
-
-    >>> round(spearman([1.0, 2.0, 3.0, 4.0], [1.0, 3.0, 2.0, 4.0]), 6)
-    0.8
-    """
-    if len(first) < FEWEST or len(set(first)) < 2 or len(set(second)) < 2:
-        return None
-    one, two = _ranks(first), _ranks(second)
-    middle = (len(first) + 1) / 2
-    shared = sum((a - middle) * (b - middle) for a, b in zip(one, two, strict=True))
-    spread = [sum((a - middle) ** 2 for a in ranks) for ranks in (one, two)]
-    return float(shared / (spread[0] * spread[1]) ** 0.5)
-
-
-def _ranks(values: Sequence[float]) -> list[float]:
-    """Ranks from 1; equal values share the mean of theirs."""
-    order = sorted(values)
-    first = {value: order.index(value) + 1 for value in set(values)}
-    return [first[value] + (order.count(value) - 1) / 2 for value in values]
 
 
 @dataclass(frozen=True)

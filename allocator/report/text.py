@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from allocator.embedded import is_embedded
+from allocator.wording import unit_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -120,7 +121,7 @@ def sentences(found: Mapping[str, Any]) -> list[str]:
         fitting = [u for u in fitting if u["bpw"] <= best["bpw"]]
     rival = max(fitting, key=lambda u: (u["score"], -u["bpw"]))
     name = f"{choice_text(rival)} everywhere{finalized(rival)}"
-    unit = "points" if "%" in found["metric"] else found["metric"].split()[0]
+    unit = unit_of(found["metric"])
     said = [
         f"{_goal(found)}, {best['bpw_quantized']:.3f} within the quantized groups; "
         f"{best['score'] - full['score']:+.2f} {unit} to full precision."

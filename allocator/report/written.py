@@ -12,6 +12,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+def check_place(out: Path) -> None:
+    """Refuse what cannot become a file.
+
+    Raises:
+        SpecError: `out` is a folder, or its folder does not exist.
+    """
+    if out.is_dir() or not out.parent.is_dir():
+        raise SpecError(f"{out} is not a file in a folder that exists")
+
+
 def write_whole(out: Path, made: Callable[[], bytes]) -> None:
     """Write what `made` gives to a file; a file that was there stays until then.
 
@@ -19,8 +29,7 @@ def write_whole(out: Path, made: Callable[[], bytes]) -> None:
         SpecError: `out` is a folder, or its folder does not exist.
         DataError: the file cannot be written.
     """
-    if out.is_dir() or not out.parent.is_dir():
-        raise SpecError(f"{out} is not a file in a folder that exists")
+    check_place(out)
     content = made()
     try:
         replace_file(out, lambda draft: draft.write_bytes(content))

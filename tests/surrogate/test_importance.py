@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from allocator.core.errors import SpecError
-from surrogate.importance import QUICK, THOROUGH, Analysis, Effort, analyse
+from surrogate.importance import Analysis, analyse
+from surrogate.measures import QUICK, THOROUGH, Effort
 
 PUBLISHED = Path(__file__).parents[2] / "studies" / "published"
 WIDTHS = [2, 3, 4, 5, 6, 8]

@@ -8,8 +8,9 @@ import xgboost
 
 from allocator.core.errors import SpecError
 from surrogate import trees
-from surrogate.importance import QUICK, analyse
+from surrogate.importance import analyse
 from surrogate.interactions import interactions
+from surrogate.measures import QUICK
 
 WIDTHS = [2, 3, 4, 5, 6, 8]
 
