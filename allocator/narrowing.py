@@ -178,7 +178,9 @@ class Narrowing:
             replace(each, allocation=space.whole(each.allocation))
             for each in strategy.ask(space.known(known, taken), count)
         ]
-        return found or self.strategy.ask(known, count)
+        # another process may be measuring one: of that, nothing but the digest is known
+        free = [each for each in found if each.allocation.digest not in known.taken]
+        return free or self.strategy.ask(known, count)
 
     @property
     def offspring(self) -> int:

@@ -118,6 +118,22 @@ def test_every_strategy_can_be_narrowed(space: ModelSpace, name: str) -> None:
     assert only.allocation[QUIET] == LOW
 
 
+def test_what_another_process_measures_is_not_proposed(space: ModelSpace) -> None:
+    known = known_of(space, FIRST)
+    frozen = [Frozen(QUIET, str(LOW), 1.0, "because")]
+    make = load("allocator.strategies", "surrogate")
+
+    def ask(known: Known) -> str:
+        decided = dict.fromkeys(range(0, 99, EVERY), frozen)
+        narrowing = Narrowing(make(space, 0, damage_of(space)), decided)
+        return narrowing.ask(known, 1)[0].allocation.digest
+
+    first = ask(known)
+    assert ask(known) == first
+    begun = Known(known.measured, taken=known.taken | {first})
+    assert ask(begun) != first
+
+
 def test_before_much_is_known_nothing_changes(space: ModelSpace) -> None:
     known = known_of(space, FIRST - 4)
     make = load("allocator.strategies", "surrogate")
