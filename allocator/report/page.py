@@ -192,7 +192,10 @@ def _commands(data: Data) -> str:
     commands = data.get("commands") or ()
     if not commands:
         return paragraph("The command behind this report was not kept.")
-    lead = paragraph("Everything measured is kept; asked again, it is not repeated.")
+    lead = ""
+    if at(data, "found", "study"):
+        kept = "Everything measured is kept; asked again, it is not repeated."
+        lead = paragraph(kept)
     return lead + "".join(f"<pre><code>{plain(each)}</code></pre>" for each in commands)
 
 

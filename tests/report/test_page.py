@@ -69,6 +69,11 @@ def test_a_page_says_what_was_found(make: Any, tmp_path: Path) -> None:
         assert command in said
 
 
+@pytest.mark.parametrize(("make", "kept"), [(search_data, True), (replay_data, False)])
+def test_a_table_keeps_no_study(make: Any, kept: bool, tmp_path: Path) -> None:
+    assert ("Everything measured is kept" in written(make(), tmp_path)) == kept
+
+
 def test_nothing_of_the_data_becomes_markup(tmp_path: Path) -> None:
     plain = Reader(written(search_data(), tmp_path))
     text = written(hostile_data(), tmp_path)
