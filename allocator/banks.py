@@ -13,8 +13,8 @@ from allocator.prepare import prepare
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from allocator.bench import Watch
     from allocator.core.study import StudySpec
+    from allocator.core.watch import Watch
 
 
 def build_bank_of(asked: StudySpec, watch: Watch) -> dict[str, Any]:

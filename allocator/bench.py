@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from allocator.core.plugins import load
 from allocator.home import cache_home
@@ -11,10 +10,10 @@ from allocator.prepare import sample_digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from allocator.core.ports import Model, State
+    from allocator.core.watch import Watch
     from allocator.prepare import Setup
     from allocator.trial import Workbench
     from quant.bank import Bank, Recipe
@@ -23,35 +22,6 @@ if TYPE_CHECKING:
 # samples that run through a stage at once, for models below and above SMALL parameters:
 # few for a large one, whose feed-forward activations would outweigh its weights
 CALIBRATION_BATCHES = (250, 2)
-
-
-class Tell(Protocol):
-    """Is told steps done and steps in all of a phase, and what there is to note."""
-
-    def __call__(self, done: int, total: int, note: str = "", /) -> object:
-        """Tell."""
-
-
-class Watch(Protocol):
-    """Is told how far a search is."""
-
-    def phase(self, name: str) -> AbstractContextManager[Tell]:
-        """Open a phase; its `Tell` is told steps done and steps in all."""
-
-    def say(self, text: str) -> None:
-        """Say one line."""
-
-
-class Silent:
-    """A watch that tells nobody."""
-
-    def phase(self, name: str) -> AbstractContextManager[Tell]:
-        """Open a phase that is not shown."""
-        del name
-        return nullcontext(lambda done, total, note="": None)  # noqa: ARG005
-
-    def say(self, text: str) -> None:
-        """Drop one line."""
 
 
 def open_bench(setup: Setup, watch: Watch) -> Workbench:

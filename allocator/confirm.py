@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from allocator.core.records import (
@@ -14,32 +14,13 @@ from allocator.pareto import front
 from evals.interval import bootstrap
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from allocator.core.allocation import Allocation
     from allocator.core.records import TrialRecord
     from allocator.goals import Goal
+    from allocator.measured import Measured
     from allocator.space import ModelSpace
-
-
-@dataclass(frozen=True)
-class Measured:
-    """An allocation with its score of each evaluation sample.
-
-    `details` are further figures of the same predictions, by name; `finalized` is the
-    digest of its weights where those are not the bank's.
-    """
-
-    allocation: Allocation
-    values: tuple[float, ...]
-    applied: str
-    details: Mapping[str, float] = field(default_factory=dict)
-    finalized: str | None = None
-
-    @property
-    def mean(self) -> float:
-        """Score on the evaluation set."""
-        return sum(self.values) / len(self.values)
 
 
 @dataclass(frozen=True)

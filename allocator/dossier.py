@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from allocator.core.study import StudySpec
 from allocator.explained import kept_space, of_study
 from allocator.journal import SPEC, recommendation
+from allocator.paired import front_intervals
 from allocator.replay import bits_json
-from allocator.samplewise import front_intervals, trials_of
+from allocator.strategies._base import PREDICTED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from allocator.core.allocation import Allocation
     from allocator.journal import Journal
     from allocator.replay import Replay
+    from allocator.space import Space
 
     Progress = Callable[[int, int], object]
 
@@ -42,6 +44,27 @@ def study_report(journal: Journal, progress: Progress | None = None) -> dict[str
             f"allocate export {journal.name} --format plan --out DIR",
         ],
     }
+
+
+def trials_of(journal: Journal, space: Space) -> list[dict[str, Any]]:
+    """A study's trials as a report shows them, those passed over too."""
+    return [
+        {
+            "number": entry.number,
+            "kind": entry.about["kind"],
+            "bpw": space.bpw(entry.allocation),
+            "score": entry.score,
+            "predicted": entry.about.get(PREDICTED),
+            "allocation": entry.allocation.to_json(),
+            "digest": entry.digest,
+            "looks": {
+                name: value
+                for name, value in entry.about.items()
+                if name.endswith(" samples")
+            },
+        }
+        for entry in journal.entries(space)
+    ]
 
 
 def command_of(spec: Mapping[str, Any]) -> str:

@@ -12,10 +12,9 @@ import numpy as np
 
 from allocator.core.errors import AllocateError
 from allocator.core.study import StudySpec
-from allocator.goals import within_name
 from allocator.journal import COSTS, SPEC, Journal
-from allocator.rungs import Rungs
-from allocator.space import KeptSpace
+from allocator.looks import Looks
+from allocator.space import KeptSpace, within_name
 from allocator.storage import default_name, study_names
 from allocator.strategies._knapsack import knapsack
 
@@ -108,13 +107,13 @@ def _of_study(journal: Journal, space: KeptSpace) -> Estimate | None:
     measured = [(e.allocation, e.score) for e in entries if e.score is not None]
     if damage is None or begun or not measured or not space.fits(space.smallest):
         return None
-    rungs = Rungs.recalled(journal.looks(space))
+    looks = Looks.recalled(journal.looks(space))
     done = {allocation.digest for allocation, _ in measured}
     # nothing scores above all that was measured, full precision among it, but by luck
     top = max(score for _, score in measured)
     looked = [
         (allocation, min(score, top))
-        for allocation, score in rungs.estimates(measured)
+        for allocation, score in looks.estimates(measured)
         if allocation.digest not in done
     ]
     known = [*measured, *looked]

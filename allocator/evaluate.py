@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from allocator.bench import Watch
     from allocator.core.ports import Split
     from allocator.core.spec import ModelSpec
+    from allocator.core.watch import Watch
     from allocator.prepare import Setup
     from allocator.trial import Workbench
     from quant.finalized import Finalized

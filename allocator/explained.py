@@ -9,13 +9,12 @@ import numpy as np
 from allocator.core.allocation import FULL, Allocation, Budget, Choice
 from allocator.core.errors import StudyError
 from allocator.explain import Evidence, contributions_json, explain
-from allocator.goals import within_name
+from allocator.frozen import narrowed
 from allocator.journal import COSTS, SPEC, Journal, recommendation
-from allocator.narrowing import narrowed
-from allocator.rungs import Rungs
-from allocator.samplewise import equals
+from allocator.looks import Looks
+from allocator.paired import equals
 from allocator.sheet import read_sheet
-from allocator.space import KeptSpace
+from allocator.space import KeptSpace, within_name
 from allocator.steps import Neighbours
 from allocator.wording import sentences
 
@@ -166,7 +165,7 @@ def latest(journal: Journal) -> dict[str, Any] | None:
 def known_well(journal: Journal, space: KeptSpace) -> list[tuple[Allocation, float]]:
     """Scores measured in full, and those that looks on many samples suggest."""
     measured = [(r.allocation, r.score) for r in journal.records(space)]
-    return Rungs.recalled(journal.looks(space)).known_well(measured)
+    return Looks.recalled(journal.looks(space)).known_well(measured)
 
 
 def read_choices(allocation: Mapping[str, Mapping[str, Any]]) -> dict[str, Choice]:

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from allocator.bench import Watch
     from allocator.core.allocation import Allocation, Choice
     from allocator.core.ports import Sample, Score
     from allocator.core.spec import ModelSpec
+    from allocator.core.watch import Watch
     from allocator.prepare import Setup
     from allocator.trial import Workbench
     from quant.finalized import Assignment, Finalized

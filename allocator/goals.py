@@ -7,21 +7,21 @@ allocations are worth confirming, and which of those confirmed is recommended.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
-from allocator.core.allocation import Budget
 from allocator.core.errors import NotReachedError
 from allocator.pareto import front, knee
+from allocator.space import limit_of, within, within_name
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from allocator.confirm import Measured
     from allocator.core.records import TrialRecord
     from allocator.core.study import StudySpec
-    from allocator.space import KeptSpace, ModelSpace
+    from allocator.measured import Measured
+    from allocator.space import ModelSpace
 
 FINALISTS = 5
 # budgets of a front's sweep, evenly spaced in their logarithms
@@ -233,21 +233,6 @@ class KeepScore:
         fitting = [r for r in records if self.inside.fits(r.allocation)]
         kept = [r for r in fitting if r.score >= target]
         return sorted(kept, key=lambda r: (r.bpw, -r.score))
-
-
-def within_name(space: ModelSpace | KeptSpace) -> str:
-    """Name of a budget by the bytes it leaves for the groups."""
-    return f"{space.room:.3f}/{space.budget.scope}"
-
-
-def limit_of(space: ModelSpace) -> float:
-    """A space's budget in bits per weight."""
-    return space.budget.bpw(space.spec)
-
-
-def within(space: ModelSpace, bpw: float) -> ModelSpace:
-    """The same space under another budget."""
-    return replace(space, budget=Budget(bpw, "bpw", space.budget.scope))
 
 
 def goal_of(asked: StudySpec, space: ModelSpace) -> Goal:

@@ -13,7 +13,6 @@ from allocator.core.errors import StudyError
 from allocator.core.records import TrialRecord
 from allocator.home import default_storage
 from allocator.owners import alive, own_name
-from allocator.samplewise import STRATA as STRATA
 from allocator.samplewise import packed, unpacked
 from allocator.storage import name_metric, open_storage, study_names, told_and_kept
 

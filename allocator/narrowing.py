@@ -9,14 +9,15 @@ giving. All strategies then propose for the others alone; as with Optuna's
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from allocator.core.allocation import Allocation
 from allocator.explain import Evidence, analysed
+from allocator.frozen import Frozen
 from allocator.space import Space
 from allocator.strategies._base import Known
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
     from allocator.core.allocation import Choice
-    from allocator.journal import Journal
     from allocator.strategies._base import Candidate, Strategy
 
 # measurements before the first decision, and between one and the next: of fewer,
@@ -35,18 +35,6 @@ NEAR = 0.85
 # rows that a decision is made from, the best ones
 MOST_ROWS = 150
 BOOTSTRAPS = 10
-# an attribute of a study
-NARROWED = "narrowed:"
-
-
-@dataclass(frozen=True)
-class Frozen:
-    """A group that stays as it is: its choice, its share in percent, the reason."""
-
-    group: str
-    choice: str
-    share: float
-    reason: str
 
 
 class NarrowedSpace(Space):
@@ -232,24 +220,3 @@ def decide(space: Space, known: Known, seed: int) -> tuple[Frozen, ...]:
         for each in minor(found)
         if best[each.name].bits == space.widths[0]
     )
-
-
-def recall(journal: Journal, budget: str) -> dict[int, tuple[Frozen, ...]]:
-    """Decisions that a study keeps for a budget, by the number of measurements."""
-    kept = journal.attribute(NARROWED + budget) or {}
-    return {int(at): tuple(Frozen(**each) for each in row) for at, row in kept.items()}
-
-
-def keep(journal: Journal, budget: str, at: int, frozen: Sequence[Frozen]) -> None:
-    """Keep a decision with its study."""
-    kept = journal.attribute(NARROWED + budget) or {}
-    journal.keep(
-        NARROWED + budget, {**kept, str(at): [asdict(each) for each in frozen]}
-    )
-
-
-def narrowed(journal: Journal, budget: str) -> list[dict[str, Any]]:
-    """The latest decision for a budget, as plain data."""
-    found = recall(journal, budget)
-    latest = found[max(found)] if found else ()
-    return [{**asdict(e), "choice": e.choice.replace("/", " ")} for e in latest]

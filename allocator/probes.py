@@ -1,26 +1,17 @@
-"""How far a quantized model is from full precision: what one group alone does."""
+"""The prior of a search: what each group does when it alone is quantized."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from allocator.core.allocation import FULL, Allocation, Choice
+from allocator.divergence import kl
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from torch import Tensor
-
     from allocator.core.ports import Sample
     from allocator.trial import Workbench
-
-
-def kl(full: Tensor, other: Tensor) -> Tensor:
-    """KL(full || other) of log-probabilities [..., vocabulary], in nats: [...].
-
-    A rounding error may leave it just below 0: it is cut there.
-    """
-    return (full.exp() * (full - other)).sum(-1).clamp(min=0.0)
 
 
 def damages(

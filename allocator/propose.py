@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING, Any
 from allocator.core.allocation import FULL
 from allocator.core.plugins import load
 from allocator.core.records import RungReport
-from allocator.goals import limit_of, within_name
-from allocator.narrowing import Narrowing, keep, recall
-from allocator.rungs import correlation
+from allocator.frozen import keep, recall
+from allocator.looks import correlation
+from allocator.narrowing import Narrowing
+from allocator.space import limit_of, within_name
 from allocator.strategies._base import Known
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from allocator.core.allocation import Allocation
-    from allocator.narrowing import Frozen
+    from allocator.frozen import Frozen
     from allocator.running import Search
     from allocator.space import ModelSpace
     from allocator.strategies._base import Candidate, Strategy

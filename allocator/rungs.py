@@ -9,31 +9,18 @@ score of the few samples itself.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from allocator.core.records import RungReport
-from surrogate.importance import spearman
+from allocator.looks import DIVERGENCE, LADDER, Looks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from allocator.core.allocation import Allocation
     from allocator.core.ports import Sample
     from allocator.strategies._base import Candidate
-
-    Look = tuple[str, Allocation, tuple[str, int], float]
-
-DIVERGENCE, SCORE = "divergence", "score"
-# what is looked at, on how many samples, and how many candidates outlive it: on few
-# samples the divergence tells more than the score, on many the score itself does
-LADDER = ((DIVERGENCE, 32, 8), (DIVERGENCE, 128, 4), (SCORE, 256, 1))
-# below it a cheap look does not predict the score well enough to choose by
-LEAST_CORRELATION = 0.5
-# pairs before a correlation says anything
-FEWEST = 8
 
 
 def spread_out(samples: Sequence[Sample], count: int) -> Sequence[Sample]:
@@ -44,63 +31,42 @@ def spread_out(samples: Sequence[Sample], count: int) -> Sequence[Sample]:
     return [samples[place] for place in places]
 
 
-@dataclass
-class Rungs:
-    """The looks taken so far, and who outlives them.
+class Rungs(Looks):
+    """Takes looks, and says who outlives them.
 
-    `look(allocation, kind, samples)` takes one; `prefix(allocation)` names what of it
-    decides how images are encoded: candidates of one name are looked at in a row.
-    `looks` holds, by digest, an allocation and the value of each (kind, samples);
-    `fresh` those taken since somebody emptied it.
+    `fresh` are the looks taken since somebody emptied it.
+
+    Args:
+        look: takes one: an allocation, what is looked at, on how many samples.
+        prefix: names what of an allocation decides how images are encoded: candidates
+            of one name are looked at in a row.
+        ladder: the rungs.
     """
 
-    look: Callable[[Allocation, str, int], float]
-    prefix: Callable[[Allocation], str]
-    ladder: tuple[tuple[str, int, int], ...] = LADDER
-    looks: dict[str, tuple[Allocation, dict[tuple[str, int], float]]] = field(
-        default_factory=dict
-    )
-    fresh: list[tuple[Allocation, tuple[str, int], float]] = field(default_factory=list)
-
-    @staticmethod
-    def recalled(looks: Iterable[Look]) -> Rungs:
-        """Looks that a study keeps, without a model to take more."""
-        rungs = Rungs(_never, lambda allocation: allocation.digest)
-        rungs.recall(looks)
-        return rungs
-
-    def recall(self, looks: Iterable[Look]) -> None:
-        """Learn looks that a study keeps."""
-        for _, allocation, key, value in looks:
-            self.learn(allocation, key, value)
-
-    def learn(self, allocation: Allocation, key: tuple[str, int], value: float) -> None:
-        """Remember a look."""
-        self.looks.setdefault(allocation.digest, (allocation, {}))[1][key] = value
+    def __init__(
+        self,
+        look: Callable[[Allocation, str, int], float],
+        prefix: Callable[[Allocation], str],
+        ladder: tuple[tuple[str, int, int], ...] = LADDER,
+    ) -> None:
+        super().__init__(ladder)
+        self.look = look
+        self.prefix = prefix
+        self.fresh: list[tuple[Allocation, tuple[str, int], float]] = []
 
     def value(self, allocation: Allocation, kind: str, size: int) -> float:
         """A look, taken if it was not."""
-        if (kind, size) not in self._seen(allocation):
+        if (kind, size) not in self.seen(allocation):
             value = self.look(allocation, kind, size)
             self.learn(allocation, (kind, size), value)
             self.fresh.append((allocation, (kind, size), value))
-        return self._seen(allocation)[kind, size]
+        return self.seen(allocation)[kind, size]
 
     def look_at(self, allocation: Allocation) -> None:
         """Take the looks of all rungs that look at the divergence."""
         for kind, size, _ in self.ladder:
             if kind == DIVERGENCE:
                 self.value(allocation, kind, size)
-
-    @staticmethod
-    def name(kind: str, size: int) -> str:
-        """A look's name among a trial's attributes."""
-        return f"{kind} on {size} samples"
-
-    def of(self, allocation: Allocation) -> dict[str, float]:
-        """What was looked at, as attributes of a trial."""
-        seen = self._seen(allocation)
-        return {self.name(*key): value for key, value in seen.items()}
 
     def survivor(
         self,
@@ -113,144 +79,15 @@ class Rungs:
         for at, (kind, size, outlive) in enumerate(rungs):
             # what got further before does not compete with the luck of few samples
             later = {(kind, size) for kind, size, _ in rungs[at + 1 :]}
-            ahead = [c for c in left if later & self._seen(c.allocation).keys()]
+            ahead = [c for c in left if later & self.seen(c.allocation).keys()]
             behind = [c for c in left if c not in ahead]
             for each in sorted(behind, key=lambda c: self.prefix(c.allocation)):
                 self.value(each.allocation, kind, size)
             suggests = self._suggests(rungs[: at + 1], measured)
             values = {
-                c.allocation.digest: suggests(self._seen(c.allocation)) for c in behind
+                c.allocation.digest: suggests(self.seen(c.allocation)) for c in behind
             }
             # of equals, the one that the strategy or the rung before put first
             behind.sort(key=lambda c: -values[c.allocation.digest])
             left = ahead + behind[:outlive]
         return left[0]
-
-    def _seen(self, allocation: Allocation) -> dict[tuple[str, int], float]:
-        return self.looks.get(allocation.digest, (allocation, {}))[1]
-
-    def rungs(
-        self, measured: Sequence[tuple[Allocation, float]]
-    ) -> tuple[tuple[str, int, int], ...]:
-        """The ladder; of scores alone once the divergence turns out not to predict."""
-        if self.trusts(measured):
-            return self.ladder
-        return tuple((SCORE, size, outlive) for _, size, outlive in self.ladder)
-
-    def trusts(self, measured: Sequence[tuple[Allocation, float]]) -> bool:
-        """Whether the divergence predicts the score, for all that is known."""
-        found = self.widest(measured)
-        if found.count < FEWEST or found.spearman is None:
-            return True
-        return found.spearman >= LEAST_CORRELATION
-
-    def widest(self, measured: Sequence[tuple[Allocation, float]]) -> RungReport:
-        """Report of the divergence on the most samples."""
-        sizes = [size for kind, size, _ in self.ladder if kind == DIVERGENCE]
-        return self.report(DIVERGENCE, max(sizes, default=0), measured)
-
-    def reports(
-        self, measured: Sequence[tuple[Allocation, float]]
-    ) -> tuple[RungReport, ...]:
-        """Reports of all rungs that looked at anything that was measured too."""
-        keys = {(kind, size) for kind, size, _ in self.ladder}
-        keys |= {(SCORE, size) for _, size, _ in self.ladder}
-        found = (self.report(kind, size, measured) for kind, size in sorted(keys))
-        return tuple(each for each in found if each.count)
-
-    def report(
-        self, kind: str, size: int, measured: Sequence[tuple[Allocation, float]]
-    ) -> RungReport:
-        """How well one rung's looks predicted the full score."""
-        pairs = [
-            (sign(kind) * self._seen(a)[kind, size], score)
-            for a, score in measured
-            if (kind, size) in self._seen(a)
-        ]
-        return RungReport(kind, size, len(pairs), correlation(pairs))
-
-    def estimates(
-        self, measured: Sequence[tuple[Allocation, float]], least: int = 0
-    ) -> tuple[tuple[Allocation, float], ...]:
-        """Scores that the largest looks suggest, those on `least` samples or more.
-
-        The mean over the kinds of looks, of each the one on the most samples: they err
-        differently.
-        """
-        rungs = self.rungs(measured)
-        suggests = self._suggests(rungs, measured)
-        keys = {(kind, size) for kind, size, _ in rungs if size >= least}
-        return tuple(
-            (allocation, suggests(values))
-            for allocation, values in self.looks.values()
-            if keys & values.keys()
-        )
-
-    def known_well(
-        self, measured: Sequence[tuple[Allocation, float]]
-    ) -> list[tuple[Allocation, float]]:
-        """What was measured, and what was looked at on more than the first rung.
-
-        Proposals alone are few and alike: they say little about what matters.
-        """
-        if len(self.ladder) < 2:
-            return list(measured)
-        done = {allocation.digest for allocation, _ in measured}
-        looked = self.estimates(measured, self.ladder[1][1])
-        return [*measured, *(pair for pair in looked if pair[0].digest not in done)]
-
-    def _suggests(
-        self,
-        rungs: Sequence[tuple[str, int, int]],
-        measured: Sequence[tuple[Allocation, float]],
-    ) -> Callable[[Mapping[tuple[str, int], float]], float]:
-        """What the looks of some rungs suggest of a score."""
-        lines = {(kind, n): self._line((kind, n), measured) for kind, n, _ in rungs}
-
-        def suggests(values: Mapping[tuple[str, int], float]) -> float:
-            by_kind = {
-                key[0]: offset + slope * values[key]
-                for key, (slope, offset) in lines.items()
-                if key in values
-            }
-            return sum(by_kind.values()) / len(by_kind)
-
-        return suggests
-
-    def _line(
-        self, key: tuple[str, int], measured: Sequence[tuple[Allocation, float]]
-    ) -> tuple[float, float]:
-        """Slope and offset of score over look, from what has both.
-
-        Scores of few samples are of the same unit. Where nothing is known of the
-        divergence, a reply that may change is taken for a wrong one.
-        """
-        pairs = [
-            (self._seen(a)[key], score) for a, score in measured if key in self._seen(a)
-        ]
-        if key[0] == SCORE:
-            gaps = [score - look for look, score in pairs]
-            return 1.0, sum(gaps) / len(gaps) if gaps else 0.0
-        if len(pairs) < 2 or np.ptp([look for look, _ in pairs]) == 0:
-            top = max((score for _, score in measured), default=1.0)
-            return -abs(top), top
-        looks, scores = np.array(pairs).T
-        slope = min(0.0, float(np.polyfit(looks, scores, 1)[0]))
-        return slope, float(scores.mean() - slope * looks.mean())
-
-
-def _never(allocation: Allocation, kind: str, size: int) -> float:
-    raise NotImplementedError(f"no model to look at {allocation.digest} with")
-
-
-def sign(kind: str) -> int:
-    """+1 where higher is better."""
-    return -1 if kind == DIVERGENCE else 1
-
-
-def correlation(pairs: Sequence[tuple[float, float]]) -> float | None:
-    """Spearman's rank correlation; None with fewer than two values on either side."""
-    if len(pairs) < 2 or any(len(set(side)) < 2 for side in zip(*pairs, strict=True)):
-        return None
-    looks, scores = np.array(pairs, dtype=np.float64).T
-    return spearman(looks, scores)

@@ -5,19 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from allocator.confirm import Measured
-from allocator.goals import goal_of, limit_of
+from allocator.goals import goal_of
 from allocator.journal import MEASURED
-from allocator.rungs import LADDER, SCORE, Rungs, spread_out
+from allocator.looks import LADDER, SCORE
+from allocator.measured import Measured
+from allocator.rungs import Rungs, spread_out
+from allocator.space import limit_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from allocator.bench import Watch
     from allocator.clock import Clock
     from allocator.core.allocation import Allocation
     from allocator.core.ports import Sample
     from allocator.core.records import TrialRecord
+    from allocator.core.watch import Watch
     from allocator.goals import Goal
     from allocator.journal import Journal
     from allocator.prepare import Setup

@@ -1,21 +1,14 @@
-"""Scores sample by sample: how sure each is, and which cannot be told apart."""
+"""Scores sample by sample, as a study keeps them."""
 
 from __future__ import annotations
 
 import base64
 import zlib
 from array import array
-from typing import TYPE_CHECKING, Any
-
-from allocator.strategies._base import PREDICTED
-from evals.interval import bootstrap
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from allocator.core.allocation import Allocation
-    from allocator.journal import Journal
-    from allocator.space import Space
+    from collections.abc import Sequence
 
 # an attribute of a study
 STRATA = "strata"
@@ -36,76 +29,3 @@ def unpacked(text: str) -> tuple[float, ...]:
     found = array("f")
     found.frombytes(zlib.decompress(base64.b85decode(text)))
     return tuple(found)
-
-
-def front_intervals(
-    journal: Journal, space: Space, members: Sequence[Mapping[str, Any]]
-) -> list[dict[str, Any]]:
-    """Members of a front with 95 % intervals over the search set, and their choices.
-
-    `members` have a digest, bits per weight and a score; an interval is None where the
-    score of each sample was not kept.
-    """
-    values, allocations = journal.values(space), _by_digest(journal, space)
-    strata = journal.attribute(STRATA) or ()
-    found = []
-    for member in members:
-        own = values.get(member["digest"])
-        found.append(
-            {
-                **member,
-                "ci95": bootstrap(own, strata=strata).ci95 if own else None,
-                "allocation": allocations[member["digest"]].to_json(),
-            }
-        )
-    return found
-
-
-def equals(
-    journal: Journal, space: Space, members: Sequence[Mapping[str, Any]], digest: str
-) -> list[dict[str, Any]]:
-    """Members of a front whose score cannot be told from an allocation's.
-
-    Compared on the same samples of the search set, as the bank has both: the 95 %
-    interval of the mean paired difference (member less allocation) holds 0.
-    """
-    values, strata = journal.values(space), journal.attribute(STRATA) or ()
-    if digest not in values:
-        return []
-    found = []
-    for member in members:
-        own = values.get(member["digest"])
-        if own is None or member["digest"] == digest:
-            continue
-        pairs = zip(own, values[digest], strict=True)
-        difference = bootstrap([a - b for a, b in pairs], strata=strata)
-        if difference.low <= 0 <= difference.high:
-            told = {name: member[name] for name in ("digest", "bpw", "score")}
-            ci95 = difference.ci95
-            found.append({**told, "difference": difference.mean, "ci95": ci95})
-    return found
-
-
-def _by_digest(journal: Journal, space: Space) -> dict[str, Allocation]:
-    return {entry.digest: entry.allocation for entry in journal.entries(space)}
-
-
-def trials_of(journal: Journal, space: Space) -> list[dict[str, Any]]:
-    """A study's trials as a report shows them, those passed over too."""
-    return [
-        {
-            "number": entry.number,
-            "kind": entry.about["kind"],
-            "bpw": space.bpw(entry.allocation),
-            "score": entry.score,
-            "predicted": entry.about.get(PREDICTED),
-            "allocation": entry.allocation.to_json(),
-            "digest": entry.digest,
-            "looks": {
-                name: value
-                for name, value in entry.about.items()
-                if name.endswith(" samples")
-            },
-        }
-        for entry in journal.entries(space)
-    ]

@@ -5,25 +5,28 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from allocator.bench import Silent, open_bench
+from allocator.bench import open_bench
 from allocator.clock import Clock
 from allocator.confirm import confirm
 from allocator.core.plan import plan_json
 from allocator.core.records import Recommendation
+from allocator.core.watch import Silent
 from allocator.explain import Evidence, importance
 from allocator.finalize import finalize
-from allocator.journal import COSTS, LATEST, RECOMMENDED, STRATA, Journal
+from allocator.journal import COSTS, LATEST, RECOMMENDED, Journal
 from allocator.prepare import prepare
 from allocator.propose import known_well, propose, proxies
 from allocator.running import Search
+from allocator.samplewise import STRATA
 from evals.taskset import strata
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from allocator.bench import Watch
-    from allocator.confirm import Measured, Outcome
+    from allocator.confirm import Outcome
     from allocator.core.study import StudySpec
+    from allocator.core.watch import Watch
+    from allocator.measured import Measured
     from allocator.prepare import Setup
 
 

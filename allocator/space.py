@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -268,3 +268,18 @@ class KeptSpace(Space):
     def bpw(self, allocation: Allocation) -> float:
         """Bits per weight, as the budget counts them."""
         return 8 * (self.bytes(allocation) + self._rest) / self._weights
+
+
+def within_name(space: ModelSpace | KeptSpace) -> str:
+    """Name of a budget by the bytes it leaves for the groups."""
+    return f"{space.room:.3f}/{space.budget.scope}"
+
+
+def limit_of(space: ModelSpace) -> float:
+    """A space's budget in bits per weight."""
+    return space.budget.bpw(space.spec)
+
+
+def within(space: ModelSpace, bpw: float) -> ModelSpace:
+    """The same space under another budget."""
+    return replace(space, budget=Budget(bpw, "bpw", space.budget.scope))

@@ -11,8 +11,8 @@ import torch
 from allocator.core.allocation import FULL, Allocation, Choice, digest
 from allocator.core.errors import BankError
 from allocator.core.ports import RERANK, Decoding
+from allocator.divergence import kl
 from allocator.kept import Kept, size_of
-from allocator.probes import kl
 from evals.taskset import TaskSet, relative
 
 if TYPE_CHECKING:

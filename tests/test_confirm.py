@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from allocator.confirm import Measured, confirm, front_of
+from allocator.confirm import confirm, front_of
 from allocator.core.allocation import Allocation, Budget, Choice, Scheme
 from allocator.core.errors import NotReachedError
 from allocator.core.records import TrialRecord
 from allocator.goals import KeepScore, WholeFront, WithinBudget
+from allocator.measured import Measured
 from allocator.space import ModelSpace
 
 if TYPE_CHECKING:

@@ -13,12 +13,13 @@ from click.testing import CliRunner
 from allocator import search as searching
 from allocator.cli import main
 from allocator.core.errors import StudyError
-from allocator.dossier import command_of, study_report
+from allocator.dossier import command_of, study_report, trials_of
 from allocator.explained import kept_space, of_rows, of_study, of_table
 from allocator.goals import WithinBudget
-from allocator.journal import LATEST, RECOMMENDED, STRATA, Journal
+from allocator.journal import LATEST, RECOMMENDED, Journal
+from allocator.paired import equals, front_intervals
 from allocator.propose import propose
-from allocator.samplewise import equals, front_intervals, packed, trials_of, unpacked
+from allocator.samplewise import STRATA, packed, unpacked
 from allocator.search import baselines, conclude
 from allocator.table import TableSpace, read_table
 from tests.searches import FakeBench, asked_for, search_of

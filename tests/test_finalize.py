@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from allocator.bench import Silent, open_bench
+from allocator.bench import open_bench
 from allocator.core.allocation import Allocation, Budget, Choice
 from allocator.core.errors import AllocateError, BankError, SpecError
 from allocator.core.plan import plan_json
 from allocator.core.plugins import load
 from allocator.core.study import StudySpec
+from allocator.core.watch import Silent
 from allocator.evaluate import evaluate_model
 from allocator.finalize import (
     choices_of,
@@ -38,11 +39,7 @@ if TYPE_CHECKING:
     from allocator.trial import Workbench
     from quant.finalized import Finalized
 
-CASES = [
-    ("tiny-blip2", "vqav2"),
-    ("tiny-llava", "vqav2"),
-    ("tiny-blip2", "flickr30k"),
-]
+CASES = [("tiny-blip2", "vqav2"), ("tiny-llava", "vqav2"), ("tiny-blip2", "flickr30k")]
 METHODS = ("uniform", "gptq", "awq")
 FULL = Choice(16)
 

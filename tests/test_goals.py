@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from allocator.confirm import Measured
 from allocator.core.allocation import Choice
 from allocator.core.errors import NotReachedError
 from allocator.core.records import TrialRecord
@@ -17,9 +16,9 @@ from allocator.goals import (
     WholeFront,
     WithinBudget,
     goal_of,
-    limit_of,
-    within,
 )
+from allocator.measured import Measured
+from allocator.space import limit_of, within
 from tests.searches import asked_for, score, space_of
 
 if TYPE_CHECKING:

@@ -9,21 +9,12 @@ import pytest
 
 from allocator.core.allocation import Allocation, Choice
 from allocator.core.plugins import available, load
-from allocator.goals import within_name
-from allocator.narrowing import (
-    EVERY,
-    FIRST,
-    Frozen,
-    NarrowedSpace,
-    Narrowing,
-    decide,
-    keep,
-    narrowed,
-    recall,
-)
+from allocator.frozen import Frozen, keep, narrowed, recall
+from allocator.narrowing import EVERY, FIRST, NarrowedSpace, Narrowing, decide
 from allocator.propose import propose
 from allocator.replay import Oracle, explore
 from allocator.search import baselines
+from allocator.space import within_name
 from allocator.strategies._base import Known
 from allocator.strategies._moves import scatter
 from tests.searches import asked_for, damage_of, score, search_of, space_of

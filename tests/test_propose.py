@@ -6,8 +6,8 @@ import pytest
 import torch
 from optuna.trial import TrialState
 
+from allocator.looks import DIVERGENCE, FEWEST, LADDER, SCORE
 from allocator.propose import PROBED, prior, propose
-from allocator.rungs import DIVERGENCE, FEWEST, LADDER, SCORE
 from allocator.search import baselines
 from tests.searches import (
     FakeBench,

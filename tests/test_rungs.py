@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from allocator.core.allocation import Allocation, Choice
-from allocator.rungs import DIVERGENCE, FEWEST, LADDER, SCORE, Rungs, spread_out
+from allocator.looks import DIVERGENCE, FEWEST, LADDER, SCORE
+from allocator.rungs import Rungs, spread_out
 from allocator.strategies._base import Candidate
 from tests.searches import CHOICES, divergence, samples, score, space_of
 

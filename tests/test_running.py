@@ -10,7 +10,7 @@ from allocator import search as searching
 from allocator.core.allocation import Choice
 from allocator.core.errors import NotReachedError
 from allocator.core.study import StudySpec
-from allocator.rungs import DIVERGENCE, SCORE
+from allocator.looks import DIVERGENCE, SCORE
 from allocator.search import baselines, conclude, finished
 from tests.searches import FakeBench, asked_for, divergence, runs, score, search_of
 

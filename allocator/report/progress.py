@@ -18,7 +18,7 @@ from rich.progress import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from allocator.bench import Tell
+    from allocator.core.watch import Tell
 
 SHORT = 2.0  # seconds: a phase shorter than this is not worth a line
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from allocator.looks import Looks, correlation
 from allocator.report.shown import at, short
-from allocator.rungs import Rungs, correlation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,7 +35,7 @@ def looks(data: Data) -> list[Look]:
     rows = [row for row in data.get("trials") or () if row.get("score") is not None]
     kinds = dict.fromkeys(kind for row in rows for kind in row.get("looks") or {})
     told = {
-        Rungs.name(each["kind"], each["samples"]): each
+        Looks.name(each["kind"], each["samples"]): each
         for each in at(data, "found", "rungs") or ()
     }
     found = []

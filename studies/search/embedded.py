@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import optuna
 
-from allocator.bench import Silent, open_bench
+from allocator.bench import open_bench
 from allocator.clock import Clock
 from allocator.core.ports import Score
 from allocator.core.study import StudySpec
+from allocator.core.watch import Silent
 from allocator.journal import Journal
 from allocator.prepare import prepare
 from allocator.probes import damages

@@ -19,9 +19,10 @@ from tables import CASES as TABLES
 from tables import runs
 
 from allocator.core.plugins import load
-from allocator.goals import within_name
-from allocator.narrowing import Narrowing, recall
+from allocator.frozen import recall
+from allocator.narrowing import Narrowing
 from allocator.replay import Oracle, explore
+from allocator.space import within_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -17,9 +17,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from allocator.bench import Silent, open_bench
+from allocator.bench import open_bench
 from allocator.core.allocation import Allocation
 from allocator.core.study import StudySpec
+from allocator.core.watch import Silent
 from allocator.prepare import prepare
 
 
