@@ -9,13 +9,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from allocator.clock import Clock
 from allocator.core.allocation import Budget, Choice, Scheme
+from allocator.core.clock import Clock
 from allocator.core.ports import Sample, Score
 from allocator.core.study import StudySpec
-from allocator.journal import COSTS, Journal
-from allocator.running import Search
-from allocator.space import ModelSpace
+from allocator.search.running import Search
+from allocator.space.model import ModelSpace
+from allocator.study.journal import COSTS, Journal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

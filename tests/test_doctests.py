@@ -21,7 +21,7 @@ SHOWN = sorted(
 def test_the_rooms_that_show_how_they_are_used_are_found() -> None:
     assert set(SHOWN) >= {
         *("allocator/core/allocation.py", "allocator/core/spec.py"),
-        *("allocator/pareto.py", "evals/interval.py", "quant/packing.py"),
+        *("allocator/space/fronts.py", "evals/interval.py", "quant/packing.py"),
     }
 
 

@@ -6,64 +6,45 @@ import ast
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("allocator", "quant", "evals", "surrogate")
-RANK = {
-    "allocator": 0,
-    "allocator.core": 0,
-    **dict.fromkeys(("quant", "evals", "surrogate", "allocator.families"), 1),
-    **dict.fromkeys(("allocator.home", "allocator.embedded", "allocator.clock"), 1),
-    **dict.fromkeys(("allocator.space", "allocator.strategies", "allocator.trial"), 2),
-    **dict.fromkeys(("allocator.pareto", "allocator.journal", "allocator.prepare"), 2),
-    **dict.fromkeys(("allocator.bench", "allocator.confirm", "allocator.exporters"), 2),
-    **dict.fromkeys(("allocator.finalize", "allocator.kept", "allocator.probes"), 2),
-    **dict.fromkeys(("allocator.goals", "allocator.rungs", "allocator.storage"), 2),
-    **dict.fromkeys(("allocator.devices", "allocator.owners"), 2),
-    "allocator.dashboard": 3,
-    **dict.fromkeys(("allocator.running", "allocator.propose"), 2),
-    "allocator.estimate": 3,
-    **dict.fromkeys(("allocator.search", "allocator.evaluate", "allocator.report"), 3),
-    **dict.fromkeys(("allocator.banks", "allocator.options"), 3),
-    **dict.fromkeys(("allocator.sheet", "allocator.table"), 2),
-    **dict.fromkeys(("allocator.explain", "allocator.steps"), 2),
-    **dict.fromkeys(("allocator.explained", "allocator.wording"), 2),
-    **dict.fromkeys(("allocator.compare", "allocator.samplewise"), 2),
-    **dict.fromkeys(("allocator.narrowing", "allocator.divergence"), 2),
-    **dict.fromkeys(("allocator.measured", "allocator.looks"), 2),
-    **dict.fromkeys(("allocator.frozen", "allocator.paired"), 2),
-    "allocator.replay": 3,
-    "allocator.dossier": 4,
-    **dict.fromkeys(("allocator.cli_bank", "allocator.cli_replay"), 5),
-    "allocator.cli_explain": 5,
-    "allocator.cli": 6,
-}
-# rooms of this rank are one floor: they may import each other
-SHARED_RANK = 2
+# from the ground up: a room imports rooms above it in this list, and no others; those
+# on one line stand side by side and never import each other
+ROOMS = (
+    ("allocator.core",),
+    ("quant", "evals", "surrogate", "allocator.families", "allocator.embedded"),
+    ("allocator.space",),
+    ("allocator.strategies",),
+    ("allocator.study",),
+    ("allocator.bench",),
+    ("allocator.exporters",),
+    ("allocator.explain",),
+    ("allocator.search",),
+    ("allocator.tables",),
+    ("allocator.report",),
+    ("allocator.cli",),
+    # the front door: the package's own file
+    ("allocator",),
+)
+RANK = {room: place for place, rooms in enumerate(ROOMS) for room in rooms}
 # the only rooms that may import a library, when the program runs
 HOMES = {
     "transformers": {"allocator.families", "allocator.exporters"},
     "huggingface_hub": {"allocator.embedded"},
-    "torch": {
-        *("allocator.families", "allocator.kept", "allocator.probes"),
-        "allocator.devices",
-        *("allocator.trial", "quant"),
-    },
-    "optuna": {
-        *("allocator.space", "allocator.strategies", "allocator.journal"),
-        "allocator.storage",
-    },
+    "torch": {"allocator.families", "allocator.bench", "quant"},
+    "optuna": {"allocator.space", "allocator.strategies", "allocator.study"},
     "sklearn": {"surrogate"},
     "xgboost": {"surrogate"},
     "shap": {"surrogate"},
     "rich": {"allocator.report", "allocator.cli"},
-    "click": {
-        *("allocator.cli", "allocator.cli_bank", "allocator.cli_replay"),
-        "allocator.cli_explain",
-        "allocator.options",
-    },
+    "click": {"allocator.cli"},
 }
 PLUGINS = ("allocator.families", "quant.methods", "evals.tasks")
 LONGEST_FILE = 350
@@ -101,7 +82,7 @@ def module_of(file: Path) -> str:
 
 @cache
 def modules() -> frozenset[str]:
-    return frozenset(module_of(file) for file in SOURCES)
+    return frozenset(module_of(file) for file in EVERYTHING)
 
 
 def room_of(module: str) -> str:
@@ -146,11 +127,7 @@ def ours(file: Path) -> set[str]:
 
 def may_import(here: str, other: str) -> bool:
     """Whether one room may import another."""
-    if here == other:
-        return True
-    if here == "evals":
-        return other == "allocator.core"
-    return RANK[other] < RANK[here] or RANK[other] == RANK[here] == SHARED_RANK
+    return here == other or RANK[other] < RANK[here]
 
 
 def misplaced(source: Path) -> list[str]:
@@ -164,6 +141,42 @@ def homeless(source: Path) -> list[str]:
     here = room_of(module_of(source))
     tops = {each.module.split(".")[0] for each in imports(source) if not each.typing}
     return sorted(top for top in tops if top in HOMES and here not in HOMES[top])
+
+
+@cache
+def files_by_name() -> dict[str, Path]:
+    """Every file by the name it is imported under."""
+    return {module_of(file): file for file in EVERYTHING}
+
+
+def files_imported(file: Path) -> set[Path]:
+    """Files of ours that a file imports, for types or to run.
+
+    Studies import those beside them by their bare names.
+    """
+    beside = ".".join(file.relative_to(ROOT).parts[:-1])
+    known = files_by_name()
+    found = set()
+    for each in imports(file):
+        for name in (each.module, f"{beside}.{each.module}"):
+            if name in known:
+                found.add(known[name])
+    return found - {file}
+
+
+def circle(graph: Mapping[Any, Collection[Any]]) -> list[Any]:
+    """The members of one circle, of any length, or none."""
+    left = {node: set(others) for node, others in graph.items()}
+    # what imports nothing that is left is in no circle
+    while free := [node for node, others in left.items() if not others & left.keys()]:
+        for node in free:
+            del left[node]
+    if not left:
+        return []
+    walk = [next(iter(left))]
+    while (step := next(iter(left[walk[-1]] & left.keys()))) not in walk:
+        walk.append(step)
+    return walk[walk.index(step) :]
 
 
 def longest_functions(tree: ast.AST) -> list[str]:
@@ -188,10 +201,21 @@ def test_each_library_stays_in_its_rooms(source: Path) -> None:
 
 
 @EACH_SOURCE
-def test_every_file_lies_in_a_room_that_has_a_rank(source: Path) -> None:
+def test_every_file_lies_in_a_room(source: Path) -> None:
     module = module_of(source)
-    # `allocator` itself is the package's own file and holds nothing
+    # no other file lies at the front door
     assert room_of(module) != "allocator" or module == "allocator"
+
+
+def test_the_front_door_opens_on_few_rooms() -> None:
+    entries = {f.name for f in (ROOT / "allocator").iterdir()} - {"__pycache__"}
+    assert len(entries) <= 15
+    assert {"__init__.py", "py.typed"} <= entries
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    graph = {file: files_imported(file) for file in EVERYTHING}
+    assert [title(file) for file in circle(graph)] == []
 
 
 @pytest.mark.parametrize("package", PLUGINS)
@@ -218,14 +242,29 @@ def test_no_function_is_too_long(file: Path) -> None:
 
 def test_rooms_know_what_is_below_them_and_nothing_else() -> None:
     assert may_import("allocator.cli", "allocator.search")
-    assert may_import("allocator.report", "allocator.journal")
+    assert may_import("allocator.report", "allocator.study")
     assert may_import("allocator.strategies", "allocator.space")
     assert may_import("quant", "allocator.core")
-    assert not may_import("allocator.report", "allocator.search")
+    assert may_import("allocator", "allocator.report")
+    assert not may_import("allocator.search", "allocator.report")
+    assert not may_import("allocator.explain", "allocator.search")
     assert not may_import("allocator.core", "quant")
     assert not may_import("quant", "evals")
-    assert not may_import("evals", "allocator.home")
-    assert not may_import("allocator.space", "allocator.cli")
+    assert not may_import("allocator.families", "quant")
+    assert not may_import("allocator.cli", "allocator")
+
+
+def test_circles_are_found_whatever_their_length() -> None:
+    assert circle({"a": ["b"], "b": ["c"], "c": []}) == []
+    assert set(circle({"a": ["b"], "b": ["a"], "c": ["a"]})) == {"a", "b"}
+    long = {"top": ["a"], "a": ["b"], "b": ["c"], "c": ["d", "x"], "d": ["a"], "x": []}
+    assert set(circle(long)) == {"a", "b", "c", "d"}
+
+
+def test_what_lies_beside_a_study_is_seen_by_its_bare_name() -> None:
+    folder = ROOT / "studies" / "published"
+    assert folder / "cases.py" in files_imported(folder / "figures.py")
+    assert folder / "cases.py" in files_imported(folder / "reproduce.py")
 
 
 def test_imports_are_found_wherever_they_stand() -> None:

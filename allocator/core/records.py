@@ -87,9 +87,9 @@ class RungReport:
 class Recommendation:
     """The outcome of a search, measured on the evaluation set.
 
-    `importance` is plain data, as `allocator.explain` gives it; `details` are further
-    figures: name, value, value of full precision; `goal` is
-    "budget", "front" or "min-score"; `retained` the share of the full-precision score,
+    `importance` is plain data, as `allocator.explain.importance` gives it; `details`
+    are further figures: name, value, value of full precision; `goal` is "budget",
+    "front" or "min-score"; `retained` the share of the full-precision score,
     `finalized` the digest of weights that were quantized once more in sequence.
     `evaluated_samples` counts every sample that any of `evaluated_allocations` was run
     on, baselines and probes included; `prefix` the samples that went through a

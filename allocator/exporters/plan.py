@@ -45,7 +45,7 @@ class PlanExporter:
 def _copy_finalized(name: str, target: Path) -> None:
     """Write the weights with the plan: whole, or not at all."""
     # brings torch, which most plans do not need
-    from allocator.finalize import open_finalized
+    from allocator.bench.finalize import open_finalized
 
     try:
         found = open_finalized(name)

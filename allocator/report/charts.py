@@ -11,7 +11,8 @@ import html
 from typing import TYPE_CHECKING, Any
 
 from allocator.report.colours import place
-from allocator.report.shown import (
+from allocator.report.text_search import choice_text
+from allocator.report.view import (
     Point,
     at,
     bits_map,
@@ -26,7 +27,6 @@ from allocator.report.shown import (
     trials,
     uniforms,
 )
-from allocator.report.text import choice_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from allocator.report.charts import axis, chart, safe
-from allocator.report.shown import (
+from allocator.report.view import (
     axes,
     bands,
     metric_of,
@@ -19,8 +19,8 @@ from allocator.report.shown import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from allocator.report.shown import Point
-    from allocator.report.shown_models import Look
+    from allocator.report.view import Point
+    from allocator.report.view_surrogate import Look
 
     Data = Mapping[str, Any]
     Chart = dict[str, Any]

@@ -6,9 +6,9 @@ import io
 from typing import TYPE_CHECKING, Any
 
 from allocator.core.errors import SpecError, UnknownNameError
-from allocator.report import shown, shown_models
+from allocator.report import view, view_surrogate
 from allocator.report.colours import LIGHT, place
-from allocator.report.written import write_whole
+from allocator.report.output import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -30,7 +30,7 @@ def write_figure(data: Data, name: str, out: Path, fmt: str = "png") -> None:
     """Write one figure, whole or not at all.
 
     Args:
-        data: what `allocator.dossier` gives.
+        data: what `allocator.report.data` gives.
         name: one of `FIGURES`.
         out: the file.
         fmt: png or svg.
@@ -90,8 +90,8 @@ def plain(text: str) -> str:
 
 def front(data: Data) -> Figure | None:
     """Score against size: trials, front with intervals, uniform, recommended."""
-    points = (shown.trials(data), shown.small_members(data), shown.uniforms(data))
-    best, metric = shown.recommended(data), shown.metric_of(data)
+    points = (view.trials(data), view.small_members(data), view.uniforms(data))
+    best, metric = view.recommended(data), view.metric_of(data)
     if best is None and not any(points):
         return None
     figure, (panel,) = _figure(4.6)
@@ -107,7 +107,7 @@ def front(data: Data) -> Figure | None:
     if best:
         _dots(panel, [best], "recommended", "*", LIGHT["best"], 190, zorder=5)
     _lines(panel, data)
-    panel.set_xlabel(plain(shown.size_label(data)))
+    panel.set_xlabel(plain(view.size_label(data)))
     panel.set_ylabel(plain(metric))
     panel.legend(frameon=False, fontsize=8)
     return figure
@@ -115,7 +115,7 @@ def front(data: Data) -> Figure | None:
 
 def _dots(
     panel: Axes,
-    points: Sequence[shown.Point],
+    points: Sequence[view.Point],
     name: str,
     marker: str,
     colour: str,
@@ -127,7 +127,7 @@ def _dots(
         panel.scatter(x, y, s=size, marker=marker, color=colour, label=name, **more)
 
 
-def _front_line(panel: Axes, members: Sequence[shown.Point]) -> None:
+def _front_line(panel: Axes, members: Sequence[view.Point]) -> None:
     if not members:
         return
     ends = [point.ci95 or (point.score, point.score) for point in members]
@@ -149,11 +149,11 @@ def _front_line(panel: Axes, members: Sequence[shown.Point]) -> None:
 
 def _lines(panel: Axes, data: Data) -> None:
     """The score of full precision, and the budget."""
-    full = shown.at(data, "found", "full_precision", "score")
-    budget = shown.at(data, "found", "budget", "bpw")
+    full = view.at(data, "found", "full_precision", "score")
+    budget = view.at(data, "found", "budget", "bpw")
     if full is not None:
         panel.axhline(full, color=LIGHT["soft"], ls="--", lw=1, label="full precision")
-    if budget is not None and budget < shown.FULL_BITS:
+    if budget is not None and budget < view.FULL_BITS:
         panel.axvline(budget, color=LIGHT["budget"], ls=":", lw=1.2, label="budget")
 
 
@@ -162,8 +162,7 @@ def importance(data: Data) -> Figure | None:
     levels = {
         level: shares
         for level in ("component", "group")
-        if (shares := shown.importance(data, level))
-        and not shown.unreliable(data, level)
+        if (shares := view.importance(data, level)) and not view.unreliable(data, level)
     }
     if not levels:
         return None
@@ -173,10 +172,10 @@ def importance(data: Data) -> Figure | None:
         for at, share in enumerate(shares):
             panel.plot([share.low, share.high], [at, at], color=LIGHT["front"], lw=1.6)
             panel.plot(share.percent, at, "o", color=LIGHT["front"], ms=5)
-        _name_rows(panel, [shown.short(share.name) for share in shares])
+        _name_rows(panel, [view.short(share.name) for share in shares])
         panel.set_xlim(left=0)
         panel.set_xlabel("percent of importance")
-        panel.set_title(shown.LEVELS[level], fontsize=10)
+        panel.set_title(view.LEVELS[level], fontsize=10)
     return figure
 
 
@@ -184,7 +183,7 @@ def bits(data: Data) -> Figure | None:
     """Groups times allocations of the front: how many bits each gets."""
     from matplotlib.colors import LinearSegmentedColormap
 
-    found = shown.bits_map(data)
+    found = view.bits_map(data)
     if not found.groups or not found.columns:
         return None
     stops = [LIGHT[f"width{at}"] for at in range(4)]
@@ -200,7 +199,7 @@ def bits(data: Data) -> Figure | None:
                 ink = "white" if place(cell["bits"]) > 0.6 else LIGHT["ink"]
                 style: Any = {"ha": "center", "va": "center", "color": ink, "size": 8}
                 panel.text(column, row, str(cell["bits"]), **style)
-    _name_rows(panel, [shown.short(key) for key in found.groups])
+    _name_rows(panel, [view.short(key) for key in found.groups])
     ticks = [f"{column.bpw:.2f}" for column in found.columns]
     if found.chosen is not None:
         ticks[found.chosen] += " *"
@@ -211,16 +210,16 @@ def bits(data: Data) -> Figure | None:
 
 def trials(data: Data) -> Figure | None:
     """Parallel coordinates: a line for each trial, the better the bluer."""
-    axes = shown.axes(data)
+    axes = view.axes(data)
     if not axes:
         return None
     figure, (panel,) = _figure(4.0)
-    heights = [shown.scaled(axis.values) for axis in axes]
+    heights = [view.scaled(axis.values) for axis in axes]
     strengths = ("good", "fair", "weak")
-    bands = shown.bands(axes[-1].values)
+    bands = view.bands(axes[-1].values)
     order = sorted(range(len(bands)), key=lambda at: -bands[at])
-    rows = [trial for trial in shown.trials(data) if trial.allocation]
-    best = shown.recommended(data)
+    rows = [trial for trial in view.trials(data) if trial.allocation]
+    best = view.recommended(data)
     for at in order:
         style: Any = {"color": LIGHT[strengths[bands[at]]], "lw": 1.2, "alpha": 0.8}
         if best and rows[at].digest == best.digest:
@@ -230,7 +229,7 @@ def trials(data: Data) -> Figure | None:
     if best and any(row.digest == best.digest for row in rows):
         panel.legend(loc="lower right", frameon=False)
     names = [
-        f"{plain(shown.short(axis.name, 20))}\n{min(axis.values):.3g} to "
+        f"{plain(view.short(axis.name, 20))}\n{min(axis.values):.3g} to "
         f"{max(axis.values):.3g}"
         for axis in axes
     ]
@@ -242,7 +241,7 @@ def trials(data: Data) -> Figure | None:
 
 def proxies(data: Data) -> Figure | None:
     """Each cheap look against the full score."""
-    looks = shown_models.looks(data)
+    looks = view_surrogate.looks(data)
     if not looks:
         return None
     figure, panels = _figure(3.2, len(looks))
@@ -250,19 +249,19 @@ def proxies(data: Data) -> Figure | None:
         panel.scatter(look.looked, look.scores, s=18, color=LIGHT["front"], alpha=0.8)
         known = "" if look.correlation is None else f"\nrank {look.correlation:.2f}"
         panel.set_xlabel(plain(look.name) + known, fontsize=9)
-    panels[0].set_ylabel(plain(shown.metric_of(data)))
+    panels[0].set_ylabel(plain(view.metric_of(data)))
     return figure
 
 
 def waterfall(data: Data) -> Figure | None:
     """From the mean of all to what is predicted for the recommended allocation."""
-    fall = shown_models.waterfall(data)
-    if fall is None or shown.unreliable(data, "group"):
+    fall = view_surrogate.waterfall(data)
+    if fall is None or view.unreliable(data, "group"):
         return None
-    metric = shown.metric_of(data)
+    metric = view.metric_of(data)
     names = ["mean of all", *(name for name, _ in fall.parts), "predicted"]
-    names[0] += f", {shown.number(fall.mean, metric)}"
-    names[-1] += f", {shown.number(fall.predicted, metric)}"
+    names[0] += f", {view.number(fall.mean, metric)}"
+    names[-1] += f", {view.number(fall.predicted, metric)}"
     figure, (panel,) = _figure(AROUND + ROW * len(names))
     panel.margins(x=0.1)
     panel.use_sticky_edges = False
@@ -273,7 +272,7 @@ def waterfall(data: Data) -> Figure | None:
         now += value
         side, room = ("left", 3) if value >= 0 else ("right", -3)
         panel.annotate(
-            shown.number(value, metric, sign=True),
+            view.number(value, metric, sign=True),
             (now, at),
             xytext=(room, 0),
             textcoords="offset points",
@@ -283,20 +282,20 @@ def waterfall(data: Data) -> Figure | None:
         )
     ends = (fall.mean, fall.predicted)
     panel.plot(ends, (0, len(names) - 1), "D", color=LIGHT["soft"], ms=6)
-    _name_rows(panel, [shown.short(name) for name in names])
+    _name_rows(panel, [view.short(name) for name in names])
     panel.set_xlabel(plain(metric))
     return figure
 
 
 def interactions(data: Data) -> Figure | None:
     """Pairs that act together, in percent of all effects."""
-    pairs = shown_models.pairs(data)
-    if not pairs or shown.at(data, "explained", "interactions", "reason"):
+    pairs = view_surrogate.pairs(data)
+    if not pairs or view.at(data, "explained", "interactions", "reason"):
         return None
     figure, (panel,) = _figure(AROUND + ROW * len(pairs))
     values = [pair.value for pair in pairs]
     panel.barh(range(len(pairs)), values, color=LIGHT["front"], height=0.7)
-    both = ((shown.short(pair.first), shown.short(pair.second)) for pair in pairs)
+    both = ((view.short(pair.first), view.short(pair.second)) for pair in pairs)
     _name_rows(panel, [f"{first} and {second}" for first, second in both])
     panel.set_xlabel("percent of all effects")
     return figure

@@ -14,12 +14,13 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from allocator.core.errors import DataError
-from allocator.report import sections, sections_models
-from allocator.report.answer import answer, tiles
+from allocator.report import sections
+from allocator.report import sections_surrogate as sections_models
 from allocator.report.colours import DARK, LIGHT
+from allocator.report.output import write_whole
 from allocator.report.sections import Charts, paragraph, plain, table
-from allocator.report.shown import at
-from allocator.report.written import write_whole
+from allocator.report.summary import answer, tiles
+from allocator.report.view import at
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,7 +56,7 @@ def write_page(data: Data, out: Path) -> None:
     """Write a report as one HTML file, whole or not at all.
 
     Args:
-        data: what `allocator.dossier` gives.
+        data: what `allocator.report.data` gives.
         out: the file.
 
     Raises:

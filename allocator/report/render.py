@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from allocator.core.errors import SpecError, UnknownNameError
-from allocator.report.written import check_place
+from allocator.report.output import check_place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -6,11 +6,12 @@ import html
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from allocator.explain import parts_of
+from allocator.explain.importance import parts_of
 from allocator.report.charts import bits_chart, front_chart
-from allocator.report.charts_models import MOST_ROWS, importance_chart
+from allocator.report.charts_surrogate import MOST_ROWS, importance_chart
 from allocator.report.charts_trials import trials_chart
-from allocator.report.shown import (
+from allocator.report.text_search import choice_text
+from allocator.report.view import (
     LEVELS,
     at,
     compact,
@@ -24,7 +25,6 @@ from allocator.report.shown import (
     uniforms,
     unreliable,
 )
-from allocator.report.text import choice_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

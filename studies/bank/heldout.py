@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from allocator.bench.prepare import prepare
 from allocator.core.allocation import Scheme
 from allocator.core.plugins import available, load
 from allocator.core.study import StudySpec
-from allocator.prepare import prepare
 from quant.grid import LOW_WIDTHS, dequantize
 from quant.hessian import InputStatistics, output_error
 from tests.quant.peers import AutoGptq, load_auto_gptq

@@ -15,19 +15,19 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from allocator.bench import open_bench
+from allocator.bench.loading import open_bench
+from allocator.bench.prepare import prepare
 from allocator.core.allocation import Allocation, Choice
 from allocator.core.errors import SpecError
 from allocator.core.plugins import available
 from allocator.core.spec import COMPONENTS
 from allocator.core.study import StudySpec
-from allocator.prepare import prepare
 from allocator.report.progress import Bars
 from evals.interval import bootstrap
 
 if TYPE_CHECKING:
-    from allocator.prepare import Setup
-    from allocator.trial import Workbench
+    from allocator.bench.prepare import Setup
+    from allocator.bench.workbench import Workbench
 
 SHOWN = (8, 4, 3, 2)
 METHODS = {"uniform": "uniform", "gptq": "GPTQ", "awq": "AWQ"}

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from allocator.explain import Evidence
-from allocator.sheet import read_sheet
+from allocator.explain.importance import Evidence
+from allocator.space.csv_file import read_sheet
 
 FOLDER = Path(__file__).parent
 

@@ -8,8 +8,8 @@ import numpy as np
 import sweep
 from matplotlib.figure import Figure
 
-from allocator.pareto import front
-from allocator.sheet import read_sheet
+from allocator.space.csv_file import read_sheet
+from allocator.space.fronts import front
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

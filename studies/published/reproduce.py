@@ -16,7 +16,7 @@ import numpy as np
 import sweep
 from cases import CASES, FOLDER, Case
 
-from allocator.explain import Evidence, explain, importance
+from allocator.explain.importance import Evidence, explain, importance
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from allocator.explain import Evidence
+from allocator.explain.importance import Evidence
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

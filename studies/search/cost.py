@@ -11,9 +11,9 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+from allocator.bench.prepare import prepare
 from allocator.core.study import StudySpec
-from allocator.prepare import prepare
-from allocator.search import run
+from allocator.search.run import run
 
 BUDGETS = ("4.0",)
 HEAD = (

@@ -12,24 +12,24 @@ from typing import TYPE_CHECKING, Any
 
 import optuna
 
-from allocator.bench import open_bench
-from allocator.clock import Clock
+from allocator.bench.loading import open_bench
+from allocator.bench.prepare import prepare
+from allocator.bench.probes import damages
+from allocator.core.clock import Clock
 from allocator.core.ports import Score
 from allocator.core.study import StudySpec
 from allocator.core.watch import Silent
-from allocator.journal import Journal
-from allocator.prepare import prepare
-from allocator.probes import damages
-from allocator.propose import PROBED, propose
-from allocator.running import Search
+from allocator.search.propose import PROBED, propose
+from allocator.search.running import Search
+from allocator.study.journal import Journal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from allocator.bench.prepare import Setup
     from allocator.core.allocation import Allocation
     from allocator.core.ports import Sample
-    from allocator.prepare import Setup
 
 SEEDS = 3
 EVALUATIONS = 20

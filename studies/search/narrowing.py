@@ -19,10 +19,10 @@ from tables import CASES as TABLES
 from tables import runs
 
 from allocator.core.plugins import load
-from allocator.frozen import recall
-from allocator.narrowing import Narrowing
-from allocator.replay import Oracle, explore
-from allocator.space import within_name
+from allocator.search.narrowing import Narrowing
+from allocator.space.model import within_name
+from allocator.study.frozen import recall
+from allocator.tables.replay import Oracle, explore
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from allocator.core.plugins import load
-from allocator.replay import Oracle, explore
-from allocator.table import TableSpace, read_table
+from allocator.space.table import TableSpace, read_table
+from allocator.tables.replay import Oracle, explore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
+from allocator.bench.workbench import Workbench
 from allocator.core.allocation import Allocation, Choice, Scheme
 from allocator.core.plugins import load
-from allocator.trial import Workbench
 from evals.tasks.vqav2 import PLUGIN as VQAV2
 from quant.bank import Recipe
 from tests.states import TITLES, VARIANTS, bank_of, logits_of, made

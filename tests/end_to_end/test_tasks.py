@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from click.testing import CliRunner
 
-from allocator.cli import main
+from allocator.cli.search import main
 from allocator.core.plugins import available
 from allocator.embedded import HERE
 from evals.world.files import write_world

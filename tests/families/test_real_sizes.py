@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
+from allocator.bench.workbench import Workbench
 from allocator.core.allocation import Allocation, Choice, Scheme
 from allocator.core.plugins import load
 from allocator.families import family_of
-from allocator.trial import Workbench
 from evals.tasks.vqav2 import PLUGIN as VQAV2
 from quant.bank import Recipe
 from tests.states import bank_of

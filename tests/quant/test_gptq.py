@@ -7,7 +7,7 @@ import torch
 
 from allocator.core.allocation import Scheme
 from quant.hessian import inverse_factor
-from tests.bench.bench_gptq import (
+from tests.benchmarks.bench_gptq import (
     Layer,
     agreement,
     loops_per_width,

@@ -7,8 +7,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from allocator.dossier import replay_report
-from allocator.replay import ReplayRequest, run
+from allocator.report.data import replay_report
+from allocator.tables.replay import ReplayRequest, run
 
 HERE = Path(__file__).parent
 TABLE = HERE.parents[1] / "studies" / "published" / "blip2_coco_awq.csv"

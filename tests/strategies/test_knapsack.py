@@ -9,7 +9,7 @@ import pytest
 from allocator.core.allocation import Allocation, Budget, Choice, Scheme
 from allocator.core.errors import BudgetError
 from allocator.core.spec import Linear, ModelSpec, build_groups
-from allocator.space import ModelSpace
+from allocator.space.model import ModelSpace
 from allocator.strategies import _knapsack
 from allocator.strategies._knapsack import knapsack, least, solve
 from tests.strategies.drawn import Drawn, by_highs, draw

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from allocator.core.allocation import Allocation, Budget, Choice, Scheme
-from allocator.space import ModelSpace
+from allocator.space.model import ModelSpace
 from allocator.strategies._moves import (
     fill,
     mutate,

@@ -10,7 +10,7 @@ import pytest
 
 from allocator.core.allocation import Allocation, Budget, Choice, Scheme
 from allocator.core.spec import Linear, ModelSpec, build_groups
-from allocator.space import ModelSpace, Space
+from allocator.space.model import ModelSpace, Space
 from allocator.strategies._base import Known
 from allocator.strategies._scratch import METHOD, ROOM, Levels
 from allocator.strategies.evolution import Evolution

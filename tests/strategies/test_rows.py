@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from allocator.core.allocation import Allocation, Choice
+from allocator.space.table import TableSpace, read_table
 from allocator.strategies import _rows
 from allocator.strategies._base import Known
 from allocator.strategies._rows import START, Rows, layers
-from allocator.table import TableSpace, read_table
 
 CAPTIONS = Path(__file__).parents[2] / "studies" / "published" / "blip2_coco_awq.csv"
 

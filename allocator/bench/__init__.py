@@ -1,0 +1,1 @@
+"""A loaded model under an allocation: checked, banked, quantized, scored."""

@@ -1,0 +1,111 @@
+"""Banks as a whole: make one, check all, clean up."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from typing import TYPE_CHECKING, Any
+
+from allocator.bench.loading import bank_home, build, recipe_of
+from allocator.bench.prepare import prepare
+from allocator.core.plugins import available, load
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from allocator.core.study import StudySpec
+    from allocator.core.watch import Watch
+
+
+def build_bank_of(asked: StudySpec, watch: Watch) -> dict[str, Any]:
+    """Make every cell that a bank lacks, and what came of it as plain data.
+
+    Cells that are there are compared with their checksums; damaged ones are made again.
+
+    Raises:
+        AllocateError: what `prepare` refuses; a disk with too little room.
+    """
+    from quant.bank import drop_damaged, missing_cells, read_manifest
+    from quant.build import missing_bytes
+    from quant.upkeep import disk_bytes
+
+    started = time.monotonic()
+    setup = prepare(asked, ("calibration",))
+    recipe, linears = recipe_of(setup), setup.model.linears
+    folder = bank_home() / recipe.digest
+    folder.mkdir(parents=True, exist_ok=True)
+    damaged = 0
+    with watch.phase("check") as progress:
+        for at, linear in enumerate(linears, start=1):
+            damaged += drop_damaged(folder, [linear.name])
+            progress(at, len(linears))
+    lacking = missing_cells(folder, recipe, [linear.name for linear in linears])
+    needed = missing_bytes(recipe, linears, lacking)
+    watch.say(
+        f"{sum(map(len, lacking.values())):,} of {len(linears) * len(recipe.keys):,} "
+        f"cells to make, at most {needed / 1e9:,.2f} GB; "
+        f"{shutil.disk_usage(folder).free / 1e9:,.0f} GB free"
+    )
+    made = build(setup, recipe, watch)
+    fallbacks = read_manifest(folder)["fallbacks"]
+    return {
+        "bank": str(folder),
+        "model": asked.model,
+        "linears": len(linears),
+        "cells": len(linears) * len(recipe.keys),
+        "made": made,
+        "damaged": damaged,
+        "fallbacks": {
+            name: {key: own[key] for key in recipe.keys if key in own}
+            for name, own in fallbacks.items()
+            if own.keys() & set(recipe.keys)
+        },
+        "announced_bytes": needed,
+        "bytes": disk_bytes(folder),
+        "seconds": time.monotonic() - started,
+    }
+
+
+def bank_folders() -> list[Path]:
+    """Folders of all banks on this machine."""
+    home = bank_home()
+    return sorted(f for f in home.iterdir() if f.is_dir()) if home.is_dir() else []
+
+
+def verify_banks(watch: Watch) -> dict[str, Any]:
+    """Compare every cell of every bank with its checksum; changes nothing."""
+    from quant.upkeep import verify
+
+    banks = []
+    for folder in bank_folders():
+        with watch.phase(folder.name[:12]) as progress:
+            banks.append(verify(folder, progress))
+    return {
+        "banks": banks,
+        "cells": sum(bank["cells"] for bank in banks),
+        "damaged": sum(len(bank["damaged"]) for bank in banks),
+    }
+
+
+def collect_garbage(
+    unused: float | None = None, *, dry_run: bool = False
+) -> dict[str, Any]:
+    """Remove what no run can use, and say what that was.
+
+    Drafts of killed runs, cells of methods that are gone or have changed, banks in
+    another format; and, if asked, banks that no run has opened for a time.
+
+    Args:
+        unused: seconds without use after which a whole bank goes; None keeps all.
+        dry_run: only say what would go.
+    """
+    from quant.upkeep import sweep
+
+    methods = available("quant.methods")
+    versions = {name: load("quant.methods", name).version for name in methods}
+    removed = [
+        each
+        for folder in bank_folders()
+        for each in sweep(folder, versions, unused=unused, dry_run=dry_run)
+    ]
+    return {"removed": removed, "dry_run": dry_run}

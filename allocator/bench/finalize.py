@@ -1,0 +1,111 @@
+"""After a search: an allocation quantized in sequence, kept, scored."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from allocator.bench.loading import recipe_of, source_of
+from allocator.core.errors import SpecError
+from allocator.core.home import data_home
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from allocator.bench.prepare import Setup
+    from allocator.bench.workbench import Workbench
+    from allocator.core.allocation import Allocation, Choice
+    from allocator.core.ports import Sample, Score
+    from allocator.core.spec import ModelSpec
+    from allocator.core.watch import Watch
+    from quant.finalized import Assignment, Finalized
+
+
+def finalized_home() -> Path:
+    """Where finalized weights are kept."""
+    return data_home() / "finalized"
+
+
+def finalized_digest(
+    setup: Setup, allocation: Allocation, *, corrected: bool = True
+) -> str:
+    """Name of an allocation's finalized weights, made or not."""
+    return _assignment(setup, allocation, corrected).digest
+
+
+def finalize(
+    setup: Setup, allocation: Allocation, watch: Watch, *, corrected: bool = True
+) -> Finalized:
+    """Quantize an allocation in sequence, once and for all.
+
+    Calibrated on the samples of the bank; the model is read from its files piece by
+    piece and never loaded as a whole. Where the weights are there, they are checked and
+    opened.
+
+    Args:
+        setup: the request.
+        allocation: bits and method of every group.
+        watch: is shown the phase "finalization".
+        corrected: whether weights make up for what their inputs have lost.
+
+    Raises:
+        BankError: the disk has, or turns out to have, too little room.
+        ModelError: a linear whose weights or activations are not finite.
+    """
+    from quant.sequential import quantize_in_sequence
+
+    wanted, linears = _assignment(setup, allocation, corrected), setup.model.linears
+    with watch.phase("finalization") as progress:
+        return quantize_in_sequence(
+            finalized_home(), wanted, linears, source_of(setup), progress
+        )
+
+
+def open_finalized(name: str) -> Finalized:
+    """Finalized weights by the digest that a plan has of them.
+
+    Raises:
+        BankError: they are not there, not whole, or not what was written.
+        SpecError: what is no digest.
+    """
+    from quant.finalized import Finalized
+
+    if not re.fullmatch("[0-9a-f]{16}", name):
+        raise SpecError(f"{name!r} names no finalized weights")
+    return Finalized.open(finalized_home() / name)
+
+
+def score_finalized(
+    bench: Workbench,
+    finalized: Finalized,
+    allocation: Allocation,
+    samples: Sequence[Sample],
+    tick: Callable[[int], object] = lambda _: None,
+) -> tuple[Score, str]:
+    """Score an allocation under its finalized weights, on a model that is loaded.
+
+    Returns:
+        The score, and the digest of the cells that were in place. The bench is back at
+        16 bits.
+    """
+    with bench.under(finalized) as other:
+        score = other.score(allocation, samples, tick)
+        return score, other.applied(allocation)
+
+
+def choices_of(spec: ModelSpec, allocation: Allocation) -> dict[str, Choice]:
+    """Bits and method of every linear in a group, by full name."""
+    chosen: Mapping[str, Choice] = dict(allocation.choices)
+    return {
+        linear.name: chosen[group.key]
+        for group in spec.groups
+        for linear in group.linears
+    }
+
+
+def _assignment(setup: Setup, allocation: Allocation, corrected: bool) -> Assignment:
+    from quant.finalized import Assignment
+
+    choices = choices_of(setup.model, allocation)
+    return Assignment(recipe_of(setup), choices, corrected)

@@ -1,0 +1,230 @@
+"""Everything a search needs, looked up and checked before anything heavy is loaded."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from allocator.core.allocation import digest
+from allocator.core.errors import DataError, SpecError, UnknownNameError
+from allocator.core.home import cache_home
+from allocator.core.plugins import available, load
+from allocator.core.ports import RERANK, SPLITS
+from allocator.core.study import JOINED
+from allocator.embedded import is_embedded, model_folder
+from allocator.families import check_weights, family_of
+from allocator.space.model import ModelSpace
+from allocator.study.storage import default_name, open_storage
+from evals._lmms import PREFIX as LMMS
+from evals.lmms import lmms_task
+from evals.splits import check_disjoint
+from evals.taskset import TaskSet, without_shared
+from evals.world.files import ensure_world
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from allocator.core.ports import Family, Sample, Split, Task
+    from allocator.core.spec import ModelSpec
+    from allocator.core.study import StudySpec
+
+
+# the embedded twin ranks 500 pictures, and a search asks it many times
+EMBEDDED_RERANK = 16
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A checked request: what was asked, and what it means on this machine."""
+
+    asked: StudySpec
+    folder: Path
+    family: Family
+    task: Task | TaskSet
+    samples: Mapping[Split, tuple[Sample, ...]]
+    model: ModelSpec
+    space: ModelSpace
+    weights: str
+    device: str
+
+    @property
+    def identity(self) -> str:
+        """Digest of everything that makes two measurements comparable.
+
+        Budget, trials, time and device are free: they may change within a study.
+        """
+        asked = self.asked
+        return digest(
+            {
+                "weights": self.weights,
+                "task": [self.task.name, self.task.version],
+                "samples": {
+                    split: [sample_digest(sample) for sample in self.samples[split]]
+                    for split in SPLITS
+                },
+                "scheme": [asked.group_size, asked.symmetric],
+                "widths": list(asked.widths),
+                "methods": list(asked.methods),
+                "granularity": asked.granularity,
+                "include": list(asked.include),
+                "decoding": [asked.beams, self.rerank],
+                "seed": asked.seed,
+            }
+        )
+
+    @property
+    def study(self) -> str:
+        """The study's name: as asked, or one that follows from the identity."""
+        return self.asked.study or default_name(self.asked, self.identity[:8])
+
+    @property
+    def rerank(self) -> int:
+        """Candidates that a matching head ranks again."""
+        if self.asked.rerank is not None:
+            return self.asked.rerank
+        return EMBEDDED_RERANK if is_embedded(self.asked.model) else RERANK
+
+
+def prepare(asked: StudySpec, splits: Sequence[Split] = SPLITS) -> Setup:
+    """Look up and check everything a request names, the cheap things first.
+
+    Only the sets of samples that are needed are read.
+
+    Raises:
+        AllocateError: anything that cannot be had, in one sentence.
+    """
+    _check_names(asked)
+    task = task_of(asked.task, asked.data)
+    folder, family = model_for(task, model_folder(asked.model), asked.model)
+    check_weights(folder)
+    # a user's files are looked at first; drawing our own takes longer than the rest
+    samples = read_samples(asked, task, splits) if asked.data else None
+    if asked.storage:
+        open_storage(asked.storage)
+    # brings torch, which the checks above do not need
+    from allocator.bench.devices import pick_device
+
+    device = pick_device(asked.device)
+    model = family.spec(folder, asked.granularity, asked.include)
+    space = ModelSpace(model, asked.scheme, asked.choices, asked.limit)
+    samples = samples or read_samples(asked, task, splits)
+    weights = weights_digest(folder)
+    return Setup(asked, folder, family, task, samples, model, space, weights, device)
+
+
+def task_of(name: str, data: str | None = None) -> Task | TaskSet:
+    """One task, or several joined by "+"; lmms-eval also looks for them in `data`.
+
+    Raises:
+        AllocateError: an unknown name; tasks that no one model can do.
+    """
+    tasks = tuple(_one_task(each, data) for each in name.split(JOINED))
+    return tasks[0] if len(tasks) == 1 else TaskSet(tasks)
+
+
+def _one_task(name: str, data: str | None) -> Task:
+    if name.startswith(LMMS):
+        own = Path(data).expanduser() if data else None
+        has_tasks = own is not None and any(own.glob("*.yaml"))
+        return lmms_task(name.removeprefix(LMMS), own if has_tasks else None)
+    task: Task = load("evals.tasks", name, "task")
+    return task
+
+
+def model_for(task: Task | TaskSet, folder: Path, model: str) -> tuple[Path, Family]:
+    """The checkpoint in a folder that gives what a task needs, and its family.
+
+    A model folder may hold its retrieval twin in `retrieval/`.
+
+    Raises:
+        AllocateError: no such model, or it cannot do the task.
+    """
+    twin = folder / "retrieval"
+    if task.needs == "ranking" and (twin / "config.json").is_file():
+        folder = twin
+    family = family_of(folder)
+    gives = family.gives(folder)
+    if gives != task.needs:
+        raise SpecError(
+            f"{task.name} needs a {task.needs} for each sample, and {model} gives a "
+            f"{gives}"
+        )
+    return folder, family
+
+
+def _check_names(asked: StudySpec) -> None:
+    named = (
+        ("method", "quant.methods", asked.methods),
+        ("task", "evals.tasks", _own_tasks(asked)),
+        ("strategy", "allocator.strategies", (asked.strategy,)),
+    )
+    for kind, package, names in named:
+        for name in names:
+            if name not in available(package):
+                raise UnknownNameError(kind, name, available(package))
+
+
+def _own_tasks(asked: StudySpec) -> list[str]:
+    """Names of the tasks that are files of ours."""
+    return [name for name in asked.tasks if not name.startswith(LMMS)]
+
+
+def data_folder(asked: StudySpec) -> Path:
+    """The folder with a task's official files; drawn first for an embedded model.
+
+    Raises:
+        DataError: the folder does not exist, or a user's model comes without one.
+    """
+    if asked.data is not None:
+        folder = Path(asked.data).expanduser()
+        if not folder.is_dir():
+            raise DataError(f"there is no data folder {asked.data}")
+        return folder
+    if not _own_tasks(asked):
+        # lmms-eval brings its own, and its pictures are written there
+        return cache_home()
+    if not is_embedded(asked.model):
+        raise DataError(
+            f"model {asked.model} needs --data DIR with the official files of "
+            f"{asked.task}; only the embedded models bring their own"
+        )
+    return ensure_world(cache_home())
+
+
+def read_samples(
+    asked: StudySpec, task: Task | TaskSet, splits: Sequence[Split] = SPLITS
+) -> dict[Split, tuple[Sample, ...]]:
+    """Sets of samples, checked to share no image.
+
+    Raises:
+        DataError: a file is missing or malformed, or two sets overlap.
+    """
+    folder = data_folder(asked)
+    samples = {split: task.samples(folder, split, asked.selection) for split in splits}
+    if isinstance(task, TaskSet):
+        samples = without_shared(samples)
+    if "calibration" in samples:
+        # chosen at random: any first ones are a fair sample
+        samples["calibration"] = samples["calibration"][: asked.calibration]
+    check_disjoint(**samples)
+    return samples
+
+
+def sample_digest(sample: Sample) -> str:
+    """Digest of a sample's words and of its picture's size in bytes."""
+    size = sample.image.stat().st_size
+    return digest([sample.id, sample.prompt, sample.text, sample.references, size])
+
+
+def weights_digest(folder: Path) -> str:
+    """SHA-256 of a checkpoint: weights, configuration, tokenizer, prompts."""
+    total = hashlib.sha256()
+    kinds = (".json", ".jinja", ".model", ".safetensors", ".txt")
+    for file in sorted(f for f in folder.iterdir() if f.suffix in kinds):
+        total.update(file.name.encode())
+        with file.open("rb") as opened:
+            while chunk := opened.read(2**24):
+                total.update(chunk)
+    return total.hexdigest()[:16]

@@ -1,0 +1,320 @@
+"""One trial: put an allocation in place, let the model reply, score the replies."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+
+from allocator.bench.divergence import kl
+from allocator.bench.lru_cache import Kept, size_of
+from allocator.core.allocation import FULL, Allocation, Choice, digest
+from allocator.core.errors import BankError
+from allocator.core.ports import RERANK, Decoding
+from evals.taskset import TaskSet, relative
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from torch import Tensor
+
+    from allocator.core.ports import Model, Sample, Score, State, Task
+    from allocator.core.spec import Linear, ModelSpec
+
+# samples in a batch, for models below and above SMALL parameters
+BATCHES = (250, 8)
+SMALL = 10**8
+# inputs and features kept between trials
+INPUT_BYTES = 2**29
+FEATURE_BYTES = 2**28
+# replies that may be longer are read themselves, so many of their tokens
+LONG, READ = 16, 8
+# before the name of a batch that has its replies behind the prompts
+SAID = "said"
+
+
+def batch_size(spec: ModelSpec) -> int:
+    """Samples to run at once: many for a small model, few for a large one."""
+    return BATCHES[spec.parameters >= SMALL]
+
+
+class Cells(Protocol):
+    """Where quantized weights come from: a bank, or `quant.finalized.Finalized`."""
+
+    def weight(self, linear: Linear, choice: Choice) -> Tensor:
+        """Effective weight of a linear under a choice below 16 bits: [out, in]."""
+
+    def cell_sum(self, linear: Linear, choice: Choice) -> str:
+        """Checksum of that weight's cell."""
+
+
+@dataclass
+class Workbench:
+    """A loaded model whose groups take their weights from a bank, if it has one.
+
+    What the components of the model's prefix make of the images depends on the choices
+    up to there alone, so it is kept by the digest of those choices and reused; `ran`
+    and `reused` count samples through those components. `beams` and `rerank` are those
+    of `allocator.core.ports.Decoding`.
+    """
+
+    model: Model
+    spec: ModelSpec
+    task: Task | TaskSet
+    bank: Cells | None = None
+    beams: int = 1
+    rerank: int = RERANK
+    inputs: Kept = field(default_factory=lambda: Kept(INPUT_BYTES))
+    features: Kept = field(default_factory=lambda: Kept(FEATURE_BYTES))
+    ran: int = 0
+    reused: int = 0
+
+    def __post_init__(self) -> None:
+        full = Allocation.uniform(self.spec, Choice(FULL))
+        self.current: dict[str, Choice] = dict(full.choices)
+        self.original: dict[str, Tensor] = {}
+        self.references: dict[Any, Any] = {}
+
+    @property
+    def _cells(self) -> Cells:
+        if self.bank is None:
+            raise BankError("this model was opened without a bank: 16 bits only")
+        return self.bank
+
+    def _sum(self, linear: Linear, choice: Choice) -> str:
+        return (
+            str(FULL) if choice.bits == FULL else self._cells.cell_sum(linear, choice)
+        )
+
+    def _weight(self, name: str) -> Tensor:
+        weight: Tensor = self.model.module.get_submodule(name).weight
+        return weight
+
+    @torch.no_grad()
+    def apply(self, allocation: Allocation) -> None:
+        """Put an allocation's weights in place, loading only what changes."""
+        wanted = dict(allocation.choices)
+        for group in self.spec.groups:
+            choice = wanted[group.key]
+            if choice == self.current[group.key]:
+                continue
+            for linear in group.linears:
+                weight = self._weight(linear.name)
+                if linear.name not in self.original:
+                    self.original[linear.name] = weight.clone()
+                low = choice.bits != FULL
+                weight.copy_(
+                    self._cells.weight(linear, choice)
+                    if low
+                    else self.original[linear.name]
+                )
+            self.current[group.key] = choice
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Put every weight back at 16 bits, whatever was in place."""
+        for name, weight in self.original.items():
+            self._weight(name).copy_(weight)
+        self.current = dict.fromkeys(self.spec.keys, Choice(FULL))
+
+    @contextmanager
+    def under(self, cells: Cells) -> Iterator[Workbench]:
+        """The same model taking its weights from elsewhere; at 16 bits behind it.
+
+        What the prefix makes of images is not shared: equal choices are other weights.
+        """
+        self.restore()
+        other = replace(self, bank=cells, features=Kept(0))
+        other.original, other.references = self.original, self.references
+        try:
+            yield other
+        finally:
+            other.restore()
+            self.ran, self.reused = other.ran, other.reused
+
+    def applied(self, allocation: Allocation) -> str:
+        """Digest of the cells an allocation puts in place."""
+        wanted = dict(allocation.choices)
+        return digest(
+            [
+                [linear.name, self._sum(linear, wanted[group.key])]
+                for group in self.spec.groups
+                for linear in group.linears
+            ]
+        )
+
+    def score(
+        self,
+        allocation: Allocation,
+        samples: Sequence[Sample],
+        tick: Callable[[int], object] = lambda _: None,
+    ) -> Score:
+        """Score an allocation on samples; `tick` is told the samples done.
+
+        Several tasks are scored relative to full precision on the same samples.
+        """
+        if not isinstance(self.task, TaskSet):
+            predictions = self._predict(allocation, self.task, samples, tick)
+            return self.task.score(predictions, samples)
+        full = Allocation.uniform(self.spec, Choice(FULL))
+        name = _name(samples)
+        if name not in self.references:
+            self.references[name] = self._scores(full, self.task, samples, tick)
+        found = self.references[name]
+        if allocation.digest != full.digest:
+            found = self._scores(allocation, self.task, samples, tick)
+        return relative(found, self.references[name])
+
+    def _scores(
+        self,
+        allocation: Allocation,
+        tasks: TaskSet,
+        samples: Sequence[Sample],
+        tick: Callable[[int], object],
+    ) -> dict[str, Score]:
+        """Scores of a set's tasks, by name."""
+        found: dict[str, Score] = {}
+        done = 0
+        for task, own in tasks.parts(samples):
+            predictions = self._predict(allocation, task, own, _after(done, tick))
+            found[task.name] = task.score(predictions, own)
+            done += len(own)
+        return found
+
+    def _predict(
+        self,
+        allocation: Allocation,
+        task: Task,
+        samples: Sequence[Sample],
+        tick: Callable[[int], object],
+    ) -> list[Any]:
+        self.apply(allocation)
+        decoding = Decoding(task.max_new_tokens, beams=self.beams, rerank=self.rerank)
+        with torch.inference_mode():
+            states = self._read(allocation, samples)
+            return self.model.predict(states, samples, decoding, tick)
+
+    def logits(self, allocation: Allocation, samples: Sequence[Sample]) -> Tensor:
+        """Next-token log-probabilities: [samples, positions, vocabulary].
+
+        Behind each prompt. Where a task's replies are long their first token says
+        little: there also behind the first tokens of the reference, its end counted
+        again where it is short.
+        """
+        self.apply(allocation)
+        found = []
+        for batch in self._batches(samples):
+            state, replied = self._replied(batch)
+            name = _name(batch) if replied is None else (SAID, *_name(batch))
+            features = self._features(allocation, name, state)
+            logits = self._run({**state, "features": features})["logits"]
+            places = torch.full((len(batch), 1), logits.shape[1] - 1)
+            if replied is not None:
+                first = logits.shape[1] - 1 - replied.cpu()
+                places = (first[:, None] + torch.arange(READ)).clamp(max=places[0, 0])
+            rows = torch.arange(len(batch))[:, None]
+            found.append(logits[rows, places].float().log_softmax(-1))
+        return torch.cat(found)
+
+    def _replied(self, batch: Sequence[Sample]) -> tuple[State, Tensor | None]:
+        """Inputs with replies behind the prompts and their tokens, where that helps."""
+        plain = self._inputs(_name(batch), batch)
+        tasks = self.task.tasks if isinstance(self.task, TaskSet) else (self.task,)
+        is_long = max(task.max_new_tokens for task in tasks) > LONG
+        if not is_long or not all(sample.references for sample in batch):
+            return plain, None
+        said = self._inputs((SAID, *_name(batch)), batch, answered=True)
+        count = said["attention_mask"].sum(1) - plain["attention_mask"].sum(1)
+        # rankings have none, and a decoder of its own reads them elsewhere
+        return (said, count) if int(count.min()) > 0 else (plain, None)
+
+    def divergence(self, allocation: Allocation, samples: Sequence[Sample]) -> float:
+        """How far the next token is from full precision, 0 to 1.
+
+        Mean over samples and positions of sqrt(KL(full || quantized) / 2), at most 1
+        each: by Pinsker's inequality no token's probability changes by more. The root
+        keeps the few that are far off from drowning all others, and so predicts a
+        task's score better than the mean KL does.
+        """
+        name = ("logits", *_name(samples))
+        if name not in self.references:
+            full = Allocation.uniform(self.spec, Choice(FULL))
+            self.references[name] = self.logits(full, samples)
+        gaps = kl(self.references[name], self.logits(allocation, samples))
+        return float((gaps / 2).sqrt().clamp(max=1.0).mean())
+
+    def _batches(self, samples: Sequence[Sample]) -> Iterator[Sequence[Sample]]:
+        size = batch_size(self.spec)
+        for start in range(0, len(samples), size):
+            yield samples[start : start + size]
+
+    def _read(
+        self, allocation: Allocation, samples: Sequence[Sample]
+    ) -> Iterator[State]:
+        """Batches that have run through the model's prefix."""
+        for batch in self._batches(samples):
+            name = _name(batch)
+            state = self._inputs(name, batch)
+            yield {**state, "features": self._features(allocation, name, state)}
+
+    def _features(
+        self, allocation: Allocation, name: tuple[str, ...], state: State
+    ) -> Any:
+        """What the prefix makes of a batch, from the last component that is kept."""
+        prefix = self.model.prefix
+        cuts = [
+            (allocation.part(prefix[:at]).digest, name)
+            for at in range(1, len(prefix) + 1)
+        ]
+        samples = int(name[-1])
+        found = self.features.get(cuts[-1])
+        if found is not None:
+            self.reused += samples * len(prefix)
+            return found
+        begin = 0
+        for at in range(len(prefix) - 1, 0, -1):
+            kept = self.features.get(cuts[at - 1])
+            if kept is not None:
+                begin, state = at, {**state, **kept}
+                break
+        self.reused += samples * begin
+        for at in range(begin, len(prefix)):
+            before, state = state, self._run(state, prefix[at])
+            self.ran += samples
+            if at + 1 < len(prefix):
+                new = {k: v for k, v in state.items() if v is not before.get(k)}
+                self.features.put(cuts[at], size_of(new), new)
+        found = self.model.features(state)
+        self.features.put(cuts[-1], size_of(found), found)
+        return found
+
+    def _inputs(
+        self, name: tuple[str, ...], batch: Sequence[Sample], *, answered: bool = False
+    ) -> State:
+        state: State | None = self.inputs.get(name)
+        if state is None:
+            state = self.model.inputs(batch, answered=answered)
+            self.inputs.put(name, size_of(state), state)
+        return state
+
+    @torch.inference_mode()
+    def _run(self, state: State, component: str | None = None) -> State:
+        """Run the stages of a component, or all behind the prefix."""
+        for stage in self.model.stages():
+            own = stage.component
+            if own == component or (component is None and own not in self.model.prefix):
+                state = stage.run(state)
+        return state
+
+
+def _name(samples: Sequence[Sample]) -> tuple[str, ...]:
+    """A name for samples in a row of a task's."""
+    first, last = samples[0], samples[-1]
+    return first.prompt, str(first.image), first.id, last.id, str(len(samples))
+
+
+def _after(before: int, tick: Callable[[int], object]) -> Callable[[int], object]:
+    """Tells of samples done in a part, those of the parts before counted in."""
+    return lambda here: tick(before + here)

@@ -1,0 +1,3 @@
+"""The command line."""
+
+from allocator.cli.search import main as main

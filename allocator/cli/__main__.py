@@ -1,0 +1,5 @@
+"""`python -m allocator.cli` is `allocate`."""
+
+from allocator.cli import main
+
+main()

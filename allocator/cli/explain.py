@@ -1,0 +1,153 @@
+"""The commands `allocate explain`, `allocate report` and `allocate dashboard`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from allocator.cli.options import json_option, storage_option
+from allocator.core.errors import SpecError
+from allocator.core.study import check_study_name
+
+TABLE = ".csv"
+
+
+@click.command()
+@click.argument("names", metavar="NAME|TABLE.csv [NAME|TABLE.csv]", nargs=-1)
+@click.option(
+    "--score",
+    "scores",
+    metavar="COLUMN",
+    multiple=True,
+    help="Of a table, higher is better; of two tables, one for both or for each.",
+)
+@click.option(
+    "--bits",
+    metavar="COLUMNS",
+    multiple=True,
+    help="Of a table's groups: 'vit_*,llm_*'.  [default: those named *_bits]",
+)
+@storage_option
+@json_option
+def explain(
+    names: tuple[str, ...],
+    scores: tuple[str, ...],
+    bits: tuple[str, ...],
+    storage: str | None,
+    as_json: bool,
+) -> None:
+    """Show which parts mattered in a study or a table, and why this allocation.
+
+    Given two, it shows them side by side.
+    """
+    if len(names) not in (1, 2):
+        raise SpecError(
+            f"explain takes one study or table, or two to compare, not {len(names)}"
+        )
+    tables = [is_table(name) for name in names]
+    columns = iter(spread("--score", scores, sum(tables)))
+    groups = iter(spread("--bits", bits, sum(tables)))
+    found = [
+        of_table(name, next(columns), next(groups))
+        if is_table(name)
+        else of_study(name, storage)
+        for name in names
+    ]
+    from allocator.explain.comparison import compare
+    from allocator.report.text_explanation import print_comparison, print_explanation
+
+    both = compare(*found) if len(found) == 2 else None
+    if as_json:
+        click.echo(json.dumps(both or found[0]))
+    elif both:
+        print_comparison(both)
+    else:
+        print_explanation(found[0])
+
+
+def is_table(name: str) -> bool:
+    """Whether a name is that of a table and not of a study."""
+    return name.lower().endswith(TABLE)
+
+
+def spread(option: str, given: tuple[str, ...], tables: int) -> list[str | None]:
+    """What each table gets of an option that may be given for all or for each.
+
+    Raises:
+        SpecError: neither as often as there are tables nor once for them all.
+
+    >>> spread("--score", ("CIDEr",), 2)
+    ['CIDEr', 'CIDEr']
+    """
+    if not given:
+        return [None] * tables
+    if len(given) == 1 and tables:
+        return [*given] * tables
+    if len(given) != tables:
+        raise SpecError(
+            f"{option} belongs to a table: it is given {len(given)} times for {tables}"
+        )
+    return [*given]
+
+
+def of_table(name: str, score: str | None, bits: str | None) -> dict[str, Any]:
+    """Explain a table."""
+    if score is None:
+        raise SpecError(f"{name} is a table: name its column of scores with --score")
+    from allocator.explain import explanation
+    from allocator.report.progress import Bars
+
+    with Bars().phase("explanation") as tell:
+        return explanation.of_table(Path(name), score, bits, tell)
+
+
+def of_study(name: str, storage: str | None) -> dict[str, Any]:
+    """Explain a study."""
+    from allocator.explain import explanation
+    from allocator.report.progress import Bars
+
+    journal = journal_of(name, storage)
+    with Bars().phase("explanation") as tell:
+        return explanation.of_study(journal, tell)
+
+
+def journal_of(name: str, storage: str | None) -> Any:
+    """The study of a name."""
+    from allocator.study.journal import Journal
+
+    return Journal.load(storage, check_study_name(name))
+
+
+@click.command()
+@click.argument("name")
+@click.option("--out", type=Path, required=True, metavar="FILE", help="report.html")
+@click.option("--format", "fmt", help="html, png, svg.  [default: by FILE's ending]")
+@click.option("--figure", help="Of png and svg: which.  [default: front]")
+@storage_option
+def report(
+    name: str, out: Path, fmt: str | None, figure: str | None, storage: str | None
+) -> None:
+    """Write a study as a page to read, or one of its figures."""
+    from allocator.report.data import study_report
+    from allocator.report.progress import Bars
+    from allocator.report.render import render
+
+    show = render(out, fmt, figure)
+    journal = journal_of(name, storage)
+    with Bars().phase("explanation") as tell:
+        data = study_report(journal, tell)
+    show(data)
+    click.echo(str(out))
+
+
+@click.command()
+@click.option("--port", default=8080, help="Of this machine.  [default: 8080]")
+@storage_option
+def dashboard(port: int, storage: str | None) -> None:
+    """Open optuna-dashboard on the studies, where it is installed."""
+    from allocator.report.dashboard import serve
+
+    serve(storage, port, lambda line: click.echo(line, err=True))

@@ -1,0 +1,1 @@
+"""What scored allocations say: importance, interactions, and why this allocation."""

@@ -1,0 +1,174 @@
+"""The explanation of a study, of a table, or of what was read of one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from allocator.core.allocation import FULL, Allocation, Budget, Choice
+from allocator.core.errors import StudyError
+from allocator.explain.importance import Evidence, contributions_json, explain
+from allocator.explain.neighbours import Neighbours
+from allocator.explain.paired import equals
+from allocator.explain.sentences import sentences
+from allocator.space.csv_file import read_sheet
+from allocator.space.model import KeptSpace, within_name
+from allocator.study.frozen import narrowed
+from allocator.study.journal import COSTS, SPEC, Journal, recommendation
+from allocator.study.looks import Looks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from allocator.space.table import TableSpace
+
+    Progress = Callable[[int, int], object]
+    Scored = Sequence[tuple[Allocation, float]]
+
+
+def of_study(journal: Journal, progress: Progress | None = None) -> dict[str, Any]:
+    """Explain a study: everything measured, and what was looked at on many samples.
+
+    Raises:
+        StudyError: nothing was measured in it yet.
+    """
+    space = kept_space(journal)
+    scored = known_well(journal, space)
+    if not scored:
+        raise StudyError(
+            f"nothing is measured in study {journal.name!r} yet: run its search again "
+            "to finish it"
+        )
+    spec = journal.attribute(SPEC)
+    weights = [space.group_bytes[key][FULL] for key in space.keys]
+    evidence = Evidence.of(space.keys, scored, weights, spec["seed"])
+    found = explain(evidence, progress)
+    told = latest(journal)
+    about = {
+        "study": journal.name,
+        "table": None,
+        "model": spec["model"],
+        "task": spec["task"],
+        "metric": told["metric"] if told else "score",
+        "higher_is_better": True,
+        "budget": told["budget"] if told else None,
+    }
+    chosen = None
+    if told:
+        chosen = allocation_json(
+            evidence,
+            Neighbours(space, scored, journal.damage(space), spec["seed"]),
+            Allocation.of(space.keys, read_choices(told["recommended"]["allocation"])),
+            told["recommended"]["score"],
+        )
+        chosen["equal"] = equals(journal, space, told["front"], chosen["digest"])
+    return finished(about, found, chosen, narrowed(journal, within_name(space)))
+
+
+def of_table(
+    path: Path,
+    score: str,
+    groups: str | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Importance over a whole table of measurements, its rows as they are.
+
+    Raises:
+        DataError: a table that cannot be read.
+    """
+    sheet = read_sheet(path, (score,), groups)
+    bits = np.array(sheet.bits, dtype=np.float64)
+    evidence = Evidence(sheet.keys, bits, np.array(sheet.numbers(score)))
+    return finished(about_table(path.name, score), explain(evidence, progress), None)
+
+
+def of_rows(
+    space: TableSpace,
+    scored: Scored,
+    score: str,
+    seed: int,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Explain what was read of a table, and the best row of it."""
+    evidence = Evidence.of(space.keys, scored, seed=seed)
+    found = explain(evidence, progress)
+    best = max(scored, key=lambda pair: (pair[1], -space.bpw(pair[0])))
+    neighbours = Neighbours(space.unbounded, scored, seed=seed)
+    chosen = allocation_json(evidence, neighbours, *best)
+    about = about_table(space.table.name, score)
+    about["budget"] = {"bpw": space.budget, "scope": None}
+    return finished(about, found, chosen)
+
+
+def about_table(name: str, score: str) -> dict[str, Any]:
+    """What an explanation is of, where that is a table."""
+    nothing = dict.fromkeys(("study", "model", "task", "budget"))
+    return {**nothing, "table": name, "metric": score, "higher_is_better": True}
+
+
+def finished(
+    about: Mapping[str, Any],
+    found: Mapping[str, Any],
+    chosen: Mapping[str, Any] | None,
+    frozen: Sequence[Mapping[str, Any]] = (),
+) -> dict[str, Any]:
+    """The whole explanation, with its sentences."""
+    whole = {**about, **found, "allocation": chosen, "narrowed": list(frozen)}
+    return {**whole, "sentences": sentences(whole)}
+
+
+def allocation_json(
+    evidence: Evidence, neighbours: Neighbours, allocation: Allocation, score: float
+) -> dict[str, Any]:
+    """Why an allocation scores as it does, and what lies beside it."""
+    digests = [each.digest for each, _ in neighbours.scored]
+    return {
+        "digest": allocation.digest,
+        "bpw": neighbours.space.bpw(allocation),
+        "score": score,
+        **contributions_json(evidence, digests.index(allocation.digest)),
+        "more": neighbours.more(allocation),
+        "less": neighbours.less(allocation),
+        "equal": [],
+    }
+
+
+def kept_space(journal: Journal) -> KeptSpace:
+    """A study's space as it keeps it, under its latest budget.
+
+    Raises:
+        StudyError: its search did not get as far as to keep it.
+    """
+    kept = journal.attribute(COSTS)
+    if kept is None:
+        raise StudyError(
+            f"study {journal.name!r} has not begun: run its search again to finish it"
+        )
+    told = latest(journal)
+    if told is None:
+        return KeptSpace(kept, Budget(FULL))
+    budget = told["budget"]
+    return KeptSpace(kept, Budget(budget["bpw"], "bpw", budget["scope"]))
+
+
+def latest(journal: Journal) -> dict[str, Any] | None:
+    """The JSON of a study's latest recommendation, or None."""
+    try:
+        found: dict[str, Any] = recommendation(journal)["found"]
+    except StudyError:
+        return None
+    return found
+
+
+def known_well(journal: Journal, space: KeptSpace) -> list[tuple[Allocation, float]]:
+    """Scores measured in full, and those that looks on many samples suggest."""
+    measured = [(r.allocation, r.score) for r in journal.records(space)]
+    return Looks.recalled(journal.looks(space)).known_well(measured)
+
+
+def read_choices(allocation: Mapping[str, Mapping[str, Any]]) -> dict[str, Choice]:
+    """Choices of an allocation as JSON spells it."""
+    named = allocation.items()
+    return {key: Choice(each["bits"], each["method"]) for key, each in named}

@@ -1,0 +1,142 @@
+"""Everything a report shows of a study or of a replayed table, as plain data."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING, Any
+
+from allocator.core.study import StudySpec
+from allocator.explain.explanation import kept_space, of_study
+from allocator.explain.paired import front_intervals
+from allocator.strategies._base import PREDICTED
+from allocator.study.journal import SPEC, recommendation
+from allocator.tables.replay import bits_json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from allocator.core.allocation import Allocation
+    from allocator.space.model import Space
+    from allocator.study.journal import Journal
+    from allocator.tables.replay import Replay
+
+    Progress = Callable[[int, int], object]
+
+
+def study_report(journal: Journal, progress: Progress | None = None) -> dict[str, Any]:
+    """What a report of a study shows.
+
+    Raises:
+        StudyError: the study has no recommendation yet.
+    """
+    found = recommendation(journal)["found"]
+    space = kept_space(journal)
+    return {
+        "title": f"{found['model']}, {found['task']}",
+        "found": found,
+        "explained": of_study(journal, progress),
+        "trials": trials_of(journal, space),
+        "front": front_intervals(journal, space, found["front"]),
+        "uniform": found["uniform"],
+        "commands": [
+            command_of(journal.attribute(SPEC)),
+            f"allocate explain {journal.name}",
+            f"allocate export {journal.name} --format plan --out DIR",
+        ],
+    }
+
+
+def trials_of(journal: Journal, space: Space) -> list[dict[str, Any]]:
+    """A study's trials as a report shows them, those passed over too."""
+    return [
+        {
+            "number": entry.number,
+            "kind": entry.about["kind"],
+            "bpw": space.bpw(entry.allocation),
+            "score": entry.score,
+            "predicted": entry.about.get(PREDICTED),
+            "allocation": entry.allocation.to_json(),
+            "digest": entry.digest,
+            "looks": {
+                name: value
+                for name, value in entry.about.items()
+                if name.endswith(" samples")
+            },
+        }
+        for entry in journal.entries(space)
+    ]
+
+
+def command_of(spec: Mapping[str, Any]) -> str:
+    """The command line that asks for a study again."""
+    defaults = StudySpec(budget="4.0", task="vqav2").to_json()
+    words = ["allocate"]
+    for name, kept in spec.items():
+        value = tuple(kept) if isinstance(kept, list) else kept
+        if name == "budget" and value is not None:
+            words += ["--budget", str(value)]
+        elif name == "task" or (name in OPTIONS and value != defaults[name]):
+            words += _words(OPTIONS.get(name, f"--{name}"), value)
+    return shlex.join(words)
+
+
+# names of options that are not those of the fields
+OPTIONS = {
+    **{
+        name: f"--{name.replace('_', '-')}"
+        for name in StudySpec.__dataclass_fields__
+        if name not in {"budget", "task", "study", "storage", "device"}
+    },
+    "seconds": "--time",
+}
+
+
+def _words(option: str, value: Any) -> list[str]:
+    """An option with its value; switches stand alone."""
+    if isinstance(value, bool):
+        return [option if value else option.replace("--", "--no-", 1)]
+    if isinstance(value, list | tuple):
+        return [option, ",".join(map(str, value))]
+    return [option, f"{value:g}" if isinstance(value, float) else str(value)]
+
+
+def replay_report(replay: Replay, command: str) -> dict[str, Any]:
+    """What a report of a replayed table shows."""
+    found, request = replay.to_json(), replay.request
+    return {
+        "title": f"{replay.space.table.name}, {request.score}",
+        "found": found,
+        "explained": replay.explained,
+        "trials": [
+            row_json(replay, number, allocation, score)
+            for number, (allocation, score) in enumerate(replay.read)
+        ],
+        "front": [
+            {
+                "digest": member.allocation.digest,
+                "bpw": member.bpw,
+                "score": member.score,
+                "ci95": None,
+                "allocation": bits_json(member.allocation),
+            }
+            for member in replay.front
+        ],
+        "uniform": found["uniform"],
+        "commands": [command],
+    }
+
+
+def row_json(
+    replay: Replay, number: int, allocation: Allocation, score: float
+) -> dict[str, Any]:
+    """A row that was read, as a trial."""
+    return {
+        "number": number,
+        "kind": "row",
+        "bpw": replay.space.bpw(allocation),
+        "score": score,
+        "predicted": None,
+        "allocation": bits_json(allocation),
+        "digest": allocation.digest,
+        "looks": {},
+    }

@@ -1,0 +1,76 @@
+"""What is installed here and what can be done with it."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from allocator.bench.devices import describe_devices
+from allocator.core.home import cache_home, data_home
+from allocator.core.plugins import available, load
+from allocator.embedded import embedded_models
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PACKAGES = (
+    *("allocate-vlm", "torch", "transformers", "optuna", "scikit-learn", "xgboost"),
+    *("shap", "numpy", "safetensors", "pillow", "click", "rich"),
+)
+# optional packages, and what they are for
+EXTRAS = {
+    "auto_gptq": "independent check of GPTQ cells",
+    "awq": "independent check of AWQ cells",
+    "compressed_tensors": "export",
+    "optuna_dashboard": "live dashboard of a study",
+}
+
+
+def examine() -> dict[str, Any]:
+    """Versions, devices, plug-ins and folders, as plain data."""
+    exporters = available("allocator.exporters")
+    return {
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "extras": {name: find_spec(name) is not None for name in EXTRAS},
+        "devices": describe_devices(),
+        "models": list(embedded_models()),
+        "families": list(available("allocator.families")),
+        "methods": list(available("quant.methods")),
+        "tasks": list(available("evals.tasks")),
+        "strategies": list(available("allocator.strategies")),
+        "formats": {
+            name: load("allocator.exporters", name).description for name in exporters
+        },
+        "data": str(data_home()),
+        "cache": str(cache_home()),
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def print_examination(found: Mapping[str, Any]) -> None:
+    """Print what `examine` found."""
+    table = Table("what", "found here")
+    table.add_row("python", found["python"])
+    for name, number in found["packages"].items():
+        table.add_row(name, number or "missing")
+    for name, here in found["extras"].items():
+        table.add_row(f"{name} ({EXTRAS[name]})", "yes" if here else "no")
+    for name in ("devices", "models", "families", "methods", "tasks", "strategies"):
+        table.add_row(name, ", ".join(found[name]))
+    for name, text in found["formats"].items():
+        table.add_row(f"export --format {name}", text)
+    table.add_row("studies in", found["data"])
+    table.add_row("banks and data in", found["cache"])
+    Console().print(table)

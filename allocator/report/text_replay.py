@@ -1,0 +1,86 @@
+"""A replay of a table as text for a terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from allocator.report.text_explanation import print_explanation
+from allocator.report.text_search import say
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def print_replay(found: Mapping[str, Any], explained: Mapping[str, Any]) -> None:
+    """Print a replay's outcome, as `to_json` gives it, and its explanation."""
+    console = Console()
+    console.print(_scores(found))
+    console.print(_bits(found["recommended"]["allocation"]))
+    for sentence in sentences(found):
+        say(console, sentence)
+    print_explanation(explained)
+
+
+def _scores(found: Mapping[str, Any]) -> Table:
+    """Uniform rows that were read or fit, and the recommended row."""
+    table = Table(title=f"{found['table']['name']}: {found['metric']}")
+    table.add_column("allocation")
+    table.add_column("bpw", justify="right")
+    table.add_column("score", justify="right")
+    for each in found["uniform"]:
+        if each["fits"]:
+            score = "unread" if each["score"] is None else f"{each['score']:.4f}"
+            name = f"uniform allocation, {each['bits']}"
+            table.add_row(name, f"{each['bpw']:.3f}", score)
+    best = found["recommended"]
+    cells = "recommended", f"{best['bpw']:.3f}", f"{best['score']:.4f}"
+    table.add_row(*cells, style="bold")
+    return table
+
+
+def _bits(allocation: Mapping[str, Mapping[str, Any]]) -> Table:
+    table = Table(title="recommended bits")
+    table.add_column("group")
+    table.add_column("bits", justify="right")
+    for key, choice in allocation.items():
+        table.add_row(key, str(choice["bits"]))
+    return table
+
+
+def sentences(found: Mapping[str, Any]) -> list[str]:
+    """The outcome in words: what was read, and what was gained over uniform."""
+    about, best = found["table"], found["recommended"]
+    said = [
+        f"Budget {found['budget']['bpw']:.3f} bpw: {best['bpw']:.3f} used. "
+        f"{found['trials']['complete']} scores read; {about['fitting']} of "
+        f"{about['rows']} rows fit."
+    ]
+    if about["repeats"]:
+        count = about["repeats"]
+        repeat = "A row repeats" if count == 1 else f"{count} rows repeat"
+        said.append(
+            f"{repeat} the bits of another: of equal bits the smallest row was kept, "
+            "the first where sizes are equal too."
+        )
+    return [*said, _gain(found)]
+
+
+def _gain(found: Mapping[str, Any]) -> str:
+    read = [u for u in found["uniform"] if u["score"] is not None]
+    if not read:
+        return "The table has no uniform row that fits: there is nothing to compare to."
+    rival = max(read, key=lambda u: (u["score"], -u["bpw"]))
+    widths = {choice["bits"] for choice in found["recommended"]["allocation"].values()}
+    if widths == {rival["bits"]}:
+        return (
+            f"Nothing better than {rival['bits']} bits everywhere was found: it is the "
+            "recommendation."
+        )
+    gain = found["recommended"]["vs_best_uniform"]["difference"]
+    return (
+        f"{gain:+.4g} {found['metric']} over {rival['bits']} bits everywhere, "
+        "the best uniform row that was read; the table has no intervals."
+    )

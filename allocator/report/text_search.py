@@ -1,0 +1,252 @@
+"""Recommendations, importances and scores as text for a terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from allocator.embedded import is_embedded
+from allocator.explain.sentences import unit_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from allocator.core.study import StudySpec
+
+TOP = 6  # groups shown by importance
+
+
+def headline(asked: StudySpec) -> str:
+    """The first line of a search: which model and data, and how to use one's own."""
+    if is_embedded(asked.model) and asked.data is None:
+        return (
+            f"{asked.model} on {asked.task}: a small trained model and drawn data that "
+            "come with this package. Your own: --model FOLDER --data DIR"
+        )
+    return f"{asked.model} on {asked.task} from {asked.data or 'the drawn data'}"
+
+
+def scored(score: float, ci95: list[float]) -> str:
+    """A score with its interval."""
+    return f"{score:.2f} [{ci95[0]:.2f}, {ci95[1]:.2f}]"
+
+
+def choice_text(choice: Mapping[str, Any]) -> str:
+    """Bits and method, short."""
+    if choice["method"] is None:
+        return f"{choice['bits']}"
+    return f"{choice['bits']} {choice['method']}"
+
+
+def finalized(each: Mapping[str, Any]) -> str:
+    """Said of what was quantized once more in sequence."""
+    return ", finalized" if each.get("finalized") else ""
+
+
+def print_recommendation(found: Mapping[str, Any]) -> None:
+    """Print a search's outcome, as `to_json` gives it."""
+    console = Console()
+    console.print(_scores(found))
+    console.print(_bits_map(found["recommended"]["allocation"]))
+    for sentence in sentences(found):
+        say(console, sentence)
+    print_importance(found)
+    trials, seconds = found["trials"], found["seconds"]
+    if found.get("goal") == "front":
+        console.print(_front(found))
+    say(
+        console,
+        f"{trials['complete']} proposals in study {found['study']}, "
+        f"{trials['pruned']} passed over after a look; "
+        f"{found['evaluated_samples']:,} samples run, {seconds['total']:.0f} s. "
+        f"Write it out: allocate export {found['study']} --format plan --out DIR",
+    )
+
+
+def _scores(found: Mapping[str, Any]) -> Table:
+    full, best = found["full_precision"], found["recommended"]
+    scope = found["budget"]["scope"]
+    table = Table(title=f"{found['model']}, {found['task']}: {found['metric']}")
+    table.add_column("allocation")
+    table.add_column(f"bpw ({scope})", justify="right")
+    table.add_column("score [95 %]", justify="right")
+    table.add_row("full precision", "16.000", scored(full["score"], full["ci95"]))
+    for each in found["uniform"]:
+        if each["score"] is not None:
+            name = f"uniform allocation, {choice_text(each)}{finalized(each)}"
+            table.add_row(name, f"{each['bpw']:.3f}", f"{each['score']:.2f}")
+    table.add_row(
+        f"recommended{finalized(best)}",
+        f"{best['bpw']:.3f}",
+        scored(best["score"], best["ci95"]),
+        style="bold",
+    )
+    return table
+
+
+def _front(found: Mapping[str, Any]) -> Table:
+    """Sizes and scores of the front."""
+    table = Table(title=f"front, {found['metric']} on the search set")
+    table.add_column(f"bpw ({found['budget']['scope']})", justify="right")
+    table.add_column("score", justify="right")
+    for member in found["front"]:
+        table.add_row(f"{member['bpw']:.3f}", f"{member['score']:.2f}")
+    return table
+
+
+def _bits_map(allocation: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Rows component.part, columns layer types."""
+    cells: dict[str, dict[str, str]] = {}
+    for key, choice in allocation.items():
+        component, part, kind = key.split(".")
+        cells.setdefault(f"{component}.{part}", {})[kind] = choice_text(choice)
+    kinds = list(dict.fromkeys(kind for row in cells.values() for kind in row))
+    table = Table(title="recommended bits and methods")
+    table.add_column("part")
+    for kind in kinds:
+        table.add_column(kind)
+    for name, row in cells.items():
+        table.add_row(name, *(row.get(kind, "") for kind in kinds))
+    return table
+
+
+def sentences(found: Mapping[str, Any]) -> list[str]:
+    """The outcome in words: what was gained, whether it is more than noise."""
+    best, full = found["recommended"], found["full_precision"]
+    gain = best["vs_best_uniform"]
+    fitting = [u for u in found["uniform"] if u["score"] is not None]
+    if found.get("goal", "budget") != "budget":
+        fitting = [u for u in fitting if u["bpw"] <= best["bpw"]]
+    rival = max(fitting, key=lambda u: (u["score"], -u["bpw"]))
+    name = f"{choice_text(rival)} everywhere{finalized(rival)}"
+    unit = unit_of(found["metric"])
+    said = [
+        f"{_goal(found)}, {best['bpw_quantized']:.3f} within the quantized groups; "
+        f"{best['score'] - full['score']:+.2f} {unit} to full precision."
+    ]
+    interval = f"[{gain['ci95'][0]:+.2f}, {gain['ci95'][1]:+.2f}]"
+    if all(choice == choice_of(rival) for choice in best["allocation"].values()):
+        said.append(f"Nothing better than {name} was found: it is the recommendation.")
+    elif gain["ci95"][0] > 0:
+        said.append(f"{gain['difference']:+.2f} {unit} {interval} over {name}.")
+    else:
+        said.append(
+            f"{gain['difference']:+.2f} {unit} {interval} over {name}: "
+            "within the noise of these samples."
+        )
+    said += _retained(found) + _details(best, full)
+    return said + _what_mattered(found["importance"]) + _looks(found)
+
+
+def _retained(found: Mapping[str, Any]) -> list[str]:
+    """What is kept of full precision, where that was the question."""
+    kept = found["recommended"].get("retained")
+    if found.get("goal") != "min-score" or not kept:
+        return []
+    low, high = kept["ci95"]
+    return [
+        f"It keeps {100 * kept['share']:.1f} % of full precision's score "
+        f"[{100 * low:.1f}, {100 * high:.1f}]."
+    ]
+
+
+def _looks(found: Mapping[str, Any]) -> list[str]:
+    """What cheap looks were worth."""
+    rungs = [each for each in found.get("rungs", []) if each["spearman"] is not None]
+    if not rungs:
+        return []
+    told = ", ".join(
+        f"{each['spearman']:.2f} for {each['kind']} on {each['samples']} samples "
+        f"({each['count']} allocations)"
+        for each in rungs
+    )
+    ran, reused = found["prefix"]["ran"], found["prefix"]["reused"]
+    share = 100 * reused / max(1, ran + reused)
+    return [
+        f"Rank correlation with the full score: {told}.",
+        f"{share:.0f} % of the images' passes through vision encoder and connector "
+        "were saved.",
+    ]
+
+
+def _goal(found: Mapping[str, Any]) -> str:
+    """What was asked for, and how large the answer is."""
+    size, budget = found["recommended"]["bpw"], found["budget"]
+    scope = budget["scope"]
+    said = {
+        "front": f"Knee of the front: {size:.3f} bpw ({scope})",
+        "min-score": f"The smallest that keeps the score: {size:.3f} bpw ({scope})",
+    }
+    usual = f"Budget {budget['bpw']:.3f} bpw ({scope}): {size:.3f} used"
+    return said.get(found.get("goal", "budget"), usual)
+
+
+def _details(best: Mapping[str, Any], full: Mapping[str, Any]) -> list[str]:
+    """Further figures, where the task has any."""
+    told = [
+        f"{name} {value:.4g} (full precision {full['details'][name]:.4g})"
+        for name, value in best.get("details", {}).items()
+    ]
+    return [f"{'; '.join(told)}."] if told else []
+
+
+def _what_mattered(importance: Mapping[str, Any]) -> list[str]:
+    """The component the score hangs on, where its interval sets it apart."""
+    if importance["unreliable"]["component"]:
+        return []
+    shares = importance["component"]
+    first, second = sorted(shares, key=lambda name: -shares[name]["consensus"])[:2]
+    if shares[first]["ci95"][0] <= shares[second]["consensus"]:
+        return []
+    return [
+        f"Around this budget the score hangs most on {first}: "
+        f"{shares[first]['consensus']:.0f} % of the importance."
+    ]
+
+
+def choice_of(uniform: Mapping[str, Any]) -> dict[str, Any]:
+    """A uniform result's choice, as allocations spell it."""
+    return {"bits": uniform["bits"], "method": uniform["method"]}
+
+
+def print_importance(found: Mapping[str, Any]) -> None:
+    """Print which components and groups mattered, or why that cannot be said."""
+    console, importance = Console(), found["importance"]
+    table = Table(title="what mattered: consensus of forest, permutation and SHAP")
+    table.add_column("part")
+    table.add_column("percent", justify="right")
+    table.add_column("95 %", justify="right")
+    for kind in ("component", "group"):
+        unreliable = importance["unreliable"][kind]
+        if unreliable:
+            say(console, f"Importance by {kind}: {unreliable}")
+            continue
+        shares = importance[kind]
+        top = sorted(shares, key=lambda key: -shares[key]["consensus"])[:TOP]
+        for name in top:
+            low, high = shares[name]["ci95"]
+            percent = f"{shares[name]['consensus']:.1f}"
+            table.add_row(name, percent, f"{low:.1f} to {high:.1f}")
+        table.add_section()
+    if table.row_count:
+        console.print(table)
+
+
+def say(console: Console, text: str) -> None:
+    """Print a sentence as it is: the terminal wraps it, a file keeps it whole."""
+    console.print(text, highlight=False, soft_wrap=True)
+
+
+def print_evaluation(found: Mapping[str, Any]) -> None:
+    """Print one model's score."""
+    under = f"under {found['plan']}" if found["plan"] else "at full precision"
+    say(
+        Console(),
+        f"{found['model']} {under}: {scored(found['score'], found['ci95'])} "
+        f"{found['metric']} on {found['samples']} {found['task']} samples, "
+        f"{found['bpw']:.3f} bpw (model), {found['bpw_quantized']:.3f} (quantized)",
+    )
+    for name, value in found["details"].items():
+        say(Console(), f"  {name}: {value:.4f}")

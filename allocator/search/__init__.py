@@ -1,0 +1,1 @@
+"""The search: goals, proposals, rungs, narrowing, confirmation."""

@@ -1,0 +1,184 @@
+"""Search, measure, confirm: `run(spec)` returns a recommendation, the study is kept."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from allocator.bench.finalize import finalize
+from allocator.bench.loading import open_bench
+from allocator.bench.prepare import prepare
+from allocator.core.clock import Clock
+from allocator.core.plan import plan_json
+from allocator.core.records import Recommendation
+from allocator.core.watch import Silent
+from allocator.explain.importance import Evidence, importance
+from allocator.search.confirm import confirm
+from allocator.search.propose import known_well, propose, proxies
+from allocator.search.running import Search
+from allocator.study.journal import COSTS, LATEST, RECOMMENDED, Journal
+from allocator.study.per_sample import STRATA
+from evals.taskset import strata
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from allocator.bench.prepare import Setup
+    from allocator.core.study import StudySpec
+    from allocator.core.watch import Watch
+    from allocator.search.confirm import Outcome
+    from allocator.search.measured import Measured
+
+
+def run(asked: StudySpec, watch: Watch | None = None) -> Recommendation:
+    """Find the best allocation for a model, a task and a goal.
+
+    Everything measured is kept in the study; asked again, only what is missing is done.
+
+    Args:
+        asked: model, task, budget and how to search.
+        watch: is told how far the search is; None searches in silence.
+
+    Raises:
+        AllocateError: an impossible request, said before anything heavy is loaded.
+        NotReachedError: a score to keep that nothing measured keeps.
+    """
+    clock = Clock()
+    return run_prepared(prepare(asked), watch or Silent(), clock)
+
+
+def run_prepared(setup: Setup, watch: Watch, clock: Clock) -> Recommendation:
+    """The same for a request that was looked up and checked since `clock` started."""
+    asked = setup.asked
+    journal = Journal.create(
+        asked.storage, setup.study, setup.identity, asked.to_json()
+    )
+    journal.release_stale()
+    journal.keep(COSTS, setup.space.costs)
+    journal.keep(STRATA, list(strata(setup.task, setup.samples["search"])))
+    journal.describe(setup.task.metric, {"model": asked.model, "task": asked.task})
+    bank = Clock()
+    bench = open_bench(setup, watch)
+    search = Search(setup, journal, bench, watch, clock)
+    search.seconds["bank"] = bank.seconds
+    searching = Clock()
+    baselines(search)
+    propose(search)
+    search.seconds["search"] = searching.seconds
+    found = conclude(search)
+    plan = plan_json(asked, setup.model, found.allocation, found.finalized)
+    kept = {"found": found.to_json(), "plan": plan}
+    journal.keep(RECOMMENDED + search.goal.name, kept)
+    journal.keep(LATEST, search.goal.name)
+    journal.describe(setup.task.metric, in_short(found))
+    return found
+
+
+def in_short(found: Recommendation) -> dict[str, str]:
+    """A recommendation in a few lines, for people who open its study elsewhere."""
+    full, best, rival = found.full_precision, found.score, found.best_uniform
+    low, high = found.versus.ci95
+    return {
+        "recommended": f"{best.mean:.4g} [{best.low:.4g}, {best.high:.4g}] at "
+        f"{found.bpw:.3f} bits per weight",
+        "over the best uniform allocation": f"{found.versus.mean:+.4g} "
+        f"[{low:+.4g}, {high:+.4g}], {rival.choice} everywhere",
+        "full precision": f"{full.mean:.4g} [{full.low:.4g}, {full.high:.4g}]",
+        "shown by": f"allocate studies show {found.study}",
+    }
+
+
+def baselines(search: Search) -> None:
+    """Measure full precision and every uniform allocation that fits, on both sets."""
+    space = search.setup.space
+    wanted = [(space.full, "full")]
+    wanted += [(a, "uniform") for a in space.uniform if space.fits(a)]
+    with search.watch.phase("baselines") as progress:
+        for done, (allocation, kind) in enumerate(wanted):
+            progress(done, len(wanted))
+            # asked each time: another process may be at it too
+            if allocation.digest not in search.journal.taken(space):
+                if search.setup.asked.rungs:
+                    search.look_at(allocation)
+                search.measure(allocation, kind)
+            search.evaluate(allocation)
+        progress(len(wanted), len(wanted))
+
+
+def conclude(search: Search) -> Recommendation:
+    """Confirm finalists on the evaluation set and put the outcome together."""
+    setup, space = search.setup, search.setup.space
+    confirming = Clock()
+    records = search.records
+    with search.watch.phase("confirmation") as progress:
+        outcome = confirm(
+            space,
+            records,
+            search.goal,
+            evaluate=search.evaluate,
+            finish=lambda measured: finished(search, measured),
+            progress=progress,
+            seed=setup.asked.seed,
+            strata=strata(setup.task, setup.samples["evaluation"]),
+        )
+    evidence = Evidence.of(space.keys, known_well(search), seed=setup.asked.seed)
+    shares = importance(evidence)
+    search.seconds["confirm"] = confirming.seconds
+    return _recommendation(search, outcome, shares)
+
+
+def finished(search: Search, measured: Measured) -> Measured:
+    """An allocation quantized once more in sequence, if that is better."""
+    methods = {choice.method for _, choice in measured.allocation}
+    if not search.setup.asked.finalize or methods == {None}:
+        return measured
+    weights = finalize(search.setup, measured.allocation, search.watch)
+    with search.bench.under(weights) as bench:
+        again = search.evaluate(measured.allocation, bench)
+    better = again.mean > measured.mean
+    return replace(again, finalized=weights.digest) if better else measured
+
+
+def _recommendation(
+    search: Search, outcome: Outcome, shares: Mapping[str, Any]
+) -> Recommendation:
+    setup, space = search.setup, search.setup.space
+    size = space.size(outcome.winner.allocation)
+    counts = search.journal.counts(space, search.goal.name)
+    scope, asked = space.budget.scope, setup.asked
+    # without a budget: the size of what was found
+    budget = size.bpw(scope) if asked.budget is None else asked.limit.bpw(space.spec)
+    return Recommendation(
+        study=search.journal.name,
+        storage=search.journal.url,
+        model=setup.asked.model,
+        task=setup.task.name,
+        metric=setup.task.metric,
+        scheme=space.scheme,
+        budget_bpw=budget,
+        scope=scope,
+        full_precision=outcome.full_precision,
+        uniform=outcome.uniform,
+        allocation=outcome.winner.allocation,
+        applied=outcome.winner.applied,
+        bpw=size.bpw(scope),
+        bpw_quantized=size.bpw("quantized"),
+        score=outcome.score,
+        versus=outcome.versus,
+        best_uniform=outcome.best_uniform,
+        details=outcome.details,
+        front=outcome.front,
+        importance=shares,
+        complete=counts["complete"],
+        pruned=counts["pruned"],
+        failed=counts["failed"],
+        infeasible=search.infeasible,
+        evaluated_samples=search.evaluated,
+        goal=search.goal.kind,
+        retained=outcome.retained,
+        finalized=outcome.winner.finalized,
+        evaluated_allocations=len(search.seen),
+        rungs=proxies(search),
+        prefix=(search.bench.ran, search.bench.reused),
+        seconds=(("total", search.clock.seconds), *search.seconds.items()),
+    )

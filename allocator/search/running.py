@@ -1,0 +1,147 @@
+"""A search under way: what is measured goes into the study, and is measured once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from allocator.search.goals import goal_of
+from allocator.search.measured import Measured
+from allocator.search.rungs import Rungs, spread_out
+from allocator.space.model import limit_of
+from allocator.study.journal import MEASURED
+from allocator.study.looks import LADDER, SCORE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from allocator.bench.prepare import Setup
+    from allocator.bench.workbench import Workbench
+    from allocator.core.allocation import Allocation
+    from allocator.core.clock import Clock
+    from allocator.core.ports import Sample
+    from allocator.core.records import TrialRecord
+    from allocator.core.watch import Watch
+    from allocator.search.goals import Goal
+    from allocator.study.journal import Journal
+
+
+@dataclass
+class Search:
+    """A running search: the request, the study, the model on the bench.
+
+    `evaluated` counts samples that `seen` allocations, by digest, were run on;
+    `distrusts` says that divergence was seen not to predict the task; `spent_limits`
+    are budgets, in bits per weight, within which nothing new is left.
+    """
+
+    setup: Setup
+    journal: Journal
+    bench: Workbench
+    watch: Watch
+    clock: Clock
+    seconds: dict[str, float] = field(default_factory=dict)
+    evaluated: int = 0
+    seen: set[str] = field(default_factory=set)
+    infeasible: int = 0
+    distrusts: bool = False
+    spent_limits: set[float] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.goal: Goal = goal_of(self.setup.asked, self.setup.space)
+        total = len(self.setup.samples["search"])
+        # a rung that is not much cheaper than the full measurement is none
+        ladder = tuple(rung for rung in LADDER if 2 * rung[1] <= total)
+        prefix = self.bench.model.prefix
+        self.rungs = Rungs(self._look, lambda a: a.part(prefix).digest, ladder)
+        self.rungs.recall(self.journal.looks(self.setup.space))
+
+    def spent(self, what: str, since: float) -> None:
+        """Add the time since a reading of the clock to what something took."""
+        taken = self.clock.seconds - since
+        self.seconds[what] = self.seconds.get(what, 0.0) + taken
+
+    @property
+    def made(self) -> int:
+        """Proposals for this goal, finished or under way in any process."""
+        return self.journal.made(self.setup.space, self.goal.name)
+
+    @property
+    def records(self) -> list[TrialRecord]:
+        """Everything measured in full on the search set."""
+        return self.journal.records(self.setup.space)
+
+    def count(self, allocation: Allocation, samples: int) -> None:
+        """Note that an allocation was run on samples."""
+        self.evaluated += samples
+        self.seen.add(allocation.digest)
+
+    def score(self, allocation: Allocation, samples: Sequence[Sample]) -> Any:
+        """Score an allocation."""
+        self.count(allocation, len(samples))
+        return self.bench.score(allocation, samples)
+
+    def _look(self, allocation: Allocation, kind: str, size: int) -> float:
+        """A cheap look at an allocation, on a few samples of the search set."""
+        few = spread_out(self.setup.samples["search"], size)
+        if kind == SCORE:
+            return float(self.score(allocation, few).mean)
+        self.count(allocation, len(few))
+        return self.bench.divergence(allocation, few)
+
+    def look_at(self, allocation: Allocation) -> None:
+        """Take the looks of all rungs, for what is measured in full anyway."""
+        self.rungs.fresh.clear()
+        self.rungs.look_at(allocation)
+        self.journal.keep_looks(
+            self.setup.space, allocation.digest, self.goal.name, self.rungs.fresh
+        )
+
+    def measure(
+        self,
+        allocation: Allocation,
+        kind: str,
+        about: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Measure an allocation on the search set, once and for all."""
+        space = self.setup.space
+        known = {
+            "limit": limit_of(space),
+            "kind": kind,
+            "budget": self.goal.name if kind == "proposal" else None,
+            "applied": self.bench.applied(allocation),
+            **self.rungs.of(allocation),
+            **(about or {}),
+        }
+        number = self.journal.begin(space, allocation, known)
+        try:
+            score = self.score(allocation, self.setup.samples["search"])
+        except BaseException:
+            self.journal.abandon(number)
+            raise
+        self.journal.finish(number, score.mean, score.values)
+
+    def evaluate(
+        self, allocation: Allocation, bench: Workbench | None = None
+    ) -> Measured:
+        """Measure an allocation on the evaluation set, or recall that it was.
+
+        `bench` is one whose weights are not the bank's.
+        """
+        bench = bench or self.bench
+        applied = bench.applied(allocation)
+        key = MEASURED + applied
+        kept = self.journal.attribute(key)
+        if kept is None:
+            samples = self.setup.samples["evaluation"]
+            self.count(allocation, len(samples))
+            score = bench.score(allocation, samples)
+            kept = {
+                "values": list(score.values),
+                "applied": applied,
+                "details": dict(score.details),
+            }
+            self.journal.keep(key, kept)
+        return Measured(
+            allocation, tuple(kept["values"]), kept["applied"], kept["details"]
+        )

@@ -1,0 +1,45 @@
+"""Groups that a search stopped varying, as its study keeps them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from allocator.study.journal import Journal
+
+# an attribute of a study
+NARROWED = "narrowed:"
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """A group that stays as it is: its choice, its share in percent, the reason."""
+
+    group: str
+    choice: str
+    share: float
+    reason: str
+
+
+def recall(journal: Journal, budget: str) -> dict[int, tuple[Frozen, ...]]:
+    """Decisions that a study keeps for a budget, by the number of measurements."""
+    kept = journal.attribute(NARROWED + budget) or {}
+    return {int(at): tuple(Frozen(**each) for each in row) for at, row in kept.items()}
+
+
+def keep(journal: Journal, budget: str, at: int, frozen: Sequence[Frozen]) -> None:
+    """Keep a decision with its study."""
+    kept = journal.attribute(NARROWED + budget) or {}
+    journal.keep(
+        NARROWED + budget, {**kept, str(at): [asdict(each) for each in frozen]}
+    )
+
+
+def narrowed(journal: Journal, budget: str) -> list[dict[str, Any]]:
+    """The latest decision for a budget, as plain data."""
+    found = recall(journal, budget)
+    latest = found[max(found)] if found else ()
+    return [{**asdict(e), "choice": e.choice.replace("/", " ")} for e in latest]

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from allocator.core.study import StudySpec
+from allocator.report.text_search import headline, sentences
+
+
+def found(difference: float, low: float, high: float, bits: int = 3) -> dict[str, Any]:
+    return {
+        "metric": "VQA accuracy (%)",
+        "budget": {"bpw": 4.0, "scope": "model"},
+        "full_precision": {"score": 90.0},
+        "uniform": [
+            {"bits": 2, "method": "gptq", "bpw": 3.3, "score": 50.0},
+            {"bits": 3, "method": "gptq", "bpw": 4.2, "score": None},
+        ],
+        "importance": {
+            "component": {
+                "vision": {"consensus": 20.0, "ci95": [10.0, 30.0]},
+                "language": {"consensus": 80.0, "ci95": [70.0, 90.0]},
+            },
+            "group": {},
+            "unreliable": {"component": None, "group": None},
+        },
+        "recommended": {
+            "allocation": {"vision.all.all": {"bits": bits, "method": "gptq"}},
+            "bpw": 3.9,
+            "bpw_quantized": 2.9,
+            "score": 50.0 + difference,
+            "vs_best_uniform": {"difference": difference, "ci95": [low, high]},
+        },
+    }
+
+
+def test_a_gain_beyond_the_noise_is_claimed() -> None:
+    said = " ".join(sentences(found(12.0, 8.0, 16.0)))
+    assert "+12.00 points [+8.00, +16.00] over 2 gptq everywhere." in said
+    assert "-28.00 points to full precision" in said
+
+
+def test_points_are_percent_and_other_scores_have_their_own_unit() -> None:
+    captions = {**found(0.12, 0.08, 0.16), "metric": "CIDEr-D"}
+    said = " ".join(sentences(captions))
+    assert "+0.12 CIDEr-D [+0.08, +0.16] over 2 gptq everywhere." in said
+    assert "points" not in said
+
+
+def test_further_figures_stand_beside_those_of_full_precision() -> None:
+    both = found(12.0, 8.0, 16.0)
+    both["recommended"]["details"] = {"vqav2": 61.234, "coco": 5.5}
+    both["full_precision"]["details"] = {"vqav2": 90.0, "coco": 6.0}
+    said = " ".join(sentences(both))
+    assert "vqav2 61.23 (full precision 90); coco 5.5 (full precision 6)." in said
+
+
+def test_a_gain_within_the_noise_is_not_claimed() -> None:
+    assert "within the noise" in " ".join(sentences(found(1.0, -1.0, 3.0)))
+
+
+def test_a_uniform_recommendation_says_that_nothing_better_was_found() -> None:
+    said = " ".join(sentences(found(0.0, 0.0, 0.0, bits=2)))
+    assert "Nothing better than 2 gptq everywhere was found" in said
+
+
+def test_the_component_that_matters_most_is_named() -> None:
+    said = " ".join(sentences(found(12.0, 8.0, 16.0)))
+    assert "hangs most on language: 80 % of the importance" in said
+
+
+@pytest.mark.parametrize(
+    "change", [{"unreliable": "too few rows"}, {"ci95": [15.0, 90.0]}]
+)
+def test_nothing_is_said_of_importance_that_may_be_noise(
+    change: dict[str, Any],
+) -> None:
+    unsure = found(12.0, 8.0, 16.0)
+    if "unreliable" in change:
+        unsure["importance"]["unreliable"]["component"] = change["unreliable"]
+    else:
+        # its interval reaches below the share of the next component, 20
+        unsure["importance"]["component"]["language"]["ci95"] = change["ci95"]
+    assert "hangs most on" not in " ".join(sentences(unsure))
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        (StudySpec("4.0", "vqav2"), "Your own: --model FOLDER --data DIR"),
+        (StudySpec("4.0", "vqav2", model="./m", data="d"), "./m on vqav2 from d"),
+    ],
+)
+def test_the_first_line_says_which_model_and_data(asked: StudySpec, words: str) -> None:
+    assert words in headline(asked)

@@ -1,0 +1,287 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from allocator.core.allocation import Allocation, Budget, Choice, Scheme
+from allocator.core.errors import NotReachedError
+from allocator.core.records import TrialRecord
+from allocator.search.confirm import confirm, front_of
+from allocator.search.goals import KeepScore, WholeFront, WithinBudget
+from allocator.search.measured import Measured
+from allocator.space.model import ModelSpace
+
+if TYPE_CHECKING:
+    from allocator.core.spec import ModelSpec
+    from allocator.search.goals import Goal
+
+CHOICES = (Choice(2, "gptq"), Choice(4, "gptq"), Choice(16))
+
+
+@pytest.fixture
+def space(toy: ModelSpec) -> ModelSpace:
+    # between the sizes at 2 and at 4 bits
+    return ModelSpace(toy, Scheme(), CHOICES, Budget(4.0))
+
+
+def record(space: ModelSpace, allocation: Allocation, score: float) -> TrialRecord:
+    return TrialRecord(allocation, score, space.bpw(allocation), "proposal", "")
+
+
+def proposals(space: ModelSpace) -> list[Allocation]:
+    """The smallest allocation with one group widened, for each small group."""
+    smallest = space.smallest
+    wide = [smallest.replace({key: Choice(4, "gptq")}) for key in space.keys]
+    return [allocation for allocation in wide if space.fits(allocation)]
+
+
+def evaluation(scores: dict[str, float], default: float = 0.0):
+    asked: list[str] = []
+
+    def evaluate(allocation: Allocation) -> Measured:
+        asked.append(allocation.digest)
+        mean = scores.get(allocation.digest, default)
+        # two samples around the mean
+        return Measured(allocation, (mean - 1, mean + 1), allocation.digest)
+
+    return evaluate, asked
+
+
+def outcome(
+    space: ModelSpace,
+    records: list[TrialRecord],
+    scores: dict[str, float],
+    finish=lambda measured: measured,
+    goal: Goal | None = None,
+):
+    evaluate, asked = evaluation(scores)
+    found = confirm(
+        space,
+        records,
+        goal or WithinBudget(space),
+        evaluate=evaluate,
+        finish=finish,
+        progress=lambda *_: None,
+        seed=0,
+    )
+    return found, asked
+
+
+def test_the_best_on_the_evaluation_set_wins_whatever_the_search_set_said(
+    space: ModelSpace,
+) -> None:
+    first, second = proposals(space)[:2]
+    records = [record(space, first, 60), record(space, second, 50)]
+    scores = {first.digest: 40.0, second.digest: 45.0, space.smallest.digest: 30.0}
+    found, _ = outcome(space, records, scores)
+    assert found.winner.allocation == second
+    assert found.score.mean == 45
+    # the same samples lie 15 apart in both models: the paired interval has no width
+    assert found.versus.mean == 15
+    assert found.versus.ci95 == [15, 15]
+
+
+def test_where_nothing_is_better_the_uniform_allocation_is_recommended(
+    space: ModelSpace,
+) -> None:
+    first = proposals(space)[0]
+    scores = {first.digest: 40.0, space.smallest.digest: 41.0}
+    found, _ = outcome(space, [record(space, first, 60)], scores)
+    assert found.winner.allocation == space.smallest
+    assert found.best_uniform.digest == space.smallest.digest
+    assert found.versus.ci95 == [0, 0]
+
+
+def test_of_equal_scores_the_smaller_allocation_is_recommended(
+    space: ModelSpace,
+) -> None:
+    first = proposals(space)[0]
+    scores = {first.digest: 40.0, space.smallest.digest: 40.0}
+    found, _ = outcome(space, [record(space, first, 60)], scores)
+    assert found.winner.allocation == space.smallest
+
+
+def test_at_most_five_finalists_are_evaluated(space: ModelSpace) -> None:
+    many = proposals(space)
+    assert len(many) > 5
+    records = [record(space, a, score) for score, a in enumerate(many)]
+    _, asked = outcome(space, records, {})
+    best = {allocation.digest for allocation in many[-5:]}
+    assert set(asked) == best | {space.smallest.digest, space.full.digest}
+
+
+def test_what_does_not_fit_is_never_a_finalist(space: ModelSpace) -> None:
+    four = Allocation.uniform(space.spec, Choice(4, "gptq"))
+    found, _ = outcome(space, [record(space, four, 99)], {four.digest: 99.0})
+    assert found.winner.allocation == space.smallest
+    assert [each.fits for each in found.uniform] == [True, False]
+    assert found.uniform[1].score is None
+
+
+def test_the_front_holds_what_nothing_smaller_beats(space: ModelSpace) -> None:
+    four = Allocation.uniform(space.spec, Choice(4, "gptq"))
+    first, second = sorted(proposals(space), key=space.bpw)[:2]
+    records = [
+        record(space, four, 80),
+        record(space, first, 50),
+        record(space, space.smallest, 50),
+        record(space, second, 70),
+    ]
+    members = [member.allocation for member in front_of(records)]
+    # `first` scores no more than the smaller uniform allocation
+    assert members == [space.smallest, second, four]
+
+
+BOTH = tuple(Choice(bits, method) for bits in (2, 4, 8) for method in ("gptq", "awq"))
+
+
+@pytest.fixture
+def roomy(toy: ModelSpec) -> ModelSpace:
+    """Two methods, and room for everything."""
+    return ModelSpace(toy, Scheme(), BOTH, Budget(16.0))
+
+
+def uniform_of(space: ModelSpace, bits: int, method: str) -> Allocation:
+    return space.alike(Choice(bits, method))
+
+
+class Finish:
+    """Adds points to what is finished, and notes it."""
+
+    def __init__(self, gains: dict[str, float]) -> None:
+        self.gains = gains
+        self.asked: list[str] = []
+
+    def __call__(self, measured: Measured) -> Measured:
+        self.asked.append(measured.allocation.digest)
+        gain = self.gains.get(measured.allocation.digest, 0.0)
+        if gain <= 0:
+            return measured
+        values = tuple(value + gain for value in measured.values)
+        return replace(measured, values=values, finalized="in sequence")
+
+
+def test_the_winner_and_the_best_uniform_of_each_method_are_finished(
+    roomy: ModelSpace,
+) -> None:
+    mixed = uniform_of(roomy, 4, "awq").replace({roomy.keys[0]: Choice(8, "gptq")})
+    best = {("gptq", 8): 70.0, ("awq", 4): 60.0}
+    scores = {uniform_of(roomy, b, m).digest: v for (m, b), v in best.items()}
+    scores[mixed.digest] = 80.0
+    finish = Finish({})
+    found, _ = outcome(roomy, [record(roomy, mixed, 80)], scores, finish)
+    # of each method the best that fits, and of others none
+    wanted = {mixed, uniform_of(roomy, 8, "gptq"), uniform_of(roomy, 4, "awq")}
+    assert sorted(finish.asked) == sorted(each.digest for each in wanted)
+    assert found.winner.allocation == mixed
+
+
+def test_a_uniform_allocation_that_is_better_when_finished_wins(
+    roomy: ModelSpace,
+) -> None:
+    mixed = uniform_of(roomy, 4, "awq").replace({roomy.keys[0]: Choice(8, "gptq")})
+    rival = uniform_of(roomy, 4, "gptq")
+    scores = {mixed.digest: 80.0, rival.digest: 70.0}
+    finish = Finish({rival.digest: 15.0, mixed.digest: 2.0})
+    found, _ = outcome(roomy, [record(roomy, mixed, 80)], scores, finish)
+    assert (found.winner.allocation, found.winner.finalized) == (rival, "in sequence")
+    assert found.score.mean == 85
+    assert found.versus.mean == 0
+    shown = {each.digest: each for each in found.uniform}
+    assert shown[rival.digest].score == 85
+    assert shown[rival.digest].finalized == "in sequence"
+    assert {
+        each.finalized for each in found.uniform if each.digest != rival.digest
+    } == {None}
+
+
+def test_the_gain_is_over_the_finished_rival(roomy: ModelSpace) -> None:
+    mixed = uniform_of(roomy, 4, "awq").replace({roomy.keys[0]: Choice(8, "gptq")})
+    rival = uniform_of(roomy, 4, "gptq")
+    scores = {mixed.digest: 80.0, rival.digest: 70.0}
+    finish = Finish({rival.digest: 5.0, mixed.digest: 1.0})
+    found, _ = outcome(roomy, [record(roomy, mixed, 80)], scores, finish)
+    assert found.winner.finalized == "in sequence"
+    assert found.versus.mean == 81 - 75
+    assert found.best_uniform.digest == rival.digest
+    assert found.best_uniform.score == 75
+
+
+def test_a_score_is_kept_by_the_smallest_that_does_and_compared_with_no_larger(
+    roomy: ModelSpace,
+) -> None:
+    mixed = uniform_of(roomy, 4, "awq").replace({roomy.keys[0]: Choice(8, "gptq")})
+    low, large = uniform_of(roomy, 4, "awq"), uniform_of(roomy, 8, "awq")
+    scores = {
+        roomy.full.digest: 100.0,
+        large.digest: 99.0,
+        mixed.digest: 96.0,
+        low.digest: 90.0,
+    }
+    records = [
+        record(roomy, mixed, 96),
+        replace(record(roomy, roomy.full, 100), kind="full"),
+    ]
+    goal = KeepScore(roomy, 0.95)
+    found, _ = outcome(roomy, records, scores, goal=goal)
+    assert found.winner.allocation == mixed
+    assert found.retained.mean == pytest.approx(0.96)
+    # 8 bits everywhere score more and are larger: that is no comparison
+    assert found.best_uniform.digest == low.digest
+    assert found.versus.mean == 6
+    # finished, a smaller one keeps the score as well
+    found, _ = outcome(roomy, records, scores, Finish({low.digest: 5.5}), goal)
+    assert found.winner.allocation == low
+    assert found.retained.mean == pytest.approx(0.955)
+
+
+def test_a_score_that_nothing_keeps_raises(roomy: ModelSpace) -> None:
+    records = [replace(record(roomy, roomy.full, 100), kind="full")]
+    scores = {roomy.full.digest: 100.0, uniform_of(roomy, 8, "awq").digest: 90.0}
+    with pytest.raises(NotReachedError, match="nothing kept 95 %"):
+        outcome(roomy, records, scores, goal=KeepScore(roomy, 0.95))
+
+
+@pytest.mark.parametrize("method", ["gptq", "awq"])
+def test_a_knee_is_never_worse_than_a_uniform_allocation_that_is_no_larger(
+    roomy: ModelSpace, method: str
+) -> None:
+    mixed = uniform_of(roomy, 4, "awq").replace({roomy.keys[0]: Choice(8, "gptq")})
+    rival, large = uniform_of(roomy, 4, method), uniform_of(roomy, 8, "awq")
+    scores = {
+        uniform_of(roomy, 2, "gptq").digest: 10.0,
+        rival.digest: 70.0,
+        mixed.digest: 88.0,
+        large.digest: 90.0,
+    }
+    goal, records = WholeFront(roomy), [record(roomy, mixed, 88)]
+    found, _ = outcome(roomy, records, scores, goal=goal)
+    assert found.winner.allocation == mixed
+    assert found.best_uniform.digest == rival.digest
+    better = Finish({rival.digest: 20.0, large.digest: 5.0})
+    found, _ = outcome(roomy, records, scores, better, goal)
+    assert found.winner.allocation == rival
+    assert found.score.mean == 90
+
+
+def test_full_precision_is_recommended_where_it_is_a_choice_alone(
+    toy: ModelSpec, roomy: ModelSpace
+) -> None:
+    for choices, is_choice in ((BOTH, False), ((*BOTH, Choice(16)), True)):
+        space = ModelSpace(toy, Scheme(), choices, Budget(16.0))
+        records = [replace(record(space, space.full, 100), kind="full")]
+        found, _ = outcome(space, records, {space.full.digest: 100.0})
+        assert (found.winner.allocation == roomy.full) is is_choice
+
+
+def test_what_is_kept_of_the_score_is_a_share_with_its_interval(
+    space: ModelSpace,
+) -> None:
+    first = proposals(space)[0]
+    scores = {first.digest: 40.0, space.full.digest: 50.0}
+    found, _ = outcome(space, [record(space, first, 40)], scores)
+    # every sample lies 10 below: a share of 0.8, and no spread
+    assert found.retained.mean == pytest.approx(0.8)
+    assert found.retained.ci95 == pytest.approx([0.8, 0.8])

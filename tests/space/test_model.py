@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import json
+from random import Random
+from typing import TYPE_CHECKING
+
+import pytest
+from optuna.distributions import CategoricalDistribution
+
+from allocator.core.allocation import Allocation, Budget, Choice, Scheme
+from allocator.core.errors import BudgetError
+from allocator.space.model import KeptSpace, ModelSpace
+
+if TYPE_CHECKING:
+    from allocator.core.spec import ModelSpec
+
+CHOICES = (
+    *(Choice(2, "uniform"), Choice(2, "awq"), Choice(4, "uniform"), Choice(4, "awq")),
+    Choice(16),
+)
+# every group at 2 bits: 98,304 weights in 24,576 bytes, 1,248 rows with a scale of 2
+# bytes each and 312 bytes of zero-points in all, 16 bytes for each of 11 linears
+SMALLEST = 24_576 + 2_496 + 312 + 176
+# what stays at 16 bit: 4,096 parameters
+REST = 8_192
+
+
+def space(spec: ModelSpec, budget: Budget) -> ModelSpace:
+    return ModelSpace(spec, Scheme(), CHOICES, budget)
+
+
+def test_the_smallest_allocation_fits_the_smallest_budget(toy: ModelSpec) -> None:
+    least = space(toy, Budget(SMALLEST + REST, "bytes"))
+    assert least.fits(least.smallest)
+    assert least.bytes(least.smallest) == SMALLEST
+    assert least.room == pytest.approx(SMALLEST)
+
+
+def test_a_budget_below_the_smallest_allocation_says_what_is_possible(
+    toy: ModelSpec,
+) -> None:
+    # (27,560 + 8,192) x 8 / 102,400 bits, rounded up
+    with pytest.raises(
+        BudgetError,
+        match=r"2\.7900 bpw .* is below .* 2\.7932 bpw \(35,752 .*model .* 2/uniform",
+    ):
+        space(toy, Budget(2.79))
+    # 27,560 x 8 / 98,304 bits
+    with pytest.raises(
+        BudgetError, match=r"2\.0000 bpw .* 2\.2429 bpw \(27,560 bytes; quantized"
+    ):
+        space(toy, Budget(2, scope="quantized"))
+
+
+def test_the_room_leaves_out_what_no_group_decides(toy: ModelSpec) -> None:
+    # 4 bits of 102,400 parameters, or of 98,304 weights, in bytes
+    assert space(toy, Budget(4.0)).room == pytest.approx(51_200 - REST)
+    assert space(toy, Budget(4.0, scope="quantized")).room == pytest.approx(49_152)
+
+
+def test_group_bytes_are_those_of_its_linears_at_each_width(toy: ModelSpec) -> None:
+    found = space(toy, Budget(16.0)).group_bytes
+    # two of 96 x 96: codes, 96 scales of 2 bytes, 96 zero-points, 16 bytes
+    assert found["language.all.attn"] == {
+        2: 2 * (2_304 + 192 + 24 + 16),
+        4: 2 * (4_608 + 192 + 48 + 16),
+        16: 2 * 18_432,
+    }
+    assert list(found) == list(toy.keys)
+
+
+def test_bytes_of_the_groups_are_the_quantized_size(toy: ModelSpec) -> None:
+    whole = space(toy, Budget(16.0))
+    changes = {"vision.end.ff": Choice(4, "awq"), "connector.all.all": Choice(16)}
+    allocation = whole.smallest.replace(changes)
+    assert whole.bytes(allocation) == whole.size(allocation).quantized_bytes
+    # 128 x 64 from 2 to 4 bits: 2,048 bytes of codes and 32 of zero-points more;
+    # 96 x 64 from 2 bits (1,536 + 192 + 24 + 16) to 16 (12,288)
+    assert whole.bytes(allocation) == SMALLEST + 2_080 + 10_520
+
+
+def test_bpw_is_in_the_scope_of_the_budget(toy: ModelSpec) -> None:
+    model = space(toy, Budget(16.0))
+    groups = space(toy, Budget(16.0, scope="quantized"))
+    assert model.bpw(model.smallest) == pytest.approx(2.793_125)
+    assert groups.bpw(groups.smallest) == pytest.approx(220_480 / 98_304)
+
+
+def test_uniform_allocations_are_every_width_and_method_below_sixteen(
+    toy: ModelSpec,
+) -> None:
+    found = space(toy, Budget(16.0))
+    assert [a[toy.keys[0]] for a in found.uniform] == list(CHOICES[:-1])
+    assert all(len({choice for _, choice in a}) == 1 for a in found.uniform)
+    assert {choice for _, choice in found.full} == {Choice(16)}
+
+
+def test_widths_rise_and_hold_their_methods(toy: ModelSpec) -> None:
+    found = space(toy, Budget(16.0))
+    assert found.widths == (2, 4, 16)
+    assert found.by_width[4] == [Choice(4, "uniform"), Choice(4, "awq")]
+
+
+def test_optuna_sees_one_category_for_each_group(toy: ModelSpec) -> None:
+    labels = ("2/uniform", "2/awq", "4/uniform", "4/awq", "16")
+    found = space(toy, Budget(16.0)).distributions
+    assert found == {key: CategoricalDistribution(labels) for key in toy.keys}
+
+
+def test_an_allocation_survives_being_parameters(toy: ModelSpec) -> None:
+    found = space(toy, Budget(16.0))
+    allocation = found.smallest.replace(
+        {"vision.end.ff": Choice(4, "awq"), "connector.all.all": Choice(16)}
+    )
+    params = found.params(allocation)
+    assert params["vision.end.ff"] == "4/awq"
+    assert params["connector.all.all"] == "16"
+    # a storage may hand parameters back in another order
+    assert found.allocation(dict(reversed(params.items()))) == allocation
+
+
+def test_an_allocation_fits_to_the_byte(toy: ModelSpec) -> None:
+    allocation = Allocation.uniform(toy, Choice(4, "awq"))
+    # 49,152 of codes, 2,496 of scales, 624 of zero-points, 176 of bookkeeping
+    assert space(toy, Budget(52_448 + REST, "bytes")).fits(allocation)
+    assert not space(toy, Budget(52_447 + REST, "bytes")).fits(allocation)
+
+
+@pytest.mark.parametrize(
+    "budget",
+    [
+        Budget(4.0),
+        Budget(4.0, scope="quantized"),
+        Budget(48_000, "bytes"),
+        Budget(48_000, "bytes", "quantized"),
+        Budget(SMALLEST + REST, "bytes"),
+        Budget(16.0),
+    ],
+    ids=str,
+)
+def test_a_space_as_a_study_keeps_it_is_the_models(
+    toy: ModelSpec, budget: Budget
+) -> None:
+    model = space(toy, budget)
+    # through a file and back, as in a study
+    kept = KeptSpace(json.loads(json.dumps(model.costs)), budget)
+    assert kept.keys == model.keys
+    assert kept.choices == model.choices
+    assert kept.uniform == model.uniform
+    assert kept.full == model.full
+    assert kept.room == model.room
+    assert kept.group_bytes == model.group_bytes
+    assert kept.distributions == model.distributions
+    random, fitting = Random(0), 0
+    for _ in range(300):
+        # from nearly all narrow to anything, so that about half fit
+        wide = random.random()
+        picks = {
+            key: random.choice(CHOICES if random.random() < wide else CHOICES[:2])
+            for key in toy.keys
+        }
+        allocation = model.full.replace(picks)
+        assert kept.bytes(allocation) == model.bytes(allocation)
+        assert kept.bpw(allocation) == pytest.approx(model.bpw(allocation), rel=1e-12)
+        assert kept.fits(allocation) == model.fits(allocation)
+        fitting += kept.fits(allocation)
+    assert 0 < fitting <= 300
+
+
+def test_to_fit_is_to_the_byte_in_a_study_too(toy: ModelSpec) -> None:
+    for limit, fits in ((52_448, True), (52_447, False)):
+        for scope, rest in (("model", REST), ("quantized", 0)):
+            budget = Budget(limit + rest, "bytes", scope)
+            model = space(toy, budget)
+            allocation = Allocation.uniform(toy, Choice(4, "awq"))
+            assert KeptSpace(model.costs, budget).fits(allocation) is fits
+            assert model.fits(allocation) is fits
+
+
+def test_what_is_no_choice_does_not_fit_however_wide_the_budget(toy: ModelSpec) -> None:
+    roomy = space(toy, Budget(99.0))
+    assert roomy.fits(roomy.full)
+    narrow = ModelSpace(toy, Scheme(), CHOICES[:-1], Budget(99.0))
+    assert not narrow.fits(narrow.full)
+    assert not narrow.fits(narrow.smallest.replace({toy.keys[0]: Choice(16)}))
+    assert not narrow.fits(narrow.smallest.replace({toy.keys[0]: Choice(8, "awq")}))
+    assert narrow.fits(narrow.uniform[-1])
