@@ -151,7 +151,7 @@ def _search(asked: StudySpec, as_json: bool) -> None:
 @json_option
 def inspect(as_json: bool, model: str | None, task: str | None, **options: Any) -> None:
     """Show a model's groups, sizes, and the smallest possible budget."""
-    from allocator.report.text_inspection import inspect_model, print_inspection
+    from allocator.report.inspection import inspect_model, print_inspection
 
     # a budget that everything fits: only sizes are asked for
     asked = StudySpec(
@@ -237,7 +237,7 @@ def export(name: str, fmt: str, out: Path, storage: str | None) -> None:
 @json_option
 def doctor(as_json: bool) -> None:
     """Show what is installed, which device is here, which formats can be written."""
-    from allocator.report.text_doctor import examine, print_examination
+    from allocator.report.doctor import examine, print_examination
 
     found = examine()
     if as_json:

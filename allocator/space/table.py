@@ -15,8 +15,8 @@ import numpy as np
 
 from allocator.core.allocation import FULL, WIDTHS, Allocation, Choice
 from allocator.core.errors import BudgetError
-from allocator.space.csv_file import read_sheet
-from allocator.space.model import Space
+from allocator.space.base import Space
+from allocator.space.csv_file import read_csv
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -72,7 +72,7 @@ def read_table(
         DataError: not a table with such columns, or bits per weight that are no
             positive numbers.
     """
-    sheet = read_sheet(path, (score, bpw), bits)
+    sheet = read_csv(path, (score, bpw), bits)
     kept: dict[str, Row] = {}
     cells = zip(
         sheet.lines,

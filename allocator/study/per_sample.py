@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 STRATA = "strata"
 
 
-def packed(values: Sequence[float]) -> str:
+def encode_scores(values: Sequence[float]) -> str:
     """Numbers as short text, exact in single precision.
 
     >>> unpacked(packed([1.0, 0.25]))
@@ -24,7 +24,7 @@ def packed(values: Sequence[float]) -> str:
     return base64.b85encode(zlib.compress(raw)).decode()
 
 
-def unpacked(text: str) -> tuple[float, ...]:
+def decode_scores(text: str) -> tuple[float, ...]:
     """What `packed` wrote."""
     found = array("f")
     found.frombytes(zlib.decompress(base64.b85decode(text)))

@@ -11,7 +11,7 @@ from allocator.core.allocation import FULL, Allocation, Budget
 from allocator.core.errors import BudgetError, DataError, SpecError
 from allocator.core.plugins import load
 from allocator.core.records import FrontMember
-from allocator.explain.explanation import of_rows
+from allocator.explain.explanation import explain_rows
 from allocator.search.narrowing import Narrowing
 from allocator.space.fronts import front
 from allocator.space.table import TableSpace, read_table
@@ -125,7 +125,7 @@ class Oracle:
         return Known(read, taken=frozenset(self.scores))
 
 
-def explore(
+def read_rows(
     strategy: Strategy | Narrowing,
     oracle: Oracle,
     progress: Callable[[int, int], object] = _silent,
@@ -292,10 +292,10 @@ def run(
     proposer = plugin(space, request.seed)
     if request.narrowing:
         proposer = Narrowing(proposer)
-    sampler = explore(proposer, oracle, progress)
+    sampler = read_rows(proposer, oracle, progress)
     searched = time.perf_counter()
     read = oracle.known.measured
-    told = of_rows(space, read, request.score, request.seed)
+    told = explain_rows(space, read, request.score, request.seed)
     seconds = {
         "total": time.perf_counter() - started,
         "bank": None,

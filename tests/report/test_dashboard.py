@@ -94,7 +94,7 @@ def test_people_are_shown_names_that_tell_and_nothing_else(
     search.look_at(space.smallest)
     search.measure(space.smallest, "proposal", {"predicted score": 71.0})
     search.measure(space.full, "full")
-    search.journal.keep(LATEST, "5/model")
+    search.journal.set_attribute(LATEST, "5/model")
     search.journal.describe("accuracy (%)", {"model": "toy"})
     study = search.journal.study
     assert study.user_attrs == {"model": "toy"}
@@ -122,5 +122,5 @@ def test_a_study_that_kept_everything_in_sight_is_still_read(
     old.study.set_user_attr("costs", {"a": 1})
     assert old.attribute("costs") == {"a": 1}
     trial = search.journal.begin(space, space.smallest, {"kind": "uniform"})
-    search.journal.finish(trial, 70.0)
+    search.journal.complete(trial, 70.0)
     assert [r.score for r in search.records] == [70.0]
