@@ -16,8 +16,9 @@ from allocator.explain.sentences import sentences
 from allocator.space.csv_file import read_csv
 from allocator.space.model import KeptSpace, within_name
 from allocator.study.frozen import latest_frozen
-from allocator.study.journal import COSTS, SPEC, Journal, recommendation
+from allocator.study.journal import COSTS, SPEC, Journal
 from allocator.study.looks import Looks
+from allocator.study.recommendations import latest_recommendation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -158,15 +159,6 @@ def space_of_study(journal: Journal) -> KeptSpace:
         return KeptSpace(kept, Budget(FULL))
     budget = told["budget"]
     return KeptSpace(kept, Budget(budget["bpw"], "bpw", budget["scope"]))
-
-
-def latest_recommendation(journal: Journal) -> dict[str, Any] | None:
-    """The JSON of a study's latest recommendation, or None."""
-    try:
-        found: dict[str, Any] = recommendation(journal)["found"]
-    except StudyError:
-        return None
-    return found
 
 
 def reliable_scores(

@@ -9,7 +9,8 @@ from allocator.core.study import StudySpec
 from allocator.explain.explanation import explain_study, space_of_study
 from allocator.explain.paired import front_intervals
 from allocator.strategies._base import PREDICTED
-from allocator.study.journal import SPEC, recommendation
+from allocator.study.journal import SPEC
+from allocator.study.recommendations import recommendation
 from allocator.tables.replay import bits_json
 
 if TYPE_CHECKING:

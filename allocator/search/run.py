@@ -17,8 +17,9 @@ from allocator.explain.importance import importance
 from allocator.search.confirm import confirm
 from allocator.search.propose import propose, proxies, reliable_scores
 from allocator.search.running import Search
-from allocator.study.journal import COSTS, LATEST, RECOMMENDED, Journal
+from allocator.study.journal import COSTS, Journal
 from allocator.study.per_sample import STRATA
+from allocator.study.recommendations import keep_recommendation
 from evals.taskset import strata
 
 if TYPE_CHECKING:
@@ -68,9 +69,7 @@ def run_prepared(setup: Setup, watch: Watch, clock: Clock) -> Recommendation:
     search.seconds["search"] = searching.seconds
     found = conclude(search)
     plan = plan_json(asked, setup.model, found.allocation, found.finalized)
-    kept = {"found": found.to_json(), "plan": plan}
-    journal.set_attribute(RECOMMENDED + search.goal.name, kept)
-    journal.set_attribute(LATEST, search.goal.name)
+    keep_recommendation(journal, search.goal.name, found, plan)
     journal.describe(setup.task.metric, in_short(found))
     return found
 

@@ -31,26 +31,9 @@ if TYPE_CHECKING:
 
 IDENTITY, SPEC = "identity", "spec"
 MEASURED = "evaluation:"
-RECOMMENDED, LATEST = "recommendation:", "latest"
 DAMAGE, COSTS, LOOKS = "damage", "costs", "looks:"
 VALUES = "score of each sample"
 FAILED, PASSED = TrialState.FAIL, TrialState.PRUNED
-
-
-def recommendation(journal: Journal) -> dict[str, Any]:
-    """A study's latest recommendation, {"found": ..., "plan": ...}.
-
-    Raises:
-        StudyError: the study has not come to one yet.
-    """
-    latest = journal.attribute(LATEST)
-    if latest is None:
-        raise StudyError(
-            f"study {journal.name!r} has no recommendation yet: "
-            "run its search again to finish it"
-        )
-    kept: dict[str, Any] = journal.attribute(RECOMMENDED + latest)
-    return kept
 
 
 @dataclass(frozen=True)
@@ -133,6 +116,10 @@ class Journal:
     def attribute(self, key: str) -> Any:
         """Something kept with the study, or None."""
         return self._kept.get(key)
+
+    def attributes(self, start: str) -> list[Any]:
+        """Everything kept under names that begin alike."""
+        return [value for name, value in self._kept.items() if name.startswith(start)]
 
     def set_attribute(self, key: str, value: Any) -> None:
         """Keep plain data with the study, where no dashboard shows it."""

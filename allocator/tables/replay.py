@@ -11,6 +11,7 @@ from allocator.core.allocation import FULL, Allocation, Budget
 from allocator.core.errors import BudgetError, DataError, SpecError
 from allocator.core.plugins import load
 from allocator.core.records import FrontMember
+from allocator.core.study import check_options, typed_options
 from allocator.explain.explanation import explain_rows
 from allocator.search.narrowing import Narrowing
 from allocator.space.fronts import front
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from allocator.strategies._base import Strategy
 
 DEFAULT_STRATEGY = "surrogate"
+OPTIONS = (
+    *("score", "budget", "bpw", "trials", "seed", "strategy", "bits", "narrowing"),
+)
 # of the explanation, what a search prints nowhere else
 EXPLANATION = ("interactions", "together", "allocation", "sentences")
 
@@ -72,6 +76,18 @@ class ReplayRequest:
                 "such as 4.0"
             )
         return budget.limit
+
+
+def replay_request(table: Path, given: Mapping[str, Any]) -> ReplayRequest:
+    """What to replay, from options; `bits` are the columns of groups.
+
+    Raises:
+        SpecError: an option of the wrong type.
+        UnknownNameError: an option that there is none of.
+    """
+    check_options(given, OPTIONS)
+    options = typed_options(given)
+    return ReplayRequest(table, groups=options.pop("bits", None), **options)
 
 
 class Oracle:

@@ -25,8 +25,9 @@ from allocator.search.goals import WithinBudget
 from allocator.search.propose import propose
 from allocator.search.run import baselines, conclude
 from allocator.space.table import TableSpace, read_table
-from allocator.study.journal import LATEST, RECOMMENDED, Journal
+from allocator.study.journal import Journal
 from allocator.study.per_sample import STRATA, decode_scores, encode_scores
+from allocator.study.recommendations import LATEST, RECOMMENDED
 from tests.searches import FakeBench, asked_for, search_of
 
 if TYPE_CHECKING:

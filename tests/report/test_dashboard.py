@@ -12,7 +12,8 @@ import pytest
 from allocator.core.errors import SpecError, StudyError
 from allocator.report import dashboard
 from allocator.report.dashboard import serve
-from allocator.study.journal import LATEST, Journal
+from allocator.study.journal import Journal
+from allocator.study.recommendations import LATEST
 from allocator.study.storage import OVER
 from tests.searches import asked_for, search_of
 
