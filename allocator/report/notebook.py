@@ -29,6 +29,13 @@ class Recommendation(records.Recommendation):
         names = (field.name for field in fields(found))
         return Recommendation(**{name: getattr(found, name) for name in names})
 
+    def __repr__(self) -> str:
+        return (
+            f"Recommendation({self.model} on {self.task}: {self.metric} "
+            f"{scored(self.score.mean, self.score.ci95)} at {self.bpw:.3f} bpw, "
+            f"study {self.study})"
+        )
+
     def _repr_html_(self) -> str:
         told = self.to_json()
         front = [

@@ -79,24 +79,36 @@ class NotebookBars:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[Tell]:
-        """Open a phase; its `Tell` is told steps done and steps in all."""
-        handle, shown = _display(name, html.escape(name)), [0.0]
-        last = ["", ""]
+        """Open a phase; its line appears with the first step it is told of."""
+        line = _BarLine(name)
+        yield line.tell
+        line.show()
 
-        def tell(done: int, total: int, note: str = "", /) -> None:
-            last[:] = (
-                f"{name}: {done} of {total} {note}".rstrip(),
-                f'<progress value="{done}" max="{total}"></progress> '
-                f"{html.escape(f'{name}: {done} of {total} {note}')}",
-            )
-            # the notebook keeps up with a few changes a second, no more
-            if time.monotonic() - shown[0] >= PAUSE:
-                shown[0] = time.monotonic()
-                handle.update(_line(*last), raw=True)
 
-        yield tell
-        if last[0]:
-            handle.update(_line(*last), raw=True)
+class _BarLine:
+    """A line that changes as a phase goes on, a few times a second and no more."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.text = self.markup = ""
+        self.handle: Any = None
+        self.shown = 0.0
+
+    def tell(self, done: int, total: int, note: str = "", /) -> None:
+        """Steps done and steps in all."""
+        self.text = f"{self.name}: {done} of {total} {note}".rstrip()
+        bar = f'<progress value="{done}" max="{total}"></progress>'
+        self.markup = f"{bar} {html.escape(self.text)}"
+        if time.monotonic() - self.shown >= PAUSE:
+            self.show()
+
+    def show(self) -> None:
+        """Show what was told last, if anything."""
+        if self.handle is not None:
+            self.handle.update(_line(self.text, self.markup), raw=True)
+        elif self.text:
+            self.handle = _display(self.text, self.markup)
+        self.shown = time.monotonic()
 
 
 def _line(text: str, markup: str) -> dict[str, str]:

@@ -176,6 +176,9 @@ class Study:
         write(data)
         return file
 
+    def __repr__(self) -> str:
+        return f"Study({self.name!r}, {self.journal.url!r})"
+
     def _repr_html_(self) -> str:
         found = self.recommendation
         if found is not None:

@@ -66,7 +66,7 @@ def read_table(
         path: a CSV file whose first line names the columns.
         score: name of the column of scores; higher is better.
         bpw: name of the column of bits per weight.
-        bits: the columns of groups, see `read_sheet`.
+        bits: the columns of groups, see `read_csv`.
 
     Raises:
         DataError: not a table with such columns, or bits per weight that are no

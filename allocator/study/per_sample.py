@@ -17,7 +17,7 @@ STRATA = "strata"
 def encode_scores(values: Sequence[float]) -> str:
     """Numbers as short text, exact in single precision.
 
-    >>> unpacked(packed([1.0, 0.25]))
+    >>> decode_scores(encode_scores([1.0, 0.25]))
     (1.0, 0.25)
     """
     raw = array("f", values).tobytes()
@@ -25,7 +25,7 @@ def encode_scores(values: Sequence[float]) -> str:
 
 
 def decode_scores(text: str) -> tuple[float, ...]:
-    """What `packed` wrote."""
+    """What `encode_scores` wrote."""
     found = array("f")
     found.frombytes(zlib.decompress(base64.b85decode(text)))
     return tuple(found)
