@@ -45,6 +45,7 @@ HOMES = {
     "shap": {"surrogate"},
     "rich": {"allocator.report", "allocator.cli"},
     "click": {"allocator.cli"},
+    "cloup": {"allocator.cli"},
 }
 PLUGINS = ("allocator.families", "quant.methods", "evals.tasks")
 LONGEST_FILE = 350

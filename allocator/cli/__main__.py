@@ -2,4 +2,4 @@
 
 from allocator.cli import main
 
-main()
+main(prog_name="allocate")

@@ -6,40 +6,42 @@ import json
 from typing import Any
 
 import click
+import cloup
 
 from allocator.cli.options import (
+    CONTEXT,
     DEFAULT_MODEL,
     Duration,
-    GroupSize,
-    Widths,
-    Words,
-    calibration_option,
-    include_option,
-    json_option,
-    model_option,
+    as_json,
+    bank_options,
+    data,
+    device,
+    given_of,
+    model,
+    seed,
 )
 from allocator.core.errors import BankError
 from allocator.core.study import StudySpec
 
 
-@click.group()
+@cloup.group(context_settings=CONTEXT)
 def bank() -> None:
     """Build, check and clean up banks of quantized weights."""
 
 
 @bank.command()
-@model_option
-@click.option("--task", required=True, help="Its training images calibrate.")
-@click.option("--data", metavar="DIR", help="Folder with the task's official files.")
-@click.option("--methods", type=Words(), help="uniform,gptq,awq, or some.")
-@click.option("--widths", type=Widths(), help="Of 2,3,4,5,6,8.")
-@click.option("--group-size", type=GroupSize(), help="Columns to a scale.")
-@click.option("--symmetric", is_flag=True, default=None, help="No zero-points.")
-@include_option
-@calibration_option
-@click.option("--seed", type=int, help="Of the calibration samples.")
-@click.option("--device", help="auto, cpu, cuda, cuda:1  [default: auto]")
-@json_option
+@cloup.option_group(
+    "Model and data",
+    model,
+    cloup.option(
+        "--task", required=True, metavar="vqav2", help="Its training images calibrate."
+    ),
+    data,
+)
+@bank_options
+@seed
+@device
+@as_json
 def build(as_json: bool, model: str | None, **options: Any) -> None:
     """Make every cell that a model's bank lacks; checks those it has.
 
@@ -49,7 +51,7 @@ def build(as_json: bool, model: str | None, **options: Any) -> None:
     from allocator.report.progress import Bars
     from allocator.report.text_banks import print_build
 
-    given = {key: value for key, value in options.items() if value is not None}
+    given = given_of(options)
     # a budget that everything fits: a bank serves every budget
     asked = StudySpec(budget="16", model=model or DEFAULT_MODEL, **given)
     found = build_bank_of(asked, Bars())
@@ -60,7 +62,7 @@ def build(as_json: bool, model: str | None, **options: Any) -> None:
 
 
 @bank.command()
-@json_option
+@as_json
 def verify(as_json: bool) -> None:
     """Compare every cell of every bank with its checksum; changes nothing."""
     from allocator.bench.banks import verify_banks
@@ -80,16 +82,16 @@ def verify(as_json: bool) -> None:
 
 
 @bank.command()
-@click.option(
+@cloup.option(
     "--unused",
     type=Duration(),
     metavar="30d",
     help="Also remove banks that no run has opened for so long.",
 )
-@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
-@json_option
+@cloup.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+@as_json
 def gc(as_json: bool, unused: float | None, dry_run: bool) -> None:
-    """Remove what no run can use: drafts, and cells of methods that have changed."""
+    """Remove what no run can use: drafts and outdated cells."""
     from allocator.bench.banks import collect_garbage
     from allocator.report.text_banks import print_garbage
 

@@ -7,31 +7,32 @@ from pathlib import Path
 from typing import Any
 
 import click
+import cloup
 
-from allocator.cli.options import json_option, storage_option
+from allocator.cli.options import CONTEXT, as_json, storage
 from allocator.core.errors import SpecError
 from allocator.core.study import check_study_name
 
 TABLE = ".csv"
 
 
-@click.command()
-@click.argument("names", metavar="NAME|TABLE.csv [NAME|TABLE.csv]", nargs=-1)
-@click.option(
+@cloup.command(context_settings=CONTEXT)
+@cloup.argument("names", metavar="NAME|TABLE.csv [NAME|TABLE.csv]", nargs=-1)
+@cloup.option(
     "--score",
     "scores",
-    metavar="COLUMN",
+    metavar="CIDEr",
     multiple=True,
     help="Of a table, higher is better; of two tables, one for both or for each.",
 )
-@click.option(
+@cloup.option(
     "--bits",
-    metavar="COLUMNS",
+    metavar="'vit_*,llm_*'",
     multiple=True,
-    help="Of a table's groups: 'vit_*,llm_*'.  [default: those named *_bits]",
+    help="Of a table: columns of its groups.  [default: those named *_bits]",
 )
-@storage_option
-@json_option
+@storage
+@as_json
 def explain(
     names: tuple[str, ...],
     scores: tuple[str, ...],
@@ -39,7 +40,7 @@ def explain(
     storage: str | None,
     as_json: bool,
 ) -> None:
-    """Show which parts mattered in a study or a table, and why this allocation.
+    """Show what mattered in a study or a table, and why.
 
     Given two, it shows them side by side.
     """
@@ -121,12 +122,28 @@ def journal_of(name: str, storage: str | None) -> Any:
     return Journal.load(storage, check_study_name(name))
 
 
-@click.command()
-@click.argument("name")
-@click.option("--out", type=Path, required=True, metavar="FILE", help="report.html")
-@click.option("--format", "fmt", help="html, png, svg.  [default: by FILE's ending]")
-@click.option("--figure", help="Of png and svg: which.  [default: front]")
-@storage_option
+@cloup.command(context_settings=CONTEXT)
+@cloup.argument("name")
+@cloup.option(
+    "--out",
+    type=Path,
+    required=True,
+    metavar="report.html",
+    help="The file to write: html, png or svg.",
+)
+@cloup.option(
+    "--format",
+    "fmt",
+    metavar="svg",
+    help="html, png, svg.  [default: by the file's ending]",
+)
+@cloup.option(
+    "--figure",
+    metavar="importance",
+    help="Of png and svg: front, importance, bits, trials, proxies, waterfall, "
+    "interactions.  [default: front]",
+)
+@storage
 def report(
     name: str, out: Path, fmt: str | None, figure: str | None, storage: str | None
 ) -> None:
@@ -143,9 +160,11 @@ def report(
     click.echo(str(out))
 
 
-@click.command()
-@click.option("--port", default=8080, help="Of this machine.  [default: 8080]")
-@storage_option
+@cloup.command(context_settings=CONTEXT)
+@cloup.option(
+    "--port", default=8080, metavar="8080", help="Of this machine.  [default: 8080]"
+)
+@storage
 def dashboard(port: int, storage: str | None) -> None:
     """Open optuna-dashboard on the studies, where it is installed."""
     from allocator.report.dashboard import serve

@@ -1,21 +1,25 @@
-"""Options that commands share, and how they are read."""
+"""Options that commands share, in the groups that --help shows, and how they are read.
+
+A metavar is a value that can be typed as it stands.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
+import cloup
 
 from allocator.core.allocation import GROUP_SIZES, SCOPES, WIDTHS
 from allocator.core.errors import SpecError
 from allocator.core.plugins import available
-from allocator.core.spec import GRANULARITIES
+from allocator.core.spec import EXTRAS, GRANULARITIES
 from allocator.core.study import JOINED
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 DEFAULT_MODEL = "tiny-blip2"
+# on a terminal of 80 columns: names in a column of their own, no blank lines between
+LAYOUT = cloup.HelpFormatter.settings(max_width=96, col1_max_width=30)
+CONTEXT = cloup.Context.settings(formatter_settings=LAYOUT)
 
 
 class Words(click.ParamType[Any]):
@@ -76,23 +80,6 @@ class Duration(click.ParamType[Any]):
             self.fail(f"{value!r} is not a time such as 90s, 20m or 1.5h")
 
 
-def include_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The option --include."""
-    return click.option(
-        "--include", type=Words(), help="Also in groups: head, embeddings, or both."
-    )(command)
-
-
-def model_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The option --model."""
-    return click.option(
-        "--model",
-        default=None,
-        metavar="NAME|FOLDER|HUB/ID",
-        help=f"Embedded model, model folder or hub id.  [default: {DEFAULT_MODEL}]",
-    )(command)
-
-
 class Fraction(click.ParamType[Any]):
     """A share above 0, up to 1."""
 
@@ -107,92 +94,173 @@ class Fraction(click.ParamType[Any]):
             self.fail(f"{value!r} is not a fraction such as 0.1")
 
 
-def task_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Options that say what is asked of the model."""
-    for option in (
-        click.option("--task", help=f"{', '.join(available('evals.tasks'))}."),
-        click.option(
-            "--task-set", type=Words(), help="Several tasks in one: vqav2,coco"
-        ),
-        click.option(
-            "--data", metavar="DIR", help="Folder with the task's official files."
-        ),
-        click.option(
-            "--fraction",
-            type=Fraction(),
-            help="Share of the published evaluation set.  [default: as published]",
-        ),
-        click.option(
-            "--subset",
-            metavar="NAME",
-            help="Published set: karpathy, val2014, val2017 for coco.",
-        ),
-    )[::-1]:
-        command = option(command)
-    return command
+def listed(names: Any) -> str:
+    """Names in one line."""
+    return ", ".join(map(str, names))
 
 
-def goal_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Options that say what a search is for."""
-    for option in (
-        click.option(
-            "--budget", metavar="BPW|SIZE", help="4.0, or a size such as 3.5GiB."
-        ),
-        click.option(
-            "--front", is_flag=True, default=None, help="The best at every size."
-        ),
-        click.option(
-            "--min-score",
-            type=Fraction(),
-            help="The smallest that keeps this share of full precision's score.",
-        ),
-    )[::-1]:
-        command = option(command)
-    return command
+budget = cloup.option(
+    "--budget", metavar="4.0", help="Bits per weight, or a size such as 3.5GiB."
+)
+front = cloup.option(
+    "--front", is_flag=True, default=None, help="The best at every size."
+)
+min_score = cloup.option(
+    "--min-score",
+    type=Fraction(),
+    metavar="0.98",
+    help="The smallest that keeps this share of full precision's score.",
+)
+model = cloup.option(
+    "--model",
+    metavar="./llava-1.5-7b",
+    help="Embedded model (tiny-blip2, tiny-llava), model folder or hub id.  "
+    f"[default: {DEFAULT_MODEL}]",
+)
+task = cloup.option(
+    "--task", metavar="vqav2", help=f"{listed(available('evals.tasks'))}, lmms:NAME."
+)
+task_set = cloup.option(
+    "--task-set", type=Words(), metavar="vqav2,coco", help="Several tasks in one."
+)
+data = cloup.option(
+    "--data", metavar="./data", help="Folder with the task's official files."
+)
+fraction = cloup.option(
+    "--fraction",
+    type=Fraction(),
+    metavar="0.1",
+    help="Share of the published evaluation set.  [default: as published]",
+)
+subset = cloup.option(
+    "--subset",
+    metavar="karpathy",
+    help="Published set of coco: karpathy, val2014, val2017.",
+)
+beams = cloup.option(
+    "--beams", type=int, metavar="5", help="Beam width of replies.  [default: 1]"
+)
+rerank = cloup.option(
+    "--rerank",
+    type=int,
+    metavar="64",
+    help="Candidates the matching head ranks again.  [default: 128]",
+)
+methods = cloup.option(
+    "--methods",
+    type=Words(),
+    metavar="uniform,gptq,awq",
+    help=f"Some of {listed(available('quant.methods'))}.",
+)
+widths = cloup.option(
+    "--widths", type=Widths(), metavar="3,4,8", help=f"Some of {listed(WIDTHS)}."
+)
+group_size = cloup.option(
+    "--group-size",
+    type=GroupSize(),
+    metavar="64",
+    help=f"Columns to a scale: {listed(GROUP_SIZES)}.  [default: 128]",
+)
+symmetric = cloup.option(
+    "--symmetric", is_flag=True, default=None, help="No zero-points."
+)
+granularity = cloup.option(
+    "--granularity",
+    metavar="block",
+    help=f"One choice for each {listed(GRANULARITIES)}.  [default: type]",
+)
+include = cloup.option(
+    "--include",
+    type=Words(),
+    metavar="head,embeddings",
+    help=f"Also in groups: {listed(EXTRAS)}.",
+)
+budget_scope = cloup.option(
+    "--budget-scope",
+    metavar="quantized",
+    help=f"What a budget counts: {listed(SCOPES)}.  [default: model]",
+)
+calibration = cloup.option(
+    "--calibration",
+    type=int,
+    metavar="64",
+    help="Samples that quantize.  [default: 128]",
+)
+strategy = cloup.option(
+    "--strategy",
+    metavar="evolution",
+    help=f"{listed(available('allocator.strategies'))}.  [default: surrogate]",
+)
+trials = cloup.option(
+    "--trials",
+    type=int,
+    metavar="40",
+    help="Proposals to measure in full.  [default: 20]",
+)
+time = cloup.option(
+    "--time",
+    "seconds",
+    type=Duration(),
+    metavar="20m",
+    help="Stop proposing after it: 90s, 20m, 1.5h.",
+)
+rungs = cloup.option(
+    "--rungs/--no-rungs",
+    default=None,
+    help="Look at many on few samples first.  [default: rungs]",
+)
+narrowing = cloup.option(
+    "--narrowing/--no-narrowing",
+    default=None,
+    help="Leave alone what hardly matters.  [default: narrowing]",
+)
+finalize = cloup.option(
+    "--finalize/--no-finalize",
+    default=None,
+    help="Quantize the winner again, in sequence.  [default: finalize]",
+)
+cache_memory = cloup.option(
+    "--cache-memory", metavar="2GiB", help="For encoded images.  [default: 256MiB]"
+)
+seed = cloup.option(
+    "--seed", type=int, metavar="1", help="Of everything random.  [default: 0]"
+)
+device = cloup.option(
+    "--device", metavar="cuda:1", help="auto, cpu, cuda, cuda:1.  [default: auto]"
+)
+study = cloup.option(
+    "--study", metavar="my-study", help="Name of the study.  [default: by what it asks]"
+)
+storage = cloup.option(
+    "--storage",
+    metavar="sqlite:///my.db",
+    help="Database URL, or FILE.log.  [default: the user's data folder]",
+)
+as_json = cloup.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+
+goal_options = cloup.option_group("Goal, one of them", budget, front, min_score)
+task_options = cloup.option_group(
+    "Model and data",
+    *(model, task, task_set, data, fraction, subset, beams, rerank),
+)
+scheme_options = cloup.option_group(
+    "What may be quantized, and how",
+    *(methods, widths, group_size, symmetric, granularity, include, budget_scope),
+)
+bank_options = cloup.option_group(
+    "What may be quantized, and how",
+    *(methods, widths, group_size, symmetric, include, calibration),
+)
+search_options = cloup.option_group(
+    "Search",
+    *(strategy, trials, time, rungs, narrowing, finalize, cache_memory),
+    *(calibration, seed, device),
+)
 
 
-def search_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Options that say how a search goes about it."""
-    strategies = ", ".join(available("allocator.strategies"))
-    for option in (
-        click.option("--strategy", help=f"{strategies}.  [default: surrogate]"),
-        click.option(
-            "--trials", type=int, help="Proposals to measure in full.  [default: 20]"
-        ),
-        click.option(
-            "--time", "seconds", type=Duration(), help="Stop proposing after it."
-        ),
-        click.option(
-            "--rungs/--no-rungs",
-            default=None,
-            help="Look at many on few samples first.  [default: rungs]",
-        ),
-        click.option(
-            "--narrowing/--no-narrowing",
-            default=None,
-            help="Leave alone what hardly matters.  [default: narrowing]",
-        ),
-        click.option(
-            "--finalize/--no-finalize",
-            default=None,
-            help="Quantize the winner again, in sequence.  [default: finalize]",
-        ),
-        click.option(
-            "--cache-memory",
-            metavar="SIZE",
-            help="For encoded images.  [default: 256MiB]",
-        ),
-    )[::-1]:
-        command = option(command)
-    return command
-
-
-def decoding_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Options that decide how a model replies or ranks."""
-    beams = "Beam width of replies.  [default: 1]"
-    rerank = "Candidates the matching head ranks again.  [default: 128]"
-    command = click.option("--rerank", type=int, help=rerank)(command)
-    return click.option("--beams", type=int, help=beams)(command)
+def given_of(options: dict[str, Any]) -> dict[str, Any]:
+    """Options that were given: none of them has a default."""
+    return {key: value for key, value in options.items() if value is not None}
 
 
 def joined_task(given: dict[str, Any]) -> dict[str, Any]:
@@ -207,41 +275,3 @@ def joined_task(given: dict[str, Any]) -> dict[str, Any]:
     if "task" in given:
         raise SpecError("--task and --task-set name the task twice; give one")
     return {**given, "task": JOINED.join(names)}
-
-
-def scheme_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Options that decide what is quantized and how."""
-    for option in (
-        click.option("--methods", type=Words(), help="uniform,gptq,awq, or some."),
-        click.option("--widths", type=Widths(), help="Of 2,3,4,5,6,8,16."),
-        click.option("--group-size", type=GroupSize(), help="Columns to a scale."),
-        click.option("--symmetric", is_flag=True, default=None, help="No zero-points."),
-        click.option("--granularity", metavar="|".join(GRANULARITIES)),
-        include_option,
-        click.option("--budget-scope", metavar="|".join(SCOPES)),
-    ):
-        command = option(command)
-    return command
-
-
-def study_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Options that decide where a study lives."""
-    command = calibration_option(command)
-    command = storage_option(command)
-    return click.option("--seed", type=int, help="Of everything random.")(command)
-
-
-def calibration_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The option --calibration."""
-    return click.option(
-        "--calibration", type=int, help="Samples that quantize.  [default: 128]"
-    )(command)
-
-
-storage_option = click.option(
-    "--storage", metavar="URL", help="Database URL, or FILE.log."
-)
-
-json_option = click.option(
-    "--json", "as_json", is_flag=True, help="Print one JSON object."
-)

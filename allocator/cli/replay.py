@@ -6,57 +6,62 @@ import json
 import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
+import cloup
 
-from allocator.cli.options import json_option
+from allocator.cli.options import CONTEXT, as_json, given_of, narrowing, seed, strategy
 
 
-@click.command()
-@click.argument("table", metavar="TABLE.csv", type=Path)
-@click.option("--score", required=True, metavar="COLUMN", help="Higher is better.")
-@click.option(
-    "--bpw", default="bpw", metavar="COLUMN", help="Bits per weight.  [default: bpw]"
+@cloup.command(context_settings=CONTEXT)
+@cloup.argument("table", metavar="TABLE.csv", type=Path)
+@cloup.option_group(
+    "Goal",
+    cloup.option(
+        "--budget", required=True, metavar="4.5", help="Bits per weight of a row."
+    ),
 )
-@click.option("--budget", required=True, metavar="BPW", help="Bits per weight: 4.5.")
-@click.option("--trials", default=20, help="Scores to read at most.  [default: 20]")
-@click.option("--seed", default=0, help="Of everything random.  [default: 0]")
-@click.option(
-    "--strategy", default="surrogate", help="How rows are chosen.  [default: surrogate]"
+@cloup.option_group(
+    "Columns",
+    cloup.option("--score", required=True, metavar="CIDEr", help="Higher is better."),
+    cloup.option("--bpw", metavar="bpw", help="Bits per weight.  [default: bpw]"),
+    cloup.option(
+        "--bits",
+        metavar="'vit_*,llm_*'",
+        help="Bits of groups.  [default: those named *_bits]",
+    ),
 )
-@click.option("--bits", metavar="COLUMNS", help="Of groups: 'vit_*,llm_*'.")
-@click.option(
-    "--out", type=Path, metavar="FILE", help="Also write a page: report.html."
+@cloup.option_group(
+    "Search",
+    strategy,
+    cloup.option(
+        "--trials",
+        type=int,
+        metavar="40",
+        help="Scores to read at most.  [default: 20]",
+    ),
+    narrowing,
+    seed,
 )
-@click.option("--narrowing/--no-narrowing", default=True, help="As in a search.")
-@json_option
-def replay(  # noqa: PLR0913, one for each option
-    *,
-    table: Path,
-    score: str,
-    bpw: str,
-    budget: str,
-    trials: int,
-    seed: int,
-    strategy: str,
-    bits: str | None,
-    out: Path | None,
-    narrowing: bool,
-    as_json: bool,
-) -> None:
-    """Search a table of measurements as if each score had to be measured.
+@cloup.option_group(
+    "Output",
+    cloup.option("--out", type=Path, metavar="report.html", help="Also write a page."),
+    as_json,
+)
+def replay(table: Path, out: Path | None, as_json: bool, **options: Any) -> None:
+    """Search a table of what was measured before.
 
-    Columns named *_bits that hold widths are the groups, unless --bits names them; a
-    score counts once it is read. Rows over the budget are never read.
+    As if each score had to be measured: it counts once it is read, and rows over the
+    budget are never read. Columns named *_bits that hold widths are the groups, unless
+    --bits names them.
     """
     from allocator.report.progress import Bars
     from allocator.report.render import render
     from allocator.report.text_replay import print_replay
-    from allocator.tables.replay import ReplayRequest, run
+    from allocator.tables.replay import replay_request, run
 
-    asked = ReplayRequest(
-        table, score, budget, bpw, trials, seed, strategy, bits, narrowing
-    )
+    asked = replay_request(table, given_of(options))
     show = render(out) if out else None
     with Bars().phase("replay") as tell:
         done = run(asked, tell)

@@ -1,0 +1,86 @@
+"""The commands that look at a model or at this machine: inspect, evaluate, doctor."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+import cloup
+
+from allocator.cli.options import (
+    CONTEXT,
+    DEFAULT_MODEL,
+    as_json,
+    device,
+    given_of,
+    joined_task,
+    model,
+    scheme_options,
+    task_options,
+)
+from allocator.search.request import sizes_request
+
+
+@cloup.command(context_settings=CONTEXT)
+@model
+@cloup.option(
+    "--task",
+    metavar="flickr30k",
+    help="The checkpoint that does this task, of a model with two.",
+)
+@scheme_options
+@as_json
+def inspect(as_json: bool, model: str | None, task: str | None, **options: Any) -> None:
+    """Show a model's groups, sizes, and the smallest possible budget."""
+    from allocator.report.inspection import inspect_model, print_inspection
+
+    asked = sizes_request({"model": model or DEFAULT_MODEL, **given_of(options)})
+    found = inspect_model(asked, task)
+    if as_json:
+        click.echo(json.dumps(found))
+    else:
+        print_inspection(found)
+
+
+@cloup.command(context_settings=CONTEXT)
+@task_options
+@cloup.option(
+    "--plan",
+    type=Path,
+    metavar="plan.json",
+    help="A plan file; without one, full precision.",
+)
+@device
+@cloup.option(
+    "--seed",
+    type=int,
+    metavar="1",
+    help="Of the samples.  [default: the plan's, or 0]",
+)
+@as_json
+def evaluate(as_json: bool, plan: Path | None, **options: Any) -> None:
+    """Score a model at full precision or under a plan."""
+    from allocator.bench.evaluate import evaluate_model
+    from allocator.report.progress import Bars
+    from allocator.report.text_search import print_evaluation
+
+    found = evaluate_model(joined_task(given_of(options)), plan, Bars())
+    if as_json:
+        click.echo(json.dumps(found))
+    else:
+        print_evaluation(found)
+
+
+@cloup.command(context_settings=CONTEXT)
+@as_json
+def doctor(as_json: bool) -> None:
+    """Show what is installed, devices, formats, folders."""
+    from allocator.report.doctor import examine, print_examination
+
+    found = examine()
+    if as_json:
+        click.echo(json.dumps(found))
+    else:
+        print_examination(found)
