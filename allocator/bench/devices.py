@@ -1,4 +1,4 @@
-"""What there is to run on."""
+"""Devices: what there is to run on, and which one is meant."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""One file per plug-in: exporters."""
+"""Recommendations written for something else to read: a file for each format."""

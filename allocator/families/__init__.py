@@ -1,4 +1,4 @@
-"""One file per plug-in: families."""
+"""Where the parts of a model are: a file for each family."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Text, JSON and figures of a finished search."""
+"""Everything people look at: text, pages, figures, notebooks, progress."""

@@ -1,1 +1,1 @@
-"""One file per plug-in: strategies."""
+"""Ways to propose allocations within a budget: a file for each, Optuna samplers all."""
