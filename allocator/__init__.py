@@ -1,1 +1,301 @@
-"""Bits and method for every part of a vision-language model, under a budget."""
+"""Bits and method for every part of a vision-language model, under a budget.
+
+The commands as functions, with the same defaults, checks and sentences (raised as
+exceptions). Everything heavy is imported when it is first asked for.
+
+    import allocator
+
+    found = allocator.allocate(budget=4.0, task="vqav2")
+    model, processor = allocator.load(found)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import os
+
+    from allocator.core.allocation import Allocation, Choice
+    from allocator.core.errors import AllocateError
+    from allocator.core.study import StudySpec
+    from allocator.core.watch import Watch
+    from allocator.report.notebook import Recommendation
+    from allocator.report.study import Study
+    from allocator.tables.replay import Replay
+
+    PathLike = str | os.PathLike[str]
+
+__all__ = [
+    "AllocateError",
+    "Allocation",
+    "Choice",
+    "Recommendation",
+    "Replay",
+    "Study",
+    "StudySpec",
+    "allocate",
+    "evaluate",
+    "inspect",
+    "load",
+    "open_study",
+    "replay",
+]
+
+# classes, by the file that has them
+_HOMES = {
+    "AllocateError": "allocator.core.errors",
+    "Allocation": "allocator.core.allocation",
+    "Choice": "allocator.core.allocation",
+    "Recommendation": "allocator.report.notebook",
+    "Replay": "allocator.tables.replay",
+    "Study": "allocator.report.study",
+    "StudySpec": "allocator.core.study",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'allocator' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def allocate(
+    budget: float | str | None = None,
+    task: str | None = None,
+    *,
+    spec: PathLike | None = None,
+    progress: bool = True,
+    **options: Any,
+) -> Recommendation:
+    """Find the best allocation within a budget, and keep everything measured.
+
+    The command `allocate --budget 4.0 --task vqav2`. Asked again, only what is missing
+    is done; a run that was stopped goes on.
+
+    Args:
+        budget: bits per weight, 4.0, or a size, "3.5GiB".
+        task: "vqav2", "gqa", "coco", "flickr30k", "lmms:NAME", or several joined by
+            "+".
+        spec: a study written as TOML; what is given here comes before what it says.
+        progress: whether to show how far it is.
+        **options: any other field of `StudySpec`, such as model, data, methods, widths,
+            granularity, strategy, trials, seconds, study, storage, device, seed; or, in
+            place of a budget, front=True or min_score=0.98.
+
+    Returns:
+        What is recommended, measured on the evaluation set: its `score` with a 95 %
+        interval in the metric's unit, `bpw` in bits per weight, the `allocation` of
+        bits and method to every group.
+
+    Raises:
+        AllocateError: an impossible request, in one sentence, before anything heavy is
+            loaded.
+        NotReachedError: a `min_score` that nothing measured keeps.
+
+    Example:
+        found = allocator.allocate(budget=4.0, task="vqav2", model="tiny-llava")
+        found.score.mean, found.score.ci95, found.bpw
+        found.allocation["language.front.attn"].bits
+    """
+    from allocator.report.notebook import Recommendation
+    from allocator.search.request import read_request
+    from allocator.search.run import run
+
+    given = _given({"budget": budget, "task": task, **options})
+    asked = read_request(given, _path(spec))
+    return Recommendation.of(run(asked, _watch(progress)))
+
+
+def open_study(name: str, storage: str | None = None) -> Study:
+    """Open a study that is on disk, finished or not.
+
+    Args:
+        name: as `Recommendation.study` or `allocate studies list` have it.
+        storage: URL or FILE.log; None is the default storage.
+
+    Returns:
+        Its `trials_dataframe()`, `front()`, `importance()`, `explain()`,
+        `report("x.html")`, and as `optuna` the study itself.
+
+    Raises:
+        StudyError: there is none of that name; names those there are.
+
+    Example:
+        study = allocator.open_study(found.study)
+        study.front()[0]["bpw"]
+    """
+    from allocator.report.study import Study
+
+    return Study.open(name, storage)
+
+
+def load(
+    source: Recommendation | Study | PathLike,
+    *,
+    progress: bool = True,
+    **options: Any,
+) -> tuple[Any, Any]:
+    """A transformers model with recommended weights in place, and its processor.
+
+    The weights are those that were measured: cells of the bank, or finalized ones, in
+    the type the checkpoint has (quantized, then decoded).
+
+    Args:
+        source: a recommendation, a study (its latest recommendation), or a plan file
+            that `allocate export --format plan` wrote, or a person.
+        progress: whether to show how far it is, where cells have to be made.
+        **options: of a plan file's model: model, data, device; of a study: device.
+
+    Returns:
+        The model, in evaluation mode on the device, and what makes its inputs of
+        pictures and texts.
+
+    Raises:
+        AllocateError: a study, plan, model or weights that cannot be had.
+
+    Example:
+        model, processor = allocator.load(found, device="cpu")
+        model, processor = allocator.load("plan.json")
+    """
+    from allocator.report.study import load_recommended
+
+    return load_recommended(source, _given(options), _watch(progress))
+
+
+def evaluate(
+    model: str | None = None,
+    task: str | None = None,
+    *,
+    plan: PathLike | None = None,
+    progress: bool = True,
+    **options: Any,
+) -> dict[str, Any]:
+    """Score a model on a task's evaluation set, at full precision or under a plan.
+
+    The command `allocate evaluate`.
+
+    Args:
+        model: embedded model, folder or hub id; the plan's where None.
+        task: as for `allocate`; the plan's where None.
+        plan: a plan file; None scores full precision.
+        progress: whether to show how far it is.
+        **options: other fields of `StudySpec`, such as data, fraction, beams, device.
+
+    Returns:
+        `score` in the unit of `metric` with `ci95`, `bpw` and `bpw_quantized` in bits
+        per weight, and `values`, the score of each sample.
+
+    Raises:
+        AllocateError: a model, task, data folder or plan that cannot be had.
+
+    Example:
+        allocator.evaluate("tiny-llava", task="vqav2", plan="plan.json")["score"]
+    """
+    from allocator.bench.evaluate import evaluate_model
+
+    given = _given({"model": model, "task": task, **options})
+    return evaluate_model(given, _path(plan), _watch(progress))
+
+
+def inspect(
+    model: str = "tiny-blip2", *, task: str | None = None, **options: Any
+) -> dict[str, Any]:
+    """A model's groups and sizes, and the smallest budget, from its configuration.
+
+    The command `allocate inspect`; no weights are read.
+
+    Args:
+        model: embedded model, folder or hub id.
+        task: the checkpoint that does this task, of a model with two.
+        **options: methods, widths, group_size, symmetric, granularity, include,
+            budget_scope.
+
+    Returns:
+        `parameters` and `quantized_weights` in numbers, `groups`, what is `left_out`
+        and why, sizes of each `uniform` width in bits per weight and bytes, and
+        `smallest_bpw`.
+
+    Raises:
+        AllocateError: a model that cannot be had, or cannot do the task.
+
+    Example:
+        >>> import allocator
+        >>> found = allocator.inspect("tiny-llava", granularity="component")
+        >>> [group["key"] for group in found["groups"]]
+        ['vision.all.all', 'connector.all.all', 'language.all.all']
+    """
+    from allocator.report.inspection import inspect_model
+    from allocator.search.request import sizes_request
+
+    return inspect_model(sizes_request(_given({"model": model, **options})), task)
+
+
+def replay(
+    table: PathLike,
+    *,
+    score: str,
+    budget: float | str,
+    bpw: str = "bpw",
+    progress: bool = True,
+    **options: Any,
+) -> Replay:
+    """Search a table of measurements as if each score had to be measured.
+
+    The command `allocate replay`; no model is needed.
+
+    Args:
+        table: a CSV file, a row for each measured allocation.
+        score: the column of scores, higher is better.
+        budget: bits per weight.
+        bpw: the column of bits per weight.
+        progress: whether to show how far it is.
+        **options: trials (scores to read at most), seed, strategy, bits (names or
+            patterns of the columns of groups), narrowing.
+
+    Returns:
+        What was read, the `best` of it, its `front` and why it is so, `explained`.
+
+    Raises:
+        AllocateError: a table, budget or strategy that cannot be used.
+
+    Example:
+        allocator.replay("table.csv", score="CIDEr", bpw="bpw", budget=4.5).best
+    """
+    from allocator.tables.replay import replay_request, run
+
+    given = _given({"score": score, "budget": budget, "bpw": bpw, **options})
+    asked = replay_request(_path(table), given)
+    with _watch(progress).phase("replay") as tell:
+        return run(asked, tell)
+
+
+def _watch(progress: bool) -> Watch:
+    from allocator.report.progress import progress_bars
+
+    return progress_bars(progress)
+
+
+def _path(file: PathLike | None) -> Any:
+    from pathlib import Path
+
+    return None if file is None else Path(file)
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    """What is given of options, as the commands take it."""
+    from os import PathLike as Pathlike
+    from os import fspath
+
+    # folders are names here
+    return {
+        key: fspath(value) if isinstance(value, Pathlike) else value
+        for key, value in options.items()
+        if value is not None
+    }

@@ -58,7 +58,7 @@ class Excess:
     count: int
 
 
-def together(  # noqa: PLR0913, two components of a table and what its columns mean
+def interaction_contrast(  # noqa: PLR0913, two components of a table and what its columns mean
     bits: ArrayLike,
     scores: ArrayLike,
     owners: Sequence[str],

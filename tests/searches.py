@@ -150,7 +150,7 @@ def search_of(
         },
     )
     journal = Journal.create(url, "study", "identity", asked.to_json())
-    journal.keep(COSTS, space.costs)
+    journal.set_attribute(COSTS, space.costs)
     if journal.damage(space) is None:
         journal.keep_damage(damage_of(space))
     bench = bench or FakeBench()

@@ -27,7 +27,8 @@ def test_the_rooms_that_show_how_they_are_used_are_found() -> None:
 
 @pytest.mark.parametrize("file", SHOWN)
 def test_examples_in_docstrings_give_what_they_show(file: str) -> None:
-    module = import_module(file.removesuffix(".py").replace("/", "."))
+    name = file.removesuffix(".py").removesuffix("/__init__")
+    module = import_module(name.replace("/", "."))
     found = doctest.testmod(module)
     assert found.attempted > 0
     assert found.failed == 0

@@ -35,7 +35,7 @@ def open_full_precision(setup: Setup) -> Workbench:
 
 
 def _loaded(setup: Setup, bank: Bank | None) -> Workbench:
-    from allocator.bench.lru_cache import Kept
+    from allocator.bench.lru_cache import LRUCache
     from allocator.bench.workbench import Workbench
 
     model = setup.family.load(setup.folder, setup.device)
@@ -46,7 +46,7 @@ def _loaded(setup: Setup, bank: Bank | None) -> Workbench:
         bank,
         setup.asked.beams,
         setup.rerank,
-        features=Kept(setup.asked.cache_bytes),
+        features=LRUCache(setup.asked.cache_bytes),
     )
 
 

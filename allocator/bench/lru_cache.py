@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 
 @dataclass
-class Kept:
+class LRUCache:
     """Values kept by key, the longest unused dropped first beyond a size in bytes."""
 
     limit: int

@@ -201,6 +201,8 @@ def read_samples(
     Raises:
         DataError: a file is missing or malformed, or two sets overlap.
     """
+    if not splits:
+        return {}
     folder = data_folder(asked)
     samples = {split: task.samples(folder, split, asked.selection) for split in splits}
     if isinstance(task, TaskSet):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 
 from allocator.bench.divergence import kl
-from allocator.bench.lru_cache import Kept, size_of
+from allocator.bench.lru_cache import LRUCache, size_of
 from allocator.core.allocation import FULL, Allocation, Choice, digest
 from allocator.core.errors import BankError
 from allocator.core.ports import RERANK, Decoding
@@ -66,8 +66,8 @@ class Workbench:
     bank: Cells | None = None
     beams: int = 1
     rerank: int = RERANK
-    inputs: Kept = field(default_factory=lambda: Kept(INPUT_BYTES))
-    features: Kept = field(default_factory=lambda: Kept(FEATURE_BYTES))
+    inputs: LRUCache = field(default_factory=lambda: LRUCache(INPUT_BYTES))
+    features: LRUCache = field(default_factory=lambda: LRUCache(FEATURE_BYTES))
     ran: int = 0
     reused: int = 0
 
@@ -126,7 +126,7 @@ class Workbench:
         What the prefix makes of images is not shared: equal choices are other weights.
         """
         self.restore()
-        other = replace(self, bank=cells, features=Kept(0))
+        other = replace(self, bank=cells, features=LRUCache(0))
         other.original, other.references = self.original, self.references
         try:
             yield other

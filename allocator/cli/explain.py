@@ -101,7 +101,7 @@ def of_table(name: str, score: str | None, bits: str | None) -> dict[str, Any]:
     from allocator.report.progress import Bars
 
     with Bars().phase("explanation") as tell:
-        return explanation.of_table(Path(name), score, bits, tell)
+        return explanation.explain_table(Path(name), score, bits, tell)
 
 
 def of_study(name: str, storage: str | None) -> dict[str, Any]:
@@ -111,7 +111,7 @@ def of_study(name: str, storage: str | None) -> dict[str, Any]:
 
     journal = journal_of(name, storage)
     with Bars().phase("explanation") as tell:
-        return explanation.of_study(journal, tell)
+        return explanation.explain_study(journal, tell)
 
 
 def journal_of(name: str, storage: str | None) -> Any:

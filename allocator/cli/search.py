@@ -6,7 +6,7 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -27,8 +27,10 @@ from allocator.cli.options import (
 )
 from allocator.cli.replay import replay
 from allocator.core.errors import AllocateError, SpecError
-from allocator.core.plugins import available
-from allocator.core.study import GOALS, StudySpec
+from allocator.search.request import read_request, sizes_request
+
+if TYPE_CHECKING:
+    from allocator.core.study import StudySpec
 
 INTERRUPTED = 130
 
@@ -101,26 +103,6 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in options.items() if value is not None}
 
 
-def read_request(given: dict[str, Any], spec_file: Path | None) -> StudySpec:
-    """The study asked for on the command line or in a file.
-
-    Raises:
-        SpecError: neither names a budget and a task.
-    """
-    if spec_file is not None:
-        return StudySpec.from_toml(spec_file, given)
-    missing = [] if "task" in given else ["--task"]
-    if not GOALS & set(given):
-        missing = ["--budget", *missing]
-    if missing:
-        raise SpecError(
-            f"a search needs --budget and --task; {' and '.join(missing)} missing "
-            f"(tasks: {', '.join(available('evals.tasks'))}; instead of a budget: "
-            "--front or --min-score)"
-        )
-    return StudySpec(**{"budget": None, **given})
-
-
 def _search(asked: StudySpec, as_json: bool) -> None:
     from allocator.core.clock import Clock
     from allocator.search.estimate import estimate
@@ -151,12 +133,9 @@ def _search(asked: StudySpec, as_json: bool) -> None:
 @json_option
 def inspect(as_json: bool, model: str | None, task: str | None, **options: Any) -> None:
     """Show a model's groups, sizes, and the smallest possible budget."""
-    from allocator.report.text_inspection import inspect_model, print_inspection
+    from allocator.report.inspection import inspect_model, print_inspection
 
-    # a budget that everything fits: only sizes are asked for
-    asked = StudySpec(
-        budget="16", task="vqav2", model=model or DEFAULT_MODEL, **_given(options)
-    )
+    asked = sizes_request({"model": model or DEFAULT_MODEL, **_given(options)})
     found = inspect_model(asked, task)
     if as_json:
         click.echo(json.dumps(found))
@@ -237,7 +216,7 @@ def export(name: str, fmt: str, out: Path, storage: str | None) -> None:
 @json_option
 def doctor(as_json: bool) -> None:
     """Show what is installed, which device is here, which formats can be written."""
-    from allocator.report.text_doctor import examine, print_examination
+    from allocator.report.doctor import examine, print_examination
 
     found = examine()
     if as_json:
@@ -251,7 +230,7 @@ for command in (bank, dashboard, explain, replay, report):
 
 
 def _kept(name: str, storage: str | None) -> dict[str, Any]:
-    from allocator.study.journal import recommendation
+    from allocator.study.recommendations import recommendation
 
     return recommendation(journal_of(name, storage))
 

@@ -56,6 +56,15 @@ class Plan:
             raise SpecError(f"there is no plan file {file}") from None
         except (OSError, RecursionError, ValueError) as error:
             raise SpecError(f"{file} cannot be read as JSON: {error}") from None
+        return Plan.from_json(data, str(file))
+
+    @staticmethod
+    def from_json(data: Any, source: str) -> Plan:
+        """Read what `plan_json` made, or a person.
+
+        Raises:
+            SpecError: it lacks or misspells a part; names the source.
+        """
         try:
             scheme = data.get("scheme", {})
             symmetric = _typed(scheme.get("symmetric", False), bool)
@@ -71,7 +80,7 @@ class Plan:
             )
         except (AttributeError, KeyError, TypeError) as error:
             raise SpecError(
-                f"{file} is not a plan ({type(error).__name__}: {error}); it has "
+                f"{source} is not a plan ({type(error).__name__}: {error}); it has "
                 '"model", "scheme" and "groups": {key: {"bits": 4, "method": "gptq"}}'
             ) from None
 

@@ -180,6 +180,10 @@ class Model(Protocol):
     def module(self) -> Any:
         """The transformers module."""
 
+    @property
+    def processor(self) -> Any:
+        """The transformers processor: makes inputs of pictures and texts."""
+
     def stages(self) -> tuple[Stage, ...]:
         """All stages in execution order; their composition is `forward`."""
 

@@ -21,7 +21,7 @@ from allocator.core.ports import Selection
 from allocator.core.spec import EXTRAS, GRANULARITIES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Iterable, Mapping
     from pathlib import Path
 
     from allocator.core.allocation import Scope
@@ -186,10 +186,7 @@ class StudySpec:
         if GOALS & set(changes):
             values = {k: v for k, v in values.items() if k not in GOALS}
         values = {**values, **changes}
-        known = {field.name for field in fields(StudySpec)}
-        for key in values:
-            if key not in known:
-                raise UnknownNameError("study option", key, known)
+        check_options(values)
         if "task" not in values:
             raise SpecError(f"{file} names no task")
         if not GOALS & set(values):
@@ -202,16 +199,36 @@ class StudySpec:
 
         Raises:
             SpecError: a value has another type than its option needs.
+            UnknownNameError: an option that there is none of.
         """
-        return StudySpec(**_typed(file, values))
+        check_options(values)
+        return StudySpec(**typed_options(values, file))
 
     def to_json(self) -> dict[str, Any]:
         """Plain data that `StudySpec(**...)` reads again, tuples as lists."""
         return asdict(self)
 
 
-def _typed(file: Path | None, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values as the fields want them: lists as tuples, the budget as text."""
+def check_options(names: Iterable[str], known: Collection[str] = ()) -> None:
+    """Refuse names that are no options: by default, no fields of `StudySpec`.
+
+    Raises:
+        UnknownNameError: names the known ones, and the near miss.
+    """
+    known = known or [field.name for field in fields(StudySpec)]
+    for name in names:
+        if name not in known:
+            raise UnknownNameError("study option", name, known)
+
+
+def typed_options(
+    values: Mapping[str, Any], file: Path | None = None
+) -> dict[str, Any]:
+    """Values as the fields want them: lists as tuples, the budget as text.
+
+    Raises:
+        SpecError: a value has another type than its option needs.
+    """
     typed = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     typed = {key: value for key, value in typed.items() if value is not None}
     for key in ("budget", "cache_memory"):

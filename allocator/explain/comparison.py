@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from allocator.explain.importance import LEVELS
+from allocator.explain.evidence import LEVELS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,15 +8,17 @@ import numpy as np
 
 from allocator.core.allocation import FULL, Allocation, Budget, Choice
 from allocator.core.errors import StudyError
-from allocator.explain.importance import Evidence, contributions_json, explain
+from allocator.explain.evidence import Evidence
+from allocator.explain.importance import contributions_json, effects
 from allocator.explain.neighbours import Neighbours
-from allocator.explain.paired import equals
+from allocator.explain.paired import indistinguishable
 from allocator.explain.sentences import sentences
-from allocator.space.csv_file import read_sheet
+from allocator.space.csv_file import read_csv
 from allocator.space.model import KeptSpace, within_name
-from allocator.study.frozen import narrowed
-from allocator.study.journal import COSTS, SPEC, Journal, recommendation
+from allocator.study.frozen import latest_frozen
+from allocator.study.journal import COSTS, SPEC, Journal
 from allocator.study.looks import Looks
+from allocator.study.recommendations import latest_recommendation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -28,14 +30,14 @@ if TYPE_CHECKING:
     Scored = Sequence[tuple[Allocation, float]]
 
 
-def of_study(journal: Journal, progress: Progress | None = None) -> dict[str, Any]:
+def explain_study(journal: Journal, progress: Progress | None = None) -> dict[str, Any]:
     """Explain a study: everything measured, and what was looked at on many samples.
 
     Raises:
         StudyError: nothing was measured in it yet.
     """
-    space = kept_space(journal)
-    scored = known_well(journal, space)
+    space = space_of_study(journal)
+    scored = reliable_scores(journal, space)
     if not scored:
         raise StudyError(
             f"nothing is measured in study {journal.name!r} yet: run its search again "
@@ -44,8 +46,8 @@ def of_study(journal: Journal, progress: Progress | None = None) -> dict[str, An
     spec = journal.attribute(SPEC)
     weights = [space.group_bytes[key][FULL] for key in space.keys]
     evidence = Evidence.of(space.keys, scored, weights, spec["seed"])
-    found = explain(evidence, progress)
-    told = latest(journal)
+    found = effects(evidence, progress)
+    told = latest_recommendation(journal)
     about = {
         "study": journal.name,
         "table": None,
@@ -63,11 +65,15 @@ def of_study(journal: Journal, progress: Progress | None = None) -> dict[str, An
             Allocation.of(space.keys, read_choices(told["recommended"]["allocation"])),
             told["recommended"]["score"],
         )
-        chosen["equal"] = equals(journal, space, told["front"], chosen["digest"])
-    return finished(about, found, chosen, narrowed(journal, within_name(space)))
+        chosen["equal"] = indistinguishable(
+            journal, space, told["front"], chosen["digest"]
+        )
+    return explanation_json(
+        about, found, chosen, latest_frozen(journal, within_name(space))
+    )
 
 
-def of_table(
+def explain_table(
     path: Path,
     score: str,
     groups: str | None = None,
@@ -78,13 +84,15 @@ def of_table(
     Raises:
         DataError: a table that cannot be read.
     """
-    sheet = read_sheet(path, (score,), groups)
+    sheet = read_csv(path, (score,), groups)
     bits = np.array(sheet.bits, dtype=np.float64)
     evidence = Evidence(sheet.keys, bits, np.array(sheet.numbers(score)))
-    return finished(about_table(path.name, score), explain(evidence, progress), None)
+    return explanation_json(
+        about_a_table(path.name, score), effects(evidence, progress), None
+    )
 
 
-def of_rows(
+def explain_rows(
     space: TableSpace,
     scored: Scored,
     score: str,
@@ -93,22 +101,22 @@ def of_rows(
 ) -> dict[str, Any]:
     """Explain what was read of a table, and the best row of it."""
     evidence = Evidence.of(space.keys, scored, seed=seed)
-    found = explain(evidence, progress)
+    found = effects(evidence, progress)
     best = max(scored, key=lambda pair: (pair[1], -space.bpw(pair[0])))
     neighbours = Neighbours(space.unbounded, scored, seed=seed)
     chosen = allocation_json(evidence, neighbours, *best)
-    about = about_table(space.table.name, score)
+    about = about_a_table(space.table.name, score)
     about["budget"] = {"bpw": space.budget, "scope": None}
-    return finished(about, found, chosen)
+    return explanation_json(about, found, chosen)
 
 
-def about_table(name: str, score: str) -> dict[str, Any]:
+def about_a_table(name: str, score: str) -> dict[str, Any]:
     """What an explanation is of, where that is a table."""
     nothing = dict.fromkeys(("study", "model", "task", "budget"))
     return {**nothing, "table": name, "metric": score, "higher_is_better": True}
 
 
-def finished(
+def explanation_json(
     about: Mapping[str, Any],
     found: Mapping[str, Any],
     chosen: Mapping[str, Any] | None,
@@ -135,7 +143,7 @@ def allocation_json(
     }
 
 
-def kept_space(journal: Journal) -> KeptSpace:
+def space_of_study(journal: Journal) -> KeptSpace:
     """A study's space as it keeps it, under its latest budget.
 
     Raises:
@@ -146,23 +154,16 @@ def kept_space(journal: Journal) -> KeptSpace:
         raise StudyError(
             f"study {journal.name!r} has not begun: run its search again to finish it"
         )
-    told = latest(journal)
+    told = latest_recommendation(journal)
     if told is None:
         return KeptSpace(kept, Budget(FULL))
     budget = told["budget"]
     return KeptSpace(kept, Budget(budget["bpw"], "bpw", budget["scope"]))
 
 
-def latest(journal: Journal) -> dict[str, Any] | None:
-    """The JSON of a study's latest recommendation, or None."""
-    try:
-        found: dict[str, Any] = recommendation(journal)["found"]
-    except StudyError:
-        return None
-    return found
-
-
-def known_well(journal: Journal, space: KeptSpace) -> list[tuple[Allocation, float]]:
+def reliable_scores(
+    journal: Journal, space: KeptSpace
+) -> list[tuple[Allocation, float]]:
     """Scores measured in full, and those that looks on many samples suggest."""
     measured = [(r.allocation, r.score) for r in journal.records(space)]
     return Looks.recalled(journal.looks(space)).known_well(measured)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from allocator.core.allocation import Allocation, Choice
-    from allocator.space.model import Space
+    from allocator.space.base import Space
 
 # bits per weight that are added or taken away
 STEP = 0.1

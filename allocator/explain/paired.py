@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from allocator.core.allocation import Allocation
-    from allocator.space.model import Space
+    from allocator.space.base import Space
     from allocator.study.journal import Journal
 
 
@@ -23,7 +23,7 @@ def front_intervals(
     `members` have a digest, bits per weight and a score; an interval is None where the
     score of each sample was not kept.
     """
-    values, allocations = journal.values(space), _by_digest(journal, space)
+    values, allocations = journal.sample_scores(space), _by_digest(journal, space)
     strata = journal.attribute(STRATA) or ()
     found = []
     for member in members:
@@ -38,7 +38,7 @@ def front_intervals(
     return found
 
 
-def equals(
+def indistinguishable(
     journal: Journal, space: Space, members: Sequence[Mapping[str, Any]], digest: str
 ) -> list[dict[str, Any]]:
     """Members of a front whose score cannot be told from an allocation's.
@@ -46,7 +46,7 @@ def equals(
     Compared on the same samples of the search set, as the bank has both: the 95 %
     interval of the mean paired difference (member less allocation) holds 0.
     """
-    values, strata = journal.values(space), journal.attribute(STRATA) or ()
+    values, strata = journal.sample_scores(space), journal.attribute(STRATA) or ()
     if digest not in values:
         return []
     found = []

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from allocator.report.charts import ROW, axis, chart, names_axis, safe
 from allocator.report.view import importance, interval, metric_of, number, short
-from allocator.report.view_surrogate import Effect, joint, pairs, waterfall
+from allocator.report.view_surrogate import PairEffect, joint, pairs, waterfall
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -156,7 +156,7 @@ def pairs_chart(data: Data, level: str) -> Chart | None:
     )
 
 
-def _two_lines(effect: Effect) -> str:
+def _two_lines(effect: PairEffect) -> str:
     return "<br>".join(map(safe, effect.lines))
 
 

@@ -6,17 +6,18 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 from allocator.core.study import StudySpec
-from allocator.explain.explanation import kept_space, of_study
+from allocator.explain.explanation import explain_study, space_of_study
 from allocator.explain.paired import front_intervals
 from allocator.strategies._base import PREDICTED
-from allocator.study.journal import SPEC, recommendation
+from allocator.study.journal import SPEC
+from allocator.study.recommendations import recommendation
 from allocator.tables.replay import bits_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from allocator.core.allocation import Allocation
-    from allocator.space.model import Space
+    from allocator.space.base import Space
     from allocator.study.journal import Journal
     from allocator.tables.replay import Replay
 
@@ -30,11 +31,11 @@ def study_report(journal: Journal, progress: Progress | None = None) -> dict[str
         StudyError: the study has no recommendation yet.
     """
     found = recommendation(journal)["found"]
-    space = kept_space(journal)
+    space = space_of_study(journal)
     return {
         "title": f"{found['model']}, {found['task']}",
         "found": found,
-        "explained": of_study(journal, progress),
+        "explained": explain_study(journal, progress),
         "trials": trials_of(journal, space),
         "front": front_intervals(journal, space, found["front"]),
         "uniform": found["uniform"],

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from allocator.core.errors import SpecError, UnknownNameError
 from allocator.report import view, view_surrogate
 from allocator.report.colours import LIGHT, place
-from allocator.report.output import write_whole
+from allocator.report.output import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -44,11 +44,15 @@ def write_figure(data: Data, name: str, out: Path, fmt: str = "png") -> None:
         raise UnknownNameError("figure", name, FIGURES)
     if fmt not in FORMATS:
         raise SpecError(f"format {fmt!r} is not one of {', '.join(FORMATS)}")
-    write_whole(out, lambda: _drawn(data, name, fmt))
+    write_atomically(out, lambda: drawn(data, name, fmt))
 
 
-def _drawn(data: Data, name: str, fmt: str) -> bytes:
-    """A figure's file."""
+def drawn(data: Data, name: str, fmt: str) -> bytes:
+    """The content of a figure's file.
+
+    Raises:
+        SpecError: there is nothing to draw.
+    """
     import matplotlib as mpl
 
     # equal data give equal files

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def check_place(out: Path) -> None:
+def check_output(out: Path) -> None:
     """Refuse what cannot become a file.
 
     Raises:
@@ -22,14 +22,14 @@ def check_place(out: Path) -> None:
         raise SpecError(f"{out} is not a file in a folder that exists")
 
 
-def write_whole(out: Path, made: Callable[[], bytes]) -> None:
+def write_atomically(out: Path, made: Callable[[], bytes]) -> None:
     """Write what `made` gives to a file; a file that was there stays until then.
 
     Raises:
         SpecError: `out` is a folder, or its folder does not exist.
         DataError: the file cannot be written.
     """
-    check_place(out)
+    check_output(out)
     content = made()
     try:
         replace_file(out, lambda draft: draft.write_bytes(content))

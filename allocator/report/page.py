@@ -17,9 +17,9 @@ from allocator.core.errors import DataError
 from allocator.report import sections
 from allocator.report import sections_surrogate as sections_models
 from allocator.report.colours import DARK, LIGHT
-from allocator.report.output import write_whole
+from allocator.report.output import write_atomically
 from allocator.report.sections import Charts, paragraph, plain, table
-from allocator.report.summary import answer, tiles
+from allocator.report.summary import summary, tiles
 from allocator.report.view import at
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def write_page(data: Data, out: Path) -> None:
         SpecError: `out` is a folder, or its folder does not exist.
         DataError: the file cannot be written.
     """
-    write_whole(out, lambda: page(data).encode())
+    write_atomically(out, lambda: page(data).encode())
 
 
 def page(data: Data) -> str:
@@ -95,7 +95,7 @@ def page(data: Data) -> str:
 <header>
 <p class="eyebrow">{plain(_source(data))}</p>
 <h1>{title}</h1>
-{paragraph(answer(data), "answer")}
+{paragraph(summary(data), "answer")}
 {tiles(data)}
 <nav aria-label="Sections">{links}</nav>
 <noscript><p>The charts need JavaScript; the tables say the same.</p></noscript>

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from allocator.core.errors import SpecError, UnknownNameError
-from allocator.report.output import check_place
+from allocator.report.output import check_output
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -35,7 +35,7 @@ def render(
     if kind not in FORMATS:
         given = f"--format {fmt}" if fmt else f"{out.name!r} without --format"
         raise SpecError(f"{given} is not one of {', '.join(FORMATS)}")
-    check_place(out)
+    check_output(out)
     if kind == PAGE:
         if figure is not None:
             raise SpecError(

@@ -6,7 +6,7 @@ import html
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from allocator.explain.importance import parts_of
+from allocator.explain.evidence import parts_of
 from allocator.report.charts import bits_chart, front_chart
 from allocator.report.charts_surrogate import MOST_ROWS, importance_chart
 from allocator.report.charts_trials import trials_chart

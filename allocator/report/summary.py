@@ -27,7 +27,7 @@ def rival_of(data: Data) -> Point | None:
     return max(fitting, key=lambda each: (each.score, -each.bpw), default=None)
 
 
-def answer(data: Data) -> str:
+def summary(data: Data) -> str:
     """The outcome in one paragraph."""
     best, metric = recommended(data), metric_of(data)
     if best is None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from allocator.explain.importance import LEVELS
+from allocator.explain.evidence import LEVELS
 from allocator.report.text_search import say
 
 if TYPE_CHECKING:

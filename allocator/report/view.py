@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from allocator.explain import sentences
-from allocator.explain.importance import parts_of
+from allocator.explain.evidence import parts_of
 from allocator.explain.sentences import unit_of
 from allocator.report.text_search import choice_text
 
@@ -243,7 +243,7 @@ def unreliable(data: Data, level: str) -> str | None:
 
 
 @dataclass(frozen=True)
-class Map:
+class BitsMap:
     """Groups times allocations: of the front, and the recommended one."""
 
     groups: list[str]
@@ -251,7 +251,7 @@ class Map:
     chosen: int | None
 
 
-def bits_map(data: Data) -> Map:
+def bits_map(data: Data) -> BitsMap:
     """The allocations to compare, smallest first, and which of them is recommended."""
     columns = [member for member in members(data) if member.allocation]
     best = recommended(data)
@@ -264,7 +264,7 @@ def bits_map(data: Data) -> Map:
     else:
         chosen = None
     groups = list(dict.fromkeys(key for column in columns for key in column.allocation))
-    return Map(groups, columns, chosen)
+    return BitsMap(groups, columns, chosen)
 
 
 @dataclass(frozen=True)

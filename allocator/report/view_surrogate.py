@@ -61,7 +61,7 @@ def looks(data: Data) -> list[Look]:
 
 
 @dataclass(frozen=True)
-class Fall:
+class Waterfall:
     """A waterfall: from the mean of all, part by part, to what is predicted."""
 
     mean: float
@@ -70,7 +70,7 @@ class Fall:
     measured: float | None
 
 
-def waterfall(data: Data) -> Fall | None:
+def waterfall(data: Data) -> Waterfall | None:
     """Contributions to the recommended allocation, the largest first; or None."""
     chosen = at(data, "explained", "allocation") or {}
     parts = chosen.get("contributions")
@@ -82,11 +82,11 @@ def waterfall(data: Data) -> Fall | None:
         rest = order[MOST_BARS - 1 :]
         total = sum(value for _, value in rest)
         shown = [*order[: MOST_BARS - 1], (f"{len(rest)} more groups", total)]
-    return Fall(chosen["mean"], chosen["predicted"], shown, chosen.get("score"))
+    return Waterfall(chosen["mean"], chosen["predicted"], shown, chosen.get("score"))
 
 
 @dataclass(frozen=True)
-class Effect:
+class PairEffect:
     """A pair of parts: how strongly they act together, or how much more they cost."""
 
     first: str
@@ -102,21 +102,21 @@ class Effect:
         return short(self.first), f"× {short(self.second)}"  # noqa: RUF001
 
 
-def pairs(data: Data, level: str = "group") -> list[Effect]:
+def pairs(data: Data, level: str = "group") -> list[PairEffect]:
     """Pairs that act together, the strongest first; value in percent of all effects."""
     told = at(data, "explained", "interactions", level) or []
     found = [
-        Effect(each["first"], each["second"], each["share"], each.get("strength"))
+        PairEffect(each["first"], each["second"], each["share"], each.get("strength"))
         for each in told
         if each.get("share") is not None
     ]
     return sorted(found, key=lambda pair: -pair.value)[:MOST_PAIRS]
 
 
-def joint(data: Data) -> list[Effect]:
+def joint(data: Data) -> list[PairEffect]:
     """Pairs of parts quantized together: value in score units, above 0 is worse."""
     return [
-        Effect(
+        PairEffect(
             each["first"],
             each["second"],
             each["excess"],

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from allocator.core.allocation import Allocation
-from allocator.explain.importance import Evidence, analysed
-from allocator.space.model import Space
+from allocator.explain.evidence import Evidence
+from allocator.explain.importance import analysis_of
+from allocator.space.base import Space
 from allocator.strategies._base import Known
-from allocator.study.frozen import Frozen
+from allocator.study.frozen import FrozenGroup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -141,8 +142,8 @@ class Narrowing:
     def __init__(
         self,
         strategy: Strategy,
-        recalled: Mapping[int, Sequence[Frozen]] | None = None,
-        keep: Callable[[int, Sequence[Frozen]], object] | None = None,
+        recalled: Mapping[int, Sequence[FrozenGroup]] | None = None,
+        keep: Callable[[int, Sequence[FrozenGroup]], object] | None = None,
     ) -> None:
         self.strategy = strategy
         self.decided = dict(recalled or {})
@@ -194,7 +195,7 @@ class Narrowing:
         return self._narrowed[1:]
 
 
-def decide(space: Space, known: Known, seed: int) -> tuple[Frozen, ...]:
+def decide(space: Space, known: Known, seed: int) -> tuple[FrozenGroup, ...]:
     """Groups that hardly matter near the budget and have the fewest bits there are."""
     from surrogate.measures import Effort
     from surrogate.narrowing import minor
@@ -213,10 +214,10 @@ def decide(space: Space, known: Known, seed: int) -> tuple[Frozen, ...]:
     if len(near) < len(space.keys):
         return ()
     effort = Effort(bootstraps=BOOTSTRAPS, impurity_bootstraps=0, beside=False)
-    found = analysed(Evidence.of(space.keys, near, seed=seed), effort)
+    found = analysis_of(Evidence.of(space.keys, near, seed=seed), effort)
     best = dict(max(fitting, key=lambda pair: pair[1])[0].choices)
     return tuple(
-        Frozen(each.name, str(best[each.name]), each.share, each.reason)
+        FrozenGroup(each.name, str(best[each.name]), each.share, each.reason)
         for each in minor(found)
         if best[each.name].bits == space.widths[0]
     )

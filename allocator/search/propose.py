@@ -10,7 +10,7 @@ from allocator.core.records import RungReport
 from allocator.search.narrowing import Narrowing
 from allocator.space.model import limit_of, within_name
 from allocator.strategies._base import Known
-from allocator.study.frozen import keep, recall
+from allocator.study.frozen import keep_frozen, read_frozen
 from allocator.study.looks import correlation
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from allocator.search.running import Search
     from allocator.space.model import ModelSpace
     from allocator.strategies._base import Candidate, Strategy
-    from allocator.study.frozen import Frozen
+    from allocator.study.frozen import FrozenGroup
 
     Proposer = Strategy | Narrowing
 
@@ -67,10 +67,10 @@ def narrowing(search: Search, space: ModelSpace, strategy: Strategy) -> Narrowin
     """A strategy that leaves groups alone which hardly matter within a budget."""
     journal, budget = search.journal, within_name(space)
 
-    def kept(at: int, frozen: Sequence[Frozen]) -> None:
-        keep(journal, budget, at, frozen)
+    def kept(at: int, frozen: Sequence[FrozenGroup]) -> None:
+        keep_frozen(journal, budget, at, frozen)
 
-    return Narrowing(strategy, recall(journal, budget), kept)
+    return Narrowing(strategy, read_frozen(journal, budget), kept)
 
 
 def step(search: Search, space: ModelSpace, strategy: Proposer) -> bool:
@@ -118,7 +118,7 @@ def survivor(search: Search, found: list[Candidate], known: Known) -> Candidate:
         if each is not chosen and each.allocation.digest in last:
             seen = {**each.about, **rungs.of(each.allocation)}
             about = {"kind": "candidate", "budget": goal, **seen}
-            search.journal.pass_over(space, each.allocation, about)
+            search.journal.add_pruned(space, each.allocation, about)
     return chosen
 
 
@@ -158,7 +158,7 @@ def prior(search: Search) -> dict[Any, float]:
     return kept
 
 
-def known_well(search: Search) -> list[tuple[Allocation, float]]:
+def reliable_scores(search: Search) -> list[tuple[Allocation, float]]:
     """What was measured, and what was looked at on many samples."""
     measured = [(r.allocation, r.score) for r in search.records]
     if not search.setup.asked.rungs:

@@ -12,12 +12,14 @@ from allocator.core.clock import Clock
 from allocator.core.plan import plan_json
 from allocator.core.records import Recommendation
 from allocator.core.watch import Silent
-from allocator.explain.importance import Evidence, importance
+from allocator.explain.evidence import Evidence
+from allocator.explain.importance import importance
 from allocator.search.confirm import confirm
-from allocator.search.propose import known_well, propose, proxies
+from allocator.search.propose import propose, proxies, reliable_scores
 from allocator.search.running import Search
-from allocator.study.journal import COSTS, LATEST, RECOMMENDED, Journal
+from allocator.study.journal import COSTS, Journal
 from allocator.study.per_sample import STRATA
+from allocator.study.recommendations import keep_recommendation
 from evals.taskset import strata
 
 if TYPE_CHECKING:
@@ -54,8 +56,8 @@ def run_prepared(setup: Setup, watch: Watch, clock: Clock) -> Recommendation:
         asked.storage, setup.study, setup.identity, asked.to_json()
     )
     journal.release_stale()
-    journal.keep(COSTS, setup.space.costs)
-    journal.keep(STRATA, list(strata(setup.task, setup.samples["search"])))
+    journal.set_attribute(COSTS, setup.space.costs)
+    journal.set_attribute(STRATA, list(strata(setup.task, setup.samples["search"])))
     journal.describe(setup.task.metric, {"model": asked.model, "task": asked.task})
     bank = Clock()
     bench = open_bench(setup, watch)
@@ -67,9 +69,7 @@ def run_prepared(setup: Setup, watch: Watch, clock: Clock) -> Recommendation:
     search.seconds["search"] = searching.seconds
     found = conclude(search)
     plan = plan_json(asked, setup.model, found.allocation, found.finalized)
-    kept = {"found": found.to_json(), "plan": plan}
-    journal.keep(RECOMMENDED + search.goal.name, kept)
-    journal.keep(LATEST, search.goal.name)
+    keep_recommendation(journal, search.goal.name, found, plan)
     journal.describe(setup.task.metric, in_short(found))
     return found
 
@@ -121,7 +121,7 @@ def conclude(search: Search) -> Recommendation:
             seed=setup.asked.seed,
             strata=strata(setup.task, setup.samples["evaluation"]),
         )
-    evidence = Evidence.of(space.keys, known_well(search), seed=setup.asked.seed)
+    evidence = Evidence.of(space.keys, reliable_scores(search), seed=setup.asked.seed)
     shares = importance(evidence)
     search.seconds["confirm"] = confirming.seconds
     return _recommendation(search, outcome, shares)

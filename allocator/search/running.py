@@ -117,9 +117,9 @@ class Search:
         try:
             score = self.score(allocation, self.setup.samples["search"])
         except BaseException:
-            self.journal.abandon(number)
+            self.journal.fail(number)
             raise
-        self.journal.finish(number, score.mean, score.values)
+        self.journal.complete(number, score.mean, score.values)
 
     def evaluate(
         self, allocation: Allocation, bench: Workbench | None = None
@@ -141,7 +141,7 @@ class Search:
                 "applied": applied,
                 "details": dict(score.details),
             }
-            self.journal.keep(key, kept)
+            self.journal.set_attribute(key, kept)
         return Measured(
             allocation, tuple(kept["values"]), kept["applied"], kept["details"]
         )

@@ -24,7 +24,7 @@ ALLOWED = ", ".join(map(str, WIDTHS))
 
 
 @dataclass(frozen=True)
-class Sheet:
+class CsvFile:
     """The cells of a file as they are written, with the number of each row's line.
 
     `keys` are the columns that hold the bits of a group, in the order of the file.
@@ -66,7 +66,7 @@ class Sheet:
         ]
 
 
-def read_sheet(path: Path, named: Sequence[str], bits: str | None = None) -> Sheet:
+def read_csv(path: Path, named: Sequence[str], bits: str | None = None) -> CsvFile:
     """Read a table of measurements.
 
     Args:
@@ -88,13 +88,13 @@ def read_sheet(path: Path, named: Sequence[str], bits: str | None = None) -> She
             )
     if not lines:
         raise DataError(f"{path} has no rows below its header")
-    sheet = Sheet(path, tuple(header), tuple(lines), ())
+    sheet = CsvFile(path, tuple(header), tuple(lines), ())
     others = [name for name in header if name and name not in (*named, SIZE)]
     if bits is None:
         keys = _told_by_name(sheet, others)
     else:
         keys = _matching(sheet, others, bits)
-    return Sheet(path, sheet.header, sheet.lines, tuple(keys))
+    return CsvFile(path, sheet.header, sheet.lines, tuple(keys))
 
 
 def number(cell: str) -> float:
@@ -106,7 +106,7 @@ def number(cell: str) -> float:
     return value if math.isfinite(value) else math.nan
 
 
-def _told_by_name(sheet: Sheet, names: list[str]) -> list[str]:
+def _told_by_name(sheet: CsvFile, names: list[str]) -> list[str]:
     holding = [name for name in names if _stray(sheet, name) is None]
     keys = [name for name in holding if name.endswith(SUFFIX) and name != SUFFIX]
     unsure = [name for name in holding if name not in keys]
@@ -126,7 +126,7 @@ def _told_by_name(sheet: Sheet, names: list[str]) -> list[str]:
     )
 
 
-def _matching(sheet: Sheet, names: list[str], bits: str) -> list[str]:
+def _matching(sheet: CsvFile, names: list[str], bits: str) -> list[str]:
     """Columns that one of the patterns matches.
 
     Raises:
@@ -157,7 +157,7 @@ def _matching(sheet: Sheet, names: list[str], bits: str) -> list[str]:
     return keys
 
 
-def _stray(sheet: Sheet, name: str) -> tuple[int, str] | None:
+def _stray(sheet: CsvFile, name: str) -> tuple[int, str] | None:
     """The first line and cell of a column that holds no width."""
     cells = zip(sheet.lines, sheet.column(name), strict=True)
     return next(((at, c) for (at, _), c in cells if number(c) not in WIDTHS), None)

@@ -15,8 +15,8 @@ import numpy as np
 
 from allocator.core.allocation import FULL, WIDTHS, Allocation, Choice
 from allocator.core.errors import BudgetError
-from allocator.space.csv_file import read_sheet
-from allocator.space.model import Space
+from allocator.space.base import Space
+from allocator.space.csv_file import read_csv
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -66,13 +66,13 @@ def read_table(
         path: a CSV file whose first line names the columns.
         score: name of the column of scores; higher is better.
         bpw: name of the column of bits per weight.
-        bits: the columns of groups, see `read_sheet`.
+        bits: the columns of groups, see `read_csv`.
 
     Raises:
         DataError: not a table with such columns, or bits per weight that are no
             positive numbers.
     """
-    sheet = read_sheet(path, (score, bpw), bits)
+    sheet = read_csv(path, (score, bpw), bits)
     kept: dict[str, Row] = {}
     cells = zip(
         sheet.lines,

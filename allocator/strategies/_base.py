@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
     from allocator.core.allocation import Allocation, Choice
-    from allocator.space.model import Space
+    from allocator.space.base import Space
 
 # draws before a space that has little left to offer is called exhausted
 PATIENCE = 200

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from allocator.core.allocation import Allocation, Choice
-    from allocator.space.model import Space
+    from allocator.space.base import Space
 
 # switches of a mutation: the smaller of two draws from 1 to this, as in EvoPress
 SWITCHES = 3

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from allocator.core.allocation import Allocation, Choice
-    from allocator.space.model import Space
+    from allocator.space.base import Space
     from allocator.strategies._base import Known
 
     Array = NDArray[np.float64]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
 
     from allocator.core.allocation import Allocation, Choice
-    from allocator.space.model import Space
+    from allocator.space.base import Space
     from allocator.strategies._base import Known
 
 # a study is made for every proposal: nobody wants to be told

@@ -15,7 +15,7 @@ NARROWED = "narrowed:"
 
 
 @dataclass(frozen=True)
-class Frozen:
+class FrozenGroup:
     """A group that stays as it is: its choice, its share in percent, the reason."""
 
     group: str
@@ -24,22 +24,26 @@ class Frozen:
     reason: str
 
 
-def recall(journal: Journal, budget: str) -> dict[int, tuple[Frozen, ...]]:
+def read_frozen(journal: Journal, budget: str) -> dict[int, tuple[FrozenGroup, ...]]:
     """Decisions that a study keeps for a budget, by the number of measurements."""
     kept = journal.attribute(NARROWED + budget) or {}
-    return {int(at): tuple(Frozen(**each) for each in row) for at, row in kept.items()}
+    return {
+        int(at): tuple(FrozenGroup(**each) for each in row) for at, row in kept.items()
+    }
 
 
-def keep(journal: Journal, budget: str, at: int, frozen: Sequence[Frozen]) -> None:
+def keep_frozen(
+    journal: Journal, budget: str, at: int, frozen: Sequence[FrozenGroup]
+) -> None:
     """Keep a decision with its study."""
     kept = journal.attribute(NARROWED + budget) or {}
-    journal.keep(
+    journal.set_attribute(
         NARROWED + budget, {**kept, str(at): [asdict(each) for each in frozen]}
     )
 
 
-def narrowed(journal: Journal, budget: str) -> list[dict[str, Any]]:
+def latest_frozen(journal: Journal, budget: str) -> list[dict[str, Any]]:
     """The latest decision for a budget, as plain data."""
-    found = recall(journal, budget)
+    found = read_frozen(journal, budget)
     latest = found[max(found)] if found else ()
     return [{**asdict(e), "choice": e.choice.replace("/", " ")} for e in latest]

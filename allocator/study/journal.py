@@ -12,13 +12,13 @@ from allocator.core.allocation import Allocation
 from allocator.core.errors import StudyError
 from allocator.core.home import default_storage
 from allocator.core.records import TrialRecord
-from allocator.study.owners import alive, own_name
-from allocator.study.per_sample import packed, unpacked
+from allocator.study.owners import alive, this_process
+from allocator.study.per_sample import decode_scores, encode_scores
 from allocator.study.storage import (
     name_metric,
     open_storage,
     study_names,
-    told_and_kept,
+    user_and_system_attributes,
 )
 
 if TYPE_CHECKING:
@@ -27,30 +27,13 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
     from allocator.core.allocation import Choice
-    from allocator.space.model import Space
+    from allocator.space.base import Space
 
 IDENTITY, SPEC = "identity", "spec"
 MEASURED = "evaluation:"
-RECOMMENDED, LATEST = "recommendation:", "latest"
 DAMAGE, COSTS, LOOKS = "damage", "costs", "looks:"
 VALUES = "score of each sample"
 FAILED, PASSED = TrialState.FAIL, TrialState.PRUNED
-
-
-def recommendation(journal: Journal) -> dict[str, Any]:
-    """A study's latest recommendation, {"found": ..., "plan": ...}.
-
-    Raises:
-        StudyError: the study has not come to one yet.
-    """
-    latest = journal.attribute(LATEST)
-    if latest is None:
-        raise StudyError(
-            f"study {journal.name!r} has no recommendation yet: "
-            "run its search again to finish it"
-        )
-    kept: dict[str, Any] = journal.attribute(RECOMMENDED + latest)
-    return kept
 
 
 @dataclass(frozen=True)
@@ -92,14 +75,14 @@ class Journal:
         journal = Journal(study, url or default_storage())
         known = journal.attribute(IDENTITY)
         if known is None:
-            journal.keep(IDENTITY, identity)
+            journal.set_attribute(IDENTITY, identity)
         elif known != identity:
             raise StudyError(
                 f"study {name!r} exists and measures another model, task, data, "
                 "scheme, widths, methods, granularity, parts to include, beams, "
                 "re-ranking or seed: choose another --study"
             )
-        journal.keep(SPEC, dict(spec))
+        journal.set_attribute(SPEC, dict(spec))
         return journal
 
     @staticmethod
@@ -134,7 +117,11 @@ class Journal:
         """Something kept with the study, or None."""
         return self._kept.get(key)
 
-    def keep(self, key: str, value: Any) -> None:
+    def attributes(self, start: str) -> list[Any]:
+        """Everything kept under names that begin alike."""
+        return [value for name, value in self._kept.items() if name.startswith(start)]
+
+    def set_attribute(self, key: str, value: Any) -> None:
         """Keep plain data with the study, where no dashboard shows it."""
         number, storage = self.study._study_id, self.study._storage
         storage.set_study_system_attr(number, key, value)
@@ -158,7 +145,7 @@ class Journal:
 
         One write, so that no half-described trial is ever left behind.
         """
-        owner = own_name()
+        owner = this_process()
         about = {**attributes, "owner": owner}
         self._add(space, allocation, TrialState.RUNNING, about)
         running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
@@ -168,7 +155,7 @@ class Journal:
             if _about(t)["owner"] == owner and _about(t)["digest"] == allocation.digest
         )
 
-    def pass_over(
+    def add_pruned(
         self, space: Space, allocation: Allocation, attributes: Mapping[str, Any]
     ) -> None:
         """Record an allocation that was looked at, and not measured in full."""
@@ -182,7 +169,7 @@ class Journal:
         attributes: Mapping[str, Any],
     ) -> None:
         about = {**attributes, "digest": allocation.digest}
-        told, kept = told_and_kept(about, space.bpw(allocation))
+        told, kept = user_and_system_attributes(about, space.bpw(allocation))
         trial = optuna.trial.create_trial(
             state=state,
             params=space.params(allocation),
@@ -192,25 +179,25 @@ class Journal:
         )
         self.study.add_trial(trial)
 
-    def finish(
+    def complete(
         self, number: int, score: float, values: Sequence[float] | None = None
     ) -> None:
         """Record a trial's score, and that of each sample."""
         if values is not None:
             trial = self.study.get_trials(deepcopy=False)[number]._trial_id
             storage = self.study._storage
-            storage.set_trial_system_attr(trial, VALUES, packed(values))
+            storage.set_trial_system_attr(trial, VALUES, encode_scores(values))
         self.study.tell(number, score)
 
-    def values(self, space: Space) -> dict[str, tuple[float, ...]]:
+    def sample_scores(self, space: Space) -> dict[str, tuple[float, ...]]:
         """Score of each sample of the search set, by digest, where it was kept."""
         return {
-            entry.digest: unpacked(entry.about[VALUES])
+            entry.digest: decode_scores(entry.about[VALUES])
             for entry in self.entries(space)
             if entry.score is not None and VALUES in entry.about
         }
 
-    def abandon(self, number: int) -> None:
+    def fail(self, number: int) -> None:
         """Give up a trial that was not finished."""
         self.study.tell(number, state=TrialState.FAIL)
 
@@ -280,7 +267,9 @@ class Journal:
         name = f"{LOOKS}{budget}:{chosen}"
         kept = self.attribute(name) or {"at": len(self._looks()), "rows": []}
         rows = kept["rows"] + rows
-        self.keep(name, {**kept, "budget": budget, "labels": labels, "rows": rows})
+        self.set_attribute(
+            name, {**kept, "budget": budget, "labels": labels, "rows": rows}
+        )
 
     def _looks(self) -> list[dict[str, Any]]:
         """What `keep_looks` kept, in that order, which no database promises."""
@@ -338,7 +327,7 @@ class Journal:
         table: dict[str, dict[str, float]] = {}
         for (key, choice), value in damage.items():
             table.setdefault(key, {})[str(choice)] = value
-        self.keep(DAMAGE, table)
+        self.set_attribute(DAMAGE, table)
 
 
 def _about(trial: FrozenTrial) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import os
 import socket
 
 
-def own_name() -> str:
+def this_process() -> str:
     """This process, among those of all machines."""
     return f"{socket.gethostname()}:{os.getpid()}"
 

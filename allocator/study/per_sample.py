@@ -14,18 +14,18 @@ if TYPE_CHECKING:
 STRATA = "strata"
 
 
-def packed(values: Sequence[float]) -> str:
+def encode_scores(values: Sequence[float]) -> str:
     """Numbers as short text, exact in single precision.
 
-    >>> unpacked(packed([1.0, 0.25]))
+    >>> decode_scores(encode_scores([1.0, 0.25]))
     (1.0, 0.25)
     """
     raw = array("f", values).tobytes()
     return base64.b85encode(zlib.compress(raw)).decode()
 
 
-def unpacked(text: str) -> tuple[float, ...]:
-    """What `packed` wrote."""
+def decode_scores(text: str) -> tuple[float, ...]:
+    """What `encode_scores` wrote."""
     found = array("f")
     found.frombytes(zlib.decompress(base64.b85decode(text)))
     return tuple(found)

@@ -71,7 +71,7 @@ def _check_file(url: str, *, create: bool) -> None:
         raise StudyError(f"storage {url!r} cannot be opened: {error}") from None
 
 
-def told_and_kept(
+def user_and_system_attributes(
     about: Mapping[str, Any], size: float
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """What a trial shows to people, and what it keeps for this program alone.

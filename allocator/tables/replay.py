@@ -11,7 +11,8 @@ from allocator.core.allocation import FULL, Allocation, Budget
 from allocator.core.errors import BudgetError, DataError, SpecError
 from allocator.core.plugins import load
 from allocator.core.records import FrontMember
-from allocator.explain.explanation import of_rows
+from allocator.core.study import check_options, typed_options
+from allocator.explain.explanation import explain_rows
 from allocator.search.narrowing import Narrowing
 from allocator.space.fronts import front
 from allocator.space.table import TableSpace, read_table
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from allocator.strategies._base import Strategy
 
 DEFAULT_STRATEGY = "surrogate"
+OPTIONS = (
+    *("score", "budget", "bpw", "trials", "seed", "strategy", "bits", "narrowing"),
+)
 # of the explanation, what a search prints nowhere else
 EXPLANATION = ("interactions", "together", "allocation", "sentences")
 
@@ -72,6 +76,18 @@ class ReplayRequest:
                 "such as 4.0"
             )
         return budget.limit
+
+
+def replay_request(table: Path, given: Mapping[str, Any]) -> ReplayRequest:
+    """What to replay, from options; `bits` are the columns of groups.
+
+    Raises:
+        SpecError: an option of the wrong type.
+        UnknownNameError: an option that there is none of.
+    """
+    check_options(given, OPTIONS)
+    options = typed_options(given)
+    return ReplayRequest(table, groups=options.pop("bits", None), **options)
 
 
 class Oracle:
@@ -125,7 +141,7 @@ class Oracle:
         return Known(read, taken=frozenset(self.scores))
 
 
-def explore(
+def read_rows(
     strategy: Strategy | Narrowing,
     oracle: Oracle,
     progress: Callable[[int, int], object] = _silent,
@@ -292,10 +308,10 @@ def run(
     proposer = plugin(space, request.seed)
     if request.narrowing:
         proposer = Narrowing(proposer)
-    sampler = explore(proposer, oracle, progress)
+    sampler = read_rows(proposer, oracle, progress)
     searched = time.perf_counter()
     read = oracle.known.measured
-    told = of_rows(space, read, request.score, request.seed)
+    told = explain_rows(space, read, request.score, request.seed)
     seconds = {
         "total": time.perf_counter() - started,
         "bank": None,

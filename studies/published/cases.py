@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from allocator.explain.importance import Evidence
-from allocator.space.csv_file import read_sheet
+from allocator.explain.evidence import Evidence
+from allocator.space.csv_file import read_csv
 
 FOLDER = Path(__file__).parent
 
@@ -25,7 +25,7 @@ class Case:
     @property
     def evidence(self) -> Evidence:
         """The table's rows."""
-        sheet = read_sheet(FOLDER / self.file, (self.score,))
+        sheet = read_csv(FOLDER / self.file, (self.score,))
         bits = np.array(sheet.bits, dtype=np.float64)
         return Evidence(sheet.keys, bits, np.array(sheet.numbers(self.score)))
 

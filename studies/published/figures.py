@@ -8,7 +8,7 @@ import numpy as np
 import sweep
 from matplotlib.figure import Figure
 
-from allocator.space.csv_file import read_sheet
+from allocator.space.csv_file import read_csv
 from allocator.space.fronts import front
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def fronts(explained: Mapping[Case, Any], runs: sweep.Sweep) -> Figure:
     figure, panels = _panels(2, 11, 7.5, rows=2)
     for panel, case in zip(panels.flat, _main(explained), strict=False):
         one = case.evidence
-        sheet = read_sheet(_path(case), (case.score,))
+        sheet = read_csv(_path(case), (case.score,))
         bpw = np.array(sheet.numbers("bpw"))
         alike = (one.bits == one.bits[:, :1]).all(axis=1)
         _front(panel, bpw, one.scores, alike)

@@ -16,7 +16,8 @@ import numpy as np
 import sweep
 from cases import CASES, FOLDER, Case
 
-from allocator.explain.importance import Evidence, explain, importance
+from allocator.explain.evidence import Evidence
+from allocator.explain.importance import effects, importance
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -32,11 +33,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--no-plot", action="store_true")
     asked = parser.parse_args(arguments)
     asked.out.mkdir(parents=True, exist_ok=True)
-    explained = {case: explain(case.evidence) for case in CASES}
+    explained = {case: effects(case.evidence) for case in CASES}
     runs = sweep.read()
     found = {
-        "applied": explain(runs.evidence(believed=False)),
-        "requested": explain(runs.evidence(believed=True)),
+        "applied": effects(runs.evidence(believed=False)),
+        "requested": effects(runs.evidence(believed=True)),
     }
     parts = _consensus(explained), _models(explained), _joint(explained)
     text = "\n".join(itertools.chain(*parts, _finding(runs), _believed(found)))

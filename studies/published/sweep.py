@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from allocator.explain.importance import Evidence
+from allocator.explain.evidence import Evidence
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -21,8 +21,8 @@ from tables import runs
 from allocator.core.plugins import load
 from allocator.search.narrowing import Narrowing
 from allocator.space.model import within_name
-from allocator.study.frozen import recall
-from allocator.tables.replay import Oracle, explore
+from allocator.study.frozen import read_frozen
+from allocator.tables.replay import Oracle, read_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,7 +70,7 @@ def models(kept: Kept, folder: Path, seeds: int) -> dict[bool, Any]:
 
 def _search(opened: Any, budget: float, seed: int, on: bool) -> list[Any]:
     scores, search = opened.search(budget, "surrogate", seed, narrowing=on)
-    decided = recall(search.journal, within_name(search.goal.inside))
+    decided = read_frozen(search.journal, within_name(search.goal.inside))
     frozen = max(map(len, decided.values()), default=0)
     return [scores, frozen, search.seconds["sampler"]]
 
@@ -96,7 +96,7 @@ def tables(kept: Kept, seeds: int) -> list[list[str]]:
 def _replay(space: Any, seed: int, on: bool) -> float:
     oracle = Oracle(space, READS)
     strategy = load("allocator.strategies", "surrogate")(space, seed)
-    explore(Narrowing(strategy) if on else strategy, oracle)
+    read_rows(Narrowing(strategy) if on else strategy, oracle)
     best = max(float(space.row(row).score) for row in space.rows)
     return best - max(oracle.scores.values())
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from allocator.core.plugins import load
 from allocator.space.table import TableSpace, read_table
-from allocator.tables.replay import Oracle, explore
+from allocator.tables.replay import Oracle, read_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,7 +57,7 @@ def regrets(
     """
     started = time.perf_counter()
     oracle = Oracle(space, evaluations)
-    sampler = explore(load("allocator.strategies", strategy)(space, seed), oracle)
+    sampler = read_rows(load("allocator.strategies", strategy)(space, seed), oracle)
     total = time.perf_counter() - started
     best = max(float(space.row(a).score) for a in space.rows)
     found, left = [], float("inf")

@@ -18,7 +18,7 @@ from allocator.bench.finalize import (
     score_finalized,
 )
 from allocator.bench.loading import open_bench
-from allocator.bench.lru_cache import Kept
+from allocator.bench.lru_cache import LRUCache
 from allocator.bench.prepare import prepare
 from allocator.core.allocation import Allocation, Budget, Choice
 from allocator.core.errors import AllocateError, BankError, SpecError
@@ -138,7 +138,7 @@ def test_bank_and_finalized_weights_never_mix(
     assert score_finalized(bench, finalized, mixed, samples) == (score, applied)
     # a model of its own says the same
     model = setup.family.load(setup.folder, "cpu")
-    alone = replace(bench, bank=finalized, model=model, features=Kept(0))
+    alone = replace(bench, bank=finalized, model=model, features=LRUCache(0))
     assert alone.score(mixed, samples) == score
     assert alone.applied(mixed) == applied
 

@@ -8,7 +8,7 @@ import torch
 from allocator.bench import workbench as trial
 from allocator.bench.devices import pick_device
 from allocator.bench.loading import open_full_precision
-from allocator.bench.lru_cache import Kept
+from allocator.bench.lru_cache import LRUCache
 from allocator.bench.prepare import prepare
 from allocator.bench.probes import damages
 from allocator.bench.workbench import Workbench
@@ -93,7 +93,7 @@ def test_reused_features_give_the_same_replies_as_fresh_ones(bench: Workbench) -
     low = full.replace({language: Choice(2, "uniform")})
     bench.score(full, SAMPLES)
     reused = bench.logits(low, SAMPLES)
-    bench.features = Kept(0)
+    bench.features = LRUCache(0)
     assert torch.equal(bench.logits(low, SAMPLES), reused)
 
 
@@ -143,10 +143,10 @@ def test_what_is_kept_changes_no_score_and_no_divergence(
         ]
 
     bench.task = Cut()  # type: ignore[assignment]
-    bench.features = Kept(0)
+    bench.features = LRUCache(0)
     fresh = all_of()
     assert bench.reused == 0
-    bench.features = Kept(limit)
+    bench.features = LRUCache(limit)
     assert all_of() == fresh
     assert fresh[0] == fresh[-1]
     assert fresh[1] == fresh[-2]
@@ -199,7 +199,7 @@ def test_vision_is_not_run_again_where_the_connector_alone_changes(
 
 
 def test_without_room_everything_runs_each_time(bench: Workbench) -> None:
-    bench.features = Kept(0)
+    bench.features = LRUCache(0)
     assert [counted(bench, each) for each in mixtures(bench)] == [(4, 0)] * 9
 
 
@@ -251,7 +251,7 @@ def test_damage_is_zero_at_full_precision_and_positive_at_two_bits(
 
 
 def test_what_is_kept_stays_within_its_limit() -> None:
-    kept = Kept(10)
+    kept = LRUCache(10)
     for name in "abc":
         kept.put(name, 4, name)
     # 4 + 4 + 4 is over 10: the longest unused went

@@ -16,7 +16,7 @@ import numpy as np
 from allocator.core.allocation import Budget, Choice, Scheme
 from allocator.core.spec import Linear, ModelSpec, build_groups
 from allocator.core.study import StudySpec
-from allocator.explain.explanation import of_study
+from allocator.explain.explanation import explain_study
 from allocator.space.model import ModelSpace
 from allocator.strategies._moves import scatter
 from allocator.study.journal import COSTS, Journal
@@ -45,17 +45,17 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         asked = StudySpec(budget="4.5", task="vqav2").to_json()
         journal = Journal.create(f"{folder}/s.log", "bench", "identity", asked)
-        journal.keep(COSTS, space.costs)
+        journal.set_attribute(COSTS, space.costs)
         for _ in range(TRIALS):
             drawn = scatter(space, rng)
             lost = {k: 2.0**-c.bits * COMPONENTS[k.split(".")[0]] for k, c in drawn}
             pair = lost["language.end.ff"] * lost["vision.front.ff"]
             score = 90 - 20 * sum(lost.values()) - 200 * pair + rng.normal(0, 0.2)
             number = journal.begin(space, drawn, {"kind": "proposal", "limit": 4.5})
-            journal.finish(number, score)
+            journal.complete(number, score)
         again = Journal.load(f"{folder}/s.log", "bench")
         started = time.perf_counter()
-        found = of_study(again)
+        found = explain_study(again)
         seconds = time.perf_counter() - started
     importance = found["importance"]
     print(f"{importance['rows']} rows, {len(space.keys)} groups: {seconds:.1f} s")

@@ -14,7 +14,8 @@ from optuna.trial import TrialState, create_trial
 from allocator.core.allocation import Allocation, Budget, Choice, Scheme
 from allocator.core.plugins import available, load
 from allocator.core.spec import Linear, ModelSpec, build_groups
-from allocator.space.model import ModelSpace, Space
+from allocator.space.base import Space
+from allocator.space.model import ModelSpace
 from allocator.strategies._base import Known
 
 if TYPE_CHECKING:

@@ -12,16 +12,22 @@ from click.testing import CliRunner
 
 from allocator.cli.search import main
 from allocator.core.errors import StudyError
-from allocator.explain.explanation import kept_space, of_rows, of_study, of_table
-from allocator.explain.paired import equals, front_intervals
+from allocator.explain.explanation import (
+    explain_rows,
+    explain_study,
+    explain_table,
+    space_of_study,
+)
+from allocator.explain.paired import front_intervals, indistinguishable
 from allocator.report.data import command_of, study_report, trials_of
 from allocator.search import run as searching
 from allocator.search.goals import WithinBudget
 from allocator.search.propose import propose
 from allocator.search.run import baselines, conclude
 from allocator.space.table import TableSpace, read_table
-from allocator.study.journal import LATEST, RECOMMENDED, Journal
-from allocator.study.per_sample import STRATA, packed, unpacked
+from allocator.study.journal import Journal
+from allocator.study.per_sample import STRATA, decode_scores, encode_scores
+from allocator.study.recommendations import LATEST, RECOMMENDED
 from tests.searches import FakeBench, asked_for, search_of
 
 if TYPE_CHECKING:
@@ -49,14 +55,16 @@ def study(toy: ModelSpec, url: str, monkeypatch: pytest.MonkeyPatch) -> Journal:
     propose(search)
     found = conclude(search).to_json()
     assert isinstance(search.goal, WithinBudget)
-    search.journal.keep(RECOMMENDED + search.goal.name, {"found": found, "plan": {}})
-    search.journal.keep(LATEST, search.goal.name)
+    search.journal.set_attribute(
+        RECOMMENDED + search.goal.name, {"found": found, "plan": {}}
+    )
+    search.journal.set_attribute(LATEST, search.goal.name)
     return Journal.load(url, "study")
 
 
 @pytest.mark.slow
 def test_a_study_is_explained_from_its_file_alone(study: Journal) -> None:
-    found = of_study(study)
+    found = explain_study(study)
     assert json.loads(json.dumps(found)) == found
     assert found["study"] == "study"
     assert found["importance"]["unreliable"]["group"] is None
@@ -66,7 +74,7 @@ def test_a_study_is_explained_from_its_file_alone(study: Journal) -> None:
     chosen = found["allocation"]
     total = chosen["mean"] + sum(chosen["contributions"].values())
     assert total == pytest.approx(chosen["predicted"], abs=1e-6)
-    assert chosen["contributions"].keys() == set(kept_space(study).keys)
+    assert chosen["contributions"].keys() == set(space_of_study(study).keys)
     assert found["sentences"]
     assert found["narrowed"] == []
 
@@ -89,22 +97,22 @@ def test_a_report_has_all_it_shows(study: Journal) -> None:
     for member in data["front"]:
         assert member["ci95"][0] <= member["score"] + 1e-4
         assert member["ci95"][1] >= member["score"] - 1e-4
-        assert member["allocation"].keys() == set(kept_space(study).keys)
+        assert member["allocation"].keys() == set(space_of_study(study).keys)
     assert data["commands"][0].startswith("allocate --budget 5 --task vqav2")
 
 
 def test_trials_are_listed_with_their_looks(study: Journal) -> None:
-    trials = trials_of(study, kept_space(study))
+    trials = trials_of(study, space_of_study(study))
     measured = [each for each in trials if each["score"] is not None]
-    assert len(measured) == len(study.records(kept_space(study)))
+    assert len(measured) == len(study.records(space_of_study(study)))
     assert all("divergence on 32 samples" in each["looks"] for each in measured)
     assert [each["number"] for each in trials] == sorted(e["number"] for e in trials)
 
 
 def test_scores_of_samples_survive_packing() -> None:
     values = [0.0, 1.0, 0.3, 1e-3, 124.5]
-    assert unpacked(packed(values)) == pytest.approx(values, rel=1e-7)
-    assert unpacked(packed([])) == ()
+    assert decode_scores(encode_scores(values)) == pytest.approx(values, rel=1e-7)
+    assert decode_scores(encode_scores([])) == ()
 
 
 class TwoKinds(FakeBench):
@@ -126,20 +134,20 @@ def test_what_differs_by_less_than_its_samples_tell_is_equal(
     space = search.setup.space
     search.measure(space.full, "full")
     search.measure(space.smallest, "uniform")
-    kept = kept_space(search.journal)
+    kept = space_of_study(search.journal)
     members = [
         {"digest": each.digest, "bpw": space.bpw(each), "score": 80.0}
         for each in (space.smallest, space.full)
     ]
-    search.journal.keep(STRATA, [])
+    search.journal.set_attribute(STRATA, [])
     # the same on every sample
-    (only,) = equals(search.journal, kept, members, space.full.digest)
+    (only,) = indistinguishable(search.journal, kept, members, space.full.digest)
     assert only["digest"] == space.smallest.digest
     assert only["difference"] == 0
     low, high = front_intervals(search.journal, kept, members)[0]["ci95"]
     # a mean of 400 values 79 and 81: 1.96 / sqrt(400) to either side
     assert (low, high) == pytest.approx((80 - 0.098, 80 + 0.098), abs=0.02)
-    assert equals(search.journal, kept, members, "never measured") == []
+    assert indistinguishable(search.journal, kept, members, "never measured") == []
 
 
 def test_what_is_surely_worse_is_not_equal(toy: ModelSpec, url: str) -> None:
@@ -148,20 +156,20 @@ def test_what_is_surely_worse_is_not_equal(toy: ModelSpec, url: str) -> None:
     search.measure(space.full, "full")
     search.measure(space.smallest, "uniform")
     members = [{"digest": space.smallest.digest, "bpw": 3.0, "score": 0.0}]
-    kept = kept_space(search.journal)
-    assert equals(search.journal, kept, members, space.full.digest) == []
+    kept = space_of_study(search.journal)
+    assert indistinguishable(search.journal, kept, members, space.full.digest) == []
 
 
 def test_a_study_that_never_began_cannot_be_explained(url: str) -> None:
     journal = Journal.create(url, "empty", "identity", asked_for().to_json())
     with pytest.raises(StudyError, match="'empty' has not begun"):
-        of_study(journal)
+        explain_study(journal)
 
 
 def test_nothing_measured_explains_nothing(toy: ModelSpec, url: str) -> None:
     search = search_of(toy, url, asked_for())
     with pytest.raises(StudyError, match="nothing is measured"):
-        of_study(search.journal)
+        explain_study(search.journal)
 
 
 @pytest.mark.parametrize(
@@ -190,11 +198,11 @@ def test_a_command_tells_no_storage() -> None:
 
 @pytest.mark.slow
 def test_the_published_consensus_comes_back() -> None:
-    found = of_table(CAPTIONS, "CIDEr")["importance"]["group"]
+    found = explain_table(CAPTIONS, "CIDEr")["importance"]["group"]
     printed = {"vit_bits": 17.1, "qformer_bits": 2.5, "llm_bits": 80.5}
     for name, share in printed.items():
         assert found[name]["consensus"] == pytest.approx(share, abs=1.0)
-    found = of_table(RECALLS, "img_r1")["importance"]["group"]
+    found = explain_table(RECALLS, "img_r1")["importance"]["group"]
     assert found["vit_bits"]["consensus"] == pytest.approx(84.7, abs=1.0)
     assert found["qformer_bits"]["consensus"] == pytest.approx(15.3, abs=1.0)
 
@@ -203,7 +211,7 @@ def test_the_published_consensus_comes_back() -> None:
 def test_what_was_read_of_a_table_is_explained_with_its_best_row() -> None:
     space = TableSpace(read_table(CAPTIONS, "CIDEr", "bpw"), 4.5)
     scored = [(a, float(space.row(a).score)) for a in space.rows]
-    found = of_rows(space, scored, "CIDEr", 0)
+    found = explain_rows(space, scored, "CIDEr", 0)
     best = max(score for _, score in scored)
     assert found["allocation"]["score"] == best
     assert found["budget"] == {"bpw": 4.5, "scope": None}

@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 
 from allocator.core.allocation import Allocation, Choice
+from allocator.explain.evidence import LEVELS, Evidence
 from allocator.explain.importance import (
-    LEVELS,
-    Evidence,
     contributions_json,
-    explain,
+    effects,
     importance,
-    joint_effects,
+    interaction_contrasts,
 )
 
 KEYS = ("vision.front.attn", "vision.front.ff", "language.all.attn", "language.all.ff")
@@ -98,7 +97,7 @@ def test_few_rows_are_not_ranked() -> None:
 def test_an_explanation_of_one_row_says_that_it_can_say_nothing() -> None:
     evidence = planted()
     one = Evidence(KEYS, evidence.bits[:1], evidence.scores[:1])
-    found = explain(one)
+    found = effects(one)
     assert found["importance"]["unreliable"]["group"]
     assert found["interactions"]["reason"]
     assert found["together"] == []
@@ -106,7 +105,7 @@ def test_an_explanation_of_one_row_says_that_it_can_say_nothing() -> None:
 
 @pytest.mark.slow
 def test_an_explanation_holds_measures_models_and_pairs() -> None:
-    found = explain(planted())
+    found = effects(planted())
     shares = found["importance"]["group"][KEYS[3]]
     measures = {"impurity", "permutation", "shap"}
     assert shares.keys() == measures | {
@@ -131,14 +130,14 @@ def test_components_that_hurt_more_together_are_found() -> None:
     noise = 2.0**-evidence.bits
     harm = noise[:, :2].sum(axis=1) * noise[:, 2:].sum(axis=1)
     worse = Evidence(KEYS, evidence.bits, evidence.scores - 40.0 * harm)
-    (effect,) = joint_effects(worse)
+    (effect,) = interaction_contrasts(worse)
     assert effect["ci95"][0] > 0
 
 
 def test_many_groups_without_components_are_not_asked_in_pairs() -> None:
     bits = np.random.default_rng(0).choice(WIDTHS, size=(40, 6)).astype(float)
     evidence = Evidence(tuple("abcdef"), bits, bits.sum(axis=1))
-    assert joint_effects(evidence) == []
+    assert interaction_contrasts(evidence) == []
 
 
 def test_contributions_add_up_to_the_prediction() -> None:

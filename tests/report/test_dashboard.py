@@ -12,7 +12,8 @@ import pytest
 from allocator.core.errors import SpecError, StudyError
 from allocator.report import dashboard
 from allocator.report.dashboard import serve
-from allocator.study.journal import LATEST, Journal
+from allocator.study.journal import Journal
+from allocator.study.recommendations import LATEST
 from allocator.study.storage import OVER
 from tests.searches import asked_for, search_of
 
@@ -94,7 +95,7 @@ def test_people_are_shown_names_that_tell_and_nothing_else(
     search.look_at(space.smallest)
     search.measure(space.smallest, "proposal", {"predicted score": 71.0})
     search.measure(space.full, "full")
-    search.journal.keep(LATEST, "5/model")
+    search.journal.set_attribute(LATEST, "5/model")
     search.journal.describe("accuracy (%)", {"model": "toy"})
     study = search.journal.study
     assert study.user_attrs == {"model": "toy"}
@@ -122,5 +123,5 @@ def test_a_study_that_kept_everything_in_sight_is_still_read(
     old.study.set_user_attr("costs", {"a": 1})
     assert old.attribute("costs") == {"a": 1}
     trial = search.journal.begin(space, space.smallest, {"kind": "uniform"})
-    search.journal.finish(trial, 70.0)
+    search.journal.complete(trial, 70.0)
     assert [r.score for r in search.records] == [70.0]

@@ -15,8 +15,8 @@ from allocator.search.run import baselines
 from allocator.space.model import within_name
 from allocator.strategies._base import Known
 from allocator.strategies._moves import scatter
-from allocator.study.frozen import Frozen, keep, narrowed, recall
-from allocator.tables.replay import Oracle, explore
+from allocator.study.frozen import FrozenGroup, keep_frozen, latest_frozen, read_frozen
+from allocator.tables.replay import Oracle, read_rows
 from tests.searches import asked_for, damage_of, score, search_of, space_of
 from tests.tables.test_replay import CAPTIONS, best
 from tests.tables.test_replay import space_of as table_of
@@ -92,7 +92,7 @@ def test_a_narrowed_space_counts_what_is_frozen(space: ModelSpace) -> None:
 @pytest.mark.parametrize("name", available("allocator.strategies"))
 def test_every_strategy_can_be_narrowed(space: ModelSpace, name: str) -> None:
     known = known_of(space, FIRST)
-    frozen = [Frozen(QUIET, str(LOW), 1.0, "because")]
+    frozen = [FrozenGroup(QUIET, str(LOW), 1.0, "because")]
     make = load("allocator.strategies", name)
     strategy = Narrowing(
         make(space, 0, damage_of(space)),
@@ -111,7 +111,7 @@ def test_every_strategy_can_be_narrowed(space: ModelSpace, name: str) -> None:
 
 def test_what_another_process_measures_is_not_proposed(space: ModelSpace) -> None:
     known = known_of(space, FIRST)
-    frozen = [Frozen(QUIET, str(LOW), 1.0, "because")]
+    frozen = [FrozenGroup(QUIET, str(LOW), 1.0, "because")]
     make = load("allocator.strategies", "surrogate")
 
     def ask(known: Known) -> str:
@@ -139,14 +139,16 @@ def test_a_study_keeps_what_was_frozen_and_why(toy: ModelSpec, tmp_path: Path) -
     baselines(search)
     propose(search)
     budget = within_name(search.setup.space)
-    decided = recall(search.journal, budget)
+    decided = read_frozen(search.journal, budget)
     assert decided
     assert all(at % EVERY == 0 for at in decided)
-    keep(search.journal, budget, 80, [Frozen(QUIET, str(LOW), 0.5, "A reason.")])
-    assert narrowed(search.journal, budget) == [
+    keep_frozen(
+        search.journal, budget, 80, [FrozenGroup(QUIET, str(LOW), 0.5, "A reason.")]
+    )
+    assert latest_frozen(search.journal, budget) == [
         {"group": QUIET, "choice": "2 uniform", "share": 0.5, "reason": "A reason."}
     ]
-    assert narrowed(search.journal, "another") == []
+    assert latest_frozen(search.journal, "another") == []
 
 
 def test_without_narrowing_nothing_is_decided(toy: ModelSpec, tmp_path: Path) -> None:
@@ -154,7 +156,7 @@ def test_without_narrowing_nothing_is_decided(toy: ModelSpec, tmp_path: Path) ->
     search = search_of(toy, f"{tmp_path}/s.log", asked)
     baselines(search)
     propose(search)
-    assert recall(search.journal, within_name(search.setup.space)) == {}
+    assert read_frozen(search.journal, within_name(search.setup.space)) == {}
 
 
 @pytest.mark.parametrize("budget", [4, 6])
@@ -163,7 +165,7 @@ def test_on_the_published_table_narrowing_costs_nothing(budget: float) -> None:
     for seed in range(2):
         oracle = Oracle(table_of(CAPTIONS, "CIDEr", budget), 20)
         make = load("allocator.strategies", "surrogate")
-        explore(Narrowing(make(oracle.space, seed)), oracle)
+        read_rows(Narrowing(make(oracle.space, seed)), oracle)
         left.append(best(CAPTIONS, "CIDEr", budget) - max(oracle.scores.values()))
     assert max(left) <= 0.005
 

@@ -336,7 +336,7 @@ def test_the_prior_is_measured_once_and_counted(toy: ModelSpec, url: str) -> Non
     bench = Probed()
     bench.spec = toy
     search = search_of(toy, url, asked_for(), bench)
-    search.journal.keep("damage", None)
+    search.journal.set_attribute("damage", None)
     found = prior(search)
     choices = search.setup.space.choices
     assert set(found) == {(key, choice) for key in toy.keys for choice in choices}

@@ -9,7 +9,7 @@ import pytest
 from allocator.core.allocation import Allocation, Choice
 from allocator.search.rungs import Rungs, spread_out
 from allocator.strategies._base import Candidate
-from allocator.study.looks import DIVERGENCE, FEWEST, LADDER, SCORE
+from allocator.study.looks import DIVERGENCE, FEWEST, LADDER, SCORE, Looks
 from tests.searches import CHOICES, divergence, samples, score, space_of
 
 if TYPE_CHECKING:
@@ -268,9 +268,8 @@ def test_a_higher_divergence_never_suggests_a_higher_score(toy: ModelSpec) -> No
     assert estimates[found[3].digest] == pytest.approx(60)
 
 
-def test_looks_without_a_model_cannot_take_more(toy: ModelSpec) -> None:
+def test_looks_that_a_study_keeps_are_read_without_a_model(toy: ModelSpec) -> None:
     one, other = drawn(toy, 2)
-    rungs = Rungs.recalled([("5", one, (DIVERGENCE, 32), 0.5)])
-    assert rungs.value(one, DIVERGENCE, 32) in {0.5, -0.5}
-    with pytest.raises(NotImplementedError, match=other.digest):
-        rungs.value(other, DIVERGENCE, 32)
+    looks = Looks.recalled([("5", one, (DIVERGENCE, 32), 0.5)])
+    assert looks.seen(one) == {(DIVERGENCE, 32): 0.5}
+    assert looks.seen(other) == {}

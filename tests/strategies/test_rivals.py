@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import TYPE_CHECKING
 
 import numpy as np
 import optuna
@@ -10,7 +11,7 @@ import pytest
 
 from allocator.core.allocation import Allocation, Budget, Choice, Scheme
 from allocator.core.spec import Linear, ModelSpec, build_groups
-from allocator.space.model import ModelSpace, Space
+from allocator.space.model import ModelSpace
 from allocator.strategies._base import Known
 from allocator.strategies._scratch import METHOD, ROOM, Levels
 from allocator.strategies.evolution import Evolution
@@ -18,6 +19,9 @@ from allocator.strategies.grid import Grid
 from allocator.strategies.knapsack import Knapsack
 from allocator.strategies.nsga2 import Nsga2
 from allocator.strategies.tpe import Tpe
+
+if TYPE_CHECKING:
+    from allocator.space.base import Space
 
 TWO_METHODS = (
     *(Choice(bits, method) for bits in (2, 3, 4, 8) for method in ("awq", "uniform")),

@@ -12,14 +12,8 @@ from optuna.trial import TrialState
 from allocator.core.allocation import Allocation, Budget, Choice, Scheme
 from allocator.core.errors import StudyError
 from allocator.space.model import KeptSpace, ModelSpace
-from allocator.study.journal import (
-    COSTS,
-    LATEST,
-    RECOMMENDED,
-    SPEC,
-    Journal,
-    recommendation,
-)
+from allocator.study.journal import COSTS, SPEC, Journal
+from allocator.study.recommendations import LATEST, RECOMMENDED, recommendation
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,7 +40,7 @@ def journal(url: str) -> Journal:
 
 
 def test_a_study_is_found_again_with_what_was_kept(journal: Journal, url: str) -> None:
-    journal.keep("anything", {"a": [1, None]})
+    journal.set_attribute("anything", {"a": [1, None]})
     again = Journal.load(url, "first")
     assert (again.name, again.url) == ("first", url)
     assert again.attribute("anything") == {"a": [1, None]}
@@ -57,7 +51,7 @@ def test_a_study_is_found_again_with_what_was_kept(journal: Journal, url: str) -
 def test_the_same_study_may_be_created_twice_and_keeps_the_latest_request(
     journal: Journal, url: str, space: ModelSpace
 ) -> None:
-    journal.finish(journal.begin(space, space.smallest, PROPOSAL), 70.0)
+    journal.complete(journal.begin(space, space.smallest, PROPOSAL), 70.0)
     again = Journal.create(url, "first", "identity", {"budget": "5.0"})
     assert len(again.records(space)) == 1
     assert again.attribute(SPEC) == {"budget": "5.0"}
@@ -82,7 +76,7 @@ def test_a_file_ending_in_log_holds_studies_too(
 ) -> None:
     url = f"{tmp_path}/studies.log"
     journal = Journal.create(url, "first", "identity", {})
-    journal.finish(journal.begin(space, space.smallest, PROPOSAL), 70.0)
+    journal.complete(journal.begin(space, space.smallest, PROPOSAL), 70.0)
     assert [r.score for r in Journal.load(url, "first").records(space)] == [70.0]
 
 
@@ -91,8 +85,8 @@ def test_what_was_measured_is_remembered_with_its_circumstances(
 ) -> None:
     allocation = space.smallest.replace({"connector.all.all": Choice(16)})
     full = {"kind": "full", "budget": None, "applied": "nothing"}
-    journal.finish(journal.begin(space, space.full, full), 90.0)
-    journal.finish(journal.begin(space, allocation, PROPOSAL), 71.5)
+    journal.complete(journal.begin(space, space.full, full), 90.0)
+    journal.complete(journal.begin(space, allocation, PROPOSAL), 71.5)
     first, second = Journal.load(url, "first").records(space)
     assert (first.allocation, first.score, first.kind) == (space.full, 90.0, "full")
     assert (first.bpw, first.budget, first.applied) == (16.0, None, "nothing")
@@ -104,14 +98,14 @@ def test_what_was_measured_is_remembered_with_its_circumstances(
 def test_a_score_of_nothing_at_all_is_a_score(
     journal: Journal, space: ModelSpace
 ) -> None:
-    journal.finish(journal.begin(space, space.smallest, PROPOSAL), 0.0)
+    journal.complete(journal.begin(space, space.smallest, PROPOSAL), 0.0)
     assert [record.score for record in journal.records(space)] == [0.0]
 
 
 def test_records_are_in_the_scope_of_the_budget_that_reads_them(
     journal: Journal, space: ModelSpace
 ) -> None:
-    journal.finish(journal.begin(space, space.smallest, PROPOSAL), 60.0)
+    journal.complete(journal.begin(space, space.smallest, PROPOSAL), 60.0)
     other = replace(space, budget=replace(space.budget, scope="quantized"))
     found = [journal.records(each)[0].bpw for each in (space, other)]
     assert found == [space.bpw(space.smallest), other.bpw(other.smallest)]
@@ -121,10 +115,10 @@ def test_records_are_in_the_scope_of_the_budget_that_reads_them(
 def test_only_finished_trials_are_records_and_only_proposals_count(
     journal: Journal, space: ModelSpace
 ) -> None:
-    journal.finish(journal.begin(space, space.full, {"kind": "full"}), 90.0)
-    journal.finish(journal.begin(space, space.uniform[0], {"kind": "uniform"}), 50.0)
-    journal.finish(journal.begin(space, space.smallest, PROPOSAL), 60.0)
-    journal.abandon(journal.begin(space, space.smallest, PROPOSAL))
+    journal.complete(journal.begin(space, space.full, {"kind": "full"}), 90.0)
+    journal.complete(journal.begin(space, space.uniform[0], {"kind": "uniform"}), 50.0)
+    journal.complete(journal.begin(space, space.smallest, PROPOSAL), 60.0)
+    journal.fail(journal.begin(space, space.smallest, PROPOSAL))
     journal.begin(space, space.smallest, PROPOSAL)
     assert [record.score for record in journal.records(space)] == [90.0, 50.0, 60.0]
     found = journal.counts(space, "4")
@@ -203,8 +197,8 @@ def test_a_study_without_a_recommendation_says_how_to_get_one(
 
 def test_the_latest_recommendation_is_the_one_shown(journal: Journal) -> None:
     for budget in ("4", "5"):
-        journal.keep(RECOMMENDED + budget, {"found": budget})
-        journal.keep(LATEST, budget)
+        journal.set_attribute(RECOMMENDED + budget, {"found": budget})
+        journal.set_attribute(LATEST, budget)
     assert recommendation(journal) == {"found": "5"}
 
 
@@ -214,7 +208,7 @@ def test_a_record_gives_back_an_allocation_of_the_model(
     mixed = Allocation.uniform(toy, Choice(4, "awq")).replace(
         {toy.keys[0]: Choice(2, "awq"), toy.keys[-1]: Choice(16)}
     )
-    journal.finish(journal.begin(space, mixed, PROPOSAL), 1.0)
+    journal.complete(journal.begin(space, mixed, PROPOSAL), 1.0)
     assert journal.records(space)[0].allocation.digest == mixed.digest
 
 
@@ -264,16 +258,16 @@ def test_what_was_looked_at_and_not_measured_counts_as_pruned_once(
     looks = some_looks(space)
     allocations = list(dict.fromkeys(a for a, _, _ in looks))
     journal.keep_looks(space, allocations[0].digest, "4", looks)
-    journal.finish(journal.begin(space, allocations[0], PROPOSAL), 60.0)
+    journal.complete(journal.begin(space, allocations[0], PROPOSAL), 60.0)
     for passed in allocations[1:3]:
         about = {"kind": "candidate", "budget": "4"}
-        journal.pass_over(space, passed, about)
+        journal.add_pruned(space, passed, about)
     counts = journal.counts(space, "4")
     assert (counts["complete"], counts["pruned"]) == (1, len(allocations) - 1)
     assert journal.counts(space, "5")["pruned"] == 0
     # later one of them is measured after all, for another budget
     again = {**PROPOSAL, "budget": "5"}
-    journal.finish(journal.begin(space, allocations[1], again), 61.0)
+    journal.complete(journal.begin(space, allocations[1], again), 61.0)
     assert journal.counts(space, "4")["pruned"] == len(allocations) - 2
 
 
@@ -281,7 +275,7 @@ def test_what_was_passed_over_is_no_record_and_may_be_measured(
     journal: Journal, space: ModelSpace
 ) -> None:
     about = {"kind": "candidate", "budget": "4", "divergence on 128 samples": 0.25}
-    journal.pass_over(space, space.smallest, about)
+    journal.add_pruned(space, space.smallest, about)
     assert journal.records(space) == []
     assert journal.taken(space) == set()
     (entry,) = journal.entries(space)
@@ -294,15 +288,15 @@ def test_a_record_knows_within_what_it_was_made(
 ) -> None:
     limit = 10 / 3
     about = {**PROPOSAL, "limit": limit}
-    journal.finish(journal.begin(space, space.smallest, about), 60.0)
+    journal.complete(journal.begin(space, space.smallest, about), 60.0)
     assert [r.limit for r in journal.records(space)] == [limit]
 
 
 def test_a_study_is_read_with_the_sizes_it_keeps_alone(
     journal: Journal, url: str, space: ModelSpace
 ) -> None:
-    journal.keep(COSTS, space.costs)
-    journal.finish(journal.begin(space, space.uniform[1], PROPOSAL), 70.0)
+    journal.set_attribute(COSTS, space.costs)
+    journal.complete(journal.begin(space, space.uniform[1], PROPOSAL), 70.0)
     journal.keep_looks(space, space.smallest.digest, "4", some_looks(space))
     again = Journal.load(url, "first")
     kept = KeptSpace(again.attribute(COSTS), Budget(4.0))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from allocator.core.errors import SpecError
-from surrogate.interaction_contrast import together
+from surrogate.interaction_contrast import interaction_contrast
 
 WIDTHS = [2, 3, 4, 5, 6, 8]
 OWNERS = ["vision"] * 2 + ["connector"] + ["language"] * 2
@@ -44,7 +44,7 @@ def rectangles() -> np.ndarray:
 
 def test_rectangles_give_the_mean_excess_itself() -> None:
     bits = rectangles()
-    found = together(bits, scored(bits, 4), *PAIR)
+    found = interaction_contrast(bits, scored(bits, 4), *PAIR)
     assert found is not None
     both = bits[(bits[:, 0] < 16) & (bits[:, 3] < 16)]
     loss = losses(both)
@@ -58,7 +58,7 @@ def test_rectangles_give_the_mean_excess_itself() -> None:
 @pytest.mark.parametrize("rows", [rectangles(), drawn(300)], ids=["corners", "draws"])
 @pytest.mark.parametrize(("product", "sign"), [(3, 1), (-3, -1)])
 def test_the_sign_is_the_planted_one(rows: np.ndarray, product: int, sign: int) -> None:
-    found = together(rows, scored(rows, product, 1e-3), *PAIR)
+    found = interaction_contrast(rows, scored(rows, product, 1e-3), *PAIR)
     assert found is not None
     assert sign * found.excess > 0
     assert min(sign * bound for bound in found.ci95) > 0
@@ -66,7 +66,7 @@ def test_the_sign_is_the_planted_one(rows: np.ndarray, product: int, sign: int) 
 
 @pytest.mark.parametrize("rows", [rectangles(), drawn(300)], ids=["corners", "draws"])
 def test_additive_losses_leave_nothing_to_excess(rows: np.ndarray) -> None:
-    found = together(rows, scored(rows, 0, 1e-3), *PAIR)
+    found = interaction_contrast(rows, scored(rows, 0, 1e-3), *PAIR)
     assert found is not None
     assert found.ci95[0] <= 0 <= found.ci95[1]
     assert found.ci95[1] - found.ci95[0] < 0.02
@@ -74,7 +74,7 @@ def test_additive_losses_leave_nothing_to_excess(rows: np.ndarray) -> None:
 
 def test_a_fit_finds_the_excess_of_rows_without_corners() -> None:
     rows = drawn(400)
-    found = together(rows, scored(rows, 4, 1e-3), *PAIR)
+    found = interaction_contrast(rows, scored(rows, 4, 1e-3), *PAIR)
     assert found is not None
     loss = losses(rows)
     expected = 4 * (loss[:, 0] * loss[:, 2]).mean()
@@ -86,7 +86,7 @@ def test_a_fit_finds_the_excess_of_rows_without_corners() -> None:
 def test_weights_make_the_fit_exact_where_they_are_the_scores() -> None:
     rows = drawn(400)
     weights = [1.5, 0.5, 1, 0.2, 1.8]
-    found = together(rows, scored(rows, 4), *PAIR, weights=weights)
+    found = interaction_contrast(rows, scored(rows, 4), *PAIR, weights=weights)
     assert found is not None
     loss = losses(rows)
     assert found.excess == pytest.approx(4 * (loss[:, 0] * loss[:, 2]).mean(), rel=1e-6)
@@ -94,8 +94,8 @@ def test_weights_make_the_fit_exact_where_they_are_the_scores() -> None:
 
 def test_the_two_components_can_be_swapped() -> None:
     bits = rectangles()
-    first = together(bits, scored(bits, 4), OWNERS, "vision", "language")
-    second = together(bits, scored(bits, 4), OWNERS, "language", "vision")
+    first = interaction_contrast(bits, scored(bits, 4), OWNERS, "vision", "language")
+    second = interaction_contrast(bits, scored(bits, 4), OWNERS, "language", "vision")
     assert first is not None
     assert second is not None
     assert first.excess == pytest.approx(second.excess)
@@ -103,30 +103,30 @@ def test_the_two_components_can_be_swapped() -> None:
 
 def test_too_few_rows_or_components_never_apart_cannot_tell() -> None:
     rows = drawn(15)
-    assert together(rows, scored(rows, 4), *PAIR) is None
+    assert interaction_contrast(rows, scored(rows, 4), *PAIR) is None
     # language always as vision: its loss and that of the pair are one thing
     rows = drawn(200)
     rows[:, 3:] = rows[:, :2]
-    assert together(rows, scored(rows, 4), *PAIR) is None
+    assert interaction_contrast(rows, scored(rows, 4), *PAIR) is None
 
 
 def test_a_component_that_is_never_quantized_cannot_be_asked() -> None:
     rows = drawn(100)
     rows[:, 3:] = 16
-    assert together(rows, scored(rows, 4), *PAIR) is None
+    assert interaction_contrast(rows, scored(rows, 4), *PAIR) is None
 
 
 def test_equal_scores_have_no_fit() -> None:
-    assert together(drawn(100), [0.1] * len(drawn(100)), *PAIR) is None
+    assert interaction_contrast(drawn(100), [0.1] * len(drawn(100)), *PAIR) is None
 
 
 def test_unit_and_order_of_the_rows_do_not_matter() -> None:
     rows = drawn(120)
     scores = scored(rows, 3, 1e-3)
     order = np.random.default_rng(1).permutation(len(rows))
-    first = together(rows, scores, *PAIR)
-    assert first == together(rows[order], scores[order], *PAIR)
-    large = together(rows, 95 * scores + 7, *PAIR)
+    first = interaction_contrast(rows, scores, *PAIR)
+    assert first == interaction_contrast(rows[order], scores[order], *PAIR)
+    large = interaction_contrast(rows, 95 * scores + 7, *PAIR)
     assert first is not None
     assert large is not None
     np.testing.assert_allclose(large.ci95, np.multiply(first.ci95, 95), rtol=1e-6)
@@ -145,4 +145,6 @@ def test_impossible_questions_are_refused(
     first: str, second: str, weights: list[float] | None, message: str
 ) -> None:
     with pytest.raises(SpecError, match=message):
-        together(rectangles(), range(32), OWNERS, first, second, weights=weights)
+        interaction_contrast(
+            rectangles(), range(32), OWNERS, first, second, weights=weights
+        )

@@ -20,7 +20,7 @@ from allocator.core.errors import DataError, SpecError
 from allocator.core.plugins import available, load
 from allocator.core.records import Recommendation
 from allocator.space.table import TableSpace, read_table
-from allocator.tables.replay import Oracle, ReplayRequest, explore, run
+from allocator.tables.replay import Oracle, ReplayRequest, read_rows, run
 
 if TYPE_CHECKING:
     from click.testing import Result
@@ -51,7 +51,7 @@ def found_by(
 ) -> Oracle:
     space = space_of(path, score, budget)
     oracle = Oracle(space, reads)
-    explore(load("allocator.strategies", name)(space, seed), oracle)
+    read_rows(load("allocator.strategies", name)(space, seed), oracle)
     return oracle
 
 

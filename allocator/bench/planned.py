@@ -1,0 +1,158 @@
+"""A model under a plan: its cells from the bank, or the weights finalized for it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from allocator.bench.finalize import choices_of
+from allocator.bench.loading import open_bench, open_full_precision
+from allocator.bench.prepare import prepare
+from allocator.core.errors import BankError, SpecError
+from allocator.core.plugins import available
+from allocator.core.ports import SPLITS
+from allocator.core.spec import EXTRAS, GRANULARITIES
+from allocator.core.study import StudySpec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from allocator.bench.prepare import Setup
+    from allocator.bench.workbench import Workbench
+    from allocator.core.plan import Plan
+    from allocator.core.ports import Split
+    from allocator.core.spec import ModelSpec
+    from allocator.core.watch import Watch
+    from quant.finalized import Finalized
+
+
+def planned_request(
+    options: Mapping[str, Any],
+    plan: Plan | None,
+    file: Path | None,
+    purpose: str = "an evaluation",
+) -> StudySpec:
+    """What is asked of a plan, or of full precision.
+
+    Args:
+        options: fields of `StudySpec`; the plan's count where they are not given.
+        plan: None for full precision.
+        file: the plan's, for messages.
+        purpose: what needs the request, for messages.
+
+    Raises:
+        SpecError: no task, or an option of the wrong type.
+    """
+    of_plan = {} if plan is None else _of_plan(plan, options.get("task"))
+    if "task" not in {**of_plan, **options}:
+        known = ", ".join(available("evals.tasks"))
+        raise SpecError(f"{purpose} needs --task or --task-set (tasks: {known})")
+    # a budget that everything fits
+    return StudySpec.read({"budget": "16", **of_plan, **options}, file)
+
+
+def load_planned(
+    asked: StudySpec, plan: Plan, weights: Path, watch: Watch
+) -> tuple[Any, Any]:
+    """A transformers model with a plan's weights in place, and its processor.
+
+    Args:
+        asked: the model, and how the plan quantizes it.
+        plan: bits and method of every group.
+        weights: folder of the weights that were finalized for it, if it has any.
+        watch: is shown the phase "bank" where cells have to be made.
+
+    Raises:
+        AllocateError: a model, plan or weights that cannot be had.
+    """
+    # finalized weights are as they are; the bank's depend on what calibrates them
+    calibrated = plan.finalized is None and plan.methods
+    splits: tuple[Split, ...] = ("calibration",) if calibrated else ()
+    setup = setup_of(asked, plan, splits)
+    bench = open_planned(setup, plan, weights, watch)
+    bench.apply(plan.allocation(setup.model))
+    return bench.model.module, bench.model.processor
+
+
+def open_planned(
+    setup: Setup, plan: Plan | None, weights: Path | None, watch: Watch
+) -> Workbench:
+    """The model with whatever a plan's weights come from; None: full precision."""
+    if plan is not None and weights is not None and plan.finalized is not None:
+        finalized = _finalized(setup, plan, weights)
+        bench = open_full_precision(setup)
+        bench.bank = finalized
+        return bench
+    quantized = plan is not None and plan.methods
+    return open_bench(setup, watch) if quantized else open_full_precision(setup)
+
+
+def _finalized(setup: Setup, plan: Plan, folder: Path) -> Finalized:
+    """The weights beside a plan.
+
+    Raises:
+        BankError: they are missing or damaged.
+        SpecError: they are those of another plan.
+    """
+    from quant.finalized import Finalized
+
+    try:
+        found = Finalized.open(folder)
+    except BankError as error:
+        raise BankError(
+            f'{error}; export the plan again, or take its "finalized" out to score '
+            "what the bank has"
+        ) from None
+    found.check(setup.weights, choices_of(setup.model, plan.allocation(setup.model)))
+    if found.digest != plan.finalized:
+        raise SpecError(f"{folder} holds other finalized weights than the plan's")
+    return found
+
+
+def _of_plan(plan: Plan, task: str | None) -> dict[str, Any]:
+    """What a plan was made for, as fields of a request.
+
+    How it was scored counts only for the task it was made for.
+    """
+    kinds = {key.rpartition(".")[2] for key in plan.groups}
+    asked: dict[str, Any] = {
+        "model": plan.model,
+        "seed": plan.seed,
+        "include": tuple(kind for kind in EXTRAS if kind in kinds),
+    }
+    if task in (None, plan.asked.get("task")):
+        asked |= plan.asked
+    if plan.methods:
+        asked |= {
+            "methods": plan.methods,
+            "widths": plan.widths,
+            "group_size": plan.scheme.group_size,
+            "symmetric": plan.scheme.symmetric,
+            "calibration": plan.calibration,
+        }
+    return asked
+
+
+def setup_of(asked: StudySpec, plan: Plan | None, splits: Sequence[Split]) -> Setup:
+    """The setup whose groups are the plan's: its granularity is found by its keys."""
+    if "calibration" in splits and len(asked.tasks) > 1:
+        # what calibrates several tasks depends on what their search has taken
+        splits = SPLITS
+    setup = prepare(asked, splits)
+    if plan is None or set(plan.groups) == set(setup.model.keys):
+        return setup
+    for granularity in GRANULARITIES:
+        spec: ModelSpec = setup.family.spec(setup.folder, granularity, asked.include)
+        if set(plan.groups) == set(spec.keys):
+            space = replace(setup.space, spec=spec)
+            asked = replace(asked, granularity=granularity)
+            return replace(setup, asked=asked, model=spec, space=space)
+    unknown = sorted(set(plan.groups) - set(setup.model.keys))
+    missing = sorted(set(setup.model.keys) - set(plan.groups))
+    which = f"unknown: {', '.join(unknown[:3])}" if unknown else ""
+    raise SpecError(
+        f"the plan, made for {plan.model}, has other groups than {asked.model} "
+        f"({which or 'missing: ' + ', '.join(missing[:3])}); `allocate inspect` lists "
+        "them"
+    )

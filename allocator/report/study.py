@@ -1,0 +1,249 @@
+"""A study opened from Python: its trials, front, importance, explanation, report."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from allocator.bench.finalize import finalized_home
+from allocator.bench.planned import load_planned, planned_request
+from allocator.core.errors import SpecError, StudyError
+from allocator.core.plan import FINALIZED, Plan
+from allocator.core.records import Recommendation
+from allocator.core.study import StudySpec, check_options, check_study_name
+from allocator.explain.evidence import Evidence
+from allocator.explain.explanation import (
+    explain_study,
+    reliable_scores,
+    space_of_study,
+)
+from allocator.explain.importance import importance
+from allocator.explain.paired import front_intervals
+from allocator.report.data import study_report, trials_of
+from allocator.report.notebook import front_image, recommendation_html
+from allocator.report.progress import progress_bars
+from allocator.report.render import render
+from allocator.report.sections import paragraph, plain
+from allocator.search.confirm import front_of
+from allocator.study.journal import SPEC, Journal
+from allocator.study.recommendations import (
+    latest_recommendation,
+    plan_of,
+    recommendation,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import optuna
+    import pandas as pd
+
+    from allocator.core.watch import Watch
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study that is on disk: everything measured in it, and what that says.
+
+    Whatever is asked is read anew, so that a search that is still running can be
+    looked at.
+    """
+
+    journal: Journal
+
+    @staticmethod
+    def open(name: str, storage: str | None = None) -> Study:
+        """Open a study that exists.
+
+        Args:
+            name: as `Recommendation.study` or `allocate studies list` have it.
+            storage: URL or FILE.log; None is the default storage.
+
+        Raises:
+            StudyError: there is none of that name; names those there are.
+        """
+        return Study(Journal.load(storage, check_study_name(name)))
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.journal.name
+
+    @property
+    def optuna(self) -> optuna.Study:
+        """The same as Optuna has it, for its own plots and tools."""
+        return self.journal.study
+
+    @property
+    def recommendation(self) -> dict[str, Any] | None:
+        """The latest recommendation, as `--json` prints it, or None."""
+        return latest_recommendation(self.journal)
+
+    def trials_dataframe(self) -> pd.DataFrame:
+        """Every trial, a row each: number, kind, bpw, score, digest, looks, groups.
+
+        `score` is in the metric's unit over the search set, missing for what was passed
+        over after a look; a group's cell is its choice, "4/gptq" or "16".
+
+        Raises:
+            SpecError: pandas is not installed.
+            StudyError: the search has not begun.
+        """
+        try:
+            import pandas as pd
+        except ImportError:
+            raise SpecError(
+                "a data frame needs pandas, which is not installed: pip install pandas"
+            ) from None
+        space = space_of_study(self.journal)
+        rows = []
+        for trial in trials_of(self.journal, space):
+            chosen = trial.pop("allocation")
+            looks = trial.pop("looks")
+            labels = {key: _label(choice) for key, choice in chosen.items()}
+            rows.append({**trial, **looks, **labels})
+        return pd.DataFrame(rows)
+
+    def front(self) -> list[dict[str, Any]]:
+        """Non-dominated allocations of everything measured, the smallest first.
+
+        Each has `digest`, `bpw`, `score` over the search set, its `ci95` (None where
+        scores of samples were not kept) and the `allocation`.
+
+        Raises:
+            StudyError: the search has not begun.
+        """
+        space = space_of_study(self.journal)
+        members = [
+            {"digest": m.allocation.digest, "bpw": m.bpw, "score": m.score}
+            for m in front_of(self.journal.records(space))
+        ]
+        return front_intervals(self.journal, space, members)
+
+    def importance(self) -> dict[str, Any]:
+        """Consensus importance in percent by component, block group, layer type, group.
+
+        As in a recommendation's `importance`, of all that is known by now.
+
+        Raises:
+            StudyError: nothing was measured yet.
+        """
+        space = space_of_study(self.journal)
+        scored = reliable_scores(self.journal, space)
+        if not scored:
+            raise StudyError(f"nothing is measured in study {self.name!r} yet")
+        seed = self.journal.attribute(SPEC)["seed"]
+        return importance(Evidence.of(space.keys, scored, seed=seed))
+
+    def explain(self, *, progress: bool = True) -> dict[str, Any]:
+        """What mattered, and why this allocation: what `explain --json` prints.
+
+        Its `sentences` are for reading. Takes some seconds.
+
+        Raises:
+            StudyError: nothing was measured yet.
+        """
+        with progress_bars(progress).phase("explanation") as tell:
+            return explain_study(self.journal, tell)
+
+    def report(
+        self,
+        out: str | os.PathLike[str],
+        figure: str | None = None,
+        *,
+        progress: bool = True,
+    ) -> Path:
+        """Write a page to pass on, or one of its figures, by the file's ending.
+
+        Args:
+            out: report.html, or a .png or .svg file.
+            figure: which figure; front where None.
+            progress: whether to show how far it is.
+
+        Returns:
+            The file.
+
+        Raises:
+            SpecError: a file that cannot be written, or of another kind.
+            StudyError: the study has no recommendation yet.
+        """
+        file = Path(out)
+        write = render(file, figure=figure)
+        with progress_bars(progress).phase("explanation") as tell:
+            data = study_report(self.journal, tell)
+        write(data)
+        return file
+
+    def __repr__(self) -> str:
+        return f"Study({self.name!r}, {self.journal.url!r})"
+
+    def _repr_html_(self) -> str:
+        found = self.recommendation
+        if found is not None:
+            return recommendation_html(found, self.front())
+        told = paragraph(f"Study {self.name}: no recommendation yet")
+        try:
+            return told + front_image({"found": {}, "front": self.front()})
+        except StudyError as error:
+            return told + f"<p>{plain(error)}</p>"
+
+
+def load_recommended(
+    source: Recommendation | Study | str | os.PathLike[str],
+    options: Mapping[str, Any],
+    watch: Watch,
+) -> tuple[Any, Any]:
+    """A transformers model with recommended weights in place, and its processor.
+
+    Args:
+        source: a recommendation, a study, or a plan file.
+        options: fields of `StudySpec`: for a plan file the model, its data, task and
+            device; for what a study keeps, the device alone.
+        watch: is shown the phase "bank" where cells have to be made.
+
+    Raises:
+        AllocateError: a study, plan, model or weights that cannot be had.
+    """
+    if isinstance(source, Recommendation | Study):
+        check_options(options, ("device",))
+        journal = _journal_of(source)
+        kept = _plan_of(source, journal)
+        plan = Plan.from_json(kept, f"study {journal.name}")
+        spec = {**journal.attribute(SPEC), "device": "auto", **options}
+        asked = StudySpec.read(spec)
+        weights = finalized_home() / str(plan.finalized)
+    elif not isinstance(source, str | os.PathLike):
+        raise SpecError(
+            "what is loaded is a recommendation, a study or a plan file, not "
+            f"{source!r}"
+        )
+    else:
+        check_options(options, ("model", "data", "task", "device"))
+        file = Path(source)
+        plan = Plan.read(file)
+        asked = planned_request(options, plan, file, "loading a plan")
+        weights = file.parent / FINALIZED
+    return load_planned(asked, plan, weights, watch)
+
+
+def _journal_of(source: Recommendation | Study) -> Journal:
+    if isinstance(source, Study):
+        return source.journal
+    return Journal.load(source.storage, source.study)
+
+
+def _plan_of(source: Recommendation | Study, journal: Journal) -> dict[str, Any]:
+    """The plan that a study keeps: the recommendation's own, or the latest."""
+    if isinstance(source, Recommendation):
+        return plan_of(journal, source)
+    plan: dict[str, Any] = recommendation(journal)["plan"]
+    return plan
+
+
+def _label(choice: dict[str, Any]) -> str:
+    """A choice as Optuna's parameters spell it."""
+    if choice["method"] is None:
+        return f"{choice['bits']}"
+    return f"{choice['bits']}/{choice['method']}"

@@ -1,0 +1,66 @@
+"""What a study's searches came to, as it keeps them: one for each goal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from allocator.core.errors import StudyError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from allocator.core.records import Recommendation
+    from allocator.study.journal import Journal
+
+RECOMMENDED, LATEST = "recommendation:", "latest"
+
+
+def keep_recommendation(
+    journal: Journal, goal: str, found: Recommendation, plan: Mapping[str, Any]
+) -> None:
+    """Keep what a search came to, and its plan; it is the latest now."""
+    kept = {"found": found.to_json(), "plan": dict(plan)}
+    journal.set_attribute(RECOMMENDED + goal, kept)
+    journal.set_attribute(LATEST, goal)
+
+
+def recommendation(journal: Journal) -> dict[str, Any]:
+    """A study's latest recommendation, {"found": ..., "plan": ...}.
+
+    Raises:
+        StudyError: the study has not come to one yet.
+    """
+    latest = journal.attribute(LATEST)
+    if latest is None:
+        raise StudyError(
+            f"study {journal.name!r} has no recommendation yet: "
+            "run its search again to finish it"
+        )
+    kept: dict[str, Any] = journal.attribute(RECOMMENDED + latest)
+    return kept
+
+
+def latest_recommendation(journal: Journal) -> dict[str, Any] | None:
+    """The JSON of a study's latest recommendation, or None."""
+    try:
+        found: dict[str, Any] = recommendation(journal)["found"]
+    except StudyError:
+        return None
+    return found
+
+
+def plan_of(journal: Journal, found: Recommendation) -> dict[str, Any]:
+    """The plan of a recommendation that was made in a study.
+
+    Raises:
+        StudyError: the study keeps another one for its goal by now.
+    """
+    for kept in journal.attributes(RECOMMENDED):
+        own = kept["found"]["recommended"]
+        if (own["applied"], own["finalized"]) == (found.applied, found.finalized):
+            plan: dict[str, Any] = kept["plan"]
+            return plan
+    raise StudyError(
+        f"study {journal.name!r} no longer keeps this recommendation: a later search "
+        "with the same goal came to another"
+    )
