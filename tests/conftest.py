@@ -1,10 +1,31 @@
-"""A model small enough to add up by hand."""
+"""How tests are run, the world that they share, a model that is added up by hand."""
 
 from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
 
 import pytest
 
 from allocator.core.spec import LeftOut, Linear, ModelSpec, build_groups
+from tests.parallel import pytest_cmdline_main, pytest_collection_modifyitems
+from tests.worlds import shared_folder, shared_world
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# hooks, found by their names
+__all__ = ["pytest_cmdline_main", "pytest_collection_modifyitems"]
+
+# Matrices of tests are tiny: threads within one would wait for each other all the
+# time. Read when torch is imported, here and in every process that a test starts.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session")
+def drawn_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The world as files, drawn once for all processes; to read, never to change."""
+    return shared_world(shared_folder(tmp_path_factory))
 
 
 def toy_linears() -> list[Linear]:

@@ -30,6 +30,7 @@ from allocator.strategies._moves import scatter
 from quant.bank import MANIFEST
 from quant.finalized import Assignment
 from tests.quant.by_hand import by_hand, effective
+from tests.worlds import homes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,10 +46,8 @@ FULL = Choice(16)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("XDG_DATA_HOME", "XDG_CACHE_HOME"):
-            patch.setenv(name, str(tmp_path_factory.mktemp(name.lower())))
+def own(tmp_path_factory: pytest.TempPathFactory, drawn_world: Path) -> Iterator[None]:
+    with homes(tmp_path_factory.mktemp("homes"), drawn_world):
         yield
 
 

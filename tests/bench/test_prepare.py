@@ -18,16 +18,15 @@ from allocator.bench.prepare import (
 from allocator.core.errors import SpecError
 from allocator.core.study import StudySpec
 from allocator.embedded import HERE
+from tests.worlds import homes
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
 @pytest.fixture(scope="module")
-def setup(tmp_path_factory: pytest.TempPathFactory) -> Setup:
-    with pytest.MonkeyPatch.context() as patch:
-        cache: Path = tmp_path_factory.mktemp("cache")
-        patch.setenv("XDG_CACHE_HOME", str(cache))
+def setup(tmp_path_factory: pytest.TempPathFactory, drawn_world: Path) -> Setup:
+    with homes(tmp_path_factory.mktemp("homes"), drawn_world):
         return prepare(StudySpec("4.0", "vqav2", model="tiny-llava"))
 
 
@@ -106,9 +105,10 @@ def test_the_embedded_twin_ranks_fewer_again_unless_asked(setup: Setup) -> None:
     assert replace(setup, asked=own).rerank == 128
 
 
-def test_calibration_of_several_tasks_is_as_much_as_of_one(tmp_path: Path) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path))
+def test_calibration_of_several_tasks_is_as_much_as_of_one(
+    tmp_path: Path, drawn_world: Path
+) -> None:
+    with homes(tmp_path, drawn_world):
         asked = StudySpec("4.0", "vqav2+coco+gqa", model="tiny-llava", calibration=60)
         samples = read_samples(asked, task_of(asked.task))
     counts = Counter(sample.id.split(":")[0] for sample in samples["calibration"])

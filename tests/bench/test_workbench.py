@@ -18,7 +18,6 @@ from allocator.core.plugins import load
 from allocator.core.ports import Sample, Score
 from allocator.core.study import StudySpec
 from evals.tasks.vqav2 import PLUGIN as VQAV2
-from evals.world.files import ensure_world
 from quant.bank import Recipe
 from tests.states import bank_of, made
 
@@ -272,11 +271,6 @@ def test_a_device_that_is_not_here_is_refused(name: str) -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_cuda_device_is_picked_by_itself() -> None:
     assert pick_device("auto") == "cuda"
-
-
-@pytest.fixture(scope="module")
-def drawn_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return ensure_world(tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(params=["tiny-blip2", "tiny-llava"])

@@ -12,9 +12,10 @@ from click.testing import CliRunner
 
 from allocator.cli.search import main
 from allocator.embedded import HERE
-from evals.world.files import ensure_world
+from tests.worlds import homes
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from click.testing import Result
@@ -23,9 +24,9 @@ SEARCH = ("--budget", "4.0", "--task", "vqav2")
 
 
 @pytest.fixture(autouse=True)
-def homes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data-home"))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache-home"))
+def own(tmp_path: Path, drawn_world: Path) -> Iterator[None]:
+    with homes(tmp_path, drawn_world):
+        yield
 
 
 def run(*words: str) -> Result:
@@ -157,21 +158,23 @@ def test_damaged_weights_are_refused_by_name(tmp_path: Path, damage: str) -> Non
     ],
 )
 def test_a_damaged_file_of_a_model_is_refused_by_name(
-    tmp_path: Path, name: str, content: str
+    tmp_path: Path, drawn_world: Path, name: str, content: str
 ) -> None:
     folder = tmp_path / "model"
     shutil.copytree(HERE / "tiny-llava", folder)
     (folder / name).write_text(content)
     words = ("evaluate", "--task", "vqav2", "--model", str(folder))
-    data = ensure_world(tmp_path / "world")
-    assert name in refused(run(*words, "--data", str(data)))
+    assert name in refused(run(*words, "--data", str(drawn_world)))
 
 
-def test_a_picture_that_is_none_is_refused_by_name(tmp_path: Path) -> None:
-    data = ensure_world(tmp_path / "world")
-    picture = min((data / "val2014").iterdir())
-    for each in (data / "val2014").iterdir():
-        each.write_bytes(b"no picture")
+def test_a_picture_that_is_none_is_refused_by_name(
+    tmp_path: Path, drawn_world: Path
+) -> None:
+    data = tmp_path / "world"
+    shutil.copytree(drawn_world, data, ignore=shutil.ignore_patterns("*.jpg"))
+    picture = min((drawn_world / "val2014").iterdir())
+    for each in (drawn_world / "val2014").iterdir():
+        (data / "val2014" / each.name).write_bytes(b"no picture")
     words = ("evaluate", "--task", "vqav2", "--model", "tiny-llava")
     said = refused(run(*words, "--data", str(data)))
     assert "cannot be read as a picture" in said

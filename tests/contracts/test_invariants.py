@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,10 +17,10 @@ from quant.bank import Recipe
 from tests.states import TITLES, VARIANTS, bank_of, logits_of, made
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Sequence
 
-    from allocator.core.ports import Family, State
+    from allocator.core.ports import Family, Model, State
+    from quant.bank import Bank
 
 FULL = Choice(16)
 
@@ -33,7 +34,10 @@ CUDA = pytest.param(
 )
 
 
-@pytest.fixture(params=["cpu", CUDA])
+METHODS: Sequence[str] = ("uniform", "gptq", "awq")
+
+
+@pytest.fixture(params=["cpu", CUDA], scope="module")
 def device(request: pytest.FixtureRequest) -> str:
     return request.param
 
@@ -45,21 +49,40 @@ class Bench(Workbench):
     state: State = field(default_factory=dict)
 
 
-@pytest.fixture(params=VARIANTS, ids=TITLES)
-def bench(request: pytest.FixtureRequest, tmp_path: Path, device: str) -> Bench:
+@dataclass(frozen=True)
+class Stored:
+    """What no test changes: a tiny model on disk, two prompts for it, its bank."""
+
+    load: Callable[[], Model]
+    state: State
+    bank: Bank
+
+
+@pytest.fixture(params=VARIANTS, ids=TITLES, scope="module")
+def stored(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    device: str,
+) -> Stored:
     name, variant = request.param
     family: Family = load("allocator.families", name)
-    state = made(family, tmp_path / "model", variant)
+    folder = tmp_path_factory.mktemp(name)
+    state = made(family, folder / "model", variant)
     state = {key: value.to(device) for key, value in state.items()}
-    model = family.load(tmp_path / "model", device)
-    spec = family.spec(tmp_path / "model")
+    opened = partial(family.load, folder / "model", device)
     methods = {name: load("quant.methods", name) for name in METHODS}
     recipe = Recipe("weights", ("a", "b"), Scheme(), methods, (2, 8, 16))
-    bank = bank_of(tmp_path / "bank", recipe, model, spec, state)
-    return Bench(model, spec, VQAV2, bank, state=state)
+    spec = family.spec(folder / "model")
+    return Stored(
+        opened, state, bank_of(folder / "bank", recipe, opened(), spec, state)
+    )
 
 
-METHODS: Sequence[str] = ("uniform", "gptq", "awq")
+@pytest.fixture
+def bench(stored: Stored) -> Bench:
+    """With a model of its own: tests change its weights."""
+    bank = stored.bank
+    return Bench(stored.load(), bank.spec, VQAV2, bank, state=stored.state)
 
 
 @pytest.mark.parametrize("method", METHODS)

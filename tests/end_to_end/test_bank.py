@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from studies.bank.kills import kill_and_build
-from tests.end_to_end.command import COMMAND, allocate, environment, run
+from tests.end_to_end.command import allocate, run, start
+from tests.worlds import lend
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,8 +21,10 @@ LINEARS = 3 * 6 + 3 * 7 + 2
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("home")
+def home(tmp_path_factory: pytest.TempPathFactory, drawn_world: Path) -> Path:
+    home = tmp_path_factory.mktemp("home")
+    lend(drawn_world, home / "cache")
+    return home
 
 
 @pytest.fixture(scope="module")
@@ -76,22 +78,14 @@ def test_a_flipped_byte_is_found_and_that_cell_alone_is_made_again(
     assert built["cells"] == again["cells"]
 
 
-def test_two_processes_share_the_work(tmp_path: Path) -> None:
-    # the drawn world first, so that both start on the bank at once
-    allocate(tmp_path, *BUILD, "--methods", "uniform", "--widths", "8")
-    both = [
-        subprocess.Popen(
-            [*COMMAND, *BUILD, "--methods", "gptq,awq", "--widths", "2,3,4", "--json"],
-            env=environment(tmp_path),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(2)
-    ]
-    outputs = [process.communicate() for process in both]
-    assert [process.returncode for process in both] == [0, 0], outputs
-    made = [json.loads(output)["made"] for output, _ in outputs]
+def test_two_processes_share_the_work(tmp_path: Path, drawn_world: Path) -> None:
+    # neither draws the world, so that both start on the bank at once
+    lend(drawn_world, tmp_path / "cache")
+    words = (*BUILD, "--methods", "gptq,awq", "--widths", "2,3,4", "--json")
+    both = [start(tmp_path, *words) for _ in range(2)]
+    done = [each.wait() for each in both]
+    assert [each.returncode for each in done] == [0, 0], done
+    made = [json.loads(each.stdout)["made"] for each in done]
     # every cell once, by one of them
     assert sum(made) == LINEARS * 2 * 3
     assert allocate(tmp_path, "bank", "verify")["damaged"] == 0

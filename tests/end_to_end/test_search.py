@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -13,15 +14,19 @@ from typing import Any
 import optuna
 import pytest
 
-from tests.end_to_end.command import COMMAND, allocate, environment, run
+from tests.end_to_end.command import allocate, environment, run
+from tests.worlds import lend
 
 SEARCH = ("--task", "vqav2", "--model", "tiny-llava", "--methods", "uniform,gptq")
 SMALL = ("--widths", "2,3,4", "--trials", "4")
+COMMAND = (sys.executable, "-m", "allocator.cli")
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("home")
+def home(tmp_path_factory: pytest.TempPathFactory, drawn_world: Path) -> Path:
+    home = tmp_path_factory.mktemp("home")
+    lend(drawn_world, home / "cache")
+    return home
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,6 @@ from click.testing import CliRunner
 from allocator.cli.search import main
 from allocator.core.plugins import available
 from allocator.embedded import HERE
-from evals.world.files import write_world
 from tests.evals.data_folders import (
     write_coco,
     write_flickr30k,
@@ -20,8 +19,10 @@ from tests.evals.data_folders import (
     write_karpathy,
     write_vqav2,
 )
+from tests.worlds import homes
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 TASKS = available("evals.tasks")
@@ -29,10 +30,8 @@ FAST = ("--methods", "uniform", "--widths", "4", "--trials", "1", "--budget", "8
 
 
 @pytest.fixture(scope="module", autouse=True)
-def homes(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("XDG_DATA_HOME", "XDG_CACHE_HOME"):
-            patch.setenv(name, str(tmp_path_factory.mktemp(name.lower())))
+def own(tmp_path_factory: pytest.TempPathFactory, drawn_world: Path) -> Iterator[None]:
+    with homes(tmp_path_factory.mktemp("homes"), drawn_world):
         yield
 
 
@@ -186,16 +185,9 @@ def test_a_model_is_told_which_tasks_it_cannot_do(model: Path, data: Path) -> No
     assert "vqav2: reply, flickr30k: ranking" in said
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("world")
-    write_world(folder)
-    return folder
-
-
-def test_several_tasks_are_searched_at_once(world: Path, tmp_path: Path) -> None:
-    words = ("--task-set", "vqav2,coco", "--model", "tiny-llava", "--data", str(world))
-    found = run(*words, *FAST, "--fraction", "0.2")
+def test_several_tasks_are_searched_at_once(drawn_world: Path, tmp_path: Path) -> None:
+    words = ("--task-set", "vqav2,coco", "--model", "tiny-llava")
+    found = run(*words, "--data", str(drawn_world), *FAST, "--fraction", "0.2")
     assert found["task"] == "vqav2+coco"
     assert found["full_precision"]["score"] == pytest.approx(100)
     assert found["full_precision"]["details"]["vqav2"] > 90
@@ -211,14 +203,14 @@ def test_several_tasks_are_searched_at_once(world: Path, tmp_path: Path) -> None
         main, ["export", found["study"], "--format", "plan", "--out", out]
     )
     assert done.exit_code == 0, done.output
-    again = run("evaluate", "--plan", f"{out}/plan.json", "--data", str(world))
+    again = run("evaluate", "--plan", f"{out}/plan.json", "--data", str(drawn_world))
     assert again["task"] == "vqav2+coco"
     assert again["score"] == pytest.approx(found["recommended"]["score"])
     assert again["applied"] == found["recommended"]["applied"]
 
 
 def test_a_plan_written_by_hand_is_scored_on_any_task(
-    world: Path, tmp_path: Path
+    drawn_world: Path, tmp_path: Path
 ) -> None:
     spec = run("inspect", "--model", "tiny-llava", "--include", "head")
     keys = [group["key"] for group in spec["groups"]]
@@ -228,7 +220,7 @@ def test_a_plan_written_by_hand_is_scored_on_any_task(
         "groups": {key: {"bits": 4, "method": "uniform"} for key in keys},
     }
     (tmp_path / "plan.json").write_text(json.dumps(plan))
-    words = ("--task", "gqa", "--data", str(world), "--fraction", "0.1")
+    words = ("--task", "gqa", "--data", str(drawn_world), "--fraction", "0.1")
     found = run("evaluate", "--plan", str(tmp_path / "plan.json"), *words)
     assert found["bpw"] < 6
     assert found["samples"] == 200

@@ -24,9 +24,9 @@ VQA_ANNOTATIONS = "v2_mscoco_{}_annotations.json"
 EACH_SUBSET = pytest.mark.parametrize("subset", ["train2014", "val2014"])
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return ensure_world(tmp_path_factory.mktemp("cache"))
+@pytest.fixture
+def world(drawn_world: Path) -> Path:
+    return drawn_world
 
 
 @pytest.fixture
