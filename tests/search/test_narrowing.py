@@ -18,8 +18,8 @@ from allocator.strategies._moves import scatter
 from allocator.study.frozen import Frozen, keep, narrowed, recall
 from allocator.tables.replay import Oracle, explore
 from tests.searches import asked_for, damage_of, score, search_of, space_of
-from tests.test_replay import CAPTIONS, best
-from tests.test_replay import space_of as table_of
+from tests.tables.test_replay import CAPTIONS, best
+from tests.tables.test_replay import space_of as table_of
 
 if TYPE_CHECKING:
     from pathlib import Path
