@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -41,10 +42,10 @@ MAKERS = {
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
+    if CHROMIUM is None or find_spec("playwright") is None:
         if os.environ.get("ALLOCATE_NEEDS_BROWSER"):
-            pytest.fail("no chromium, although one was asked for")
-        pytest.skip("no chromium on this machine")
+            pytest.fail("no chromium or no playwright, although both were asked for")
+        pytest.skip("no chromium or no playwright on this machine")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as play:

@@ -84,9 +84,9 @@ class Solved:
     """What auto-gptq made of a matrix.
 
     Attributes:
-        weight: [out, in] float32, dequantized.
-        codes: [out, in] float32.
-        scale: [out, n_groups] float32.
+        weight: [out, in], dequantized, in the dtype of the Hessian.
+        codes: [out, in], same dtype.
+        scale: [out, n_groups], same dtype.
         zero: same shape, in code units.
     """
 
@@ -116,16 +116,19 @@ class AutoGptq:
     half: bool = True
 
     def solve(self, weight: torch.Tensor, hessian: torch.Tensor, bits: int) -> Solved:
-        """Quantize [out, in] weights under a Hessian [in, in]; neither is modified."""
+        """Quantize [out, in] weights under a Hessian [in, in]; neither is modified.
+
+        The dtype of the Hessian is that of all arithmetic.
+        """
         layer = torch.nn.Linear(weight.shape[1], weight.shape[0], bias=False)
-        layer.weight.data = weight.clone()
+        layer.weight.data = weight.to(hessian.dtype, copy=True)
         gptq = self.package.quantization.gptq.GPTQ(layer)
         gptq.quantizer.configure(bits, perchannel=True, sym=self.scheme.symmetric)
         # what add_batch adds up: 2/n sum of x x^T, n counted in batches
         gptq.H, gptq.nsamples = hessian.clone(), 1
         group = self.scheme.group_size
         assert group != "tensor"
-        with self._patched(), torch.no_grad():
+        with self._patched(hessian.dtype), torch.no_grad():
             scale, zero, group_of = gptq.fasterquant(
                 # its groups inside a block are fitted to weights that lack the
                 # corrections of that block; with a block per group they have them
@@ -140,8 +143,13 @@ class AutoGptq:
         return Solved(solved, codes, scale, zero)
 
     @contextmanager
-    def _patched(self) -> Iterator[None]:
+    def _patched(self, dtype: torch.dtype) -> Iterator[None]:
         with ExitStack() as stack:
+            if dtype == torch.float64:
+                # it turns weights into single precision, and nothing else
+                stack.enter_context(
+                    patch.object(torch.Tensor, "float", torch.Tensor.double)
+                )
             if not torch.cuda.is_available():
                 # it waits for a GPU that may not be there
                 stack.enter_context(

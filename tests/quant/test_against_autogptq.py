@@ -6,6 +6,9 @@ is passed on with them. Codes are therefore compared where both have the same sc
 weights whose range is an exact multiple of an fp16 number, or with its scales rounded
 to fp16 as they are fitted. Untouched, it is compared by output error. It knows one
 range for each grid, so ours are not searched.
+
+Codes are compared where both are solved in float64. In float32, a near-tie falls as the
+sums of a processor happen to be rounded, and the rest of its row with it.
 """
 
 from __future__ import annotations
@@ -20,7 +23,8 @@ import torch
 from allocator.core.allocation import Scheme
 from quant.grid import LOW_WIDTHS, Cell, dequantize, round_to_nearest
 from quant.hessian import InputStatistics, total_error
-from quant.methods._gptq import STATIC_BITS, Gptq
+from quant.methods._columns import Route
+from quant.methods._gptq import STATIC_BITS, Gptq, Part, solve_parts
 from quant.packing import pack
 from tests.quant.peers import AutoGptq, Solved, load_auto_gptq
 
@@ -67,27 +71,23 @@ def exact(rows: int, columns: int, bits: int) -> torch.Tensor:
 
 def ours(
     weight: torch.Tensor,
-    inputs: InputStatistics,
+    hessian: torch.Tensor,
     bits: int,
     scheme: Scheme,
     *,
     act_order: bool = False,
 ) -> Cell:
-    method = Gptq(act_order=act_order, search=False)
     # other widths ride along in the same problem and must not matter
-    cell = method.quantize([weight], inputs, scheme, sorted({bits, 5, 6}))[bits][0]
-    assert cell.fallback is None
-    return cell
+    parts = {each: Part.of(weight, scheme, each) for each in sorted({bits, 5, 6})}
+    route = Route.of(hessian, act_order=act_order)
+    solve_parts(list(parts.values()), scheme, route, search=False)
+    return parts[bits].cell
 
 
-def assert_the_same(
-    cell: Cell, solved: Solved, weight: torch.Tensor, inputs: InputStatistics
-) -> None:
-    """999 of 1000 codes, and the error in the outputs to a thousandth."""
-    assert (cell.codes == solved.codes).double().mean() >= 0.999
-    error = total_error(dequantize(cell) - weight, inputs.hessian)
-    other = total_error(solved.weight - weight, inputs.hessian)
-    assert error == pytest.approx(other, rel=1e-3)
+def assert_the_same(cell: Cell, solved: Solved) -> None:
+    """Every code, and what it stands for."""
+    assert (cell.codes == solved.codes).all()
+    torch.testing.assert_close(dequantize(cell), solved.weight.float())
 
 
 @EACH_WIDTH
@@ -97,13 +97,10 @@ def test_codes_are_the_same_where_scales_are_exact(
 ) -> None:
     # one group of 128 a row, or one of 320
     features = 128 if group == 128 else 320
-    weight, inputs = exact(48, features, bits), statistics(features)
-    cell = ours(weight, inputs, bits, Scheme(group))
+    weight, hessian = exact(48, features, bits), statistics(features).hessian.double()
+    cell = ours(weight, hessian, bits, Scheme(group))
     peer = AutoGptq(package, Scheme(group), static=bits <= STATIC_BITS, half=False)
-    solved = peer.solve(weight, inputs.hessian, bits)
-    assert_the_same(cell, solved, weight, inputs)
-    close = (dequantize(cell) - solved.weight).abs() < 1e-6
-    assert close.double().mean() >= 0.999
+    assert_the_same(cell, peer.solve(weight, hessian, bits))
 
 
 @EACH_WIDTH
@@ -112,11 +109,11 @@ def test_codes_are_the_same_where_scales_are_exact(
 def test_codes_are_the_same_once_its_scales_are_rounded_to_fp16(
     package: types.ModuleType, bits: int, symmetric: bool, group: int | str
 ) -> None:
-    weight, inputs = gaussian(48, 384), statistics(384)
+    weight, hessian = gaussian(48, 384), statistics(384).hessian.double()
     scheme = Scheme(group, symmetric)
-    cell = ours(weight, inputs, bits, scheme)
+    cell = ours(weight, hessian, bits, scheme)
     peer = AutoGptq(package, scheme, static=bits <= STATIC_BITS)
-    assert_the_same(cell, peer.solve(weight, inputs.hessian, bits), weight, inputs)
+    assert_the_same(cell, peer.solve(weight, hessian, bits))
 
 
 @EACH_WIDTH
@@ -125,13 +122,13 @@ def test_codes_are_the_same_once_its_scales_are_rounded_to_fp16(
 def test_codes_in_act_order_are_those_of_its_static_groups(
     package: types.ModuleType, bits: int, symmetric: bool, group: int | str
 ) -> None:
-    weight, inputs = gaussian(48, 384), statistics(384)
+    weight, hessian = gaussian(48, 384), statistics(384).hessian.double()
     scheme = Scheme(group, symmetric)
-    cell = ours(weight, inputs, bits, scheme, act_order=True)
+    cell = ours(weight, hessian, bits, scheme, act_order=True)
     peer = AutoGptq(package, scheme, static=True, act_order=True)
-    solved = peer.solve(weight, inputs.hessian, bits)
-    assert cell.scale.float().equal(solved.scale)
-    assert_the_same(cell, solved, weight, inputs)
+    solved = peer.solve(weight, hessian, bits)
+    assert cell.scale.double().equal(solved.scale)
+    assert_the_same(cell, solved)
 
 
 @EACH_WIDTH
@@ -140,7 +137,9 @@ def test_untouched_it_ends_at_the_same_output_error(
     package: types.ModuleType, bits: int, group: int | str
 ) -> None:
     weight, inputs = gaussian(64, 384), statistics(384)
-    cell = ours(weight, inputs, bits, Scheme(group))
+    method = Gptq(search=False)
+    (cell,) = method.quantize([weight], inputs, Scheme(group), [bits])[bits]
+    assert cell.fallback is None
     peer = AutoGptq(package, Scheme(group), static=bits <= STATIC_BITS, half=False)
     solved = peer.solve(weight, inputs.hessian, bits)
     our_error = total_error(dequantize(cell) - weight, inputs.hessian)

@@ -67,7 +67,8 @@ def test_the_first_set_is_the_banks_and_later_ones_are_not(
     choice = Choice(3, method)
     wanted = replace(assigned(spec, choice), corrected=corrected)
     found = in_sequence(tmp_path, wanted, apart(loaded))
-    recipe = recipe_of(method)
+    # of that width alone: how a float32 sum is rounded hangs on who is stacked with it
+    recipe = recipe_of(method, widths=(3, 16))
     build(tmp_path, recipe, apart(loaded))
     bank = Bank(tmp_path / recipe.digest, recipe, spec)
     same = {
@@ -105,7 +106,7 @@ def test_with_only_the_last_linear_quantized_it_is_the_banks(
     wanted = Assignment(recipe_of("gptq"), choices)
     found = in_sequence(tmp_path, wanted, apart(loaded))
     assert set(found.keys) == {last.name}
-    recipe = recipe_of("gptq")
+    recipe = recipe_of("gptq", widths=(2, 16))
     build(tmp_path, recipe, apart(loaded))
     bank = Bank(tmp_path / recipe.digest, recipe, spec)
     assert found.cell_sum(last, choice) == bank.cell_sum(last, choice)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
-from scipy.sparse import block_diag, csr_matrix, vstack
+from scipy.sparse import block_diag, csc_array, csr_array, vstack
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -71,7 +71,7 @@ def _loss(
 def by_highs(drawn: Drawn, seconds: float = 60) -> float:
     """The least loss, by the mixed-integer solver HiGHS, as good as it gets."""
     sizes = [len(cost) for cost in drawn.costs]
-    ones = block_diag([np.ones((1, size)) for size in sizes])
+    ones = block_diag([csr_array(np.ones((1, size))) for size in sizes])
     cost = np.concatenate(drawn.costs) / drawn.room
     loss = np.concatenate(drawn.losses)
     found = milp(
@@ -79,7 +79,7 @@ def by_highs(drawn: Drawn, seconds: float = 60) -> float:
         integrality=np.ones(sum(sizes)),
         bounds=Bounds(0, 1),
         constraints=LinearConstraint(
-            vstack([csr_matrix(cost[None]), ones]).tocsc(),
+            csc_array(vstack([csr_array(cost[None]), ones])),
             [-np.inf] + [1] * len(sizes),
             [1] * (len(sizes) + 1),
         ),

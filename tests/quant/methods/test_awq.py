@@ -158,8 +158,10 @@ def test_rows_are_clipped_alike_in_one_chunk_and_in_many(
     (whole,) = PLUGIN.quantize([weight], inputs, scheme, [3], foldable=True)[3]
     monkeypatch.setattr(awq, "CPU_ROWS", 1000)
     (other,) = PLUGIN.quantize([weight], inputs, scheme, [3], foldable=True)[3]
-    # sums may run in another order: hardly a code may differ
-    assert (whole.codes == other.codes).float().mean() > 0.99
+    # sums may run in another order, and a range that is as good may win
+    assert error_of(other, weight, inputs) == pytest.approx(
+        error_of(whole, weight, inputs), rel=0.01
+    )
     assert whole.scale.shape == other.scale.shape
 
 

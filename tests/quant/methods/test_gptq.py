@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -11,11 +12,8 @@ from allocator.core.errors import ModelError
 from quant.grid import (
     LOW_WIDTHS,
     Cell,
-    Grid,
-    decode,
+    between,
     dequantize,
-    encode,
-    fit,
     round_to_nearest,
 )
 from quant.hessian import InputStatistics, inverse_factor, output_error
@@ -23,6 +21,9 @@ from quant.methods import _columns, _gptq
 from quant.methods._columns import Route
 from quant.methods._gptq import Part, solve_parts
 from quant.methods.gptq import PLUGIN, Gptq
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 # grids from smallest to largest weight, as auto-gptq fits them
 FULL_RANGE = Gptq(search=False)
@@ -66,14 +67,35 @@ def reference(
     for at in range(features):
         if at % shared == 0:
             # at 2 and 3 bits grids are fitted before anything is corrected
-            seen = weight if bits <= 3 else rest
-            whole = fit(seen[:, at : at + shared], scheme, bits)
-            grid = Grid(scale=whole.scale, zero=whole.zero, columns=1, bits=bits)
+            seen = (weight if bits <= 3 else rest)[:, at : at + shared]
+            rows = (0, 1) if scheme.group_size == "tensor" else 1
+            low, high = (end(rows, keepdim=True) for end in (seen.amin, seen.amax))
+            grid = between(low, high, scheme, bits, columns=1)
+            scale, zero = grid.scale.double(), grid.zero_point.double()
         column = rest[:, at : at + 1]
-        codes[:, at : at + 1] = encode(column, grid)
-        error = (column - decode(codes[:, at : at + 1], grid)) / factor[at, at]
+        code = (column / scale + zero).round().clamp(0, 2**bits - 1)
+        codes[:, at : at + 1] = code
+        error = (column - (code - zero) * scale) / factor[at, at]
         rest[:, at:] -= error * factor[at : at + 1, at:]
     return codes
+
+
+def in_double(
+    weights: list[torch.Tensor],
+    inputs: InputStatistics,
+    scheme: Scheme,
+    widths: Sequence[int],
+    *,
+    search: bool = False,
+) -> list[Part]:
+    """Width by width each weight, solved in float64.
+
+    In float32 a near-tie falls as a processor's sums happen to be rounded, and what
+    comes after it in the row goes another way: its codes are nobody's invariant.
+    """
+    parts = [Part.of(weight, scheme, bits) for bits in widths for weight in weights]
+    solve_parts(parts, scheme, Route.of(inputs.hessian.double()), search=search)
+    return parts
 
 
 def error_of(cell: Cell, weight: torch.Tensor, inputs: InputStatistics) -> float:
@@ -84,12 +106,24 @@ def error_of(cell: Cell, weight: torch.Tensor, inputs: InputStatistics) -> float
 def test_stacked_blocks_give_the_codes_of_the_textbook_loop(scheme: Scheme) -> None:
     # 200 inputs: more than a block, no multiple of a sub-block or of a group
     inputs, weights = statistics(200), [gaussian(40, 200), gaussian(24, 200, seed=9)]
+    for part in in_double(weights, inputs, scheme, LOW_WIDTHS):
+        same = part.cell.codes == reference(part.weight, inputs, scheme, part.bits)
+        assert same.all(), part.bits
+
+
+@EACH_SCHEME
+def test_in_single_precision_it_ends_at_the_error_of_the_textbook_loop(
+    scheme: Scheme,
+) -> None:
+    inputs, weights = statistics(200), [gaussian(40, 200), gaussian(24, 200, seed=9)]
     cells = FULL_RANGE.quantize(weights, inputs, scheme, LOW_WIDTHS)
+    exact = iter(in_double(weights, inputs, scheme, LOW_WIDTHS))
     for bits in LOW_WIDTHS:
         for cell, weight in zip(cells[bits], weights, strict=True):
+            wanted = error_of(next(exact).cell, weight, inputs)
             if cell.fallback is None:
-                same = cell.codes == reference(weight, inputs, scheme, bits)
-                assert same.double().mean() >= 0.999
+                # one row of 24 that parts at a near-tie moves the sum by 0.2 %
+                assert error_of(cell, weight, inputs) == pytest.approx(wanted, rel=0.01)
     assert any(cell.fallback is None for part in cells.values() for cell in part)
 
 
@@ -98,12 +132,26 @@ def test_a_cell_does_not_depend_on_its_siblings_or_on_other_widths(
     scheme: Scheme,
 ) -> None:
     inputs, weights = statistics(96), [gaussian(8, 96), 5 * gaussian(16, 96, seed=9)]
+    for part in in_double(weights, inputs, scheme, [2, 4, 8], search=True):
+        (alone,) = in_double([part.weight], inputs, scheme, [part.bits], search=True)
+        assert part.cell.codes.equal(alone.cell.codes)
+        assert part.cell.scale.equal(alone.cell.scale)
+
+
+@EACH_SCHEME
+def test_cells_come_back_under_their_width_and_in_the_order_of_the_weights(
+    scheme: Scheme,
+) -> None:
+    inputs, weights = statistics(96), [gaussian(8, 96), 5 * gaussian(16, 96, seed=9)]
     together = PLUGIN.quantize(weights, inputs, scheme, [8, 2, 4])
-    for bits in (2, 4, 8):
-        for index, weight in enumerate(weights):
-            alone = PLUGIN.quantize([weight], inputs, scheme, [bits])[bits][0]
-            assert together[bits][index].codes.equal(alone.codes)
-            assert together[bits][index].scale.equal(alone.scale)
+    assert list(together) == [8, 2, 4]
+    for bits, cells in together.items():
+        for cell, weight in zip(cells, weights, strict=True):
+            (alone,) = PLUGIN.quantize([weight], inputs, scheme, [bits])[bits]
+            assert (cell.bits, cell.fallback) == (bits, alone.fallback)
+            assert error_of(cell, weight, inputs) == pytest.approx(
+                error_of(alone, weight, inputs), rel=0.05
+            )
 
 
 @EACH_SCHEME
@@ -213,7 +261,8 @@ def test_wide_grids_and_those_of_a_whole_matrix_are_not_searched() -> None:
 def test_a_rehearsal_ends_at_the_loss_of_the_loop() -> None:
     # one group of 48 inputs: nothing is left out of its rehearsal
     inputs, weight = statistics(48), gaussian(8, 48)
-    route = Route.of(inputs.hessian)
+    # in single precision a near-tie of the rehearsal may fall otherwise in the loop
+    route = Route.of(inputs.hessian.double())
     losses = []
     for range_ in range(_columns.RANGES):
         part = Part.of(weight, Scheme(), 3)
@@ -225,7 +274,7 @@ def test_a_rehearsal_ends_at_the_loss_of_the_loop() -> None:
         losses.append(_columns.solve(replace(problem, searched=0)).loss)
     part = Part.of(weight, Scheme(), 3)
     solve_parts([part], Scheme(), route, search=True)
-    torch.testing.assert_close(part.loss, torch.stack(losses).amin(0))
+    torch.testing.assert_close(part.loss, torch.stack(losses).amin(0).float())
 
 
 def test_act_order_rounds_the_loudest_input_first() -> None:
@@ -257,6 +306,7 @@ def test_weights_of_dead_inputs_are_rounded_and_disturb_nobody() -> None:
     assert one.codes[:, 5].tolist() == [7] * 8
     assert two.codes[:, 5].tolist() == [9] * 8
     live = [column for column in range(64) if column != 5]
+    one, two = (part.cell for part in in_double([weight, other], inputs, Scheme(), [4]))
     assert one.codes[:, live].equal(two.codes[:, live])
 
 
