@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -171,10 +171,14 @@ def test_a_cell_that_loses_is_replaced_and_says_so(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     inputs, weight = statistics(64), gaussian(16, 64)
-    # passing errors on in the wrong direction makes everything worse
-    monkeypatch.setattr(
-        _columns, "inverse_factor", lambda _, order: 2 * torch.eye(len(order)) - 1
-    )
+
+    def spoilt(parts: list[Part], *args: Any, **options: Any) -> None:
+        solve_parts(parts, *args, **options)
+        for part in parts:
+            part.cell.codes.copy_(15 - part.cell.codes)
+            part.loss.fill_(math.inf)
+
+    monkeypatch.setattr(_gptq, "solve_parts", spoilt)
     cell = PLUGIN.quantize([weight], inputs, Scheme(), [4])[4][0]
     assert cell.fallback == "uniform"
     assert cell.codes.equal(round_to_nearest(weight, Scheme(), 4).codes)
