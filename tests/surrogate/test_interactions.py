@@ -43,12 +43,12 @@ def test_the_planted_pair_is_on_top() -> None:
 def test_strength_is_in_score_units_and_share_in_percent() -> None:
     # Of few rows trees see a part: a quarter is missing at 200 rows, and which trees
     # there are hangs on the rows that XGBoost draws for each, which change with its
-    # version. At 1000 a fortieth is missing
-    bits, scores, names = planted(1000, columns=5)
+    # version. At 500 a tenth is missing at the most
+    bits, scores, names = planted(500, columns=5)
     found = interactions(bits, scores, names)
     large = interactions(bits, 95 * scores, names)
     # E|0.4 x level x level|, levels of mean absolute value 0.83
-    assert found.pairs[0].strength == pytest.approx(0.4 * 0.83**2, rel=0.1)
+    assert found.pairs[0].strength == pytest.approx(0.4 * 0.83**2, rel=0.2)
     assert large.pairs[0].strength == pytest.approx(
         95 * found.pairs[0].strength, rel=0.05
     )
