@@ -48,6 +48,7 @@ def forest(
     expects the same as one of independent draws, and of a hundred trees it is about as
     steady as three or four hundred of those: shares move less with the seed.
     """
+    from sklearn import config_context
     from sklearn.ensemble import RandomForestRegressor
     from sklearn.tree import DecisionTreeRegressor
 
@@ -59,12 +60,14 @@ def forest(
     # one tree to set it up; scikit-learn has no way to say which rows a tree gets
     model = RandomForestRegressor(1, max_depth=depth, random_state=0)
     model.fit(single, target)
-    model.estimators_ = [
-        DecisionTreeRegressor(max_depth=depth, random_state=int(state)).fit(
-            single, target, np.bincount(draw, minlength=rows), check_input=False
-        )
-        for draw, state in zip(draws, states, strict=True)
-    ]
+    # what that fit has checked is not checked again for every tree
+    with config_context(assume_finite=True, skip_parameter_validation=True):
+        model.estimators_ = [
+            DecisionTreeRegressor(max_depth=depth, random_state=int(state)).fit(
+                single, target, np.bincount(draw, minlength=rows), check_input=False
+            )
+            for draw, state in zip(draws, states, strict=True)
+        ]
     model.set_params(n_estimators=trees)
     return model
 
