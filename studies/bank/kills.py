@@ -21,9 +21,12 @@ import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from quant.cells import SUFFIX, stored_cells
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 COMMAND = (sys.executable, "-m", "allocator.cli", "bank")
 
@@ -115,18 +118,24 @@ class Trial:
 
 
 def kill_and_build(
-    home: Path, options: tuple[str, ...], kills: int, longest: float, seed: int
+    home: Path,
+    options: tuple[str, ...],
+    kills: int,
+    longest: float,
+    seed: int,
+    begin: Callable[[Path, tuple[str, ...]], Trial] = Trial,
 ) -> int:
     """Kill builds so many times, finish each bank, verify; returns the banks built.
 
-    A bank that is finished before all kills are spent gives way to a fresh one.
+    A bank that is finished before all kills are spent gives way to a fresh one, that
+    `begin` makes of a home and options.
 
     Raises:
         RuntimeError: a finished cell was computed again, or is not whole.
     """
     chance, killed, banks = random.Random(seed), 0, 0
     while killed < kills:
-        trial = Trial(home / str(banks), options)
+        trial = begin(home / str(banks), options)
         banks += 1
         while killed < kills and trial.kill(seconds := chance.uniform(0, longest)):
             killed += 1

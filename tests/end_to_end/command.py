@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -43,11 +44,25 @@ class Started:
         self.folder.cleanup()
         return CompletedProcess(self.words, code, *said)
 
+    def first_line(self) -> str:
+        """The first that it says to people, as soon as it says it."""
+        file = Path(self.folder.name) / "err"
+        while not file.exists() or "\n" not in (said := file.read_text()):
+            assert self.process.is_alive(), "it ended without a word"
+            time.sleep(0.01)
+        return said.partition("\n")[0]
 
-def start(home: Path, *words: str) -> Started:
-    """Start the command line in homes of its own."""
+    def kill(self) -> bool:
+        """Kill it; says whether there was something to kill."""
+        alive = self.process.is_alive()
+        self.process.kill()
+        self.wait()
+        return alive
+
+
+def start(surroundings: dict[str, str], *words: str) -> Started:
+    """Start the command line in an environment."""
     folder = TemporaryDirectory(prefix="command-")
-    surroundings = environment(home)
     process = SERVER.Process(target=_main, args=(words, surroundings, folder.name))
     # the one that the others are forked from reads some of it as it imports
     with mock.patch.dict(os.environ, surroundings):
@@ -70,7 +85,7 @@ def _main(words: tuple[str, ...], surroundings: dict[str, str], folder: str) -> 
 
 def run(home: Path, *words: str) -> CompletedProcess[str]:
     """Run the command line in homes of its own."""
-    return start(home, *words).wait()
+    return start(environment(home), *words).wait()
 
 
 def allocate(home: Path, *words: str) -> Any:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from studies.bank.kills import kill_and_build
-from tests.end_to_end.command import allocate, run, start
+from studies.bank.kills import Trial, kill_and_build
+from tests.end_to_end.command import allocate, environment, run, start
 from tests.worlds import lend
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def test_two_processes_share_the_work(tmp_path: Path, drawn_world: Path) -> None
     # neither draws the world, so that both start on the bank at once
     lend(drawn_world, tmp_path / "cache")
     words = (*BUILD, "--methods", "gptq,awq", "--widths", "2,3,4", "--json")
-    both = [start(tmp_path, *words) for _ in range(2)]
+    both = [start(environment(tmp_path), *words) for _ in range(2)]
     done = [each.wait() for each in both]
     assert [each.returncode for each in done] == [0, 0], done
     made = [json.loads(each.stdout)["made"] for each in done]
@@ -91,9 +92,24 @@ def test_two_processes_share_the_work(tmp_path: Path, drawn_world: Path) -> None
     assert allocate(tmp_path, "bank", "verify")["damaged"] == 0
 
 
+class Forked(Trial):
+    """Is killed sooner: what builds until then has its libraries in memory."""
+
+    def kill(self, seconds: float) -> bool:
+        build = start(self.environment, "bank", "build", *self.options)
+        if build.first_line().startswith("0 of"):
+            build.wait()
+            return False
+        time.sleep(seconds)
+        return build.kill()
+
+
 def test_nothing_finished_is_lost_or_made_again_by_kills(tmp_path: Path) -> None:
     options = (*BUILD[2:], "--methods", "gptq,awq", "--widths", "2,3,4,8")
-    assert kill_and_build(tmp_path, options, kills=2, longest=1.0, seed=0) >= 1
+    assert (
+        kill_and_build(tmp_path, options, kills=2, longest=1.0, seed=0, begin=Forked)
+        >= 1
+    )
 
 
 def test_gc_removes_drafts_and_outdated_cells_and_nothing_else(
