@@ -19,8 +19,11 @@ MOST = 8
 LONGEST = (
     "end_to_end/test_search.py",
     "end_to_end/test_bank.py",
-    "bench/test_finalize.py",
+    "quant/test_sequential.py",
     "end_to_end/test_tasks.py",
+    "bench/test_finalize.py",
+    "contracts/test_family.py",
+    "contracts/test_invariants.py",
 )
 
 
