@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from copy import deepcopy
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -30,6 +32,11 @@ def made(family: Family, folder: Path, variant: str | None = None) -> State:
     """Save one of a family's tiny models; two prompts for it."""
     torch.manual_seed(0)
     return family.tiny(folder, variant or family.variants[0])
+
+
+def copied(model: Any) -> Any:
+    """A model of one's own, in a fraction of the time that loading it again takes."""
+    return replace(model, module=deepcopy(model.module), _kept={})
 
 
 def prefixed(model: Model, state: State) -> State:

@@ -14,7 +14,7 @@ from allocator.core.plugins import load
 from allocator.core.ports import Decoding
 from allocator.core.spec import EXTRAS, GRANULARITIES
 from quant.streaming import Spool, in_memory
-from tests.states import TITLES, VARIANTS, logits_of, made, prefixed
+from tests.states import TITLES, VARIANTS, copied, logits_of, made, prefixed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,9 +29,7 @@ class Case:
     family: Family
     folder: Path
     state: State
-
-    def model(self, *, mapped: bool = False) -> Model:
-        return self.family.load(self.folder, "cpu", mapped=mapped)
+    loaded: Model
 
     @property
     def extras(self) -> tuple[str, ...]:
@@ -45,12 +43,13 @@ def case(
     name, variant = request.param
     family = load("allocator.families", name)
     folder = tmp_path_factory.mktemp(name)
-    return Case(family, folder, made(family, folder, variant))
+    state = made(family, folder, variant)
+    return Case(family, folder, state, family.load(folder, "cpu"))
 
 
 @pytest.fixture
 def model(case: Case) -> Model:
-    return case.model()
+    return copied(case.loaded)
 
 
 def forward(model: Model, state: State) -> torch.Tensor:
@@ -140,7 +139,7 @@ def test_a_mapped_model_gives_the_same_stage_by_stage(
     case: Case, model: Model, tmp_path: Path
 ) -> None:
     wanted = forward(model, case.state)
-    mapped = case.model(mapped=True)
+    mapped = case.family.load(case.folder, "cpu", mapped=True)
     # so little memory that everything is moved to disk in between
     spool = Spool(tmp_path, "cpu", limit=1)
     spool.append(dict(case.state))

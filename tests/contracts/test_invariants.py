@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,10 +13,10 @@ from allocator.core.allocation import Allocation, Choice, Scheme
 from allocator.core.plugins import load
 from evals.tasks.vqav2 import PLUGIN as VQAV2
 from quant.bank import Recipe
-from tests.states import TITLES, VARIANTS, bank_of, logits_of, made
+from tests.states import TITLES, VARIANTS, bank_of, copied, logits_of, made
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from allocator.core.ports import Family, Model, State
     from quant.bank import Bank
@@ -53,7 +52,7 @@ class Bench(Workbench):
 class Stored:
     """What no test changes: a tiny model on disk, two prompts for it, its bank."""
 
-    load: Callable[[], Model]
+    model: Model
     state: State
     bank: Bank
 
@@ -69,20 +68,19 @@ def stored(
     folder = tmp_path_factory.mktemp(name)
     state = made(family, folder / "model", variant)
     state = {key: value.to(device) for key, value in state.items()}
-    opened = partial(family.load, folder / "model", device)
+    model = family.load(folder / "model", device)
     methods = {name: load("quant.methods", name) for name in METHODS}
     recipe = Recipe("weights", ("a", "b"), Scheme(), methods, (2, 8, 16))
     spec = family.spec(folder / "model")
-    return Stored(
-        opened, state, bank_of(folder / "bank", recipe, opened(), spec, state)
-    )
+    bank = bank_of(folder / "bank", recipe, copied(model), spec, state)
+    return Stored(model, state, bank)
 
 
 @pytest.fixture
 def bench(stored: Stored) -> Bench:
     """With a model of its own: tests change its weights."""
     bank = stored.bank
-    return Bench(stored.load(), bank.spec, VQAV2, bank, state=stored.state)
+    return Bench(copied(stored.model), bank.spec, VQAV2, bank, state=stored.state)
 
 
 @pytest.mark.parametrize("method", METHODS)

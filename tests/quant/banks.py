@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from copy import deepcopy
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from allocator.core.plugins import load
 from allocator.families._tiny import IMAGE, two_prompts
 from quant.build import Source, build_bank
+from tests.states import copied
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,7 +44,7 @@ def prompts() -> State:
 def apart(loaded: Loaded) -> Loaded:
     """A model of one's own: a pass changes a model while it runs."""
     model, spec = loaded
-    return replace(model, module=deepcopy(model.module), _kept={}), spec
+    return copied(model), spec
 
 
 def build(root: Path, recipe: Recipe, loaded: Loaded) -> int:

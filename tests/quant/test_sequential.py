@@ -18,35 +18,35 @@ from quant.sequential import quantize_in_sequence
 from tests.quant.banks import FAMILY, Loaded, apart, build, prompts
 from tests.quant.by_hand import by_hand, effective
 from tests.quant.sequences import FULL, METHODS, assigned, in_sequence, recipe_of
-from tests.states import TITLES, VARIANTS, made
+from tests.states import TITLES, VARIANTS, copied, made
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from allocator.core.ports import State
+    from allocator.core.ports import Model, State
 
 
 @pytest.fixture(scope="module", params=VARIANTS, ids=TITLES)
 def tiny(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Any, Path, State]:
+) -> tuple[Any, Path, State, Model]:
     name, variant = request.param
     family, folder = load("allocator.families", name), tmp_path_factory.mktemp(name)
-    return family, folder, made(family, folder, variant)
+    state = made(family, folder, variant)
+    return family, folder, state, family.load(folder, "cpu")
 
 
 @pytest.mark.parametrize("corrected", [False, True])
 def test_it_is_what_replacing_weights_one_set_at_a_time_gives(
-    tiny: tuple[Any, Path, State], tmp_path: Path, corrected: bool
+    tiny: tuple[Any, Path, State, Model], tmp_path: Path, corrected: bool
 ) -> None:
-    family, folder, state = tiny
+    family, folder, state, loaded = tiny
     spec = family.spec(folder)
     every = [Choice(2, "gptq"), Choice(3, "awq"), FULL, Choice(3, "uniform")]
     wanted = replace(assigned(spec, *every), corrected=corrected)
     mapped = family.load(folder, "cpu", mapped=True)
     found = in_sequence(tmp_path, wanted, (mapped, spec), state)
-    both = (family.load(folder, "cpu") for _ in range(2))
-    naive = by_hand(*both, wanted, state)
+    naive = by_hand(copied(loaded), loaded, wanted, state)
     assert set(naive) == set(found.keys) == set(wanted.keys)
     for linear in spec.linears:
         if linear.name in naive:
