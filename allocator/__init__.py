@@ -7,6 +7,10 @@ exceptions). Everything heavy is imported when it is first asked for.
 
     found = allocator.allocate(budget=4.0, task="vqav2")
     model, processor = allocator.load(found)
+
+None stands for what is not given. Wrong requests are an AllocateError of one sentence,
+in the words of the commands; that and the other classes (Allocation, Choice,
+Recommendation, Study, StudySpec, ...) are names of this package too.
 """
 
 from __future__ import annotations
@@ -16,9 +20,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import os
 
-    from allocator.core.allocation import Allocation, Choice
-    from allocator.core.errors import AllocateError
-    from allocator.core.study import StudySpec
     from allocator.core.watch import Watch
     from allocator.report.notebook import Recommendation
     from allocator.report.study import Study
@@ -26,27 +27,18 @@ if TYPE_CHECKING:
 
     PathLike = str | os.PathLike[str]
 
-__all__ = [
-    "AllocateError",
-    "Allocation",
-    "Choice",
-    "Recommendation",
-    "Replay",
-    "Study",
-    "StudySpec",
-    "allocate",
-    "evaluate",
-    "inspect",
-    "load",
-    "open_study",
-    "replay",
-]
+__all__ = ["allocate", "evaluate", "inspect", "load", "open_study", "replay"]
 
-# classes, by the file that has them
+# classes that the functions take, give and raise, by the file that has them
 _HOMES = {
-    "AllocateError": "allocator.core.errors",
-    "Allocation": "allocator.core.allocation",
-    "Choice": "allocator.core.allocation",
+    **dict.fromkeys(("Allocation", "Choice"), "allocator.core.allocation"),
+    **dict.fromkeys(
+        (
+            *("AllocateError", "BankError", "BudgetError", "DataError", "ModelError"),
+            *("NotReachedError", "SpecError", "StudyError", "UnknownNameError"),
+        ),
+        "allocator.core.errors",
+    ),
     "Recommendation": "allocator.report.notebook",
     "Replay": "allocator.tables.replay",
     "Study": "allocator.report.study",
@@ -63,7 +55,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*__all__, *_HOMES})
 
 
 def allocate(
@@ -81,8 +73,7 @@ def allocate(
 
     Args:
         budget: bits per weight, 4.0, or a size, "3.5GiB".
-        task: "vqav2", "gqa", "coco", "flickr30k", "lmms:NAME", or several joined by
-            "+".
+        task: "vqav2", "gqa", "coco", "flickr30k", "lmms:NAME", or a list of several.
         spec: a study written as TOML; what is given here comes before what it says.
         progress: whether to show how far it is.
         **options: any other field of `StudySpec`, such as model, data, methods, widths,
@@ -105,12 +96,15 @@ def allocate(
         found.allocation["language.front.attn"].bits
     """
     from allocator.report.notebook import Recommendation
+    from allocator.search.estimate import estimate
     from allocator.search.request import read_request
     from allocator.search.run import run
 
     given = _given({"budget": budget, "task": task, **options})
-    asked = read_request(given, _path(spec))
-    return Recommendation.of(run(asked, _watch(progress)))
+    asked, watch = read_request(given, _path(spec)), _watch(progress)
+    if told := estimate(asked):
+        watch.say(told.sentence)
+    return Recommendation.of(run(asked, watch))
 
 
 def open_study(name: str, storage: str | None = None) -> Study:
@@ -149,7 +143,7 @@ def load(
 
     Args:
         source: a recommendation, a study (its latest recommendation), or a plan file
-            that `allocate export --format plan` wrote, or a person.
+            (or its folder), written by `allocate export --format plan` or by hand.
         progress: whether to show how far it is, where cells have to be made.
         **options: of a plan file's model: model, data, device; of a study: device.
 
@@ -186,7 +180,7 @@ def evaluate(
         task: as for `allocate`; the plan's where None.
         plan: a plan file; None scores full precision.
         progress: whether to show how far it is.
-        **options: other fields of `StudySpec`, such as data, fraction, beams, device.
+        **options: data, fraction, subset, beams, rerank, device, seed.
 
     Returns:
         `score` in the unit of `metric` with `ci95`, `bpw` and `bpw_quantized` in bits
@@ -198,9 +192,11 @@ def evaluate(
     Example:
         allocator.evaluate("tiny-llava", task="vqav2", plan="plan.json")["score"]
     """
-    from allocator.bench.evaluate import evaluate_model
+    from allocator.bench.evaluate import OPTIONS, evaluate_model
+    from allocator.core.study import check_options
 
     given = _given({"model": model, "task": task, **options})
+    check_options(given, OPTIONS)
     return evaluate_model(given, _path(plan), _watch(progress))
 
 
@@ -283,8 +279,13 @@ def _watch(progress: bool) -> Watch:
 
 
 def _path(file: PathLike | None) -> Any:
+    from os import PathLike as Pathlike
     from pathlib import Path
 
+    from allocator.core.errors import SpecError
+
+    if not isinstance(file, str | Pathlike | None):
+        raise SpecError(f"{file!r} is not the name of a file")
     return None if file is None else Path(file)
 
 
@@ -293,9 +294,20 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
     from os import PathLike as Pathlike
     from os import fspath
 
-    # folders are names here
-    return {
-        key: fspath(value) if isinstance(value, Pathlike) else value
-        for key, value in options.items()
-        if value is not None
-    }
+    def plain(value: Any) -> Any:
+        # folders are names here, and numpy's numbers are numbers
+        if isinstance(value, Pathlike):
+            return fspath(value)
+        return value.tolist() if hasattr(value, "tolist") else value
+
+    given = {key: plain(v) for key, v in options.items() if v is not None}
+    for key in ("methods", "widths", "include"):
+        # as on the command line: gptq,awq and 3,4,8
+        if isinstance(given.get(key), str):
+            words = [word.strip() for word in given[key].split(",")]
+            digits = key == "widths" and all(word.isdigit() for word in words)
+            given[key] = [int(word) for word in words] if digits else words
+    for key, between in (("task", "+"), ("bits", ",")):
+        if isinstance(given.get(key), list | tuple):
+            given[key] = between.join(map(str, given[key]))
+    return given

@@ -1,4 +1,4 @@
-"""The gate's model: predicted score of an allocation, and how sure it is."""
+"""What ranks proposals: predicted score of an allocation, and how sure it is."""
 
 from __future__ import annotations
 

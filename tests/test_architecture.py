@@ -6,9 +6,9 @@ import re
 import subprocess
 from pathlib import Path
 
-from tests.check_files import ROOT, tracked
+from tests.check_files import ROOT
 from tests.test_layering import ROOMS
-from tests.tree import PACKAGES, tree
+from tests.tree import PACKAGES, made
 
 TEXT = (ROOT / "ARCHITECTURE.md").read_text()
 MOST_WORDS = 20  # lines of the glossary
@@ -26,9 +26,13 @@ def block(title: str) -> list[str]:
 
 
 def test_the_tree_is_what_the_files_tell() -> None:
-    listed = [n for n in tracked() if n.startswith((*PACKAGES, "tests", "studies"))]
-    names = [name for name in listed if "/" in name]
-    assert block("Tree") == tree(names)
+    assert block("Tree") == made()
+
+
+def test_every_folder_of_tests_is_of_a_room_that_is_there() -> None:
+    rooms = [line.rpartition(" Of ")[2] for line in block("Tree") if " Of " in line]
+    assert len(rooms) > 10
+    assert all((ROOT / room).is_dir() for room in rooms)
 
 
 def test_the_tree_has_a_line_for_every_file_of_the_packages() -> None:

@@ -1,10 +1,10 @@
 """The tree of ARCHITECTURE.md, as the files tell it.
 
-    python tests/tree.py
+    git add NEW FILES && python tests/tree.py
 
-Prints a line for every file of the four packages, with what the file says of itself in
-its first line, and one for every folder of tests and studies;
-`tests/test_architecture.py` holds ARCHITECTURE.md against it.
+Writes ARCHITECTURE.md anew with a line for every file of the four packages, with what
+the file says of itself in its first line, and one for every folder of tests and
+studies; `tests/test_architecture.py` holds ARCHITECTURE.md against it.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from tests.check_files import ROOT, tracked
 
 PACKAGES = ("allocator", "quant", "evals", "surrogate")
 COLUMN = 34
+TITLE = "## Tree\n\nMade by `python tests/tree.py`.\n\n```\n"
 # what cannot say it of itself: files that are no Python, and folders
 OTHERS = {
     "allocator/py.typed": "Says that the packages have types.",
@@ -95,10 +96,19 @@ def tree(names: list[str]) -> list[str]:
     return [line_of(name) for name in sorted(found, key=place)]
 
 
+def made() -> list[str]:
+    """The tree of the repository as it is."""
+    listed = [n for n in tracked() if n.startswith((*PACKAGES, "tests", "studies"))]
+    return tree([name for name in listed if "/" in name])
+
+
 def main() -> None:
-    """Print the tree."""
-    listed = (n for n in tracked() if n.startswith((*PACKAGES, "tests", "studies")))
-    print("\n".join(tree([name for name in listed if "/" in name])))
+    """Put the tree into ARCHITECTURE.md."""
+    file = ROOT / "ARCHITECTURE.md"
+    head, fence, _ = file.read_text().rpartition(
+        "## Tree\n\nMade by `python tests/tree.py`.\n\n```\n"
+    )
+    file.write_text(head + fence + "\n".join([*made(), "```"]) + "\n")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     from allocator.core.watch import Watch
 
 
+# fields of `StudySpec` that decide what is scored, and on what
+OPTIONS = (
+    *("model", "task", "data", "fraction", "subset", "beams", "rerank"),
+    *("device", "seed"),
+)
+
+
 def evaluate_model(
     options: Mapping[str, Any], plan_file: Path | None, watch: Watch
 ) -> dict[str, Any]:

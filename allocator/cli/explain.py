@@ -9,7 +9,7 @@ from typing import Any
 import click
 import cloup
 
-from allocator.cli.options import CONTEXT, as_json, storage
+from allocator.cli.options import CONTEXT, FILE, as_json, storage
 from allocator.core.errors import SpecError
 from allocator.core.study import check_study_name
 
@@ -126,7 +126,7 @@ def journal_of(name: str, storage: str | None) -> Any:
 @cloup.argument("name")
 @cloup.option(
     "--out",
-    type=Path,
+    type=FILE,
     required=True,
     metavar="report.html",
     help="The file to write: html, png or svg.",

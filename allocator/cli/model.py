@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import cloup
@@ -12,6 +11,7 @@ import cloup
 from allocator.cli.options import (
     CONTEXT,
     DEFAULT_MODEL,
+    FILE,
     as_json,
     device,
     given_of,
@@ -21,6 +21,9 @@ from allocator.cli.options import (
     task_options,
 )
 from allocator.search.request import sizes_request
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @cloup.command(context_settings=CONTEXT)
@@ -48,7 +51,7 @@ def inspect(as_json: bool, model: str | None, task: str | None, **options: Any) 
 @task_options
 @cloup.option(
     "--plan",
-    type=Path,
+    type=FILE,
     metavar="plan.json",
     help="A plan file; without one, full precision.",
 )

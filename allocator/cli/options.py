@@ -5,10 +5,12 @@ A metavar is a value that can be typed as it stands.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
 import cloup
+from click.shell_completion import CompletionItem
 
 from allocator.core.allocation import GROUP_SIZES, SCOPES, WIDTHS
 from allocator.core.errors import SpecError
@@ -19,7 +21,9 @@ from allocator.core.study import JOINED
 DEFAULT_MODEL = "tiny-blip2"
 # on a terminal of 80 columns: names in a column of their own, no blank lines between
 LAYOUT = cloup.HelpFormatter.settings(max_width=96, col1_max_width=30)
-CONTEXT = cloup.Context.settings(formatter_settings=LAYOUT)
+CONTEXT = cloup.Context.settings(
+    formatter_settings=LAYOUT, help_option_names=["-h", "--help"]
+)
 
 
 class Words(click.ParamType[Any]):
@@ -99,6 +103,27 @@ def listed(names: Any) -> str:
     return ", ".join(map(str, names))
 
 
+def completing(names: Any) -> Any:
+    """What a shell offers for a value: names that begin like it."""
+
+    def offered(ctx: Any, param: Any, incomplete: str) -> list[str]:
+        del ctx, param
+        return [name for name in map(str, names) if name.startswith(incomplete)]
+
+    return offered
+
+
+def folders(ctx: Any, param: Any, incomplete: str) -> list[CompletionItem]:
+    """What a shell offers where a folder is wanted."""
+    del ctx, param
+    return [CompletionItem(incomplete, type="dir")]
+
+
+# a file that need not be there: who reads it says what is wrong with it
+FILE = click.Path(path_type=Path)
+FOLDER = click.Path(file_okay=False, path_type=Path)
+TASKS = available("evals.tasks")
+
 budget = cloup.option(
     "--budget", metavar="4.0", help="Bits per weight, or a size such as 3.5GiB."
 )
@@ -113,18 +138,25 @@ min_score = cloup.option(
 )
 model = cloup.option(
     "--model",
+    shell_complete=folders,
     metavar="./llava-1.5-7b",
     help="Embedded model (tiny-blip2, tiny-llava), model folder or hub id.  "
     f"[default: {DEFAULT_MODEL}]",
 )
 task = cloup.option(
-    "--task", metavar="vqav2", help=f"{listed(available('evals.tasks'))}, lmms:NAME."
+    "--task",
+    shell_complete=completing(TASKS),
+    metavar="vqav2",
+    help=f"{listed(TASKS)}, lmms:NAME.",
 )
 task_set = cloup.option(
     "--task-set", type=Words(), metavar="vqav2,coco", help="Several tasks in one."
 )
 data = cloup.option(
-    "--data", metavar="./data", help="Folder with the task's official files."
+    "--data",
+    shell_complete=folders,
+    metavar="./data",
+    help="Folder with the task's official files.",
 )
 fraction = cloup.option(
     "--fraction",
@@ -134,6 +166,7 @@ fraction = cloup.option(
 )
 subset = cloup.option(
     "--subset",
+    shell_complete=completing(("karpathy", "val2014", "val2017")),
     metavar="karpathy",
     help="Published set of coco: karpathy, val2014, val2017.",
 )
@@ -166,6 +199,7 @@ symmetric = cloup.option(
 )
 granularity = cloup.option(
     "--granularity",
+    shell_complete=completing(GRANULARITIES),
     metavar="block",
     help=f"One choice for each {listed(GRANULARITIES)}.  [default: type]",
 )
@@ -177,6 +211,7 @@ include = cloup.option(
 )
 budget_scope = cloup.option(
     "--budget-scope",
+    shell_complete=completing(SCOPES),
     metavar="quantized",
     help=f"What a budget counts: {listed(SCOPES)}.  [default: model]",
 )
@@ -188,6 +223,7 @@ calibration = cloup.option(
 )
 strategy = cloup.option(
     "--strategy",
+    shell_complete=completing(available("allocator.strategies")),
     metavar="evolution",
     help=f"{listed(available('allocator.strategies'))}.  [default: surrogate]",
 )
@@ -226,7 +262,10 @@ seed = cloup.option(
     "--seed", type=int, metavar="1", help="Of everything random.  [default: 0]"
 )
 device = cloup.option(
-    "--device", metavar="cuda:1", help="auto, cpu, cuda, cuda:1.  [default: auto]"
+    "--device",
+    shell_complete=completing(("auto", "cpu", "cuda")),
+    metavar="cuda:1",
+    help="auto, cpu, cuda, cuda:1.  [default: auto]",
 )
 study = cloup.option(
     "--study", metavar="my-study", help="Name of the study.  [default: by what it asks]"

@@ -5,17 +5,27 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import cloup
 
-from allocator.cli.options import CONTEXT, as_json, given_of, narrowing, seed, strategy
+from allocator.cli.options import (
+    CONTEXT,
+    FILE,
+    as_json,
+    given_of,
+    narrowing,
+    seed,
+    strategy,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @cloup.command(context_settings=CONTEXT)
-@cloup.argument("table", metavar="TABLE.csv", type=Path)
+@cloup.argument("table", metavar="TABLE.csv", type=FILE)
 @cloup.option_group(
     "Goal",
     cloup.option(
@@ -46,7 +56,7 @@ from allocator.cli.options import CONTEXT, as_json, given_of, narrowing, seed, s
 )
 @cloup.option_group(
     "Output",
-    cloup.option("--out", type=Path, metavar="report.html", help="Also write a page."),
+    cloup.option("--out", type=FILE, metavar="report.html", help="Also write a page."),
     as_json,
 )
 def replay(table: Path, out: Path | None, as_json: bool, **options: Any) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,6 +15,7 @@ from allocator.cli.explain import dashboard, explain, report
 from allocator.cli.model import doctor, evaluate, inspect
 from allocator.cli.options import (
     CONTEXT,
+    FILE,
     as_json,
     given_of,
     goal_options,
@@ -32,6 +32,8 @@ from allocator.core.errors import AllocateError, SpecError
 from allocator.search.request import read_request
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from allocator.core.study import StudySpec
 
 INTERRUPTED = 130
@@ -98,7 +100,7 @@ SECTIONS = (
     cloup.option(
         "--spec",
         "spec_file",
-        type=Path,
+        type=FILE,
         metavar="study.toml",
         help="A study written as TOML; options come before what it says.",
     ),
@@ -107,7 +109,7 @@ SECTIONS = (
     "Output",
     as_json,
     cloup.version_option(package_name="allocate-vlm"),
-    cloup.help_option("--help"),
+    cloup.help_option("-h", "--help"),
 )
 @click.pass_context
 def main(

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import cloup
 
 from allocator.cli.explain import journal_of
-from allocator.cli.options import CONTEXT, as_json, storage
+from allocator.cli.options import CONTEXT, FOLDER, as_json, completing, listed, storage
+from allocator.core.plugins import available
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FORMATS = available("allocator.exporters")
 
 
 @cloup.group(context_settings=CONTEXT)
@@ -49,9 +54,20 @@ def show_study(name: str, storage: str | None, as_json: bool) -> None:
 
 @cloup.command(context_settings=CONTEXT)
 @cloup.argument("name")
-@cloup.option("--format", "fmt", required=True, metavar="plan", help="What to write.")
 @cloup.option(
-    "--out", type=Path, required=True, metavar="./export", help="Folder to write into."
+    "--format",
+    "fmt",
+    required=True,
+    metavar="plan",
+    shell_complete=completing(FORMATS),
+    help=f"{listed(FORMATS)}.",
+)
+@cloup.option(
+    "--out",
+    type=FOLDER,
+    required=True,
+    metavar="./export",
+    help="Folder to write into.",
 )
 @storage
 def export(name: str, fmt: str, out: Path, storage: str | None) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
-from allocator.core.errors import BudgetError, SpecError
+from allocator.core.errors import BudgetError, SpecError, UnknownNameError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -127,7 +127,10 @@ class Allocation:
         )
 
     def __getitem__(self, key: str) -> Choice:
-        return dict(self.choices)[key]
+        chosen = dict(self.choices)
+        if key not in chosen:
+            raise UnknownNameError("group", key, chosen)
+        return chosen[key]
 
     def __iter__(self) -> Iterator[tuple[str, Choice]]:
         return iter(self.choices)

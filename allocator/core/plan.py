@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 # what defines the score of a plan beside its model, samples and groups
 ASKED = ("task", "fraction", "subset", "beams", "rerank")
+FORM = 'it has "model", "scheme" and "groups": {key: {"bits": 4, "method": "gptq"}}'
 # folder beside a plan file, with its finalized weights
 FINALIZED = "finalized"
 
@@ -65,6 +66,8 @@ class Plan:
         Raises:
             SpecError: it lacks or misspells a part; names the source.
         """
+        if not isinstance(data, dict):
+            raise SpecError(f"{source} is not a plan (no object of JSON); {FORM}")
         try:
             scheme = data.get("scheme", {})
             symmetric = _typed(scheme.get("symmetric", False), bool)
@@ -80,8 +83,7 @@ class Plan:
             )
         except (AttributeError, KeyError, TypeError) as error:
             raise SpecError(
-                f"{source} is not a plan ({type(error).__name__}: {error}); it has "
-                '"model", "scheme" and "groups": {key: {"bits": 4, "method": "gptq"}}'
+                f"{source} is not a plan ({type(error).__name__}: {error}); {FORM}"
             ) from None
 
     def allocation(self, spec: ModelSpec) -> Allocation:

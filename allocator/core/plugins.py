@@ -6,7 +6,7 @@ import pkgutil
 from importlib import import_module
 from typing import Any
 
-from allocator.core.errors import UnknownNameError
+from allocator.core.errors import SpecError, UnknownNameError
 
 
 def available(package: str) -> tuple[str, ...]:
@@ -21,7 +21,11 @@ def load(package: str, name: str, kind: str = "plug-in") -> Any:
 
     Raises:
         UnknownNameError: no file of that name; names the known ones.
+        SpecError: the file has no constant `PLUGIN`.
     """
     if name not in available(package):
         raise UnknownNameError(kind, name, available(package))
-    return import_module(f"{package}.{name}").PLUGIN
+    module = import_module(f"{package}.{name}")
+    if not hasattr(module, "PLUGIN"):
+        raise SpecError(f"{package}.{name} is no {kind}: it has no constant PLUGIN")
+    return module.PLUGIN

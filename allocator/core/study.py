@@ -35,6 +35,19 @@ JOINED = "+"
 MOST_BEAMS = 64
 # a search is for one of them
 GOALS = {"budget", "front", "min_score"}
+# options by what their values are; the others are text
+LISTS = ("methods", "widths", "include")
+SWITCHES = ("symmetric", "front", "rungs", "narrowing", "finalize")
+NUMBERS = ("seconds", "fraction", "min_score")
+COUNTS = ("trials", "seed", "calibration", "beams", "rerank")
+KINDS = {
+    **dict.fromkeys(LISTS, "a list of names"),
+    "widths": "a list of whole numbers",
+    **dict.fromkeys(SWITCHES, "true or false"),
+    **dict.fromkeys(NUMBERS, "a number"),
+    **dict.fromkeys(COUNTS, "a whole number"),
+    "group_size": "a whole number or a name",
+}
 STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -237,21 +250,23 @@ def typed_options(
     for key, value in typed.items():
         if not _is_right(key, value):
             where = "" if file is None else f"{file}: "
-            raise SpecError(f"{where}{key} = {value!r} is of the wrong type")
+            raise SpecError(
+                f"{where}{key} = {value!r} is of the wrong type: it is "
+                f"{KINDS.get(key, 'text')}"
+            )
     return {"budget": None, **typed}
 
 
 def _is_right(key: str, value: Any) -> bool:
     """Whether a value read from a file has the type its option needs."""
-    if key in ("methods", "widths", "include"):
+    if key in LISTS:
         kind = int if key == "widths" else str
         return isinstance(value, tuple) and all(isinstance(v, kind) for v in value)
-    if key in ("symmetric", "front", "rungs", "narrowing", "finalize"):
+    if key in SWITCHES:
         return isinstance(value, bool)
     if isinstance(value, bool):
         return False
-    kinds = dict.fromkeys(("seconds", "fraction", "min_score"), int | float)
-    kinds |= dict.fromkeys(("trials", "seed", "calibration", "beams", "rerank"), int)
+    kinds = dict.fromkeys(NUMBERS, int | float) | dict.fromkeys(COUNTS, int)
     return isinstance(value, kinds.get(key, int | str if key == "group_size" else str))
 
 
@@ -300,7 +315,7 @@ def check_study_name(name: str) -> str:
     Raises:
         StudyError: anything else.
     """
-    if not STUDY_NAME.fullmatch(name):
+    if not isinstance(name, str) or not STUDY_NAME.fullmatch(name):
         raise StudyError(
             f"study name {name!r} may have letters, digits, '.', '_' and '-' only, "
             "a letter or digit first, at most 100"

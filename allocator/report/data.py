@@ -53,6 +53,7 @@ def trials_of(journal: Journal, space: Space) -> list[dict[str, Any]]:
         {
             "number": entry.number,
             "kind": entry.about["kind"],
+            "state": entry.state.name.lower(),
             "bpw": space.bpw(entry.allocation),
             "score": entry.score,
             "predicted": entry.about.get(PREDICTED),

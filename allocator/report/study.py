@@ -64,7 +64,8 @@ class Study:
         Raises:
             StudyError: there is none of that name; names those there are.
         """
-        return Study(Journal.load(storage, check_study_name(name)))
+        url = None if storage is None else str(storage)
+        return Study(Journal.load(url, check_study_name(name)))
 
     @property
     def name(self) -> str:
@@ -82,7 +83,7 @@ class Study:
         return latest_recommendation(self.journal)
 
     def trials_dataframe(self) -> pd.DataFrame:
-        """Every trial, a row each: number, kind, bpw, score, digest, looks, groups.
+        """Every trial, a row each: number, kind, state, bpw, score, looks, groups.
 
         `score` is in the metric's unit over the search set, missing for what was passed
         over after a look; a group's cell is its choice, "4/gptq" or "16".
@@ -125,7 +126,8 @@ class Study:
     def importance(self) -> dict[str, Any]:
         """Consensus importance in percent by component, block group, layer type, group.
 
-        As in a recommendation's `importance`, of all that is known by now.
+        As in a recommendation's `importance`, of all that is known by now; where its
+        `unreliable` has a reason, the shares mean nothing.
 
         Raises:
             StudyError: nothing was measured yet.
@@ -169,7 +171,7 @@ class Study:
             SpecError: a file that cannot be written, or of another kind.
             StudyError: the study has no recommendation yet.
         """
-        file = Path(out)
+        file = file_of(out)
         write = render(file, figure=figure)
         with progress_bars(progress).phase("explanation") as tell:
             data = study_report(self.journal, tell)
@@ -214,18 +216,26 @@ def load_recommended(
         spec = {**journal.attribute(SPEC), "device": "auto", **options}
         asked = StudySpec.read(spec)
         weights = finalized_home() / str(plan.finalized)
-    elif not isinstance(source, str | os.PathLike):
-        raise SpecError(
-            "what is loaded is a recommendation, a study or a plan file, not "
-            f"{source!r}"
-        )
     else:
         check_options(options, ("model", "data", "task", "device"))
-        file = Path(source)
+        file = file_of(source, "a recommendation, a study or a plan file")
+        # as `allocate export --format plan` names it
+        file = file / "plan.json" if file.is_dir() else file
         plan = Plan.read(file)
         asked = planned_request(options, plan, file, "loading a plan")
         weights = file.parent / FINALIZED
     return load_planned(asked, plan, weights, watch)
+
+
+def file_of(given: Any, wanted: str = "a file") -> Path:
+    """A file by its name.
+
+    Raises:
+        SpecError: what is no name.
+    """
+    if not isinstance(given, str | os.PathLike):
+        raise SpecError(f"{given!r} is not {wanted}")
+    return Path(given)
 
 
 def _journal_of(source: Recommendation | Study) -> Journal:

@@ -85,12 +85,22 @@ def step(search: Search, space: ModelSpace, strategy: Proposer) -> bool:
     chosen = found[0]
     if len(found) > 1:
         chosen = survivor(search, found, known)
+    digest = chosen.allocation.digest
+    is_taken = digest in search.journal.taken(search.setup.space)
+    reason = None
     if not space.fits(chosen.allocation):
-        # a strategy that breaks its promise is not asked again
         search.infeasible += 1
+        reason = "what is over the budget"
+    elif is_taken and digest in search.skipped:
+        reason = "again what is measured"
+    if reason:
+        # a strategy that breaks its promise is not asked again
+        name = search.setup.asked.strategy
+        search.watch.say(f"strategy {name} proposed {reason}, and is not asked again")
         return False
-    if chosen.allocation.digest in search.journal.taken(search.setup.space):
+    if is_taken:
         # another process began it while this one was looking
+        search.skipped.add(digest)
         return True
     about = {**chosen.about, "limit": limit_of(space)}
     search.measure(chosen.allocation, "proposal", about)

@@ -30,6 +30,7 @@ def read_request(given: Mapping[str, Any], spec_file: Path | None = None) -> Stu
         SpecError: neither names a goal and a task; an option of the wrong type.
         UnknownNameError: an option that there is none of.
     """
+    check_options(given)
     if spec_file is not None:
         return StudySpec.from_toml(spec_file, given)
     missing = [] if "task" in given else ["--task"]

@@ -32,7 +32,8 @@ class Search:
 
     `evaluated` counts samples that `seen` allocations, by digest, were run on;
     `distrusts` says that divergence was seen not to predict the task; `spent_limits`
-    are budgets, in bits per weight, within which nothing new is left.
+    are budgets, in bits per weight, within which nothing new is left; `skipped` are
+    digests that were proposed although they were taken.
     """
 
     setup: Setup
@@ -46,6 +47,7 @@ class Search:
     infeasible: int = 0
     distrusts: bool = False
     spent_limits: set[float] = field(default_factory=set)
+    skipped: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.goal: Goal = goal_of(self.setup.asked, self.setup.space)

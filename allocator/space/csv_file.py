@@ -171,6 +171,8 @@ def _cells(path: Path) -> tuple[list[str], list[tuple[int, tuple[str, ...]]]]:
             found = [(reader.line_num, tuple(row)) for row in reader if any(row)]
     except FileNotFoundError:
         raise DataError(f"no table {path}") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} is not a CSV file: {error}") from None
     if not found:

@@ -86,6 +86,9 @@ def replay_request(table: Path, given: Mapping[str, Any]) -> ReplayRequest:
         UnknownNameError: an option that there is none of.
     """
     check_options(given, OPTIONS)
+    lacking = [name for name in ("score", "budget") if name not in given]
+    if lacking:
+        raise SpecError(f"a replay needs --{' and --'.join(lacking)}")
     options = typed_options(given)
     return ReplayRequest(table, groups=options.pop("bits", None), **options)
 

@@ -319,6 +319,27 @@ def test_what_does_not_fit_is_never_measured(
     propose(search)
     assert (search.infeasible, search.made) == (1, 0)
     assert runs(search) == []
+    assert any("proposed what is over the budget" in line for line in said(search))
+
+
+class Stubborn(Careless):
+    """A strategy that knows one allocation."""
+
+    def ask(self, known: Any, count: int) -> Any:
+        from allocator.strategies._base import Candidate
+
+        del known, count
+        return [Candidate(self.space.smallest)]
+
+
+def test_a_strategy_that_repeats_itself_ends_the_search(
+    toy: ModelSpec, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("allocator.search.propose.load", lambda *_: Stubborn)
+    search = search_of(toy, url, asked_for())
+    propose(search)
+    assert search.made == 1
+    assert any("proposed again what is measured" in line for line in said(search))
 
 
 class Probed(FakeBench):
