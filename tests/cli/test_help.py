@@ -103,8 +103,8 @@ def test_an_example_is_a_request_that_is_understood(
     ("words", "near"),
     [
         (["inspct"], "inspect"),
-        (["explian", "x"], "explain"),
-        (["bank", "biuld"], "build"),
+        (["explan", "x"], "explain"),
+        (["bank", "bild"], "build"),
         (["studies", "lst"], "list"),
         (["--buget", "4.0"], "--budget"),
         (["evaluate", "--dta", "x"], "--data"),
