@@ -295,53 +295,6 @@ def test_what_another_process_measures_meanwhile_is_not_measured_twice(
     assert found[0].digest not in measured
 
 
-class Careless:
-    """A strategy that breaks its promise."""
-
-    offspring = 1
-
-    def __init__(self, space: Any, seed: int, damage: Any) -> None:
-        del seed, damage
-        self.space = space
-
-    def ask(self, known: Any, count: int) -> Any:
-        from allocator.strategies._base import Candidate
-
-        del known, count
-        return [Candidate(self.space.full)]
-
-
-def test_what_does_not_fit_is_never_measured(
-    toy: ModelSpec, url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("allocator.search.propose.load", lambda *_: Careless)
-    search = search_of(toy, url, asked_for())
-    propose(search)
-    assert (search.infeasible, search.made) == (1, 0)
-    assert runs(search) == []
-    assert any("proposed what is over the budget" in line for line in said(search))
-
-
-class Stubborn(Careless):
-    """A strategy that knows one allocation."""
-
-    def ask(self, known: Any, count: int) -> Any:
-        from allocator.strategies._base import Candidate
-
-        del known, count
-        return [Candidate(self.space.smallest)]
-
-
-def test_a_strategy_that_repeats_itself_ends_the_search(
-    toy: ModelSpec, url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("allocator.search.propose.load", lambda *_: Stubborn)
-    search = search_of(toy, url, asked_for())
-    propose(search)
-    assert search.made == 1
-    assert any("proposed again what is measured" in line for line in said(search))
-
-
 class Probed(FakeBench):
     """Next-token log-probabilities of two words, further from even as bits fall."""
 
