@@ -78,7 +78,10 @@ def test_the_python_example_runs_and_loads_what_was_measured(
     example = re.search(r"```python\n(.*?)```", README, re.DOTALL)
     assert example is not None
     names: dict[str, Any] = {}
-    exec(example[1], names)
+    # as it stands, with fewer proposals
+    fewer = example[1].replace('"tiny-llava")', '"tiny-llava", trials=5)')
+    assert fewer != example[1]
+    exec(fewer, names)
     bpw, score, choice = capsys.readouterr().out.split("\n")[0].split()
     assert float(bpw) <= 4.0
     # far above every uniform allocation that fits (65 to 79)
