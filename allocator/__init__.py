@@ -279,14 +279,9 @@ def _watch(progress: bool) -> Watch:
 
 
 def _path(file: PathLike | None) -> Any:
-    from os import PathLike as Pathlike
-    from pathlib import Path
+    from allocator.core.home import named_file
 
-    from allocator.core.errors import SpecError
-
-    if not isinstance(file, str | Pathlike | None):
-        raise SpecError(f"{file!r} is not the name of a file")
-    return None if file is None else Path(file)
+    return None if file is None else named_file(file)
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:

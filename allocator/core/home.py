@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
+
+from allocator.core.errors import SpecError
 
 
 def _folder(variable: str, default: str) -> Path:
@@ -27,3 +30,14 @@ def cache_home() -> Path:
 def default_storage() -> str:
     """URL of the study database used where no other is named."""
     return f"sqlite:///{data_home() / 'studies.db'}"
+
+
+def named_file(given: Any, wanted: str = "the name of a file") -> Path:
+    """A file by its name.
+
+    Raises:
+        SpecError: what is no name.
+    """
+    if not isinstance(given, str | os.PathLike):
+        raise SpecError(f"{given!r} is not {wanted}")
+    return Path(given)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from allocator.bench.finalize import finalized_home
 from allocator.bench.planned import load_planned, planned_request
 from allocator.core.errors import SpecError, StudyError
+from allocator.core.home import named_file
 from allocator.core.plan import FINALIZED, Plan
 from allocator.core.records import Recommendation
 from allocator.core.study import StudySpec, check_options, check_study_name
@@ -35,7 +34,9 @@ from allocator.study.recommendations import (
 )
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Mapping
+    from pathlib import Path
 
     import optuna
     import pandas as pd
@@ -171,7 +172,7 @@ class Study:
             SpecError: a file that cannot be written, or of another kind.
             StudyError: the study has no recommendation yet.
         """
-        file = file_of(out)
+        file = named_file(out)
         write = render(file, figure=figure)
         with progress_bars(progress).phase("explanation") as tell:
             data = study_report(self.journal, tell)
@@ -218,24 +219,13 @@ def load_recommended(
         weights = finalized_home() / str(plan.finalized)
     else:
         check_options(options, ("model", "data", "task", "device"))
-        file = file_of(source, "a recommendation, a study or a plan file")
+        file = named_file(source, "a recommendation, a study or a plan file")
         # as `allocate export --format plan` names it
         file = file / "plan.json" if file.is_dir() else file
         plan = Plan.read(file)
         asked = planned_request(options, plan, file, "loading a plan")
         weights = file.parent / FINALIZED
     return load_planned(asked, plan, weights, watch)
-
-
-def file_of(given: Any, wanted: str = "a file") -> Path:
-    """A file by its name.
-
-    Raises:
-        SpecError: what is no name.
-    """
-    if not isinstance(given, str | os.PathLike):
-        raise SpecError(f"{given!r} is not {wanted}")
-    return Path(given)
 
 
 def _journal_of(source: Recommendation | Study) -> Journal:
