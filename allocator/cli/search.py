@@ -11,6 +11,7 @@ import click
 import cloup
 
 from allocator.cli.bank import bank
+from allocator.cli.debug import debug, tell, with_debug
 from allocator.cli.explain import dashboard, explain, report
 from allocator.cli.model import doctor, evaluate, inspect
 from allocator.cli.options import (
@@ -28,7 +29,7 @@ from allocator.cli.options import (
 )
 from allocator.cli.replay import replay
 from allocator.cli.studies import export, studies
-from allocator.core.errors import AllocateError, SpecError
+from allocator.core.errors import AllocateError, SpecError, reason
 from allocator.search.request import read_request
 
 if TYPE_CHECKING:
@@ -36,24 +37,29 @@ if TYPE_CHECKING:
 
     from allocator.core.study import StudySpec
 
-INTERRUPTED = 130
+INTERRUPTED, FAULT = 130, 1
 
 
 class Guarded(cloup.Group):
-    """Turns every error a user can cause into one sentence and its exit code."""
+    """Turns every error into one sentence and its exit code."""
+
+    def add_command(self, cmd: click.Command, *args: Any, **more: Any) -> None:
+        """Add a command, which has --debug like all others."""
+        with_debug(cmd)
+        super().add_command(cmd, *args, **more)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; known errors become a sentence on stderr."""
+        """Run a command; errors become a sentence on stderr."""
         try:
             return super().invoke(ctx)
         except AllocateError as error:
-            click.echo(f"allocate: {error}", err=True)
+            tell(ctx, str(error))
             sys.exit(error.exit_code)
         except OSError as error:
             # whoever read our output has left: click knows what to do
             if error.filename is None:
                 raise
-            click.echo(f"allocate: {error.filename}: {error.strerror}", err=True)
+            tell(ctx, f"{error.filename}: {error.strerror}")
             sys.exit(AllocateError.exit_code)
         except KeyboardInterrupt:
             again = shlex.join(["allocate", *sys.argv[1:]])
@@ -63,6 +69,15 @@ class Guarded(cloup.Group):
                 err=True,
             )
             sys.exit(INTERRUPTED)
+        except (click.exceptions.Exit, click.Abort, click.ClickException):
+            raise
+        except Exception as error:
+            tell(
+                ctx,
+                f"{type(error).__name__}: {reason(error)}; this is a fault of "
+                "allocate's own, please report it with what --debug shows",
+            )
+            sys.exit(FAULT)
 
 
 EXAMPLES = """\b
@@ -108,6 +123,7 @@ SECTIONS = (
 @cloup.option_group(
     "Output",
     as_json,
+    debug,
     cloup.version_option(package_name="allocate-vlm"),
     cloup.help_option("-h", "--help"),
 )

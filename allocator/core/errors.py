@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import difflib
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
+
+# characters of another library's message
+LONGEST_REASON = 400
 
 
 class AllocateError(Exception):
@@ -66,3 +70,28 @@ class UnknownNameError(AllocateError, KeyError):
 def first_line(error: BaseException) -> str:
     """The first line of another library's message: often its only sentence."""
     return str(error).strip().split("\n", maxsplit=1)[0]
+
+
+def reason(error: BaseException) -> str:
+    """The first line of what a library says, or the beginning of it."""
+    line = first_line(error) or type(error).__name__
+    return line if len(line) <= LONGEST_REASON else f"{line[:LONGEST_REASON]} ..."
+
+
+@contextmanager
+def foreign(kind: type[AllocateError], said: str) -> Iterator[None]:
+    """Turn whatever another library raises into one sentence of ours.
+
+    What a wrong file makes a library raise depends on which part of it is wrong.
+
+    Args:
+        kind: the error to raise.
+        said: what cannot be done, and of which folder, file or sample; the library's
+            own message follows it.
+    """
+    try:
+        yield
+    except AllocateError:
+        raise
+    except Exception as error:
+        raise kind(f"{said}: {reason(error)}") from error

@@ -78,13 +78,17 @@ class LeftOut:
 class ModelSpec:
     """A model as the search sees it.
 
-    `parameters` counts every parameter once, tied weights once.
+    `parameters` counts every parameter once, tied weights once. `head` are the weights
+    of its output head (0: it has none beside its embeddings), and `tied` says that this
+    is the matrix of the embeddings.
     """
 
     family: str
     parameters: int
     groups: tuple[Group, ...]
     left_out: tuple[LeftOut, ...]
+    head: int = 0
+    tied: bool = False
 
     def __post_init__(self) -> None:
         names = Counter(linear.name for linear in self.linears)

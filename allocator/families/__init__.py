@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from allocator.core.errors import ModelError
 from allocator.core.plugins import available, load
-from allocator.families._checkpoint import check_weights as check_weights
 from allocator.families._checkpoint import read_config
+from allocator.families._weights import check_weights as check_weights
+from allocator.families._weights import has_weights as has_weights
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING, Any
 from allocator.core.errors import ModelError
 from allocator.families._blocks import HEAD, Cut
 from allocator.families._checkpoint import (
-    build_on_meta,
-    model_class,
-    read_checkpoint,
     read_config,
     read_prompts,
 )
+from allocator.families._modules import build, model_class, read_checkpoint
 from allocator.families._pipeline import Pipeline
 from allocator.families._places import Rest, place_linears
 
@@ -33,7 +31,8 @@ class Variant:
     `model_type` is that of its config.json, `model_class` its class in transformers,
     `prompts` word each kind of question (within the checkpoint's chat template if
     `chat`; `suffix`: see `Pipeline`), `layout` finds the parts of a module, and `tiny`
-    gives the configuration of a small model with two prompts for it.
+    gives the configuration of a small model with two prompts for it. `tied` says
+    whether head and embeddings are one matrix where weights and config.json do not.
     """
 
     model_type: str
@@ -43,6 +42,7 @@ class Variant:
     tiny: Callable[[], tuple[Any, State]]
     chat: bool = True
     suffix: bool = False
+    tied: bool | None = None
 
     def stages(self, module: Any) -> tuple[Stage, ...]:
         """A module's forward pass, cut along the layout."""
@@ -81,7 +81,7 @@ class Declared:
     ) -> ModelSpec:
         """Groups and sizes from the configuration alone."""
         variant = self._variant(folder)
-        module = build_on_meta(model_class(variant.model_class), folder)
+        module = build(model_class(variant.model_class), folder, tied=variant.tied)
         layout = variant.layout(module)
         head = Rest(HEAD, "output head, kept at 16 bit unless included")
         rests = (head, *layout.rests)

@@ -88,9 +88,8 @@ def place_linears(
     linears += extras.values()
     linears.sort(key=lambda linear: COMPONENTS.index(linear.component))
     parameters = sum(parameter.numel() for parameter in module.parameters())
-    return ModelSpec(
-        family, parameters, build_groups(linears, granularity), tuple(left)
-    )
+    groups = build_groups(linears, granularity)
+    return ModelSpec(family, parameters, groups, tuple(left), *_head(module))
 
 
 def head_and_embeddings(module: Any) -> dict[str, str]:
@@ -104,6 +103,14 @@ def head_and_embeddings(module: Any) -> dict[str, str]:
     if words is not None and (head is None or words.weight is not head.weight):
         found["embeddings"] = names[words]
     return found
+
+
+def _head(module: Any) -> tuple[int, bool]:
+    """Weights of the output head, and whether the embeddings are the same matrix."""
+    here = head_and_embeddings(module)
+    if "head" not in here or module.get_input_embeddings() is None:
+        return 0, False
+    return module.get_output_embeddings().weight.numel(), "embeddings" not in here
 
 
 def _extras(family: str, module: Any, include: Sequence[str]) -> dict[str, Linear]:

@@ -16,13 +16,11 @@ from allocator.families import _blip2_t5 as t5
 from allocator.families._blip2_ranking import Ranking
 from allocator.families._blip2_reply import Replying
 from allocator.families._checkpoint import (
-    build_on_meta,
-    model_class,
     part_of_config,
-    read_checkpoint,
     read_config,
     read_prompts,
 )
+from allocator.families._modules import build, model_class, read_checkpoint
 from allocator.families._places import place_linears
 from allocator.families._tiny import IMAGE, SIZES, VOCABULARY, two_prompts
 
@@ -111,7 +109,7 @@ class Blip2:
     ) -> ModelSpec:
         """Groups and sizes from the configuration alone."""
         variant = VARIANTS[_name(folder)]
-        module = build_on_meta(model_class(variant.model_class), folder)
+        module = build(model_class(variant.model_class), folder)
         variant.mend(module)
         places = variant.places(module)
         return place_linears(

@@ -88,6 +88,8 @@ def _variant(text: str) -> Variant:
         layout,
         SHORT_ANSWERS,
         _tiny(text),
+        # all published ones store a head of their own, and no config.json says so
+        tied=False,
     )
 
 

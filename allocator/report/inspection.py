@@ -11,7 +11,7 @@ from allocator.bench.prepare import model_for, task_of
 from allocator.core.allocation import FULL, Allocation, Choice, stored_size
 from allocator.core.spec import COMPONENTS
 from allocator.embedded import model_folder
-from allocator.families import family_of
+from allocator.families import family_of, has_weights
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -64,8 +64,24 @@ def inspect_model(asked: StudySpec, task: str | None = None) -> dict[str, Any]:
         ],
         "other_parameters": spec.rest - sum(x.weights for x in spec.left_out),
         "uniform": sizes,
+        "head": _head(spec, assumed=not has_weights(folder)),
         "smallest_bpw": min(size[scope] for size in sizes),
         "budget_scope": asked.budget_scope,
+    }
+
+
+def _head(spec: ModelSpec, *, assumed: bool) -> dict[str, Any] | None:
+    """Whether head and embeddings are one matrix, and what they are otherwise.
+
+    Weights decide it. Where there is a configuration alone it is assumed.
+    """
+    if not spec.head:
+        return None
+    other = spec.parameters + (spec.head if spec.tied else -spec.head)
+    return {
+        "tied": spec.tied,
+        "assumed": assumed,
+        "parameters_otherwise": other if assumed else None,
     }
 
 
@@ -94,6 +110,8 @@ def print_inspection(found: Mapping[str, Any]) -> None:
         f"{found['quantized_weights']:,} weights in groups",
         highlight=False,
     )
+    if sentence := _assumption(found["head"]):
+        console.print(sentence, highlight=False)
     parts = Table("component", "groups", "linears", "weights", "of all parameters")
     for part in found["components"]:
         share = 100 * part["weights"] / found["parameters"]
@@ -130,4 +148,16 @@ def print_inspection(found: Mapping[str, Any]) -> None:
         f"smallest possible budget: {found['smallest_bpw']:.4f} bpw "
         f"({found['budget_scope']} scope)",
         highlight=False,
+    )
+
+
+def _assumption(head: Mapping[str, Any] | None) -> str | None:
+    """What a configuration alone leaves open, and what was assumed."""
+    if not head or not head["assumed"]:
+        return None
+    kinds = ("one matrix", "two matrices")
+    here, there = kinds if head["tied"] else kinds[::-1]
+    return (
+        f"output head and embeddings: {here}, by config.json alone; the weights "
+        f"decide, and {there} would make {head['parameters_otherwise']:,} parameters"
     )

@@ -116,6 +116,8 @@ def change(file: Path, **values: Any) -> None:
 def check_refused(family: Family, folder: Path, said: str, **values: Any) -> None:
     """A configuration with these values is one that the family does not read."""
     made(family, folder)
+    # of another model: what is described is refused before they are looked at
+    (folder / "model.safetensors").unlink()
     change(folder / "config.json", **values)
     with pytest.raises(ModelError, match=said):
         family.spec(folder)

@@ -123,7 +123,6 @@ def published(kind: str, text: Decoder, parameters: int) -> Published:
             "model_type": "internvl",
             "vision_config": {"attention_bias": True},
             "text_config": text.config(model_type=kind, head_dim=text.dim),
-            "tie_word_embeddings": False,
         },
         parameters,
         {

@@ -41,14 +41,14 @@ def test_an_unknown_linear_is_named(
     family: Family = load("allocator.families", name)
     made(family, tmp_path, variant)
     part, _, linear = UNKNOWN[name].rpartition(".")
-    build = _family.build_on_meta
+    build = _family.build
 
-    def grown(*args: Any) -> Any:
-        module = build(*args)
+    def grown(*args: Any, **more: Any) -> Any:
+        module = build(*args, **more)
         module.get_submodule(part).add_module(linear, nn.Linear(8, 8))
         return module
 
     for module in (_family, blip2):
-        monkeypatch.setattr(module, "build_on_meta", grown)
+        monkeypatch.setattr(module, "build", grown)
     with pytest.raises(SpecError, match=re.escape(f"'{UNKNOWN[name]}'")):
         family.spec(tmp_path)

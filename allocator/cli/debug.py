@@ -1,0 +1,38 @@
+"""`--debug`, which every command has: show where an error happened."""
+
+from __future__ import annotations
+
+import traceback
+
+import click
+import cloup
+
+DEBUG = "allocate.debug"
+
+
+def _note(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    # all commands of a line share it
+    ctx.meta[DEBUG] = ctx.meta.get(DEBUG, False) or value
+
+
+debug = cloup.option(
+    "--debug",
+    is_flag=True,
+    expose_value=False,
+    callback=_note,
+    help="Show where an error happened; every command has it.",
+)
+
+
+def with_debug(command: click.Command) -> None:
+    """Give a command, and all below it, the option."""
+    debug(command)
+    for below in getattr(command, "commands", {}).values():
+        with_debug(below)
+
+
+def tell(ctx: click.Context, sentence: str) -> None:
+    """Say why nothing came out; with --debug, where it happened first."""
+    if ctx.meta.get(DEBUG):
+        traceback.print_exc()
+    click.echo(f"allocate: {sentence}", err=True)

@@ -1,0 +1,260 @@
+"""Modules of transformers: built of a configuration alone, fitted to files, or read.
+
+What a file holds decides: which weights there are, and whether output head and input
+embeddings are one matrix. All three ways read the same files, which `_weights` checks.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from allocator.core.errors import ModelError, foreign
+from allocator.families._checkpoint import part_of_config, quiet, read_config
+from allocator.families._weights import (
+    check_weights,
+    common_type,
+    has_weights,
+    read_headers,
+    refuse_misfits,
+    stored_names,
+    weight_files,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
+
+TIED = "tie_word_embeddings"
+
+
+class AsStored:
+    """A tensor that stays as it is stored, whatever transformers would make of it.
+
+    It casts every weight to one type; weights that are read to be mapped keep theirs,
+    so that none overflows and none is copied.
+    """
+
+    def __init__(self, part: Any) -> None:
+        self._part = part
+
+    def __getitem__(self, _: Any) -> AsStored:
+        return self
+
+    def to(self, **_: Any) -> Any:
+        """The tensor itself, a view of its file."""
+        return self._part[...]
+
+
+def model_class(name: str) -> Any:
+    """A class of transformers."""
+    import transformers
+
+    return getattr(transformers, name)
+
+
+def build(kind: Any, folder: Path, *, tied: bool | None = None) -> Any:
+    """A module without values: of a folder's weights, or else its configuration alone.
+
+    Args:
+        kind: the class in transformers.
+        folder: the checkpoint's.
+        tied: whether head and embeddings are one matrix where neither weights nor
+            config.json say so; None: as transformers has it.
+
+    Raises:
+        ModelError: transformers cannot build what config.json describes, or the weights
+            do not fit it.
+    """
+    module = _on_meta(kind, folder)
+    if has_weights(folder):
+        _fit(module, folder)
+    else:
+        _assume(module, folder, tied)
+    return module
+
+
+def _on_meta(kind: Any, folder: Path) -> Any:
+    import torch
+    from transformers import AutoConfig
+
+    said = f"{folder}/config.json describes no model"
+    with foreign(ModelError, said), quiet(), torch.device("meta"):
+        return kind(AutoConfig.from_pretrained(folder, local_files_only=True))
+
+
+def _fit(module: Any, folder: Path) -> None:
+    """Put views of the stored weights into a module, as loading them would.
+
+    This is what `from_pretrained` does, without making what is missing at random: that
+    takes minutes and the memory of a whole model before it can be refused.
+    """
+    from transformers.conversion_mapping import get_model_conversion_mapping
+    from transformers.core_model_loading import convert_and_load_state_dict_in_model
+    from transformers.modeling_utils import LoadStateDictConfig
+
+    files = check_weights(folder)
+    said = f"{folder} cannot be loaded"
+    with foreign(ModelError, said), quiet(), _tensors(files, True) as tensors:
+        renamed = LoadStateDictConfig(
+            weight_mapping=get_model_conversion_mapping(module)
+        )
+        found, _ = convert_and_load_state_dict_in_model(module, tensors, renamed)
+        _refuse_shapes(folder, found.mismatched_keys)
+        module.tie_weights(missing_keys=found.missing_keys, recompute_mapping=False)
+        module._adjust_missing_and_unexpected_keys(found)
+        _check_head(module, folder, tensors, found.missing_keys)
+        refuse_misfits(folder, found.missing_keys, found.unexpected_keys)
+
+
+def _refuse_shapes(folder: Path, other: Any) -> None:
+    names = sorted(key for key, *_ in other)
+    if names:
+        raise ModelError(
+            f"{folder} has {len(names)} weights of another shape than its config.json "
+            f"says, {names[0]} among them"
+        )
+
+
+def _check_head(
+    module: Any, folder: Path, names: Iterable[str], missing: set[str]
+) -> None:
+    """Count a head as missing that config.json says is a matrix of its own.
+
+    transformers ties some heads whatever is said of them.
+    """
+    head = _head_of(module)
+    if head and _said_tied(folder, head) is False and not _stores(names, head):
+        missing.add(f"{head}.weight")
+
+
+def _head_of(module: Any) -> str | None:
+    """Full name of the output head, where there are embeddings too."""
+    head, words = module.get_output_embeddings(), module.get_input_embeddings()
+    if head is None or words is None:
+        return None
+    names: dict[Any, str] = {child: name for name, child in module.named_modules()}
+    return names[head]
+
+
+def _stores(names: Iterable[str], head: str) -> bool:
+    """Whether a head is among stored tensors, whose names may begin otherwise."""
+    last = f"{head.rpartition('.')[2]}.weight"
+    return any(name == last or name.endswith(f".{last}") for name in names)
+
+
+def _said_tied(folder: Path, head: str, default: bool | None = None) -> bool | None:
+    """Whether head and embeddings are said to be one matrix; None: ask transformers.
+
+    It knows what config.json says of the whole model, but not always what it says of
+    the language model.
+    """
+    config = read_config(folder)
+    if "." not in head and isinstance(config.get(TIED), bool):
+        return None
+    said = part_of_config(config, "text_config").get(TIED)
+    return said if isinstance(said, bool) else default
+
+
+def _assume(module: Any, folder: Path, default: bool | None) -> None:
+    """Tie head and embeddings, or part them, where there is a configuration alone."""
+    from torch import nn
+
+    head, names = _head_of(module), stored_names(folder)
+    if head is None:
+        return
+    # an index may be there although its files are not
+    tied = _stores(names, head) is False if names else _said_tied(folder, head, default)
+    own, words = module.get_output_embeddings(), module.get_input_embeddings()
+    if tied is None or own.weight.shape != words.weight.shape:
+        return
+    if tied and own.weight is not words.weight:
+        own.weight = words.weight
+    elif not tied and own.weight is words.weight:
+        own.weight = nn.Parameter(words.weight.detach().clone(), requires_grad=False)
+
+
+def read_checkpoint(
+    kind: Any, folder: Path, device: str, *, mapped: bool = False
+) -> Any:
+    """Load weights for inference: fp32 on a CPU, the stored type on an accelerator.
+
+    Mapped, they are views of the checkpoint's files and take no memory of ours. Each
+    keeps the type it is stored in for a CPU, which computes in fp32 whatever that is;
+    for an accelerator the few that have another type than most are copied.
+
+    Raises:
+        ModelError: the weights do not fit the configuration or cannot be read.
+    """
+    files = check_weights(folder)
+    on_cpu = device.startswith("cpu")
+    dtype = "float32" if on_cpu and not mapped else running_type(folder)
+    module = _read(kind, folder, files, dtype, as_stored=mapped and on_cpu)
+    return module if mapped else module.to(device)
+
+
+def running_type(folder: Path) -> str:
+    """The type in which an accelerator runs a checkpoint, in torch's words.
+
+    The one that most weights are stored in; float32 where another weight has values
+    beyond it.
+    """
+    import torch
+
+    files = weight_files(folder)
+    headers = read_headers(folder, files)
+    dtype = common_type(headers)
+    most = torch.finfo(getattr(torch, dtype)).max
+    with _tensors(files) as tensors:
+        for name, stored in headers.items():
+            if common_type({name: stored}) == dtype:
+                continue
+            values = tensors[name][...]
+            if values.numel() and bool(
+                (values.isfinite() & (values.abs() > most)).any()
+            ):
+                return "float32"
+    return dtype
+
+
+def _read(
+    kind: Any, folder: Path, files: Sequence[Path], dtype: str, *, as_stored: bool
+) -> Any:
+    import torch
+    from transformers import AutoConfig, GenerationConfig
+
+    said = f"{folder} cannot be loaded"
+    with foreign(ModelError, said), quiet(), _tensors(files, as_stored) as given:
+        module, loaded = kind.from_pretrained(
+            None,
+            config=AutoConfig.from_pretrained(folder, local_files_only=True),
+            # the files that were checked, and no others that lie in the folder
+            state_dict=dict(given),
+            dtype=getattr(torch, dtype),
+            output_loading_info=True,
+            # they are refused below, by name
+            ignore_mismatched_sizes=True,
+        )
+        _refuse_shapes(folder, loaded["mismatched_keys"])
+        _check_head(module, folder, given, loaded["missing_keys"])
+        refuse_misfits(folder, loaded["missing_keys"], loaded["unexpected_keys"])
+        if module.can_generate() and (folder / "generation_config.json").is_file():
+            module.generation_config = GenerationConfig.from_pretrained(folder)
+    return module.eval().requires_grad_(False)
+
+
+@contextmanager
+def _tensors(files: Sequence[Path], as_stored: bool = False) -> Iterator[Any]:
+    """Every tensor of some files by its name, read only when it is asked for."""
+    from safetensors import safe_open
+
+    with ExitStack() as stack:
+        found: dict[str, Any] = {}
+        for file in files:
+            opened = stack.enter_context(
+                safe_open(file, framework="pt", backend="mmap")
+            )
+            for name in opened.keys():  # noqa: SIM118, it is no dictionary
+                part = opened.get_slice(name)
+                found[name] = AsStored(part) if as_stored else part
+        yield found

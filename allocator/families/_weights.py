@@ -1,0 +1,323 @@
+"""The files of weights in a model folder: which are loaded, and what each may hold.
+
+Weights that somebody has quantized already, tensors that nobody would read and files
+that contradict each other score like a model that was trained badly, so all of them are
+refused by name before anything is built.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections import Counter
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from allocator.core.errors import ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+    from pathlib import Path
+
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+# what transformers calls weights; others that lie beside are somebody else's
+NAMED = re.compile(r"model(-\d+-of-\d+)?\.safetensors")
+# as safetensors names them, narrow to wide
+FLOATS = ("F16", "BF16", "F32", "F64")
+# tensors that may lie in a file without being read, and why
+HARMLESS = {
+    r"(^|\.)rotary_emb\.inv_freq$": "frequencies of positions, computed anew",
+    r"(^|\.)position_ids$": "0, 1, 2 and so on, made anew",
+    r"(^|\.)attn\.(masked_)?bias$": "a causal mask, made anew",
+    r"(^|\.)num_batches_tracked$": "a count from training",
+    r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight$": (
+        "old T5 files have it, and no T5 ever read it"
+    ),
+}
+# in config.json, and files beside it: somebody has quantized these weights
+QUANTIZED_KEYS = ("quantization_config", "compression_config", "quantization")
+QUANTIZED_FILES = tuple(
+    f"{name}_config.json" for name in ("hf_quant", "quantize", "quant")
+)
+ADAPTER_FILES = (
+    "adapter_config.json",
+    "adapter_model.safetensors",
+    "adapter_model.bin",
+)
+# in the names of tensors: what quantizers store beside or in place of weights
+QUANTIZED_NAMES = re.compile(
+    r"scale|zero|packed|qweight|qzeros|g_idx|absmax|quant|amax|input_max|weight_shape",
+    re.IGNORECASE,
+)
+SHOWN = 3
+
+
+class Stored(NamedTuple):
+    """A tensor as a file has it: its type in safetensors' words, its shape."""
+
+    type: str
+    shape: tuple[int, ...]
+
+
+def check_plain(folder: Path, config: Mapping[str, Any]) -> None:
+    """Refuse a folder that says of its weights that somebody has quantized them.
+
+    Raises:
+        ModelError: it says so, with the way out.
+    """
+    for where, part in (("", config), *_parts(config)):
+        for key in QUANTIZED_KEYS:
+            if part.get(key):
+                raise ModelError(
+                    f"{folder}/config.json has a {where}{key}{_method(part[key])}: its "
+                    "weights are quantized already; take the checkpoint they were made "
+                    "from, or dequantize them and take it out"
+                )
+    for name in QUANTIZED_FILES:
+        if (folder / name).is_file():
+            raise ModelError(
+                f"{folder} has a {name}: its weights are quantized already; take the "
+                "checkpoint they were made from, or dequantize them and take it out"
+            )
+
+
+def check_adapter(folder: Path) -> None:
+    """Refuse an adapter, which changes weights that it does not hold.
+
+    Raises:
+        ModelError: there is one.
+    """
+    for name in ADAPTER_FILES:
+        if (folder / name).is_file():
+            raise ModelError(
+                f"{folder} holds an adapter ({name}), which would not be read: merge "
+                "it into the weights of its model (merge_and_unload of peft), or take "
+                "it out"
+            )
+
+
+def _parts(config: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    return [(f"{k}.", v) for k, v in config.items() if isinstance(v, dict)]
+
+
+def _method(value: object) -> str:
+    """The quantizer's name, where a configuration has one."""
+    named = value.get("quant_method") if isinstance(value, dict) else None
+    return f" of {named!r}" if named else ""
+
+
+def weight_files(folder: Path) -> tuple[Path, ...]:
+    """Files of weights that are loaded, whether or not they are there.
+
+    Those that the index lists, or else model.safetensors.
+
+    Raises:
+        ModelError: the index cannot be read, or other weights lie beside those.
+    """
+    index = folder / INDEX
+    files: tuple[Path, ...] = (folder / SINGLE,)
+    if index.is_file():
+        files = tuple(folder / name for name in sorted(set(_listed(index).values())))
+    names = {file.name for file in files}
+    there = sorted(f.name for f in folder.iterdir() if NAMED.fullmatch(f.name))
+    other = [name for name in there if name not in names]
+    if other and index.is_file():
+        raise ModelError(
+            f"{folder} has {', '.join(other[:SHOWN])} beside the weights that {INDEX} "
+            "lists: take one or the other away"
+        )
+    return files
+
+
+def _listed(index: Path) -> dict[str, str]:
+    """Which file an index says each tensor is in.
+
+    Raises:
+        ModelError: it lists none, or files outside the folder.
+    """
+    try:
+        listed = json.loads(index.read_text(encoding="utf-8-sig"))["weight_map"]
+        names = {str(key): str(name) for key, name in listed.items()}
+    except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
+        raise ModelError(f"{index} lists no weights: {error}") from None
+    if not names:
+        raise ModelError(f"{index} lists no weights")
+    outside = [n for n in names.values() if os.path.basename(n) != n or n in ("", "..")]
+    if outside:
+        raise ModelError(f"{index} lists {outside[0]!r}, which is no file beside it")
+    return names
+
+
+def stored_names(folder: Path) -> tuple[str, ...]:
+    """Names of tensors as the index has them; empty where there is no index."""
+    index = folder / INDEX
+    return tuple(_listed(index)) if index.is_file() else ()
+
+
+def has_weights(folder: Path) -> bool:
+    """Whether any file of weights is there, or only a configuration."""
+    return any(file.is_file() for file in weight_files(folder))
+
+
+def check_weights(folder: Path) -> tuple[Path, ...]:
+    """Safetensors files of a checkpoint, each opened once to see what it holds.
+
+    Raises:
+        ModelError: there is none, one listed in the index is missing or damaged, or
+            they hold what is not read; see `read_headers`.
+    """
+    files = weight_files(folder)
+    read_headers(folder, files)
+    return files
+
+
+def read_headers(folder: Path, files: Iterable[Path]) -> dict[str, Stored]:
+    """Every tensor in some files by its name, harmless ones left out.
+
+    Raises:
+        ModelError: a file is missing or damaged, a tensor is stored twice, is not where
+            the index says or is no 16-, 32- or 64-bit float.
+    """
+    found: dict[str, Stored] = {}
+    places: dict[str, str] = {}
+    for file in files:
+        for name, stored in _header(folder, file).items():
+            if name in places:
+                raise ModelError(
+                    f"{folder} has the tensor {name} twice, in {places[name]} and "
+                    f"{file.name}: which one counts is not known"
+                )
+            places[name] = file.name
+            if not is_harmless(name):
+                found[name] = stored
+    if (folder / INDEX).is_file():
+        _check_index(folder, places)
+    _check_floats(folder, found)
+    return found
+
+
+def _header(folder: Path, file: Path) -> dict[str, Stored]:
+    """What a file says it holds.
+
+    Raises:
+        ModelError: it is missing, damaged, or may not be read.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not file.is_file():
+        raise ModelError(
+            f"{folder} lacks {file.name}: only safetensors weights are loaded"
+        )
+    if not os.access(file, os.R_OK):
+        raise ModelError(f"{file} may not be read: its permissions forbid it")
+    try:
+        with safe_open(file, framework="numpy") as opened:
+            slices = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118
+            return {
+                name: Stored(part.get_dtype(), tuple(part.get_shape()))
+                for name, part in slices.items()
+            }
+    except (SafetensorError, OSError) as error:
+        raise ModelError(
+            f"{file} is damaged or cut short ({error}): copy it again"
+        ) from None
+
+
+def _check_index(folder: Path, places: Mapping[str, str]) -> None:
+    """Refuse an index that belongs to other files."""
+    listed = _listed(folder / INDEX)
+    wrong = [name for name, file in listed.items() if places.get(name) != file]
+    if wrong:
+        raise ModelError(
+            f"{folder}/{INDEX} says that {listed[wrong[0]]} holds {wrong[0]}"
+            f"{_and_more(wrong)}, and it does not: index and files do not belong "
+            "together"
+        )
+
+
+def _check_floats(folder: Path, found: Mapping[str, Stored]) -> None:
+    """Refuse weights that are no plain floats."""
+    other = [name for name, stored in found.items() if stored.type not in FLOATS]
+    if other:
+        kinds = ", ".join(sorted({found[name].type for name in other}))
+        raise ModelError(
+            f"{folder} stores {shown(other)} as {kinds}: its weights are quantized "
+            "already, and only 16-, 32- and 64-bit floats are read; take the "
+            "checkpoint they were made from, or dequantize them"
+        )
+
+
+def is_harmless(name: str) -> bool:
+    """Whether a tensor may lie in a file without being read."""
+    return any(re.search(pattern, name) for pattern in HARMLESS)
+
+
+def refuse_misfits(
+    folder: Path, missing: Collection[str], unread: Collection[str]
+) -> None:
+    """Refuse weights that a configuration lacks or does not read.
+
+    Args:
+        folder: for the message.
+        missing: full names of parameters without a tensor.
+        unread: names of tensors without a parameter.
+
+    Raises:
+        ModelError: there are any; names some, and what they are most likely of.
+    """
+    unread = sorted(name for name in unread if not is_harmless(name))
+    if unread:
+        raise ModelError(
+            f"{folder} stores {shown(unread)}, which nothing that its config.json "
+            f"describes would read{_likely(unread, missing)}"
+        )
+    if missing:
+        head = [name for name in missing if name.endswith("lm_head.weight")]
+        hint = ""
+        if len(head) == len(missing):
+            hint = (
+                "; if head and embeddings are one matrix, tie_word_embeddings in "
+                "config.json says so"
+            )
+        names = sorted(missing)
+        raise ModelError(
+            f"{folder} lacks {len(names)} weights, {names[0]} among them{hint}"
+        )
+
+
+def _likely(unread: Collection[str], missing: Collection[str]) -> str:
+    """What tensors that nobody reads are most likely of, and what to do."""
+    if any("lora_" in name or "base_model.model" in name for name in unread):
+        return ": merge the adapter into the weights (merge_and_unload of peft)"
+    if any(QUANTIZED_NAMES.search(name) for name in unread):
+        return (
+            ": weights that are quantized already; take the checkpoint they were made "
+            "from, or dequantize them"
+        )
+    if missing:
+        return (
+            f", while it lacks {len(missing)} weights, {min(missing)} among them: "
+            "weights and config.json do not belong together"
+        )
+    return (
+        ": it describes another model, fewer blocks or no such biases; take the "
+        "config.json that belongs to these weights"
+    )
+
+
+def shown(names: Collection[str]) -> str:
+    """How many tensors, and the first of them by name."""
+    several = "tensor" if len(names) == 1 else f"{len(names)} tensors:"
+    listed = ", ".join(sorted(names)[:SHOWN])
+    return f"{several} {listed}{' ...' if len(names) > SHOWN else ''}"
+
+
+def _and_more(names: Collection[str]) -> str:
+    return f" and {len(names) - 1} more" if len(names) > 1 else ""
+
+
+def common_type(headers: Mapping[str, Stored]) -> str:
+    """The floating point type that most tensors have, in torch's words."""
+    most = Counter(stored.type for stored in headers.values()).most_common(1)
+    words = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}
+    return words[most[0][0]] if most else "float32"

@@ -1,0 +1,126 @@
+"""Every family reads what a file holds: all of it, in its own types, and no more."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from allocator.core.errors import ModelError
+from allocator.core.plugins import load
+from tests.states import TITLES, VARIANTS, made
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from allocator.core.ports import Family
+
+Tensors = dict[str, torch.Tensor]
+WEIGHTS = "model.safetensors"
+
+
+class Saved:
+    """A tiny model's folder, copied for each test."""
+
+    def __init__(self, family: Family, folder: Path) -> None:
+        self.family, self.folder = family, folder
+
+    def edit(self, change: Callable[[Tensors], object]) -> Tensors:
+        tensors = load_file(self.folder / WEIGHTS)
+        change(tensors)
+        save_file(tensors, self.folder / WEIGHTS, {"format": "pt"})
+        return tensors
+
+    def refused(self, said: str) -> None:
+        for read in (self.family.spec, lambda f: self.family.load(f, "cpu")):
+            with pytest.raises(ModelError, match=said):
+                read(self.folder)
+
+
+@pytest.fixture(params=VARIANTS, ids=TITLES, scope="module")
+def made_once(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Saved:
+    name, variant = request.param
+    family = load("allocator.families", name)
+    folder = tmp_path_factory.mktemp(name)
+    made(family, folder, variant)
+    return Saved(family, folder)
+
+
+@pytest.fixture
+def saved(made_once: Saved, tmp_path: Path) -> Saved:
+    shutil.copytree(made_once.folder, tmp_path / "model")
+    return Saved(made_once.family, tmp_path / "model")
+
+
+def test_a_head_of_its_own_is_counted_and_read_whatever_is_configured(
+    saved: Saved,
+) -> None:
+    module = saved.family.load(saved.folder, "cpu").module.half()
+    head, words = module.get_output_embeddings(), module.get_input_embeddings()
+    if head is None or words is None:
+        pytest.skip("it ranks, and has no output head")
+    said = (saved.folder / "config.json").read_text()
+    own = words.weight.detach() + 0.25
+    head.weight = torch.nn.Parameter(own)
+    module.config.tie_word_embeddings = False
+    module.save_pretrained(saved.folder)
+    # tied or not, or nothing: as it was
+    (saved.folder / "config.json").write_text(said)
+    stored = load_file(saved.folder / WEIGHTS)
+    spec = saved.family.spec(saved.folder)
+    assert not spec.tied
+    assert spec.parameters == sum(tensor.numel() for tensor in stored.values())
+    found = saved.family.load(saved.folder, "cpu").module
+    assert torch.equal(found.get_output_embeddings().weight, own.float())
+    assert sum(p.numel() for p in found.parameters()) == spec.parameters
+
+
+def test_a_tensor_that_nothing_reads_is_named(saved: Saved) -> None:
+    name = linear_of(saved)
+    saved.edit(lambda t: t.update({f"{name}_scale": torch.ones(1)}))
+    saved.refused(r"stores tensor \S+, which .*quantized already")
+
+
+def linear_of(saved: Saved) -> str:
+    """The name, in the file, of a weight matrix that is in a group."""
+    parts = saved.family.spec(saved.folder).linears[-1].name.split(".")
+    # a file has other names for what its blocks are in
+    block = next(at for at, part in enumerate(parts) if part.isdigit())
+    end = ".".join([*parts[block - 1 :], "weight"])
+    found = [n for n in load_file(saved.folder / WEIGHTS) if n.endswith(end)]
+    return next(n for n in found if "decoder" in n or len(found) == 1)
+
+
+def test_a_tensor_that_is_not_there_is_named(saved: Saved) -> None:
+    name = linear_of(saved)
+    saved.edit(lambda t: t.pop(name))
+    saved.refused(rf"lacks 1 weights, \S+{name.rpartition('.')[0][-6:]}")
+
+
+def test_one_weight_in_a_wider_type_keeps_its_values(saved: Saved) -> None:
+    name = linear_of(saved)
+    wide = saved.edit(lambda t: t.update({name: t[name].float() * 1e6}))[name]
+    assert not torch.isfinite(wide.half()).all()
+    linear = saved.family.spec(saved.folder).linears[-1].name
+    for mapped in (True, False):
+        module = saved.family.load(saved.folder, "cpu", mapped=mapped).module
+        assert torch.equal(module.get_submodule(linear).weight, wide)
+
+
+def test_weights_in_several_files_are_those_of_one(saved: Saved) -> None:
+    spec, tensors = saved.family.spec(saved.folder), load_file(saved.folder / WEIGHTS)
+    listed = {name: f"{at % 2}.safetensors" for at, name in enumerate(tensors)}
+    for file in set(listed.values()):
+        own = {name: tensors[name] for name, at in listed.items() if at == file}
+        save_file(own, saved.folder / file)
+    (saved.folder / WEIGHTS).unlink()
+    index = json.dumps({"weight_map": listed})
+    (saved.folder / f"{WEIGHTS}.index.json").write_text(index)
+    assert saved.family.spec(saved.folder) == spec
