@@ -264,7 +264,7 @@ class LmmsTask:
         image = (folder or Path()) / f"{doc.image}.png"
         if folder is not None and not image.exists():
             _write(self._picture(doc.split, doc.index), image)
-        return Sample(doc.id, image, "plain", text, references)
+        return Sample(doc.id, image, "plain", text, references, upright=False)
 
     def _results(self, replies: Sequence[str], rows: Sequence[Any]) -> list[Any]:
         """What the task makes of each reply behind its first chain of filters."""

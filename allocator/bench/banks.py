@@ -30,7 +30,7 @@ def build_bank_of(asked: StudySpec, watch: Watch) -> dict[str, Any]:
     from quant.upkeep import disk_bytes
 
     started = time.monotonic()
-    setup = prepare(asked, ("calibration",))
+    setup = prepare(asked, ("calibration",), watch)
     recipe, linears = recipe_of(setup), setup.model.linears
     folder = bank_home() / recipe.digest
     folder.mkdir(parents=True, exist_ok=True)

@@ -42,7 +42,7 @@ def evaluate_model(
     splits: tuple[Split, ...] = ("evaluation",)
     if plan is not None:
         splits = ("calibration", *splits)
-    setup = setup_of(asked, plan, splits)
+    setup = setup_of(asked, plan, splits, watch)
     space = setup.space
     allocation = plan.allocation(setup.model) if plan else space.full
     weights = plan_file.parent / FINALIZED if plan_file else None

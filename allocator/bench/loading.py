@@ -69,9 +69,11 @@ def recipe_of(setup: Setup) -> Recipe:
     """What the cells of a request depend on."""
     from quant.bank import Recipe
 
+    calibration = setup.samples["calibration"]
+    held = setup.contents.of([sample.image for sample in calibration], "pictures")
     return Recipe(
         setup.weights,
-        tuple(sample_digest(sample) for sample in setup.samples["calibration"]),
+        tuple(sample_digest(sample, held[sample.image]) for sample in calibration),
         setup.asked.scheme,
         {name: load("quant.methods", name) for name in setup.asked.methods},
         setup.asked.widths,

@@ -69,7 +69,7 @@ def load_planned(
     # finalized weights are as they are; the bank's depend on what calibrates them
     calibrated = plan.finalized is None and plan.methods
     splits: tuple[Split, ...] = ("calibration",) if calibrated else ()
-    setup = setup_of(asked, plan, splits)
+    setup = setup_of(asked, plan, splits, watch)
     bench = open_planned(setup, plan, weights, watch)
     bench.apply(plan.allocation(setup.model))
     return bench.model.module, bench.model.processor
@@ -134,12 +134,14 @@ def _of_plan(plan: Plan, task: str | None) -> dict[str, Any]:
     return asked
 
 
-def setup_of(asked: StudySpec, plan: Plan | None, splits: Sequence[Split]) -> Setup:
+def setup_of(
+    asked: StudySpec, plan: Plan | None, splits: Sequence[Split], watch: Watch
+) -> Setup:
     """The setup whose groups are the plan's: its granularity is found by its keys."""
     if "calibration" in splits and len(asked.tasks) > 1:
         # what calibrates several tasks depends on what their search has taken
         splits = SPLITS
-    setup = prepare(asked, splits)
+    setup = prepare(asked, splits, watch)
     if plan is None or set(plan.groups) == set(setup.model.keys):
         return setup
     for granularity in GRANULARITIES:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from allocator.bench.contents import Contents
 from allocator.core.allocation import digest
 from allocator.core.errors import DataError, SpecError, UnknownNameError
 from allocator.core.home import cache_home
@@ -14,7 +15,7 @@ from allocator.core.plugins import available, load
 from allocator.core.ports import RERANK, SPLITS
 from allocator.core.study import JOINED
 from allocator.embedded import is_embedded, model_folder
-from allocator.families import check_weights, family_of
+from allocator.families import check_weights, checkpoint_files, family_of
 from allocator.space.model import ModelSpace
 from allocator.study.storage import default_name, open_storage
 from evals._lmms import PREFIX as LMMS
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from allocator.core.ports import Family, Sample, Split, Task
     from allocator.core.spec import ModelSpec
     from allocator.core.study import StudySpec
+    from allocator.core.watch import Watch
 
 
 # the embedded twin ranks 500 pictures, and a search asks it many times
@@ -48,21 +50,27 @@ class Setup:
     space: ModelSpace
     weights: str
     device: str
+    contents: Contents = field(compare=False)
 
-    @property
+    @cached_property
     def identity(self) -> str:
         """Digest of everything that makes two measurements comparable.
 
         Budget, trials, time and device are free: they may change within a study.
+
+        Raises:
+            DataError: a picture cannot be read.
         """
         asked = self.asked
+        images = [s.image for samples in self.samples.values() for s in samples]
+        held = self.contents.of(images, "pictures")
         return digest(
             {
                 "weights": self.weights,
                 "task": [self.task.name, self.task.version],
                 "samples": {
-                    split: [sample_digest(sample) for sample in self.samples[split]]
-                    for split in SPLITS
+                    split: [sample_digest(s, held[s.image]) for s in samples]
+                    for split, samples in self.samples.items()
                 },
                 "scheme": [asked.group_size, asked.symmetric],
                 "widths": list(asked.widths),
@@ -87,10 +95,13 @@ class Setup:
         return EMBEDDED_RERANK if is_embedded(self.asked.model) else RERANK
 
 
-def prepare(asked: StudySpec, splits: Sequence[Split] = SPLITS) -> Setup:
+def prepare(
+    asked: StudySpec, splits: Sequence[Split] = SPLITS, watch: Watch | None = None
+) -> Setup:
     """Look up and check everything a request names, the cheap things first.
 
-    Only the sets of samples that are needed are read.
+    Only the sets of samples that are needed are read. `watch` is shown the phases
+    "checkpoint" and, later, "pictures", where files are read that no run has read.
 
     Raises:
         AllocateError: anything that cannot be had, in one sentence.
@@ -110,8 +121,12 @@ def prepare(asked: StudySpec, splits: Sequence[Split] = SPLITS) -> Setup:
     model = family.spec(folder, asked.granularity, asked.include)
     space = ModelSpace(model, asked.scheme, asked.choices, asked.limit)
     samples = samples or read_samples(asked, task, splits)
-    weights = weights_digest(folder)
-    return Setup(asked, folder, family, task, samples, model, space, weights, device)
+    contents = Contents(watch)
+    weights = weights_digest(folder, contents)
+    return Setup(
+        *(asked, folder, family, task, samples, model, space, weights, device),
+        contents,
+    )
 
 
 def task_of(name: str, data: str | None = None) -> Task | TaskSet:
@@ -214,19 +229,23 @@ def read_samples(
     return samples
 
 
-def sample_digest(sample: Sample) -> str:
-    """Digest of a sample's words and of its picture's size in bytes."""
-    size = sample.image.stat().st_size
-    return digest([sample.id, sample.prompt, sample.text, sample.references, size])
+def sample_digest(sample: Sample, content: str) -> str:
+    """Digest of a sample's words and of its picture, wherever that lies.
+
+    Args:
+        sample: what is asked, and what is right.
+        content: the digest of its picture's file.
+    """
+    words = [sample.id, sample.prompt, sample.text, sample.references]
+    return digest([*words, sample.upright, content])
 
 
-def weights_digest(folder: Path) -> str:
-    """SHA-256 of a checkpoint: weights, configuration, tokenizer, prompts."""
-    total = hashlib.sha256()
-    kinds = (".json", ".jinja", ".model", ".safetensors", ".txt")
-    for file in sorted(f for f in folder.iterdir() if f.suffix in kinds):
-        total.update(file.name.encode())
-        with file.open("rb") as opened:
-            while chunk := opened.read(2**24):
-                total.update(chunk)
-    return total.hexdigest()[:16]
+def weights_digest(folder: Path, contents: Contents) -> str:
+    """Digest of a checkpoint: of each file that is loaded, by name and content.
+
+    Raises:
+        AllocateError: weights are missing or damaged, or a file cannot be read.
+    """
+    files = checkpoint_files(folder)
+    held = contents.of(files, "checkpoint")
+    return digest([[str(file.relative_to(folder)), held[file]] for file in files])

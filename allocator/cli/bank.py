@@ -18,6 +18,7 @@ from allocator.cli.options import (
     device,
     given_of,
     model,
+    rehash,
     seed,
 )
 from allocator.core.errors import BankError
@@ -37,6 +38,7 @@ def bank() -> None:
         "--task", required=True, metavar="vqav2", help="Its training images calibrate."
     ),
     data,
+    rehash,
 )
 @bank_options
 @seed

@@ -119,6 +119,15 @@ def folders(ctx: Any, param: Any, incomplete: str) -> list[CompletionItem]:
     return [CompletionItem(incomplete, type="dir")]
 
 
+def forgetting(ctx: Any, param: Any, value: bool) -> None:
+    """Have every file read again."""
+    del ctx, param
+    if value:
+        from allocator.bench.contents import forget
+
+        forget()
+
+
 # a file that need not be there: who reads it says what is wrong with it
 FILE = click.Path(path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -267,6 +276,13 @@ device = cloup.option(
     metavar="cuda:1",
     help="auto, cpu, cuda, cuda:1.  [default: auto]",
 )
+rehash = cloup.option(
+    "--rehash",
+    is_flag=True,
+    expose_value=False,
+    callback=forgetting,
+    help="Read all pictures and weights again.",
+)
 study = cloup.option(
     "--study", metavar="my-study", help="Name of the study.  [default: by what it asks]"
 )
@@ -280,7 +296,7 @@ as_json = cloup.option("--json", "as_json", is_flag=True, help="Print one JSON o
 goal_options = cloup.option_group("Goal, one of them", budget, front, min_score)
 task_options = cloup.option_group(
     "Model and data",
-    *(model, task, task_set, data, fraction, subset, beams, rerank),
+    *(model, task, task_set, data, fraction, subset, beams, rerank, rehash),
 )
 scheme_options = cloup.option_group(
     "What may be quantized, and how",

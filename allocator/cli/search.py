@@ -159,14 +159,15 @@ def _search(asked: StudySpec, as_json: bool) -> None:
         click.echo(told.sentence, err=True)
     # torch comes with what follows, and the estimate should not wait for it
     from allocator.bench.prepare import prepare
-
-    setup = prepare(asked)
     from allocator.report.progress import Bars
+
+    bars = Bars()
+    setup = prepare(asked, watch=bars)
     from allocator.report.text_search import headline, print_recommendation
     from allocator.search.run import run_prepared
 
     click.echo(headline(asked), err=True)
-    found = run_prepared(setup, Bars(), clock)
+    found = run_prepared(setup, bars, clock)
     if as_json:
         click.echo(json.dumps(found.to_json()))
     else:

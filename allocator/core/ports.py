@@ -29,6 +29,8 @@ class Sample:
     """One thing to answer: an image, a text, and the references to score against.
 
     `prompt` names the kind of prompt ("vqa", "caption"), which a family words.
+    `upright` turns the image as its EXIF orientation says, as people see it; the
+    official loaders of the tasks here do not, so those take images as they are stored.
     """
 
     id: str
@@ -36,6 +38,7 @@ class Sample:
     prompt: str
     text: str
     references: tuple[str, ...]
+    upright: bool = True
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from allocator.core.ports import Ranked
-from allocator.families._pipeline import Pipeline, read_image
+from allocator.families._pictures import read_image
+from allocator.families._pipeline import Pipeline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -36,7 +37,9 @@ class Ranking(Pipeline):
     def inputs(self, samples: Sequence[Sample], *, answered: bool = False) -> State:
         """Pixels and the first text of each sample, padded on the right."""
         del answered
-        images = [read_image(sample.image) for sample in samples]
+        images = [
+            read_image(sample.image, upright=sample.upright) for sample in samples
+        ]
         pixels = self.processor.image_processor(images, return_tensors="pt")
         ids, mask = self._tokens([sample.references[0] for sample in samples])
         return {

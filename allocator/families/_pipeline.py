@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from allocator.core.errors import DataError, ModelError
 from allocator.families._checkpoint import read_processor
+from allocator.families._pictures import read_image
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -99,7 +100,9 @@ class Pipeline:
         self, samples: Sequence[Sample], texts: Sequence[str], **more: Any
     ) -> State:
         """What the checkpoint's processor makes of pictures and texts."""
-        images = [[read_image(sample.image)] for sample in samples]
+        images = [
+            [read_image(sample.image, upright=sample.upright)] for sample in samples
+        ]
         first = self.processor.tokenizer.bos_token
         batch = self.processor(
             images=images,
@@ -200,21 +203,6 @@ def answer(text: str, reply: str) -> str:
     Chat templates end in a line of its own for the reply.
     """
     return f"{text}{'' if text[-1:].isspace() else ' '}{reply}"
-
-
-def read_image(file: Path) -> Any:
-    """A picture in RGB.
-
-    Raises:
-        DataError: the file is no picture.
-    """
-    from PIL import Image
-
-    try:
-        with Image.open(file) as image:
-            return image.convert("RGB")
-    except OSError as error:
-        raise DataError(f"{file} cannot be read as a picture: {error}") from None
 
 
 def embed(module: Any, state: State) -> Any:

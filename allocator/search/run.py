@@ -45,8 +45,8 @@ def run(asked: StudySpec, watch: Watch | None = None) -> Recommendation:
         AllocateError: an impossible request, said before anything heavy is loaded.
         NotReachedError: a score to keep that nothing measured keeps.
     """
-    clock = Clock()
-    return run_prepared(prepare(asked), watch or Silent(), clock)
+    clock, watch = Clock(), watch or Silent()
+    return run_prepared(prepare(asked, watch=watch), watch, clock)
 
 
 def run_prepared(setup: Setup, watch: Watch, clock: Clock) -> Recommendation:

@@ -40,7 +40,7 @@ class Picture:
         if not self.captions or not all(text.strip() for text in self.captions):
             raise DataError(f"image {self.id} has an empty or no caption in {source}")
         image = existing(self.image, f"entry {self.id} of {source}")
-        return Sample(str(self.id), image, prompt, "", self.captions)
+        return Sample(str(self.id), image, prompt, "", self.captions, upright=False)
 
 
 def read_karpathy(

@@ -146,7 +146,7 @@ def _choose(
 def _sample(folder: Path, question: Question) -> Sample:
     image, text, answer = question.kept
     file = existing(folder / IMAGE.format(image=image), f"question {question.id}")
-    return Sample(question.id, file, "gqa", text, (answer,))
+    return Sample(question.id, file, "gqa", text, (answer,), upright=False)
 
 
 def _read_questions(folder: Path, source: str) -> list[Question]:

@@ -178,7 +178,7 @@ def _sample(
         )
     file = data / IMAGE.format(subset=subset, image=question.image)
     image = existing(file, f"question {question.id}")
-    return Sample(str(question.id), image, "vqa", question.text, texts)
+    return Sample(str(question.id), image, "vqa", question.text, texts, upright=False)
 
 
 def _read_questions(data: Path, subset: str) -> dict[int, Question]:

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import os
 import shutil
 from collections import Counter
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
+from allocator.bench.contents import Contents
+from allocator.bench.loading import recipe_of
 from allocator.bench.prepare import (
     Setup,
     model_for,
@@ -15,13 +18,10 @@ from allocator.bench.prepare import (
     task_of,
     weights_digest,
 )
-from allocator.core.errors import SpecError
+from allocator.core.errors import DataError, SpecError
 from allocator.core.study import StudySpec
 from allocator.embedded import HERE
 from tests.worlds import homes
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture(scope="module")
@@ -68,11 +68,101 @@ def test_other_weights_or_other_answers_make_another_study(setup: Setup) -> None
     assert replace(setup, samples=samples).study != setup.study
 
 
-def test_other_prompts_make_another_study(tmp_path: Path) -> None:
-    shutil.copytree(HERE / "tiny-llava", tmp_path / "model")
-    before = weights_digest(tmp_path / "model")
-    (tmp_path / "model" / "prompts.json").write_text('{"vqa": "{}"}')
-    assert weights_digest(tmp_path / "model") != before
+def moved(setup: Setup, folder: Path) -> Setup:
+    """The setup with copies of two of its pictures in a folder."""
+    folder.mkdir()
+    first, second, *others = setup.samples["search"]
+    copies = [
+        replace(sample, image=Path(shutil.copy(sample.image, folder / f"{n}.jpg")))
+        for n, sample in enumerate((first, second))
+    ]
+    return replace(setup, samples={**setup.samples, "search": (*copies, *others)})
+
+
+def test_a_study_is_of_what_pictures_show_and_not_of_where_they_lie(
+    setup: Setup, tmp_path: Path
+) -> None:
+    elsewhere = moved(setup, tmp_path / "elsewhere")
+    assert elsewhere.identity == setup.identity
+    file = elsewhere.samples["search"][0].image
+    os.utime(file, (0, 0))
+    assert replace(elsewhere).identity == setup.identity
+    # another picture of as many bytes
+    file.write_bytes(file.read_bytes()[:-1] + b"?")
+    assert replace(elsewhere).identity != setup.identity
+
+
+def test_a_bank_is_of_what_calibrates_it(setup: Setup, tmp_path: Path) -> None:
+    samples = {**setup.samples, "calibration": setup.samples["search"][:4]}
+    calibrated = moved(replace(setup, samples=samples), tmp_path / "elsewhere")
+    calibrated = replace(
+        calibrated, samples={"calibration": calibrated.samples["search"][:4]}
+    )
+    before = recipe_of(replace(setup, samples=samples)).digest
+    assert recipe_of(calibrated).digest == before
+    file = calibrated.samples["calibration"][1].image
+    file.write_bytes(file.read_bytes()[:-1] + b"?")
+    assert recipe_of(calibrated).digest != before
+
+
+def test_a_picture_seen_upright_is_another_sample(setup: Setup) -> None:
+    first, *others = setup.samples["search"]
+    turned = {**setup.samples, "search": (replace(first, upright=True), *others)}
+    assert replace(setup, samples=turned).identity != setup.identity
+
+
+def test_a_picture_that_is_gone_is_named(setup: Setup, tmp_path: Path) -> None:
+    elsewhere = moved(setup, tmp_path / "elsewhere")
+    elsewhere.samples["search"][1].image.unlink()
+    with pytest.raises(DataError, match=r"elsewhere/1\.jpg cannot be read: No such"):
+        _ = elsewhere.study
+
+
+@pytest.fixture
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return shutil.copytree(HERE / "tiny-llava", tmp_path / "model")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("config.json", "generation_config.json", "processor_config.json"),
+        *("tokenizer.json", "tokenizer_config.json", "prompts.json"),
+        *("preprocessor_config.json", "special_tokens_map.json", "tokenizer.model"),
+        *("chat_template.jinja", "additional_chat_templates/tool_use.jinja"),
+    ],
+)
+def test_whatever_is_read_of_a_checkpoint_makes_it_another(
+    name: str, model: Path
+) -> None:
+    contents = Contents()
+    before, file = weights_digest(model, contents), model / name
+    file.parent.mkdir(exist_ok=True)
+    # as many bytes as before, where it was there
+    held = file.read_bytes() if file.exists() else b"{} "
+    file.write_bytes(held[:-1] + b"\t")
+    assert weights_digest(model, contents) != before
+
+
+def test_another_weight_makes_another_checkpoint(model: Path) -> None:
+    file, contents = model / "model.safetensors", Contents()
+    before, held = weights_digest(model, contents), bytearray(file.read_bytes())
+    held[-1] ^= 1
+    file.write_bytes(held)
+    assert weights_digest(model, contents) != before
+
+
+def test_what_is_put_beside_a_checkpoint_leaves_it_the_same(model: Path) -> None:
+    contents = Contents()
+    before = weights_digest(model, contents)
+    for name in ("plan.json", "README.md", "trainer_state.json", "notes.txt"):
+        (model / name).write_text("{}")
+    for name in ("finalized", "retrieval", "checkpoint-500"):
+        shutil.copytree(HERE / "tiny-llava", model / name)
+    assert weights_digest(model, contents) == before
+    shutil.copytree(model, model.parent / "copied")
+    assert weights_digest(model.parent / "copied", contents) == before
 
 
 def test_a_study_is_named_by_letters_digits_and_dashes(setup: Setup) -> None:

@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner
 
+from allocator.bench import contents
+from allocator.bench.contents import Contents
 from allocator.cli.search import main
+from allocator.core.home import cache_home
 from allocator.embedded import HERE
 from tests.worlds import homes
 
@@ -227,3 +230,20 @@ def test_a_folder_that_cannot_be_made_is_named(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     said = refused(run("evaluate", "--task", "gqa", "--model", "tiny-llava"))
     assert str(tmp_path / "file") in said
+
+
+@pytest.mark.parametrize("words", [(), ("evaluate",), ("bank", "build")])
+def test_rehash_forgets_what_files_held(
+    words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "a.jpg"
+    file.write_bytes(b"a")
+    monkeypatch.setattr(contents, "SETTLED", -(10**18))
+    Contents().of([file], "pictures")
+    kept = cache_home() / "contents"
+    assert kept.is_file()
+    # refused for its task, before anything is read
+    asked = (*words, "--task", "nothing")
+    for more, there in (((), True), (("--rehash",), False)):
+        assert run(*asked, *more).exit_code == 2
+        assert kept.exists() == there

@@ -30,6 +30,8 @@ def test_every_task_finds_its_samples_there(
     found = {split: task.samples(drawn_world, split, Selection()) for split in SPLITS}
     assert tuple(len(samples) for samples in found.values()) == sizes
     check_disjoint(**found)
+    # their official loaders do not look at EXIF orientations
+    assert not any(sample.upright for each in found.values() for sample in each)
     tenth = task.samples(drawn_world, "evaluation", Selection(0, 0.1))
     assert len(tenth) == sizes[-1] // 10
     assert set(tenth) < set(found["evaluation"])
