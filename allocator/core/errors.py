@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import difflib
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Iterator
+
+# characters of another library's message
+LONGEST_REASON = 400
+# whose messages are sentences without the name of the error before them
+SPEAKING = (OSError, ValueError, RuntimeError, ImportError)
 
 
 class AllocateError(Exception):
@@ -66,3 +72,30 @@ class UnknownNameError(AllocateError, KeyError):
 def first_line(error: BaseException) -> str:
     """The first line of another library's message: often its only sentence."""
     return str(error).strip().split("\n", maxsplit=1)[0]
+
+
+def reason(error: BaseException) -> str:
+    """Why another library failed: the first line it says, or the beginning of it."""
+    if isinstance(error, MemoryError):
+        return "there is not enough memory"
+    line, name = first_line(error), type(error).__name__
+    if not isinstance(error, SPEAKING):
+        line = f"{name}: {line}" if line else ""
+    line = line or name
+    return line if len(line) <= LONGEST_REASON else f"{line[:LONGEST_REASON]} ..."
+
+
+@contextmanager
+def in_one_sentence(
+    beginning: str, kind: Callable[[str], AllocateError] = ModelError
+) -> Iterator[None]:
+    """Let what another library raises be one sentence of ours, with its reason.
+
+    Errors of ours pass unchanged; the original one is kept as the cause.
+    """
+    try:
+        yield
+    except AllocateError:
+        raise
+    except Exception as error:
+        raise kind(f"{beginning}: {reason(error)}") from error

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-PROMPTS_FILE = "prompts.json"
 MOST_BLOCKS = 1_000
 # characters of another library's message
 LONGEST_REASON = 400
@@ -91,28 +90,6 @@ def check_weights(folder: Path) -> tuple[Path, ...]:
                 f"{file} is damaged or cut short ({error}): copy it again"
             ) from None
     return files
-
-
-def read_prompts(folder: Path, published: Mapping[str, str]) -> dict[str, str]:
-    """Prompts by kind: the folder's own, or the published ones.
-
-    A model trained on other words brings `prompts.json`, {"vqa": "... {} ..."}; those
-    for "vqa" serve for "gqa" too, unless it brings others.
-    """
-    file = folder / PROMPTS_FILE
-    if not file.is_file():
-        return dict(published)
-    try:
-        own = json.loads(file.read_text())
-    except ValueError as error:
-        raise ModelError(f"{file} cannot be read as JSON: {error}") from None
-    if not isinstance(own, dict) or not all(isinstance(v, str) for v in own.values()):
-        raise ModelError(
-            f'{file} is not of the form {{"vqa": "Question: {{}} Answer:"}}'
-        )
-    if "vqa" in own:
-        own = {"gqa": own["vqa"], **own}
-    return {**published, **own}
 
 
 @contextmanager
@@ -224,47 +201,3 @@ def _read(kind: Any, folder: Path, dtype: Any) -> Any:
             f"{folder} lacks {len(missing)} weights, {missing[0]} among them"
         )
     return module.eval().requires_grad_(False)
-
-
-def read_processor(folder: Path) -> Any:
-    """The checkpoint's image processor and tokenizer, as transformers pairs them."""
-    from transformers import AutoProcessor
-
-    try:
-        with quiet(), _without_videos():
-            processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
-    except (ImportError, OSError, ValueError) as error:
-        raise ModelError(
-            f"{folder} has no usable processor: {_reason(error)}"
-        ) from None
-    processor.tokenizer.padding_side = "left"
-    return processor
-
-
-class _NoVideos(dict[str, Any]):
-    """Stands for a part that is not there: transformers writes parts out as dicts."""
-
-    model_input_names = ()
-    # SmolVLM's processor looks at these, whatever it is given
-    num_frames = fps = None
-
-
-@contextmanager
-def _without_videos() -> Iterator[None]:
-    """Let processors be read without their part for videos, which needs torchvision."""
-    from transformers import ProcessorMixin
-    from transformers.models.auto.video_processing_auto import AutoVideoProcessor
-
-    check = ProcessorMixin.check_argument_for_proper_class
-    read = AutoVideoProcessor.__dict__["from_pretrained"]
-
-    def checked(processor: Any, name: str, part: Any) -> Any:
-        return None if name == "video_processor" else check(processor, name, part)
-
-    ProcessorMixin.check_argument_for_proper_class = checked
-    AutoVideoProcessor.from_pretrained = lambda *_, **__: _NoVideos()
-    try:
-        yield
-    finally:
-        ProcessorMixin.check_argument_for_proper_class = check
-        AutoVideoProcessor.from_pretrained = read

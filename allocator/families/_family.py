@@ -12,10 +12,10 @@ from allocator.families._checkpoint import (
     model_class,
     read_checkpoint,
     read_config,
-    read_prompts,
 )
 from allocator.families._pipeline import Pipeline
 from allocator.families._places import Rest, place_linears
+from allocator.families._wording import Wording
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -31,9 +31,9 @@ class Variant:
     """One architecture of a family.
 
     `model_type` is that of its config.json, `model_class` its class in transformers,
-    `prompts` word each kind of question (within the checkpoint's chat template if
-    `chat`; `suffix`: see `Pipeline`), `layout` finds the parts of a module, and `tiny`
-    gives the configuration of a small model with two prompts for it.
+    `prompts` word each kind of question (`chat`, `within`: see `Wording`; `suffix`: see
+    `Pipeline`), `layout` finds the parts of a module, and `tiny` gives the
+    configuration of a small model with two prompts for it.
     """
 
     model_type: str
@@ -42,6 +42,7 @@ class Variant:
     prompts: Mapping[str, str]
     tiny: Callable[[], tuple[Any, State]]
     chat: bool = True
+    within: Mapping[str, str] | None = None
     suffix: bool = False
 
     def stages(self, module: Any) -> tuple[Stage, ...]:
@@ -95,16 +96,13 @@ class Declared:
         module = read_checkpoint(
             model_class(variant.model_class), folder, device, mapped=mapped
         )
-        prompts = read_prompts(folder, variant.prompts)
-        return Pipeline(
-            module,
-            folder,
-            device,
-            prompts,
-            variant.stages,
-            variant.chat,
-            variant.suffix,
-        )
+        return _pipeline(variant, module, folder, device)
+
+    def outline(self, folder: Path) -> Model:
+        """The model without its weights."""
+        variant = self._variant(folder)
+        module = build_on_meta(model_class(variant.model_class), folder)
+        return _pipeline(variant, module, folder, "cpu")
 
     def tiny(self, folder: Path, variant: str) -> State:
         """Save a random-weight model for tests; return two prompts for it."""
@@ -127,3 +125,12 @@ class Declared:
             f"{folder} is a {kind!r} model; family {self.name} reads "
             f"{', '.join(self.model_types)}"
         )
+
+
+def _pipeline(variant: Variant, module: Any, folder: Path, device: str) -> Pipeline:
+    wording = Wording.read(
+        folder, variant.prompts, chat=variant.chat, within=variant.within
+    )
+    return Pipeline(
+        module, folder, device, wording, variant.stages, suffix=variant.suffix
+    )

@@ -21,10 +21,10 @@ from allocator.families._checkpoint import (
     part_of_config,
     read_checkpoint,
     read_config,
-    read_prompts,
 )
 from allocator.families._places import place_linears
 from allocator.families._tiny import IMAGE, SIZES, VOCABULARY, two_prompts
+from allocator.families._wording import Wording
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -124,9 +124,13 @@ class Blip2:
         module = read_checkpoint(
             model_class(variant.model_class), folder, device, mapped=mapped
         )
-        variant.mend(module)
-        prompts = read_prompts(folder, variant.prompts)
-        return variant.pipeline(module, folder, device, prompts, variant.lay_stages)
+        return _pipeline(variant, module, folder, device)
+
+    def outline(self, folder: Path) -> Model:
+        """The model without its weights."""
+        variant = VARIANTS[_name(folder)]
+        module = build_on_meta(model_class(variant.model_class), folder)
+        return _pipeline(variant, module, folder, "cpu")
 
     def tiny(self, folder: Path, variant: str) -> State:
         """Save a random-weight model for tests; return two prompts for it."""
@@ -155,6 +159,12 @@ class Blip2:
 
 
 PLUGIN: Family = Blip2()
+
+
+def _pipeline(variant: Variant, module: Any, folder: Path, device: str) -> Model:
+    variant.mend(module)
+    wording = Wording.read(folder, variant.prompts)
+    return variant.pipeline(module, folder, device, wording, variant.lay_stages)
 
 
 def _name(folder: Path) -> str:
