@@ -13,6 +13,7 @@ from allocator.families._checkpoint import (
     read_checkpoint,
     read_config,
 )
+from allocator.families._generation import read_advice
 from allocator.families._pipeline import Pipeline
 from allocator.families._places import Rest, place_linears
 from allocator.families._wording import Wording
@@ -93,16 +94,18 @@ class Declared:
     def load(self, folder: Path, device: str, *, mapped: bool = False) -> Model:
         """Read the checkpoint; raise ModelError if it is damaged."""
         variant = self._variant(folder)
+        # a mistake in small files is said before large ones are read
+        wording = _wording(variant, folder)
         module = read_checkpoint(
             model_class(variant.model_class), folder, device, mapped=mapped
         )
-        return _pipeline(variant, module, folder, device)
+        return _pipeline(variant, module, folder, device, wording)
 
     def outline(self, folder: Path) -> Model:
         """The model without its weights."""
         variant = self._variant(folder)
         module = build_on_meta(model_class(variant.model_class), folder)
-        return _pipeline(variant, module, folder, "cpu")
+        return _pipeline(variant, module, folder, "cpu", _wording(variant, folder))
 
     def tiny(self, folder: Path, variant: str) -> State:
         """Save a random-weight model for tests; return two prompts for it."""
@@ -127,10 +130,16 @@ class Declared:
         )
 
 
-def _pipeline(variant: Variant, module: Any, folder: Path, device: str) -> Pipeline:
-    wording = Wording.read(
+def _wording(variant: Variant, folder: Path) -> Wording:
+    read_advice(folder)
+    return Wording.read(
         folder, variant.prompts, chat=variant.chat, within=variant.within
     )
+
+
+def _pipeline(
+    variant: Variant, module: Any, folder: Path, device: str, wording: Wording
+) -> Pipeline:
     return Pipeline(
         module, folder, device, wording, variant.stages, suffix=variant.suffix
     )

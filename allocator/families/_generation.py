@@ -65,7 +65,7 @@ def named_ends(folder: Path, rows: int, tokenizer: Any = None) -> Ends:
     Raises:
         ModelError: a file names what is no token.
     """
-    config, advice = read_config(folder), _advice(folder)
+    config, advice = read_config(folder), read_advice(folder)
     parts = (advice, config, part_of_config(config, "text_config"))
     ids: list[int | None] = [n for part in parts for n in _numbers(folder, part)]
     texts = []
@@ -80,7 +80,12 @@ def named_ends(folder: Path, rows: int, tokenizer: Any = None) -> Ends:
     return Ends(tuple(dict.fromkeys(said)), tuple(texts))
 
 
-def _advice(folder: Path) -> dict[str, Any]:
+def read_advice(folder: Path) -> dict[str, Any]:
+    """A checkpoint's generation_config.json; empty where there is none.
+
+    Raises:
+        ModelError: it cannot be read.
+    """
     file = folder / ADVICE
     if not file.is_file():
         return {}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from allocator.core.errors import DataError, ModelError, in_one_sentence, reason
 from allocator.families._generation import Ends, generate, named_ends
-from allocator.families._processor import put_behind, read_processor
+from allocator.families._processor import pad_, put_behind, read_processor
 from allocator.families._wording import check_text
 
 if TYPE_CHECKING:
@@ -51,7 +51,10 @@ class Pipeline:
     def processor(self) -> Any:
         """Read at first use: random-weight models for tests may have none."""
         if "processor" not in self._kept:
-            self._kept["processor"] = read_processor(self.folder)
+            processor = self._kept["processor"] = read_processor(self.folder)
+            with in_one_sentence(f"the tokenizer of {self.folder} fails"):
+                pad_(processor, self.ends.ids)
+                self._kept["behind"] = put_behind(processor.tokenizer)
         return self._kept["processor"]
 
     @property
@@ -136,7 +139,7 @@ class Pipeline:
             batch = self._batch(images, texts, more)
         except Exception as error:
             raise self._unfit(error, samples, images, texts, more) from error
-        behind = 0 if self._ends_prompts else put_behind(self.processor.tokenizer)
+        behind = 0 if self._ends_prompts else self._kept["behind"]
         if behind and more:
             raise ModelError(
                 f"the tokenizer of {self.folder} puts an end behind whatever it reads: "

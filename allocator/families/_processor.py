@@ -12,7 +12,7 @@ from allocator.core.errors import ModelError, in_one_sentence
 from allocator.families._checkpoint import part_of_config, quiet, read_config
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
 # towers whose features have one of a class before those of the patches
@@ -24,7 +24,7 @@ SOME_TEXT = "a"
 def read_processor(folder: Path) -> Any:
     """The checkpoint's image processor and tokenizer, as transformers pairs them.
 
-    Prompts are padded on the left, with the end token where no other is named.
+    Prompts are padded on the left.
 
     Raises:
         ModelError: a part is missing or cannot be read.
@@ -43,11 +43,17 @@ def read_processor(folder: Path) -> Any:
         raise ModelError(f"{unusable}: it lacks a tokenizer")
     _complete_(processor, read_config(folder))
     tokenizer.padding_side = "left"
-    image = str(getattr(processor, "image_token", ""))
-    if tokenizer.pad_token in (None, image) and tokenizer.eos_token is not None:
-        # what is padded is masked: any token does
-        tokenizer.pad_token = tokenizer.eos_token
     return processor
+
+
+def pad_(processor: Any, ends: Sequence[int]) -> None:
+    """Let prompts be padded with an end where no other token is named, or the image's.
+
+    What is padded is masked: any token does that stands for no picture.
+    """
+    tokenizer, image = processor.tokenizer, str(getattr(processor, "image_token", ""))
+    if tokenizer.pad_token in (None, image) and ends:
+        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(ends[0])
 
 
 def put_behind(tokenizer: Any) -> int:

@@ -93,7 +93,7 @@ def _check(name: str, prompt: object, published: str) -> None:
             + (
                 f"{IMAGE} exactly once"
                 if IMAGE in published
-                else f"none: this model's processor puts it there, take {IMAGE} out"
+                else f"none: it has a place of its own, take {IMAGE} out"
             )
         )
 

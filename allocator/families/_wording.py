@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from allocator.core.errors import (
@@ -23,8 +22,9 @@ if TYPE_CHECKING:
 
 # a template is tried with it: it has to come through once, letter by letter
 PROBE = "Which Colour has item 7, left or right?"
-# for templates that write today's date: prompts must not change overnight
-TODAY = datetime(2024, 7, 26)
+# before a template: one that writes today's date must not change overnight. The date is
+# that of Llama 3's templates where they are told none
+TODAY = "{%- macro strftime_now(format) -%}26 Jul 2024{%- endmacro -%}"
 
 
 @dataclass(frozen=True)
@@ -135,13 +135,11 @@ class Wording:
         content: Any = [{"type": "image"}, {"type": "text", "text": text}]
         if self._tried[kind] == "text":
             content = f"{processor.image_token}\n{text}"
-        dated = {"strftime_now": TODAY.strftime} if "strftime_now" in template else {}
         with in_one_sentence(f"the chat template of {self.folder} fails"):
             said: str = processor.apply_chat_template(
                 [{"role": "user", "content": content}],
-                chat_template=template,
+                chat_template=TODAY + template,
                 add_generation_prompt=True,
-                **dated,
             )
         return said
 

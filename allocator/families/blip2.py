@@ -22,6 +22,7 @@ from allocator.families._checkpoint import (
     read_checkpoint,
     read_config,
 )
+from allocator.families._generation import read_advice
 from allocator.families._places import place_linears
 from allocator.families._tiny import IMAGE, SIZES, VOCABULARY, two_prompts
 from allocator.families._wording import Wording
@@ -121,16 +122,18 @@ class Blip2:
     def load(self, folder: Path, device: str, *, mapped: bool = False) -> Model:
         """Read the checkpoint; raise ModelError if it is damaged."""
         variant = VARIANTS[_name(folder)]
+        # a mistake in small files is said before large ones are read
+        wording = _wording(variant, folder)
         module = read_checkpoint(
             model_class(variant.model_class), folder, device, mapped=mapped
         )
-        return _pipeline(variant, module, folder, device)
+        return _pipeline(variant, module, folder, device, wording)
 
     def outline(self, folder: Path) -> Model:
         """The model without its weights."""
         variant = VARIANTS[_name(folder)]
         module = build_on_meta(model_class(variant.model_class), folder)
-        return _pipeline(variant, module, folder, "cpu")
+        return _pipeline(variant, module, folder, "cpu", _wording(variant, folder))
 
     def tiny(self, folder: Path, variant: str) -> State:
         """Save a random-weight model for tests; return two prompts for it."""
@@ -161,9 +164,15 @@ class Blip2:
 PLUGIN: Family = Blip2()
 
 
-def _pipeline(variant: Variant, module: Any, folder: Path, device: str) -> Model:
+def _wording(variant: Variant, folder: Path) -> Wording:
+    read_advice(folder)
+    return Wording.read(folder, variant.prompts)
+
+
+def _pipeline(
+    variant: Variant, module: Any, folder: Path, device: str, wording: Wording
+) -> Model:
     variant.mend(module)
-    wording = Wording.read(folder, variant.prompts)
     return variant.pipeline(module, folder, device, wording, variant.lay_stages)
 
 
