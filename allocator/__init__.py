@@ -201,7 +201,11 @@ def evaluate(
 
 
 def inspect(
-    model: str = "tiny-blip2", *, task: str | None = None, **options: Any
+    model: str = "tiny-blip2",
+    *,
+    task: str | None = None,
+    prompt: bool = False,
+    **options: Any,
 ) -> dict[str, Any]:
     """A model's groups and sizes, and the smallest budget, from its configuration.
 
@@ -210,13 +214,14 @@ def inspect(
     Args:
         model: embedded model, folder or hub id.
         task: the checkpoint that does this task, of a model with two.
+        prompt: whether to show how it is asked, too.
         **options: methods, widths, group_size, symmetric, granularity, include,
             budget_scope.
 
     Returns:
         `parameters` and `quantized_weights` in numbers, `groups`, what is `left_out`
         and why, sizes of each `uniform` width in bits per weight and bytes, and
-        `smallest_bpw`.
+        `smallest_bpw`; `prompts` by kind of question, as the model gets them.
 
     Raises:
         AllocateError: a model that cannot be had, or cannot do the task.
@@ -230,7 +235,8 @@ def inspect(
     from allocator.report.inspection import inspect_model
     from allocator.search.request import sizes_request
 
-    return inspect_model(sizes_request(_given({"model": model, **options})), task)
+    asked = sizes_request(_given({"model": model, **options}))
+    return inspect_model(asked, task, prompt=prompt)
 
 
 def replay(

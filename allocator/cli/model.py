@@ -33,14 +33,21 @@ if TYPE_CHECKING:
     metavar="flickr30k",
     help="The checkpoint that does this task, of a model with two.",
 )
+@cloup.option(
+    "--prompt",
+    is_flag=True,
+    help="Also how it is asked, exactly as the model gets it.",
+)
 @scheme_options
 @as_json
-def inspect(as_json: bool, model: str | None, task: str | None, **options: Any) -> None:
+def inspect(
+    as_json: bool, model: str | None, task: str | None, prompt: bool, **options: Any
+) -> None:
     """Show a model's groups, sizes, and the smallest possible budget."""
     from allocator.report.inspection import inspect_model, print_inspection
 
     asked = sizes_request({"model": model or DEFAULT_MODEL, **given_of(options)})
-    found = inspect_model(asked, task)
+    found = inspect_model(asked, task, prompt=prompt)
     if as_json:
         click.echo(json.dumps(found))
     else:

@@ -43,13 +43,17 @@ def list_studies(storage: str | None, as_json: bool) -> None:
 @as_json
 def show_study(name: str, storage: str | None, as_json: bool) -> None:
     """Show a study's latest recommendation."""
-    from allocator.report.text_search import print_recommendation
+    from allocator.report.text_search import print_first_prompt, print_recommendation
+    from allocator.study.journal import FIRST_PROMPT
+    from allocator.study.recommendations import recommendation
 
-    found = _kept(name, storage)["found"]
+    journal = journal_of(name, storage)
+    found = recommendation(journal)["found"]
     if as_json:
         click.echo(json.dumps(found))
     else:
         print_recommendation(found)
+        print_first_prompt(journal.attribute(FIRST_PROMPT))
 
 
 @cloup.command(context_settings=CONTEXT)

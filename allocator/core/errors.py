@@ -7,10 +7,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 # characters of another library's message
 LONGEST_REASON = 400
+# whose messages are sentences without the name of the error before them
+SPEAKING = (OSError, ValueError, RuntimeError, ImportError)
 
 
 class AllocateError(Exception):
@@ -73,25 +75,27 @@ def first_line(error: BaseException) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """The first line of what a library says, or the beginning of it."""
-    line = first_line(error) or type(error).__name__
+    """Why another library failed: the first line it says, or the beginning of it."""
+    if isinstance(error, MemoryError):
+        return "there is not enough memory"
+    line, name = first_line(error), type(error).__name__
+    if not isinstance(error, SPEAKING):
+        line = f"{name}: {line}" if line else ""
+    line = line or name
     return line if len(line) <= LONGEST_REASON else f"{line[:LONGEST_REASON]} ..."
 
 
 @contextmanager
-def foreign(kind: type[AllocateError], said: str) -> Iterator[None]:
-    """Turn whatever another library raises into one sentence of ours.
+def in_one_sentence(
+    beginning: str, kind: Callable[[str], AllocateError] = ModelError
+) -> Iterator[None]:
+    """Let what another library raises be one sentence of ours, with its reason.
 
-    What a wrong file makes a library raise depends on which part of it is wrong.
-
-    Args:
-        kind: the error to raise.
-        said: what cannot be done, and of which folder, file or sample; the library's
-            own message follows it.
+    Errors of ours pass unchanged; the original one is kept as the cause.
     """
     try:
         yield
     except AllocateError:
         raise
     except Exception as error:
-        raise kind(f"{said}: {reason(error)}") from error
+        raise kind(f"{beginning}: {reason(error)}") from error

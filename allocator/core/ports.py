@@ -197,6 +197,13 @@ class Model(Protocol):
     def inputs(self, samples: Sequence[Sample], *, answered: bool = False) -> State:
         """Pixels and prompts, padded on the left; replies behind them if asked."""
 
+    def prompt(self, sample: Sample) -> str:
+        """A sample's prompt as the model gets it, special tokens shown."""
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Kinds of prompt it is asked in: values of `Sample.prompt`."""
+
     def features(self, state: State) -> Any:
         """What the components behind the prefix read of the images."""
 
@@ -244,6 +251,9 @@ class Family(Protocol):
         Mapped: weights stay in the checkpoint's files, as they are stored, until
         somebody loads those that a stage uses. It then runs on `device`.
         """
+
+    def outline(self, folder: Path) -> Model:
+        """The model without its weights: it makes inputs, and runs nothing."""
 
     def tiny(self, folder: Path, variant: str) -> State:
         """Save a random-weight model of two blocks a component for tests.

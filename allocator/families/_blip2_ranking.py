@@ -10,9 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from allocator.core.errors import DataError, in_one_sentence
 from allocator.core.ports import Ranked
 from allocator.families._pictures import read_image
 from allocator.families._pipeline import Pipeline
+from allocator.families._wording import check_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -34,14 +36,30 @@ class Ranking(Pipeline):
 
     prefix: tuple[Component, ...] = ("vision",)
 
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Texts are read as they are."""
+        return ("text",)
+
+    @property
+    def _rows(self) -> int:
+        rows: int = self.module.embeddings.word_embeddings.weight.shape[0]
+        return rows
+
     def inputs(self, samples: Sequence[Sample], *, answered: bool = False) -> State:
         """Pixels and the first text of each sample, padded on the right."""
         del answered
+        for sample in samples:
+            check_text(sample, sample.references[0])
         images = [
             read_image(sample.image, upright=sample.upright) for sample in samples
         ]
-        pixels = self.processor.image_processor(images, return_tensors="pt")
-        ids, mask = self._tokens([sample.references[0] for sample in samples])
+        named = f"samples {samples[0].id} to {samples[-1].id}"
+        with in_one_sentence(
+            f"the processor of {self.folder} does not take {named}", DataError
+        ):
+            pixels = self.processor.image_processor(images, return_tensors="pt")
+            ids, mask = self._tokens([sample.references[0] for sample in samples])
         return {
             "pixel_values": pixels.pixel_values.to(self.device),
             **self._behind_image(ids, mask),
@@ -59,7 +77,9 @@ class Ranking(Pipeline):
 
         n_own = [len(sample.references) for sample in samples]
         texts = [text for sample in samples for text in sample.references]
-        with torch.inference_mode():
+        for sample in samples:
+            check_text(sample, "\n".join(sample.references))
+        with in_one_sentence(f"{self.folder} cannot rank"), torch.inference_mode():
             ids, mask = self._tokens(texts)
             seen = [state["features"] for state in states]
             likeness = self._likeness(seen, self._said(ids, mask))
@@ -88,6 +108,7 @@ class Ranking(Pipeline):
             max_length=LONGEST,
             return_tensors="pt",
         )
+        self._check_tokens([repr(text) for text in texts], batch)
         mask = batch.attention_mask.to(self.device)
         return batch.input_ids.to(self.device), mask
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from allocator.core.ports import Stage
 from allocator.families._blip2_image import lay_qformer, lay_vision
-from allocator.families._pipeline import Pipeline, embed, settings
+from allocator.families._generation import generate
+from allocator.families._pipeline import Pipeline, embed
 from allocator.families._places import Rest
 
 if TYPE_CHECKING:
@@ -38,11 +39,12 @@ class Replying(Pipeline):
 
     def reply_ids(self, state: State, decoding: Decoding) -> Any:
         """Tokens of the replies alone: [batch, tokens]."""
-        language = self.module.language_model
-        return language.generate(
+        return generate(
+            self.module.language_model,
+            decoding,
+            self.ends,
             inputs_embeds=embed(self.module, state),
             attention_mask=state["attention_mask"],
-            **settings(language, decoding),
         )
 
 

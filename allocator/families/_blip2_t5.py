@@ -5,7 +5,7 @@ Its blocks are one row, the decoder's behind the encoder's.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from allocator.core.errors import ModelError
 from allocator.core.ports import Siblings, Stage
@@ -99,6 +99,8 @@ def _decoded(replies: Sequence[Sequence[int]], padding: int, device: Any) -> Sta
 
 class Translating(Replying):
     """A BLIP-2 whose decoder replies to what its encoder read."""
+
+    _ends_prompts: ClassVar[bool] = True
 
     def inputs(self, samples: Sequence[Sample], *, answered: bool = False) -> State:
         """Pixels and prompts of a batch; replies are what the decoder reads."""

@@ -9,11 +9,12 @@ from allocator.core.errors import ModelError
 from allocator.families._blocks import HEAD, Cut
 from allocator.families._checkpoint import (
     read_config,
-    read_prompts,
 )
+from allocator.families._generation import read_advice
 from allocator.families._modules import build, model_class, read_checkpoint
 from allocator.families._pipeline import Pipeline
 from allocator.families._places import Rest, place_linears
+from allocator.families._wording import Wording
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -29,10 +30,10 @@ class Variant:
     """One architecture of a family.
 
     `model_type` is that of its config.json, `model_class` its class in transformers,
-    `prompts` word each kind of question (within the checkpoint's chat template if
-    `chat`; `suffix`: see `Pipeline`), `layout` finds the parts of a module, and `tiny`
-    gives the configuration of a small model with two prompts for it. `tied` says
-    whether head and embeddings are one matrix where weights and config.json do not.
+    `prompts` word each kind of question (`chat`, `within`: see `Wording`; `suffix`: see
+    `Pipeline`), `layout` finds the parts of a module, and `tiny` gives the
+    configuration of a small model with two prompts for it. `tied` says whether head and
+    embeddings are one matrix where weights and config.json do not.
     """
 
     model_type: str
@@ -41,6 +42,7 @@ class Variant:
     prompts: Mapping[str, str]
     tiny: Callable[[], tuple[Any, State]]
     chat: bool = True
+    within: Mapping[str, str] | None = None
     suffix: bool = False
     tied: bool | None = None
 
@@ -92,19 +94,18 @@ class Declared:
     def load(self, folder: Path, device: str, *, mapped: bool = False) -> Model:
         """Read the checkpoint; raise ModelError if it is damaged."""
         variant = self._variant(folder)
+        # a mistake in small files is said before large ones are read
+        wording = _wording(variant, folder)
         module = read_checkpoint(
             model_class(variant.model_class), folder, device, mapped=mapped
         )
-        prompts = read_prompts(folder, variant.prompts)
-        return Pipeline(
-            module,
-            folder,
-            device,
-            prompts,
-            variant.stages,
-            variant.chat,
-            variant.suffix,
-        )
+        return _pipeline(variant, module, folder, device, wording)
+
+    def outline(self, folder: Path) -> Model:
+        """The model without its weights."""
+        variant = self._variant(folder)
+        module = build(model_class(variant.model_class), folder)
+        return _pipeline(variant, module, folder, "cpu", _wording(variant, folder))
 
     def tiny(self, folder: Path, variant: str) -> State:
         """Save a random-weight model for tests; return two prompts for it."""
@@ -127,3 +128,18 @@ class Declared:
             f"{folder} is a {kind!r} model; family {self.name} reads "
             f"{', '.join(self.model_types)}"
         )
+
+
+def _wording(variant: Variant, folder: Path) -> Wording:
+    read_advice(folder)
+    return Wording.read(
+        folder, variant.prompts, chat=variant.chat, within=variant.within
+    )
+
+
+def _pipeline(
+    variant: Variant, module: Any, folder: Path, device: str, wording: Wording
+) -> Pipeline:
+    return Pipeline(
+        module, folder, device, wording, variant.stages, suffix=variant.suffix
+    )

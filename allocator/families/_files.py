@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from allocator.families._checkpoint import PROMPTS_FILE
+from allocator.families._prompts import PROMPTS_FILE
 from allocator.families._weights import check_weights
 
 if TYPE_CHECKING:

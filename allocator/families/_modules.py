@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from allocator.core.errors import ModelError, foreign
+from allocator.core.errors import ModelError, in_one_sentence
 from allocator.families._checkpoint import part_of_config, quiet, read_config
 from allocator.families._weights import (
     check_weights,
@@ -79,7 +79,7 @@ def _on_meta(kind: Any, folder: Path) -> Any:
     from transformers import AutoConfig
 
     said = f"{folder}/config.json describes no model"
-    with foreign(ModelError, said), quiet(), torch.device("meta"):
+    with in_one_sentence(said), quiet(), torch.device("meta"):
         return kind(AutoConfig.from_pretrained(folder, local_files_only=True))
 
 
@@ -95,7 +95,7 @@ def _fit(module: Any, folder: Path) -> None:
 
     files = check_weights(folder)
     said = f"{folder} cannot be loaded"
-    with foreign(ModelError, said), quiet(), _tensors(files, True) as tensors:
+    with in_one_sentence(said), quiet(), _tensors(files, True) as tensors:
         renamed = LoadStateDictConfig(
             weight_mapping=get_model_conversion_mapping(module)
         )
@@ -224,7 +224,7 @@ def _read(
     from transformers import AutoConfig, GenerationConfig
 
     said = f"{folder} cannot be loaded"
-    with foreign(ModelError, said), quiet(), _tensors(files, as_stored) as given:
+    with in_one_sentence(said), quiet(), _tensors(files, as_stored) as given:
         module, loaded = kind.from_pretrained(
             None,
             config=AutoConfig.from_pretrained(folder, local_files_only=True),

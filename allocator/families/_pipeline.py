@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from copy import copy
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from allocator.core.errors import DataError, ModelError
-from allocator.families._checkpoint import read_processor
+from allocator.core.errors import DataError, ModelError, in_one_sentence, reason
+from allocator.families._generation import Ends, generate, named_ends
 from allocator.families._pictures import read_image
+from allocator.families._processor import pad_, put_behind, read_processor
+from allocator.families._wording import check_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,38 +20,72 @@ if TYPE_CHECKING:
 
     from allocator.core.ports import Decoding, Sample, Stage, State
     from allocator.core.spec import Component
+    from allocator.families._wording import Wording
+
+# tokens in a row that are told by their number
+MANY = 4
+# where configurations keep the number of the token that stands for an image
+IMAGE_TOKEN = "image_token_id"
 
 
 @dataclass(frozen=True)
 class Pipeline:
     """A model that replies; see `allocator.core.ports.Model`.
 
-    `lay_stages` gives the stages of a module. `prompts` word each kind of question;
-    `chat` puts them into the checkpoint's own chat template. `suffix` hands replies to
-    the processor apart from the prompts: one that marks which is which.
+    `lay_stages` gives the stages of a module. `wording` words each kind of question.
+    `suffix` hands replies to the processor apart from the prompts: one that marks which
+    is which.
     """
 
     module: Any
     folder: Path
     device: str
-    prompts: Mapping[str, str]
+    wording: Wording
     lay_stages: Callable[[Any], tuple[Stage, ...]]
-    chat: bool = False
     suffix: bool = False
     prefix: tuple[Component, ...] = ("vision", "connector")
+    # an encoder wants to know where what it reads ends
+    _ends_prompts: ClassVar[bool] = False
     _kept: dict[str, Any] = field(default_factory=dict)
 
     @property
     def processor(self) -> Any:
         """Read at first use: random-weight models for tests may have none."""
         if "processor" not in self._kept:
-            self._kept["processor"] = read_processor(self.folder)
+            processor = self._kept["processor"] = read_processor(self.folder)
+            with in_one_sentence(f"the tokenizer of {self.folder} fails"):
+                pad_(processor, self.ends.ids)
+                self._kept["behind"] = put_behind(processor.tokenizer)
         return self._kept["processor"]
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Kinds of prompt it is asked in."""
+        return tuple(self.wording.published)
+
+    @property
+    def ends(self) -> Ends:
+        """What ends a reply, as the files of the checkpoint have it."""
+        processor = self._kept.get("processor")
+        if processor is None:
+            return named_ends(self.folder, self._rows)
+        if "ends" not in self._kept:
+            named = named_ends(self.folder, self._rows, processor.tokenizer)
+            self._kept["ends"] = named
+        ends: Ends = self._kept["ends"]
+        return ends
+
+    @property
+    def _rows(self) -> int:
+        """Tokens that the embedding knows."""
+        rows: int = self.module.get_input_embeddings().weight.shape[0]
+        return rows
 
     def stages(self) -> tuple[Stage, ...]:
         """All stages in execution order; their composition is `forward`."""
         if "stages" not in self._kept:
-            self._kept["stages"] = self.lay_stages(self.module)
+            laid = self.lay_stages(self.module)
+            self._kept["stages"] = tuple(guarded(self.folder, each) for each in laid)
         stages: tuple[Stage, ...] = self._kept["stages"]
         return stages
 
@@ -57,65 +94,124 @@ class Pipeline:
 
         `answered` puts each sample's most frequent reference behind its prompt, as
         calibration wants: the model reads its own replies too.
+
+        Raises:
+            ModelError: processor, template or prompts cannot be used.
+            DataError: names a sample that cannot be shown to the model.
         """
         texts = [self.worded(sample) for sample in samples]
+        if not self.ends.ids:
+            raise ModelError(
+                f"{self.folder} names no token that ends a reply, in its tokenizer, "
+                "generation_config.json or config.json: set eos_token_id in one of them"
+            )
         if not answered:
             return self.processed(samples, texts)
         replies = [reply_to(sample) for sample in samples]
+        for sample, reply in zip(samples, replies, strict=True):
+            check_text(sample, reply, str(self.processor.image_token))
         if self.suffix:
             return self.processed(samples, texts, suffix=replies)
         pairs = zip(texts, replies, strict=True)
         return self.processed(samples, [answer(*pair) for pair in pairs])
 
     def worded(self, sample: Sample) -> str:
-        """A sample's question in the words the model knows.
+        """A sample's question in the words the model knows; see `Wording`."""
+        return self.wording.worded(sample, self.processor)
 
-        Raises:
-            ModelError: the model has no wording for it, or lacks its chat template.
-            DataError: the question holds what stands for an image.
+    def prompt(self, sample: Sample) -> str:
+        """A sample's prompt as the model gets it, special tokens and all.
+
+        Tokens in a row that are alike, those of an image, are counted.
         """
-        image = getattr(self.processor, "image_token", None)
-        if image is not None and str(image) in sample.text:
-            raise DataError(
-                f"sample {sample.id} asks {sample.text!r}, and {image} stands for a "
-                "picture: take it out"
-            )
-        if sample.prompt not in self.prompts:
-            raise ModelError(
-                f"{self.folder} has no prompt {sample.prompt!r}; it has "
-                f"{', '.join(sorted(self.prompts))}"
-            )
-        text = self.prompts[sample.prompt].format(sample.text).strip()
-        if not self.chat:
-            return text
-        if not getattr(self.processor, "chat_template", None):
-            raise ModelError(f"{self.folder} has no chat template for its prompts")
-        content = [{"type": "image"}, {"type": "text", "text": text}]
-        said: str = self.processor.apply_chat_template(
-            [{"role": "user", "content": content}], add_generation_prompt=True
-        )
-        return said
+        state = self.inputs([sample])
+        seen = state["input_ids"][0][state["attention_mask"][0].bool()].tolist()
+        return spelled(seen, self.processor.tokenizer)
 
     def processed(
-        self, samples: Sequence[Sample], texts: Sequence[str], **more: Any
+        self, samples: Sequence[Sample], texts: Sequence[str], **more: Sequence[str]
     ) -> State:
-        """What the checkpoint's processor makes of pictures and texts."""
+        """What the checkpoint's processor makes of pictures and texts.
+
+        `more` are further texts that it takes, one for each sample.
+        """
         images = [
             [read_image(sample.image, upright=sample.upright)] for sample in samples
         ]
+        try:
+            batch = self._batch(images, texts, more)
+        except Exception as error:
+            raise self._unfit(error, samples, images, texts, more) from error
+        behind = 0 if self._ends_prompts else self._kept["behind"]
+        if behind and more:
+            raise ModelError(
+                f"the tokenizer of {self.folder} puts an end behind whatever it reads: "
+                "take that out of the post_processor in its tokenizer.json"
+            )
+        if behind:
+            batch = _shortened(batch, behind)
+        _check_length(self.module, samples, batch)
+        self._check_tokens([f"sample {each.id}" for each in samples], batch)
+        # labels are for training
+        return {k: v.to(self.device) for k, v in batch.items() if k != "labels"}
+
+    def _batch(
+        self,
+        images: Sequence[Any],
+        texts: Sequence[str],
+        more: Mapping[str, Sequence[str]],
+    ) -> Any:
         first = self.processor.tokenizer.bos_token
-        batch = self.processor(
-            images=images,
+        begun = bool(first) and all(text.lstrip().startswith(first) for text in texts)
+        return self.processor(
+            images=list(images),
             text=list(texts),
             padding=True,
             return_tensors="pt",
             # some chat templates write the first token themselves
-            add_special_tokens=not (first and texts[0].startswith(first)),
-            **more,
+            add_special_tokens=not begun,
+            **{name: list(each) for name, each in more.items()},
         )
-        _check_length(self.module, samples, batch)
-        # labels are for training
-        return {k: v.to(self.device) for k, v in batch.items() if k != "labels"}
+
+    def _unfit(
+        self,
+        error: Exception,
+        samples: Sequence[Sample],
+        images: Sequence[Any],
+        texts: Sequence[str],
+        more: Mapping[str, Sequence[str]],
+    ) -> DataError:
+        """What to say of samples that the processor does not take: which, and why."""
+        named = f"samples {samples[0].id} to {samples[-1].id}"
+        for n, sample in enumerate(samples):
+            own = {name: [each[n]] for name, each in more.items()}
+            try:
+                self._batch([images[n]], [texts[n]], own)
+            except Exception as alone:
+                named, error = f"sample {sample.id} ({sample.image.name})", alone
+                break
+        return DataError(
+            f"the processor of {self.folder} does not take {named}: {reason(error)}"
+        )
+
+    def _check_tokens(self, names: Sequence[str], batch: Any) -> None:
+        """Refuse a token that the embedding does not know, unless it is masked.
+
+        Raises:
+            ModelError: names the token and one of the texts, which has it.
+        """
+        ids, rows = batch["input_ids"], self._rows
+        # the image's stands for no row: features are laid in its place
+        beyond = (ids >= rows) & (ids != getattr(self.module.config, IMAGE_TOKEN, -1))
+        for n, place in (beyond & batch["attention_mask"].bool()).nonzero().tolist():
+            number = int(ids[n, place])
+            token = self.processor.tokenizer.convert_ids_to_tokens(number)
+            raise ModelError(
+                f"the tokenizer of {self.folder} makes token {number} ({token!r}) of "
+                f"{names[n]}, and the model's embedding has {rows} rows: "
+                "they do not belong together"
+            )
+        ids[beyond] = self.ends.ids[0] if self.ends.ids else 0
 
     def features(self, state: State) -> Any:
         """What the language model reads of the images, after the connector."""
@@ -129,13 +225,13 @@ class Pipeline:
         tick: Callable[[int], object],
     ) -> list[Any]:
         """Replies, from batches that have run up to the language model."""
-        del samples
         tokenizer = self.processor.tokenizer
         replies: list[Any] = []
         for state in states:
-            ids = self.reply_ids(state, decoding)
-            texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
-            replies += [text.strip() for text in texts]
+            first = samples[len(replies)].id
+            with in_one_sentence(f"{self.folder} cannot reply to sample {first} ff."):
+                ids = self.reply_ids(state, decoding)
+            replies += [self.ends.reply(row, tokenizer) for row in ids.tolist()]
             tick(len(replies))
         return replies
 
@@ -144,13 +240,45 @@ class Pipeline:
         asked = {
             k: v for k, v in state.items() if k not in ("pixel_values", "features")
         }
-        ids = self.module.generate(
+        ids = generate(
+            self.module,
+            decoding,
+            self.ends,
             **asked,
             # transformers repeats the features in place, once for each beam
             mm_encoder_outputs={"image": copy(state["features"])},
-            **settings(self.module, decoding),
         )
         return ids[:, state["input_ids"].shape[1] :]
+
+
+def guarded(folder: Path, stage: Stage) -> Stage:
+    """A stage that says which it is where another library fails in it."""
+
+    def run(state: State) -> State:
+        with in_one_sentence(f"{folder} fails in stage {stage.name}"):
+            return stage.run(state)
+
+    return replace(stage, run=run)
+
+
+def spelled(ids: Sequence[int], tokenizer: Any) -> str:
+    """Tokens as text, special ones shown, many alike in a row as "[<image> x 576]"."""
+    told, between = [], []
+    for number, run in groupby(ids):
+        count = len(list(run))
+        if count < MANY:
+            between += [number] * count
+            continue
+        token = tokenizer.convert_ids_to_tokens(number)
+        told += [tokenizer.decode(between), f"[{token} x {count}]"]
+        between = []
+    return "".join([*told, tokenizer.decode(between)])
+
+
+def _shortened(batch: Any, count: int) -> Any:
+    """A batch without the last tokens of each row, which is padded on the left."""
+    shape = batch["input_ids"].shape
+    return {k: v[:, :-count] if v.shape == shape else v for k, v in batch.items()}
 
 
 def _check_length(module: Any, samples: Sequence[Sample], batch: Any) -> None:
@@ -167,26 +295,6 @@ def _check_length(module: Any, samples: Sequence[Sample], batch: Any) -> None:
             f"sample {samples[int(lengths.argmax())].id} makes {int(lengths.max())} "
             f"tokens, and the model reads {most}"
         )
-
-
-def settings(module: Any, decoding: Decoding) -> dict[str, Any]:
-    """How to generate: never at random, whatever the checkpoint suggests."""
-    config = module.generation_config
-    padding = config.pad_token_id
-    if padding is None:
-        end = config.eos_token_id
-        padding = end[0] if isinstance(end, list) else end
-    return {
-        "max_new_tokens": decoding.max_new_tokens,
-        "num_beams": decoding.beams,
-        # transformers warns of it where there is no beam
-        "length_penalty": decoding.length_penalty if decoding.beams > 1 else None,
-        "do_sample": False,
-        "temperature": None,
-        "top_p": None,
-        "top_k": None,
-        "pad_token_id": padding,
-    }
 
 
 def reply_to(sample: Sample) -> str:

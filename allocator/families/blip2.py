@@ -18,11 +18,12 @@ from allocator.families._blip2_reply import Replying
 from allocator.families._checkpoint import (
     part_of_config,
     read_config,
-    read_prompts,
 )
+from allocator.families._generation import read_advice
 from allocator.families._modules import build, model_class, read_checkpoint
 from allocator.families._places import place_linears
 from allocator.families._tiny import IMAGE, SIZES, VOCABULARY, two_prompts
+from allocator.families._wording import Wording
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -119,12 +120,18 @@ class Blip2:
     def load(self, folder: Path, device: str, *, mapped: bool = False) -> Model:
         """Read the checkpoint; raise ModelError if it is damaged."""
         variant = VARIANTS[_name(folder)]
+        # a mistake in small files is said before large ones are read
+        wording = _wording(variant, folder)
         module = read_checkpoint(
             model_class(variant.model_class), folder, device, mapped=mapped
         )
-        variant.mend(module)
-        prompts = read_prompts(folder, variant.prompts)
-        return variant.pipeline(module, folder, device, prompts, variant.lay_stages)
+        return _pipeline(variant, module, folder, device, wording)
+
+    def outline(self, folder: Path) -> Model:
+        """The model without its weights."""
+        variant = VARIANTS[_name(folder)]
+        module = build(model_class(variant.model_class), folder)
+        return _pipeline(variant, module, folder, "cpu", _wording(variant, folder))
 
     def tiny(self, folder: Path, variant: str) -> State:
         """Save a random-weight model for tests; return two prompts for it."""
@@ -153,6 +160,18 @@ class Blip2:
 
 
 PLUGIN: Family = Blip2()
+
+
+def _wording(variant: Variant, folder: Path) -> Wording:
+    read_advice(folder)
+    return Wording.read(folder, variant.prompts)
+
+
+def _pipeline(
+    variant: Variant, module: Any, folder: Path, device: str, wording: Wording
+) -> Model:
+    variant.mend(module)
+    return variant.pipeline(module, folder, device, wording, variant.lay_stages)
 
 
 def _name(folder: Path) -> str:

@@ -19,7 +19,8 @@ from allocator.families._words import SHORT_ANSWERS
 if TYPE_CHECKING:
     from allocator.core.ports import Family, State
 
-# image prompts of the authors' evaluation of 1.5, whose checkpoints have no template
+# image prompts of the authors' evaluation of 1.5, for checkpoints without a template;
+# the one of llava-hf/llava-1.5-7b-hf makes the same of SHORT_ANSWERS
 PROMPTS = {
     kind: f"USER: <image>\n{words} ASSISTANT:" for kind, words in SHORT_ANSWERS.items()
 }
@@ -114,7 +115,13 @@ PLUGIN: Family = Declared(
     "llava",
     {
         "1.5": Variant(
-            "llava", "LlavaForConditionalGeneration", layout, PROMPTS, _tiny, chat=False
+            "llava",
+            "LlavaForConditionalGeneration",
+            layout,
+            PROMPTS,
+            _tiny,
+            chat=False,
+            within=SHORT_ANSWERS,
         ),
         "next": Variant(
             "llava_next",

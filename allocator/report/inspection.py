@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -9,44 +11,43 @@ from rich.table import Table
 
 from allocator.bench.prepare import model_for, task_of
 from allocator.core.allocation import FULL, Allocation, Choice, stored_size
+from allocator.core.ports import Sample
 from allocator.core.spec import COMPONENTS
 from allocator.embedded import model_folder
 from allocator.families import family_of, has_weights
+from evals.taskset import TaskSet
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from allocator.core.ports import Task
     from allocator.core.spec import ModelSpec
     from allocator.core.study import StudySpec
 
+# asked to show how questions are asked
+QUESTION = "Is there a cat in the picture?"
 
-def inspect_model(asked: StudySpec, task: str | None = None) -> dict[str, Any]:
+
+def inspect_model(
+    asked: StudySpec, task: str | None = None, *, prompt: bool = False
+) -> dict[str, Any]:
     """Groups, sizes and what is left out, as plain data; no weights are loaded.
 
     Args:
         asked: the model, and how it would be quantized.
         task: a model with a retrieval twin is that for a task that ranks.
+        prompt: also how it is asked each kind of question, or those of the task.
 
     Raises:
         AllocateError: a model that cannot be had, or cannot do the task.
     """
     folder = model_folder(asked.model, weights=False)
-    if task is not None:
-        folder, _ = model_for(task_of(task), folder, asked.model)
+    known = None if task is None else task_of(task)
+    if known is not None:
+        folder, _ = model_for(known, folder, asked.model)
+    prompts = {"prompts": prompts_of(folder, known)} if prompt else {}
     spec = family_of(folder).spec(folder, asked.granularity, asked.include)
-    sizes = []
-    for bits in asked.widths:
-        # the stored size does not depend on the method
-        choice = Choice(bits, None if bits == FULL else asked.methods[0])
-        size = stored_size(spec, asked.scheme, Allocation.uniform(spec, choice))
-        sizes.append(
-            {
-                "bits": bits,
-                "bpw": size.bpw("model"),
-                "bpw_quantized": size.bpw("quantized"),
-                "bytes": size.model_bytes,
-            }
-        )
+    sizes = _sizes(spec, asked)
     scope = "bpw" if asked.budget_scope == "model" else "bpw_quantized"
     return {
         "model": asked.model,
@@ -67,6 +68,7 @@ def inspect_model(asked: StudySpec, task: str | None = None) -> dict[str, Any]:
         "head": _head(spec, assumed=not has_weights(folder)),
         "smallest_bpw": min(size[scope] for size in sizes),
         "budget_scope": asked.budget_scope,
+        **prompts,
     }
 
 
@@ -83,6 +85,47 @@ def _head(spec: ModelSpec, *, assumed: bool) -> dict[str, Any] | None:
         "assumed": assumed,
         "parameters_otherwise": other if assumed else None,
     }
+
+
+def _sizes(spec: ModelSpec, asked: StudySpec) -> list[dict[str, Any]]:
+    """Bits per weight and bytes of every width everywhere."""
+    sizes = []
+    for bits in asked.widths:
+        # the stored size does not depend on the method
+        choice = Choice(bits, None if bits == FULL else asked.methods[0])
+        size = stored_size(spec, asked.scheme, Allocation.uniform(spec, choice))
+        sizes.append(
+            {
+                "bits": bits,
+                "bpw": size.bpw("model"),
+                "bpw_quantized": size.bpw("quantized"),
+                "bytes": size.model_bytes,
+            }
+        )
+    return sizes
+
+
+def prompts_of(folder: Path, task: Task | TaskSet | None) -> dict[str, str]:
+    """Each kind of prompt, exactly as the model gets it, for a question of ours.
+
+    Special tokens are shown, those of the picture counted.
+
+    Raises:
+        AllocateError: the model cannot be asked so.
+    """
+    from PIL import Image
+
+    model = family_of(folder).outline(folder)
+    kinds = model.kinds
+    if task is not None:
+        several = task.tasks if isinstance(task, TaskSet) else (task,)
+        own = {sample.prompt for each in several for sample in each.examples}
+        kinds = tuple(kind for kind in kinds if kind in own) or kinds
+    with tempfile.TemporaryDirectory() as scratch:
+        picture = Path(scratch) / "picture.png"
+        Image.new("RGB", (640, 480), "grey").save(picture)
+        samples = [Sample(kind, picture, kind, QUESTION, (QUESTION,)) for kind in kinds]
+        return {sample.prompt: model.prompt(sample) for sample in samples}
 
 
 def _components(spec: ModelSpec) -> list[dict[str, Any]]:
@@ -105,6 +148,8 @@ def _components(spec: ModelSpec) -> list[dict[str, Any]]:
 def print_inspection(found: Mapping[str, Any]) -> None:
     """Print what `inspect_model` found."""
     console = Console()
+    for kind, prompt in found.get("prompts", {}).items():
+        console.print(f"prompt for {kind}: {prompt!r}", markup=False, highlight=False)
     console.print(
         f"{found['model']} ({found['family']}): {found['parameters']:,} parameters, "
         f"{found['quantized_weights']:,} weights in groups",

@@ -65,6 +65,12 @@ def print_recommendation(found: Mapping[str, Any]) -> None:
     )
 
 
+def print_first_prompt(prompt: str | None) -> None:
+    """Print how a search asked its first sample; studies of before did not keep it."""
+    if prompt is not None:
+        Console().print(f"First prompt: {prompt!r}", markup=False, highlight=False)
+
+
 def _scores(found: Mapping[str, Any]) -> Table:
     full, best = found["full_precision"], found["recommended"]
     scope = found["budget"]["scope"]

@@ -17,7 +17,7 @@ from allocator.explain.importance import importance
 from allocator.search.confirm import confirm
 from allocator.search.propose import propose, proxies, reliable_scores
 from allocator.search.running import Search
-from allocator.study.journal import COSTS, Journal
+from allocator.study.journal import COSTS, FIRST_PROMPT, Journal
 from allocator.study.per_sample import STRATA
 from allocator.study.recommendations import keep_recommendation
 from evals.taskset import strata
@@ -61,6 +61,8 @@ def run_prepared(setup: Setup, watch: Watch, clock: Clock) -> Recommendation:
     journal.describe(setup.task.metric, {"model": asked.model, "task": asked.task})
     bank = Clock()
     bench = open_bench(setup, watch)
+    first = bench.model.prompt(setup.samples["search"][0])
+    journal.describe(setup.task.metric, {FIRST_PROMPT: first})
     search = Search(setup, journal, bench, watch, clock)
     search.seconds["bank"] = bank.seconds
     searching = Clock()

@@ -33,6 +33,7 @@ IDENTITY, SPEC = "identity", "spec"
 MEASURED = "evaluation:"
 DAMAGE, COSTS, LOOKS = "damage", "costs", "looks:"
 VALUES = "score of each sample"
+FIRST_PROMPT = "first prompt"
 FAILED, PASSED = TrialState.FAIL, TrialState.PRUNED
 
 

@@ -32,17 +32,17 @@ def test_beams_prefer_short_answers_but_not_short_captions(
     model = PLUGIN.load(HERE / "tiny-blip2", "cpu")
     samples = [replace(each, prompt=prompt) for each in two_samples(tmp_path)]
     state = model.inputs(samples)
-    told: list[dict[str, Any]] = []
+    told: list[tuple[int, float | None]] = []
     language = model.module.language_model
     generate = language.generate
 
     def noted(**kwargs: Any) -> Any:
-        told.append(kwargs)
+        settings = language.generation_config
+        told.append((settings.num_beams, settings.length_penalty))
         return generate(**kwargs)
 
     monkeypatch.setattr(language, "generate", noted)
     with torch.inference_mode():
         state = prefixed(model, state)
         model.predict([state], samples, Decoding(4, beams), lambda _: None)
-    assert [each["length_penalty"] for each in told] == [penalty]
-    assert told[0]["num_beams"] == beams
+    assert told == [(beams, penalty)]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import transformers
+from safetensors.numpy import load_file
 from transformers import utils
 
 from allocator.embedded import HERE
@@ -98,16 +99,14 @@ def test_every_name_that_transformers_has_for_such_a_file_is_known() -> None:
 def test_the_weights_that_an_index_lists_belong_to_it_and_no_others(
     folder: Path,
 ) -> None:
+    tensors = load_file(folder / "model.safetensors")
     (folder / "model.safetensors").rename(folder / "model-00001-of-00001.safetensors")
     index = folder / "model.safetensors.index.json"
     index.write_text("{}")
-    change(index, weight_map={"any": "model-00001-of-00001.safetensors"}, metadata={})
+    change(index, weight_map=dict.fromkeys(tensors, "model-00001-of-00001.safetensors"))
     listed = names(folder)
     assert "model-00001-of-00001.safetensors" in listed
     assert index.name not in listed
-    # left behind by an earlier download
-    shutil.copy(HERE / "tiny-llava" / "model.safetensors", folder)
-    shutil.copy(
-        HERE / "tiny-llava" / "model.safetensors", folder / "model-2.safetensors"
-    )
+    # somebody else's
+    shutil.copy(HERE / "tiny-llava" / "model.safetensors", folder / "old.safetensors")
     assert names(folder) == listed

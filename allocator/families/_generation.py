@@ -1,0 +1,158 @@
+"""How replies are generated: never at random, up to what ends them.
+
+What is left to chance or to the length of a reply in a checkpoint's advice
+(generation_config.json) does not count here; what follows from the words alone does.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from allocator.core.errors import ModelError
+from allocator.families._checkpoint import part_of_config, read_config
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from allocator.core.ports import Decoding
+
+ADVICE = "generation_config.json"
+# of the advice: tokens that have a part to play, and what bars or weighs words the
+# same way whenever it is asked
+KEPT = (
+    "bos_token_id",
+    "decoder_start_token_id",
+    "repetition_penalty",
+    "no_repeat_ngram_size",
+    "encoder_repetition_penalty",
+    "encoder_no_repeat_ngram_size",
+    "suppress_tokens",
+    "begin_suppress_tokens",
+    "bad_words_ids",
+)
+
+
+@dataclass(frozen=True)
+class Ends:
+    """What ends a reply: tokens by number, and texts that are no token."""
+
+    ids: tuple[int, ...] = ()
+    texts: tuple[str, ...] = ()
+
+    def reply(self, ids: Sequence[int], tokenizer: Any) -> str:
+        """The text of generated tokens up to the first end."""
+        end = next((n for n, each in enumerate(ids) if each in self.ids), len(ids))
+        text: str = tokenizer.decode(ids[:end], skip_special_tokens=True)
+        for each in self.texts:
+            text = text.partition(each)[0]
+        return text.strip()
+
+
+def named_ends(folder: Path, rows: int, tokenizer: Any = None) -> Ends:
+    """Every end that generation_config.json, config.json and the tokenizer name.
+
+    Checkpoints are trained to end a reply with one of them, and others often name
+    another. Only what files say counts, not what a class supposes.
+
+    Args:
+        folder: the checkpoint's.
+        rows: of the embedding; a token beyond cannot be said.
+        tokenizer: its own end token counts; None where nobody asks in words.
+
+    Raises:
+        ModelError: a file names what is no token.
+    """
+    config, advice = read_config(folder), read_advice(folder)
+    parts = (advice, config, part_of_config(config, "text_config"))
+    ids: list[int | None] = [n for part in parts for n in _numbers(folder, part)]
+    texts = []
+    if tokenizer is not None:
+        if tokenizer.eos_token is not None:
+            ids.append(_number(tokenizer, str(tokenizer.eos_token)))
+        for text in _texts(folder, advice.get("stop_strings")):
+            number = _number(tokenizer, text)
+            ids.append(number)
+            texts += [text] if number is None else []
+    said = [number for number in ids if number is not None and 0 <= number < rows]
+    return Ends(tuple(dict.fromkeys(said)), tuple(texts))
+
+
+def read_advice(folder: Path) -> dict[str, Any]:
+    """A checkpoint's generation_config.json; empty where there is none.
+
+    Raises:
+        ModelError: it cannot be read.
+    """
+    file = folder / ADVICE
+    if not file.is_file():
+        return {}
+    try:
+        found = json.loads(file.read_text(encoding="utf-8-sig"))
+    except (OSError, RecursionError, ValueError) as error:
+        raise ModelError(f"{file} cannot be read as JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise ModelError(f"{file} holds no settings: it is no object")
+    return found
+
+
+def _numbers(folder: Path, part: Mapping[str, Any]) -> list[int]:
+    """Ends by number, as one or in a list."""
+    found = part.get("eos_token_id")
+    several = found if isinstance(found, list) else [found]
+    numbers = [number for number in several if number is not None]
+    if not all(type(number) is int for number in numbers):
+        raise ModelError(
+            f"{folder} says that eos_token_id is {found!r}; it has to be a token's "
+            "number, or a list of such"
+        )
+    return numbers
+
+
+def _texts(folder: Path, found: object) -> Iterable[str]:
+    several = [found] if isinstance(found, str) else found or []
+    if not isinstance(several, list) or not all(isinstance(t, str) for t in several):
+        raise ModelError(f"{folder}/{ADVICE} has stop_strings {found!r}: no texts")
+    return [text for text in several if text]
+
+
+def _number(tokenizer: Any, token: str) -> int | None:
+    """A token's number; None for what is not one token of its own."""
+    number: int | None = tokenizer.convert_tokens_to_ids(token)
+    unknown = number == tokenizer.unk_token_id and token != tokenizer.unk_token
+    return None if unknown else number
+
+
+def generate(module: Any, decoding: Decoding, ends: Ends, **inputs: Any) -> Any:
+    """Tokens that a transformers module generates: [batch, tokens]."""
+    before = module.generation_config
+    # transformers fills what a call leaves open from here
+    module.generation_config = _settings(module, decoding, ends)
+    try:
+        return module.generate(**inputs)
+    finally:
+        module.generation_config = before
+
+
+def _settings(module: Any, decoding: Decoding, ends: Ends) -> Any:
+    from transformers import GenerationConfig
+
+    advice = module.generation_config
+    kept = {key: getattr(advice, key, None) for key in KEPT}
+    # only random-weight models without a tokenizer name no end
+    named = list(ends.ids) or advice.eos_token_id
+    padding, rows = advice.pad_token_id, module.get_input_embeddings().num_embeddings
+    if (padding is None or not 0 <= padding < rows) and named is not None:
+        padding = named[0] if isinstance(named, list) else named
+    return GenerationConfig(
+        **{key: value for key, value in kept.items() if value is not None},
+        eos_token_id=named,
+        pad_token_id=padding,
+        max_new_tokens=decoding.max_new_tokens,
+        num_beams=decoding.beams,
+        # transformers warns of it where there is no beam
+        length_penalty=decoding.length_penalty if decoding.beams > 1 else None,
+        do_sample=False,
+    )

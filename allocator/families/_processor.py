@@ -1,0 +1,108 @@
+"""A checkpoint's processor: pictures and texts in, what the model reads out.
+
+Read as transformers pairs its parts; what older folders lack is taken from config.json.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from allocator.core.errors import ModelError, in_one_sentence
+from allocator.families._checkpoint import part_of_config, quiet, read_config
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+# towers whose features have one of a class before those of the patches
+CLASSED = ("clip_vision_model",)
+# read to find out what a tokenizer puts around whatever it reads
+SOME_TEXT = "a"
+
+
+def read_processor(folder: Path) -> Any:
+    """The checkpoint's image processor and tokenizer, as transformers pairs them.
+
+    Prompts are padded on the left.
+
+    Raises:
+        ModelError: a part is missing or cannot be read.
+    """
+    from transformers import AutoProcessor
+
+    unusable = f"{folder} has no usable processor"
+    with (
+        in_one_sentence(unusable),
+        quiet(),
+        _without_videos(),
+    ):
+        processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
+    tokenizer = getattr(processor, "tokenizer", None)
+    if tokenizer is None:
+        raise ModelError(f"{unusable}: it lacks a tokenizer")
+    _complete_(processor, read_config(folder))
+    tokenizer.padding_side = "left"
+    return processor
+
+
+def pad_(processor: Any, ends: Sequence[int]) -> None:
+    """Let prompts be padded with an end where no other token is named, or the image's.
+
+    What is padded is masked: any token does that stands for no picture.
+    """
+    tokenizer, image = processor.tokenizer, str(getattr(processor, "image_token", ""))
+    if tokenizer.pad_token in (None, image) and ends:
+        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(ends[0])
+
+
+def put_behind(tokenizer: Any) -> int:
+    """How many tokens a tokenizer puts behind whatever it reads."""
+    plain = tokenizer(SOME_TEXT, add_special_tokens=False).input_ids
+    whole = tokenizer(SOME_TEXT).input_ids
+    for behind in range(len(whole) - len(plain) + 1):
+        if whole[: len(whole) - behind][-len(plain) :] == plain:
+            return behind
+    return 0
+
+
+def _complete_(processor: Any, config: Mapping[str, Any]) -> None:
+    """Give a LLaVA's processor what config.json has, and older folders lack there."""
+    tower = part_of_config(config, "vision_config")
+    if getattr(processor, "patch_size", 0) is None:
+        processor.patch_size = tower.get("patch_size")
+    if getattr(processor, "vision_feature_select_strategy", "") is None:
+        named = config.get("vision_feature_select_strategy", "default")
+        processor.vision_feature_select_strategy = named
+    more = getattr(processor, "num_additional_image_tokens", None)
+    if more == 0 and tower.get("model_type") in CLASSED:
+        processor.num_additional_image_tokens = 1
+
+
+class _NoVideos(dict[str, Any]):
+    """Stands for a part that is not there: transformers writes parts out as dicts."""
+
+    model_input_names = ()
+    # SmolVLM's processor looks at these, whatever it is given
+    num_frames = fps = None
+
+
+@contextmanager
+def _without_videos() -> Iterator[None]:
+    """Let processors be read without their part for videos, which needs torchvision."""
+    from transformers import ProcessorMixin
+    from transformers.models.auto.video_processing_auto import AutoVideoProcessor
+
+    check = ProcessorMixin.check_argument_for_proper_class
+    read = AutoVideoProcessor.__dict__["from_pretrained"]
+
+    def checked(processor: Any, name: str, part: Any) -> Any:
+        return None if name == "video_processor" else check(processor, name, part)
+
+    ProcessorMixin.check_argument_for_proper_class = checked
+    AutoVideoProcessor.from_pretrained = lambda *_, **__: _NoVideos()
+    try:
+        yield
+    finally:
+        ProcessorMixin.check_argument_for_proper_class = check
+        AutoVideoProcessor.from_pretrained = read
