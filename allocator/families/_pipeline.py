@@ -142,7 +142,8 @@ class Pipeline:
             batch = self._batch(images, texts, more)
         except Exception as error:
             raise self._unfit(error, samples, images, texts, more) from error
-        behind = 0 if self._ends_prompts else self._kept["behind"]
+        undone = self._marks(texts) and not self._ends_prompts
+        behind = self._kept["behind"] if undone else 0
         if behind and more:
             raise ModelError(
                 f"the tokenizer of {self.folder} puts an end behind whatever it reads: "
@@ -161,17 +162,22 @@ class Pipeline:
         texts: Sequence[str],
         more: Mapping[str, Sequence[str]],
     ) -> Any:
-        first = self.processor.tokenizer.bos_token
-        begun = bool(first) and all(text.lstrip().startswith(first) for text in texts)
         return self.processor(
             images=list(images),
             text=list(texts),
             padding=True,
             return_tensors="pt",
-            # some chat templates write the first token themselves
-            add_special_tokens=not begun,
+            add_special_tokens=self._marks(texts),
             **{name: list(each) for name, each in more.items()},
         )
+
+    def _marks(self, texts: Sequence[str]) -> bool:
+        """Whether the tokenizer is to put marks around texts.
+
+        Some chat templates write the first token themselves.
+        """
+        first = self.processor.tokenizer.bos_token
+        return not first or not all(t.lstrip().startswith(first) for t in texts)
 
     def _unfit(
         self,

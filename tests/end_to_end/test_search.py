@@ -114,6 +114,8 @@ def test_the_study_is_listed_shown_and_explained(
     assert allocate(home, "studies", "list") == [found["study"]]
     shown = allocate(home, "studies", "show", found["study"])
     assert shown["recommended"] == found["recommended"]
+    printed = run(home, "studies", "show", found["study"]).stdout
+    assert "First prompt: '<s> user :[<image> x 16]" in printed
     explained = allocate(home, "explain", found["study"])
     shares = found["importance"]["component"]
     for name, share in explained["importance"]["component"].items():

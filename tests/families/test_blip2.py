@@ -20,6 +20,7 @@ from quant.streaming import Spool
 from tests.families.checkpoints import Published, check_sizes, tower
 from tests.families.processors import (
     save_processor,
+    start_with_bos,
     two_samples,
     word_tokenizer,
 )
@@ -210,8 +211,8 @@ def t5(tmp_path: Path) -> Model:
     return PLUGIN.load(tmp_path, "cpu")
 
 
-def save_parts(folder: Path) -> None:
-    """A processor for a tiny T5: texts end in </s>."""
+def save_parts(folder: Path, *, start: bool = False) -> None:
+    """A processor for a tiny T5: texts end in </s>; for an OPT they `start` in <s>."""
     from tokenizers.processors import TemplateProcessing
     from transformers import BlipImageProcessor
 
@@ -219,6 +220,8 @@ def save_parts(folder: Path) -> None:
     tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
         single="$A </s>", pair="$A $B </s>", special_tokens=[("</s>", 3)]
     )
+    if start:
+        tokenizer = start_with_bos(word_tokenizer("<image>", (), bos_token="<s>"))
     images = BlipImageProcessor(size={"height": 16, "width": 16})
     settings = {"processor_class": "Blip2Processor", "num_query_tokens": 4}
     save_processor(folder, tokenizer, images, settings, "")

@@ -39,10 +39,15 @@ TEMPLATE = (
 
 @pytest.fixture
 def model(tmp_path: Path) -> Model:
-    from transformers import Gemma3ImageProcessorPil
-
     folder = tmp_path / "model"
     made(GEMMA, folder)
+    save_parts(folder)
+    return GEMMA.load(folder, "cpu")
+
+
+def save_parts(folder: Path) -> None:
+    from transformers import Gemma3ImageProcessorPil
+
     marks = ["<start_of_image>", "<end_of_image>", "<start_of_turn>", "<end_of_turn>"]
     roles = {
         "image_token": "<image_soft_token>",
@@ -57,7 +62,6 @@ def model(tmp_path: Path) -> Model:
     pictures = Gemma3ImageProcessorPil(size={"height": 32, "width": 32})
     settings = {"processor_class": "Gemma3Processor", "image_seq_length": 4}
     save_processor(folder, words, pictures, settings, TEMPLATE)
-    return GEMMA.load(folder, "cpu")
 
 
 def test_two_pictures_of_different_shapes_are_answered(

@@ -59,10 +59,15 @@ TOLD = (
 
 @pytest.fixture(params=INTERNVL.variants)
 def model(request: pytest.FixtureRequest, tmp_path: Path) -> Model:
-    from transformers import GotOcr2ImageProcessorPil
-
     folder = tmp_path / "model"
     made(INTERNVL, folder, request.param)
+    save_parts(folder)
+    return INTERNVL.load(folder, "cpu")
+
+
+def save_parts(folder: Path) -> None:
+    from transformers import GotOcr2ImageProcessorPil
+
     save_processor(
         folder,
         word_tokenizer("<IMG_CONTEXT>", SPECIAL, extra_special_tokens=NAMED),
@@ -70,7 +75,6 @@ def model(request: pytest.FixtureRequest, tmp_path: Path) -> Model:
         {"image_seq_length": 4, "processor_class": "InternVLProcessor"},
         TEMPLATE,
     )
-    return INTERNVL.load(folder, "cpu")
 
 
 def test_pictures_become_tiles_and_prompts_are_padded_on_the_left(

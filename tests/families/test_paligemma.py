@@ -33,16 +33,20 @@ PALI: Family = load("allocator.families", "paligemma")
 
 @pytest.fixture(params=PALI.variants)
 def model(request: pytest.FixtureRequest, tmp_path: Path) -> Model:
-    from transformers import SiglipImageProcessorPil
-
     folder = tmp_path / "model"
     made(PALI, folder, request.param)
+    save_parts(folder)
+    return PALI.load(folder, "cpu")
+
+
+def save_parts(folder: Path) -> None:
+    from transformers import SiglipImageProcessorPil
+
     words = word_tokenizer("<image>", ["\n"], bos_token="<s>")
     pictures = SiglipImageProcessorPil(size={"height": 16, "width": 16})
     pictures.image_seq_length = 4
     settings = {"processor_class": "PaliGemmaProcessor"}
     save_processor(folder, words, pictures, settings, "")
-    return PALI.load(folder, "cpu")
 
 
 def ids(model: Model, text: str) -> list[int]:

@@ -51,10 +51,14 @@ TOLD = (
 
 def save_tiny(folder: Path, variant: str) -> None:
     """A tiny checkpoint whose pictures are cut into tiles of 16 x 16 pixels."""
+    made(SMOLVLM, folder, variant)
+    save_parts(folder, variant)
+
+
+def save_parts(folder: Path, variant: str) -> None:
     import transformers
     from transformers.models.smolvlm.processing_smolvlm import DEFAULT_CHAT_TEMPLATE
 
-    made(SMOLVLM, folder, variant)
     kind = getattr(transformers, f"{CLASSES[variant]}ImageProcessorPil")
     save_processor(
         folder,

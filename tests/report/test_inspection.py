@@ -1,4 +1,4 @@
-"""What `inspect` says of a model's output head."""
+"""`inspect --prompt`: how a model is asked, as it gets it, without its weights."""
 
 from __future__ import annotations
 
@@ -7,49 +7,65 @@ import shutil
 from typing import TYPE_CHECKING
 
 import pytest
+from click.testing import CliRunner
 
+import allocator
+from allocator.cli.search import main
 from allocator.embedded import HERE
-from allocator.report.inspection import inspect_model, print_inspection
-from allocator.search.request import sizes_request
-from tests.families.checkpoints import change
+from allocator.report.inspection import QUESTION
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-# 128 words of 64 numbers, in the embedded LLaVA
-HEAD = 128 * 64
+    from click.testing import Result
+
+KINDS = {"vqa", "gqa", "caption", "plain"}
 
 
-@pytest.mark.parametrize("flag", [True, False])
-def test_a_configuration_alone_is_said_to_assume(
-    flag: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def inspected(*words: str) -> Result:
+    return CliRunner().invoke(main, ("inspect", "--prompt", *words))
+
+
+@pytest.mark.parametrize(
+    ("model", "start"),
+    [("tiny-llava", "<s> user :[<image> x 16]"), ("tiny-blip2", "[<image> x 12]<s>")],
+)
+def test_every_kind_of_prompt_is_shown_with_its_special_tokens(
+    model: str, start: str
 ) -> None:
-    shutil.copy(HERE / "tiny-llava" / "config.json", tmp_path)
-    text = json.loads((tmp_path / "config.json").read_text())["text_config"]
-    text["tie_word_embeddings"] = flag
-    change(tmp_path / "config.json", tie_word_embeddings=flag, text_config=text)
-    found = inspect_model(sizes_request({"model": str(tmp_path)}))
-    other = found["parameters"] + (HEAD if flag else -HEAD)
-    assert found["head"] == {
-        "tied": flag,
-        "assumed": True,
-        "parameters_otherwise": other,
-    }
-    print_inspection(found)
-    out = " ".join(capsys.readouterr().out.split())
-    there = "two matrices" if flag else "one matrix"
-    assert f"{there} would make {other:,} parameters" in out
+    found = json.loads(inspected("--model", model, "--json").stdout)
+    assert found["prompts"].keys() == KINDS
+    assert all(prompt.startswith(start) for prompt in found["prompts"].values())
+    assert found == allocator.inspect(model, prompt=True)
+    assert "prompts" not in allocator.inspect(model)
 
 
-def test_weights_leave_nothing_to_assume(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    shutil.copytree(HERE / "tiny-llava", tmp_path / "model")
-    found = inspect_model(sizes_request({"model": str(tmp_path / "model")}))
-    assert found["head"] == {
-        "tied": True,
-        "assumed": False,
-        "parameters_otherwise": None,
+def test_a_task_shows_its_own_kind(tmp_path: Path) -> None:
+    found = allocator.inspect("tiny-llava", task="gqa+coco", prompt=True)
+    assert found["prompts"].keys() == {"gqa", "caption"}
+    folder = tmp_path / "model"
+    shutil.copytree(HERE / "tiny-llava", folder)
+    (folder / "model.safetensors").unlink()
+    assert allocator.inspect(str(folder), task="gqa", prompt=True)["prompts"] == {
+        "gqa": found["prompts"]["gqa"]
     }
-    print_inspection(found)
-    assert "would make" not in capsys.readouterr().out
+
+
+def test_a_model_that_ranks_shows_how_it_reads_a_text() -> None:
+    found = allocator.inspect("tiny-blip2", task="flickr30k", prompt=True)
+    assert found["prompts"].keys() == {"text"}
+    assert found["prompts"]["text"].endswith(QUESTION[-8:].lower())
+
+
+def test_prompts_come_first_in_what_is_printed() -> None:
+    shown = inspected("--model", "tiny-llava", "--task", "vqav2").stdout
+    assert shown.startswith("prompt for vqa: '<s> user :[<image> x 16]is there")
+
+
+def test_prompts_that_cannot_be_meant_are_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(HERE / "tiny-llava", folder)
+    (folder / "prompts.json").write_text('{"vqa": "USER: {}"}')
+    result = inspected("--model", str(folder))
+    assert result.exit_code == 2
+    assert "prompts.json: vqa has 0 places for the picture" in result.stderr
