@@ -53,7 +53,7 @@ class Setup:
     def identity(self) -> str:
         """Digest of everything that makes two measurements comparable.
 
-        Budget, trials, time and device are free: they may change within a study.
+        Budget, pins, trials, time and device are free: they may change within a study.
         """
         asked = self.asked
         return digest(
@@ -108,7 +108,7 @@ def prepare(asked: StudySpec, splits: Sequence[Split] = SPLITS) -> Setup:
 
     device = pick_device(asked.device)
     model = family.spec(folder, asked.granularity, asked.include)
-    space = ModelSpace(model, asked.scheme, asked.choices, asked.limit)
+    space = ModelSpace(model, asked.scheme, asked.choices, asked.limit, asked.pins)
     samples = samples or read_samples(asked, task, splits)
     weights = weights_digest(folder)
     return Setup(asked, folder, family, task, samples, model, space, weights, device)

@@ -73,6 +73,7 @@ Examples:
   allocate --min-score 0.98 --task vqav2
   allocate --budget 4.0 --task-set vqav2,coco
   allocate --budget 5 --task vqav2 --methods gptq --widths 4,8 --trials 8
+  allocate --budget 9 --task vqav2 --pin 'vision.*=16'
   allocate --spec study.toml --seed 1
 """
 SECTIONS = (
