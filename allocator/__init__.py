@@ -77,8 +77,9 @@ def allocate(
         spec: a study written as TOML; what is given here comes before what it says.
         progress: whether to show how far it is.
         **options: any other field of `StudySpec`, such as model, data, methods, widths,
-            granularity, strategy, trials, seconds, study, storage, device, seed; or, in
-            place of a budget, front=True or min_score=0.98.
+            granularity, strategy, trials, seconds, study, storage, device, seed; pin,
+            at_least and at_most, such as pin=["vision.*=16", "language.*=4/gptq"]; or,
+            in place of a budget, front=True or min_score=0.98.
 
     Returns:
         What is recommended, measured on the evaluation set: its `score` with a 95 %
@@ -216,7 +217,7 @@ def inspect(
         task: the checkpoint that does this task, of a model with two.
         prompt: whether to show how it is asked, too.
         **options: methods, widths, group_size, symmetric, granularity, include,
-            budget_scope.
+            budget_scope, pin, at_least, at_most.
 
     Returns:
         `parameters` and `quantized_weights` in numbers, `groups`, what is `left_out`
@@ -302,7 +303,7 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
         return value.tolist() if hasattr(value, "tolist") else value
 
     given = {key: plain(v) for key, v in options.items() if v is not None}
-    for key in ("methods", "widths", "include"):
+    for key in ("methods", "widths", "include", "pin", "at_least", "at_most"):
         # as on the command line: gptq,awq and 3,4,8
         if isinstance(given.get(key), str):
             words = [word.strip() for word in given[key].split(",")]

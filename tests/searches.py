@@ -126,7 +126,7 @@ def asked_for(**options: Any) -> StudySpec:
 def space_of(spec: ModelSpec, asked: StudySpec | None = None) -> ModelSpace:
     if asked is None:
         return ModelSpace(spec, Scheme(), CHOICES, Budget(5.0))
-    return ModelSpace(spec, asked.scheme, asked.choices, asked.limit)
+    return ModelSpace(spec, asked.scheme, asked.choices, asked.limit, asked.pins)
 
 
 def search_of(

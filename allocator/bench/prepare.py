@@ -56,7 +56,8 @@ class Setup:
     def identity(self) -> str:
         """Digest of everything that makes two measurements comparable.
 
-        Budget, trials, time and device are free: they may change within a study.
+        Budget, pins, trials, time and device are free: they may change within a
+        study.
 
         Raises:
             DataError: a picture cannot be read.
@@ -119,7 +120,7 @@ def prepare(
 
     device = pick_device(asked.device)
     model = family.spec(folder, asked.granularity, asked.include)
-    space = ModelSpace(model, asked.scheme, asked.choices, asked.limit)
+    space = ModelSpace(model, asked.scheme, asked.choices, asked.limit, asked.pins)
     samples = samples or read_samples(asked, task, splits)
     contents = Contents(watch)
     weights = weights_digest(folder, contents)

@@ -224,6 +224,27 @@ budget_scope = cloup.option(
     metavar="quantized",
     help=f"What a budget counts: {listed(SCOPES)}.  [default: model]",
 )
+pin = cloup.option(
+    "--pin",
+    multiple=True,
+    default=None,
+    metavar="'vision.*=8'",
+    help="Keep groups that match at these bits, or at 4/gptq; repeatable.",
+)
+at_least = cloup.option(
+    "--at-least",
+    multiple=True,
+    default=None,
+    metavar="'language.end.*=3'",
+    help="Groups that match get no fewer bits; repeatable.",
+)
+at_most = cloup.option(
+    "--at-most",
+    multiple=True,
+    default=None,
+    metavar="'connector.*=8'",
+    help="Groups that match get no more bits; repeatable.",
+)
 calibration = cloup.option(
     "--calibration",
     type=int,
@@ -301,6 +322,7 @@ task_options = cloup.option_group(
 scheme_options = cloup.option_group(
     "What may be quantized, and how",
     *(methods, widths, group_size, symmetric, granularity, include, budget_scope),
+    *(pin, at_least, at_most),
 )
 bank_options = cloup.option_group(
     "What may be quantized, and how",
@@ -314,8 +336,8 @@ search_options = cloup.option_group(
 
 
 def given_of(options: dict[str, Any]) -> dict[str, Any]:
-    """Options that were given: none of them has a default."""
-    return {key: value for key, value in options.items() if value is not None}
+    """Options that were given: none of them has a default, or can be empty."""
+    return {key: v for key, v in options.items() if v is not None and v != ()}
 
 
 def joined_task(given: dict[str, Any]) -> dict[str, Any]:

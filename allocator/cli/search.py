@@ -29,7 +29,7 @@ from allocator.cli.options import (
 )
 from allocator.cli.replay import replay
 from allocator.cli.studies import export, studies
-from allocator.core.errors import AllocateError, SpecError, reason
+from allocator.core.errors import AllocateError, SpecError, first_line
 from allocator.search.request import read_request
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class Guarded(cloup.Group):
         except Exception as error:
             tell(
                 ctx,
-                f"{type(error).__name__}: {reason(error)}; this is a fault of "
+                f"{type(error).__name__}: {first_line(error)}; this is a fault of "
                 "allocate's own, please report it with what --debug shows",
             )
             sys.exit(FAULT)
@@ -88,6 +88,7 @@ Examples:
   allocate --min-score 0.98 --task vqav2
   allocate --budget 4.0 --task-set vqav2,coco
   allocate --budget 5 --task vqav2 --methods gptq --widths 4,8 --trials 8
+  allocate --budget 9 --task vqav2 --pin 'vision.*=16'
   allocate --spec study.toml --seed 1
 """
 SECTIONS = (

@@ -6,11 +6,13 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from allocator.core.allocation import FULL
+from allocator.core.pins import NO_PINS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from allocator.core.allocation import Allocation, Choice, Scheme
+    from allocator.core.pins import Pins
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,8 @@ class Interval:
 class UniformResult:
     """A uniform allocation; the score is None where it does not fit the budget.
 
-    `finalized` is the digest of its weights where those are not the bank's.
+    `finalized` is the digest of its weights where those are not the bank's; with
+    `pinned`, some groups have what pins ask instead of the `choice`.
     """
 
     choice: Choice
@@ -58,6 +61,12 @@ class UniformResult:
     score: float | None
     fits: bool
     finalized: str | None = None
+    pinned: bool = False
+
+    @property
+    def name(self) -> str:
+        """What it is, in words."""
+        return f"{self.choice} everywhere{' else' if self.pinned else ''}"
 
 
 @dataclass(frozen=True)
@@ -92,7 +101,8 @@ class Recommendation:
     "front" or "min-score"; `retained` the share of the full-precision score,
     `finalized` the digest of weights that were quantized once more in sequence.
     `evaluated_samples` counts every sample that any of `evaluated_allocations` was run
-    on, baselines and probes included; `prefix` the samples that went through a
+    on, baselines and probes included; `pins` are what was asked of single groups;
+    `prefix` the samples that went through a
     component before the language model, and those for which that was kept.
     """
 
@@ -128,6 +138,7 @@ class Recommendation:
     evaluated_allocations: int = 0
     rungs: tuple[RungReport, ...] = ()
     prefix: tuple[int, int] = (0, 0)
+    pins: Pins = NO_PINS
 
     @property
     def is_uniform(self) -> bool:
@@ -149,6 +160,7 @@ class Recommendation:
             },
             "goal": self.goal,
             "budget": {"bpw": self.budget_bpw, "scope": self.scope},
+            "pins": self.pins.to_json(),
             "full_precision": {
                 "score": self.full_precision.mean,
                 "ci95": self.full_precision.ci95,
@@ -208,4 +220,6 @@ def _uniform_json(each: UniformResult) -> dict[str, Any]:
         "score": each.score,
         "fits": each.fits,
         "finalized": each.finalized,
+        "digest": each.digest,
+        "pinned": each.pinned,
     }

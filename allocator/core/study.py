@@ -17,6 +17,8 @@ from allocator.core.allocation import (
     Scheme,
 )
 from allocator.core.errors import SpecError, StudyError, UnknownNameError
+from allocator.core.pins import KINDS as PINS
+from allocator.core.pins import Pins
 from allocator.core.ports import Selection
 from allocator.core.spec import EXTRAS, GRANULARITIES
 
@@ -36,13 +38,14 @@ MOST_BEAMS = 64
 # a search is for one of them
 GOALS = {"budget", "front", "min_score"}
 # options by what their values are; the others are text
-LISTS = ("methods", "widths", "include")
+LISTS = ("methods", "widths", "include", *PINS)
 SWITCHES = ("symmetric", "front", "rungs", "narrowing", "finalize")
 NUMBERS = ("seconds", "fraction", "min_score")
 COUNTS = ("trials", "seed", "calibration", "beams", "rerank")
 KINDS = {
     **dict.fromkeys(LISTS, "a list of names"),
     "widths": "a list of whole numbers",
+    **dict.fromkeys(PINS, 'a list of texts such as "vision.*=8"'),
     **dict.fromkeys(SWITCHES, "true or false"),
     **dict.fromkeys(NUMBERS, "a number"),
     **dict.fromkeys(COUNTS, "a whole number"),
@@ -60,7 +63,8 @@ class StudySpec:
     `min_score` of the full-precision score. `task` may join several with "+". With
     `rungs` candidates are looked at on few samples before one is measured in full, with
     `narrowing` groups that hardly matter stay as they are.
-    `finalize` quantizes the winner once more in sequence. Nones mean: the embedded
+    `finalize` quantizes the winner once more in sequence; `pin`, `at_least`, `at_most`
+    keep groups as they are or within bounds (`Pins`). Nones mean: the embedded
     data, the published fraction and set, the published depth of ranking, the default
     study name, the default storage, no time limit.
     """
@@ -94,6 +98,9 @@ class StudySpec:
     narrowing: bool = True
     cache_memory: str = "256MiB"
     finalize: bool = True
+    pin: tuple[str, ...] = ()
+    at_least: tuple[str, ...] = ()
+    at_most: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _check_widths(self.widths)
@@ -118,6 +125,7 @@ class StudySpec:
         if self.study is not None:
             check_study_name(self.study)
         self._check_goal()
+        self.pins.check(self.widths, self.methods)
         # all refuse what they cannot read
         _ = self.scheme, self.limit, self.cache_bytes
 
@@ -166,6 +174,11 @@ class StudySpec:
     def scheme(self) -> Scheme:
         """The grid apart from its width."""
         return Scheme(self.group_size, self.symmetric)
+
+    @property
+    def pins(self) -> Pins:
+        """What is asked of single groups, read."""
+        return Pins(self.pin, self.at_least, self.at_most)
 
     @property
     def limit(self) -> Budget:

@@ -8,6 +8,7 @@ import numpy as np
 
 from allocator.core.allocation import FULL, Allocation, Budget, Choice
 from allocator.core.errors import StudyError
+from allocator.core.pins import Pins
 from allocator.explain.evidence import Evidence
 from allocator.explain.importance import contributions_json, effects
 from allocator.explain.neighbours import Neighbours
@@ -56,6 +57,7 @@ def explain_study(journal: Journal, progress: Progress | None = None) -> dict[st
         "metric": told["metric"] if told else "score",
         "higher_is_better": True,
         "budget": told["budget"] if told else None,
+        "pins": told.get("pins") if told else None,
     }
     chosen = None
     if told:
@@ -112,7 +114,7 @@ def explain_rows(
 
 def about_a_table(name: str, score: str) -> dict[str, Any]:
     """What an explanation is of, where that is a table."""
-    nothing = dict.fromkeys(("study", "model", "task", "budget"))
+    nothing = dict.fromkeys(("study", "model", "task", "budget", "pins"))
     return {**nothing, "table": name, "metric": score, "higher_is_better": True}
 
 
@@ -144,7 +146,7 @@ def allocation_json(
 
 
 def space_of_study(journal: Journal) -> KeptSpace:
-    """A study's space as it keeps it, under its latest budget.
+    """A study's space as it keeps it, under its latest budget and pins.
 
     Raises:
         StudyError: its search did not get as far as to keep it.
@@ -157,16 +159,20 @@ def space_of_study(journal: Journal) -> KeptSpace:
     told = latest_recommendation(journal)
     if told is None:
         return KeptSpace(kept, Budget(FULL))
-    budget = told["budget"]
-    return KeptSpace(kept, Budget(budget["bpw"], "bpw", budget["scope"]))
+    budget, pins = told["budget"], Pins.from_json(told.get("pins"))
+    return KeptSpace(kept, Budget(budget["bpw"], "bpw", budget["scope"]), pins)
 
 
 def reliable_scores(
     journal: Journal, space: KeptSpace
 ) -> list[tuple[Allocation, float]]:
-    """Scores measured in full, and those that looks on many samples suggest."""
+    """Scores measured in full, and those that looks on many samples suggest.
+
+    Of what keeps the pins of the space: under others, other groups matter.
+    """
     measured = [(r.allocation, r.score) for r in journal.records(space)]
-    return Looks.recalled(journal.looks(space)).known_well(measured)
+    known = Looks.recalled(journal.looks(space)).known_well(measured)
+    return [pair for pair in known if space.keeps_pins(pair[0])]
 
 
 def read_choices(allocation: Mapping[str, Mapping[str, Any]]) -> dict[str, Choice]:

@@ -100,11 +100,11 @@ class Neighbours:
         """Every group one level wider, or narrower, by each method of that width."""
         found = []
         for key, own in allocation:
-            widths = self.space.widths
-            beyond = [b for b in widths if (b > own.bits if wider else b < own.bits)]
+            levels = self.space.levels[key]
+            beyond = [b for b in levels if (b > own.bits if wider else b < own.bits)]
             if beyond:
                 level = min(beyond) if wider else max(beyond)
-                found += [(key, own, choice) for choice in self.space.by_width[level]]
+                found += [(key, own, choice) for choice in levels[level]]
         if not found:
             return []
         after = [allocation.replace({key: choice}) for key, _, choice in found]

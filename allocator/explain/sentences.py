@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from allocator.core.pins import in_words
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -34,6 +36,8 @@ def sentences(explained: Explained) -> list[str]:
     said += _constants(importance) + _together(explained["together"], unit)
     if importance["warning"]:
         said.append(importance["warning"])
+    if told := in_words(explained.get("pins")):
+        said.append(f"Only allocations that keep the pins count here: {told}.")
     if explained["allocation"]:
         said += _allocation(explained["allocation"], explained, unit)
     return said + _narrowed(explained["narrowed"])
@@ -69,6 +73,14 @@ def _interval(ci95: Iterable[float], unit: str) -> str:
     return f"[{low}, {high}]"
 
 
+def varied(shares: Mapping[str, Any]) -> dict[str, Any]:
+    """Shares of what varied in the rows.
+
+    What never did may matter all the same: its share is 0 for want of a look.
+    """
+    return {name: each for name, each in shares.items() if each["ci95"][1] > 0}
+
+
 def _ranked(shares: Mapping[str, Any]) -> list[str]:
     return sorted(shares, key=lambda name: -shares[name]["consensus"])
 
@@ -80,15 +92,15 @@ def _percent(name: str, share: Mapping[str, Any]) -> str:
 
 def _what_matters(importance: Mapping[str, Any]) -> list[str]:
     said = []
-    shares = importance["component"] or importance["group"]
+    shares = varied(importance["component"]) or varied(importance["group"])
     first, *rest = _ranked(shares)
     if rest:
         clear = shares[first]["ci95"][0] > shares[rest[0]]["ci95"][1]
         lead = "What decides the score most is" if clear else "Most seems to hang on"
         others = _listed(_percent(name, shares[name]) for name in rest[:NAMED])
         said.append(f"{lead} {_percent(first, shares[first])}; then {others}.")
-    groups = importance["group"]
-    if shares is not groups and len(groups) > NAMED:
+    groups = varied(importance["group"])
+    if importance["component"] and len(groups) > NAMED:
         best = _ranked(groups)[:NAMED]
         told = _listed(_percent(name, groups[name]) for name in best)
         said.append(f"Of the {len(groups)} groups it is above all {told}.")

@@ -26,6 +26,7 @@ from allocator.report.view import (
     small_members,
     trials,
     uniforms,
+    where,
 )
 
 if TYPE_CHECKING:
@@ -171,7 +172,7 @@ def _uniform_traces(points: Sequence[Point], metric: str) -> list[Chart]:
     for place_, method in enumerate(dict.fromkeys(point.method for point in points)):
         own = [point for point in points if point.method == method]
         symbol = SYMBOLS[place_ % len(SYMBOLS)]
-        name = f"everywhere {method}" if method else "uniform allocation"
+        name = f"{where(own)} {method}" if method else "uniform allocation"
         traces.append(
             _marks(
                 own,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING, Any
 
+from allocator.core.pins import KINDS
 from allocator.core.study import StudySpec
 from allocator.explain.explanation import explain_study, space_of_study
 from allocator.explain.paired import front_intervals
@@ -36,7 +37,7 @@ def study_report(journal: Journal, progress: Progress | None = None) -> dict[str
         "title": f"{found['model']}, {found['task']}",
         "found": found,
         "explained": explain_study(journal, progress),
-        "trials": trials_of(journal, space),
+        "trials": trials_of(journal, space, pinned=True),
         "front": front_intervals(journal, space, found["front"]),
         "uniform": found["uniform"],
         "commands": [
@@ -47,8 +48,13 @@ def study_report(journal: Journal, progress: Progress | None = None) -> dict[str
     }
 
 
-def trials_of(journal: Journal, space: Space) -> list[dict[str, Any]]:
-    """A study's trials as a report shows them, those passed over too."""
+def trials_of(
+    journal: Journal, space: Space, *, pinned: bool = False
+) -> list[dict[str, Any]]:
+    """A study's trials as a report shows them, those passed over too.
+
+    With `pinned`, those alone that keep the space's pins.
+    """
     return [
         {
             "number": entry.number,
@@ -66,6 +72,7 @@ def trials_of(journal: Journal, space: Space) -> list[dict[str, Any]]:
             },
         }
         for entry in journal.entries(space)
+        if not pinned or space.keeps_pins(entry.allocation)
     ]
 
 
@@ -91,12 +98,16 @@ OPTIONS = {
     },
     "seconds": "--time",
 }
+# once for each of their values
+PINS = {OPTIONS[kind] for kind in KINDS}
 
 
 def _words(option: str, value: Any) -> list[str]:
     """An option with its value; switches stand alone."""
     if isinstance(value, bool):
         return [option if value else option.replace("--", "--no-", 1)]
+    if option in PINS:
+        return [word for text in value for word in (option, text)]
     if isinstance(value, list | tuple):
         return [option, ",".join(map(str, value))]
     return [option, f"{value:g}" if isinstance(value, float) else str(value)]

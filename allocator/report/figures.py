@@ -105,7 +105,7 @@ def front(data: Data) -> Figure | None:
     methods = list(dict.fromkeys(point.method for point in uniform))
     for at, method in enumerate(methods):
         own = [point for point in uniform if point.method == method]
-        name = f"{method} everywhere" if method else "same bits everywhere"
+        name = f"{method or 'same bits'} {view.where(own)}"
         marker = MARKERS[at % len(MARKERS)]
         _dots(panel, own, plain(name), marker, LIGHT["uniform"], 44)
     if best:

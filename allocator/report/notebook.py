@@ -10,7 +10,13 @@ from allocator.core import records
 from allocator.core.errors import SpecError
 from allocator.report.figures import drawn
 from allocator.report.sections import paragraph, plain, table
-from allocator.report.text_search import choice_text, finalized, scored, sentences
+from allocator.report.text_search import (
+    finalized,
+    pins_said,
+    scored,
+    sentences,
+    uniform_text,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -58,7 +64,7 @@ def recommendation_html(found: Data, front: Sequence[Data] = ()) -> str:
     ]
     rows += [
         (
-            f"{choice_text(each)} everywhere{finalized(each)}",
+            f"{uniform_text(each)}{finalized(each)}",
             f"{each['bpw']:.3f}",
             f"{each['score']:.2f}",
         )
@@ -77,7 +83,7 @@ def recommendation_html(found: Data, front: Sequence[Data] = ()) -> str:
                 numbers=(1, 2),
                 marked=len(rows) - 1,
             ),
-            *(paragraph(sentence) for sentence in sentences(found)[:2]),
+            *(paragraph(each) for each in (*sentences(found)[:2], *pins_said(found))),
             front_image({"found": found, "front": front, "uniform": found["uniform"]}),
             paragraph(f"Study {found['study']} in {found['storage']}"),
             "</div>",

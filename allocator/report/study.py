@@ -111,16 +111,19 @@ class Study:
     def front(self) -> list[dict[str, Any]]:
         """Non-dominated allocations of everything measured, the smallest first.
 
-        Each has `digest`, `bpw`, `score` over the search set, its `ci95` (None where
-        scores of samples were not kept) and the `allocation`.
+        Of what keeps the pins of the latest search. Each has `digest`, `bpw`, `score`
+        over the search set, its `ci95` (None where scores of samples were not kept) and
+        the `allocation`.
 
         Raises:
             StudyError: the search has not begun.
         """
         space = space_of_study(self.journal)
+        records = self.journal.records(space)
+        records = [r for r in records if space.keeps_pins(r.allocation)]
         members = [
             {"digest": m.allocation.digest, "bpw": m.bpw, "score": m.score}
-            for m in front_of(self.journal.records(space))
+            for m in front_of(records)
         ]
         return front_intervals(self.journal, space, members)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from allocator.core.pins import in_words
 from allocator.explain.sentences import unit_of
 from allocator.report.sections import plain
 from allocator.report.view import Point, at, interval, metric_of, number, recommended
@@ -49,6 +50,8 @@ def _what(data: Data, best: Point, metric: str) -> str:
     room = goals.get(at(data, "found", "goal") or "budget", "")
     if not room and budget is not None:
         room = f" (the budget is {budget:.3g})"
+    if words := in_words(at(data, "found", "pins")):
+        room += f" under the pins {words}"
     score = f"{number(best.score, metric)}{interval(best.ci95, metric)}"
     sure = "; brackets hold 95 % intervals" if best.ci95 else ""
     return (
@@ -66,7 +69,8 @@ def _beside(data: Data, best: Point, metric: str) -> list[str]:
     if rival is None:
         return said
     widths = {(c["bits"], c.get("method") or "") for c in best.allocation.values()}
-    if len(widths) == 1 and best.bpw == rival.bpw:
+    alike = len(widths) == 1 and best.bpw == rival.bpw
+    if best.digest == rival.digest if rival.digest else alike:
         said.append(
             f"Nothing better than {rival.name} was found: it is the recommendation."
         )

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from allocator.explain.evidence import LEVELS
+from allocator.explain.sentences import varied
 from allocator.report.text_search import say
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def _importance(importance: Mapping[str, Any]) -> Table:
     for name in ("part", "percent", "95 %", "impurity", "permutation", "SHAP"):
         table.add_column(name, justify="left" if name == "part" else "right")
     for level in LEVELS:
-        shares = importance[level]
+        shares = varied(importance[level])
         for name in sorted(shares, key=lambda n: -shares[n]["consensus"])[:TOP]:
             share = shares[name]
             cells = (share[each] for each in ("impurity", "permutation", "shap"))

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from allocator.core.pins import in_words
 from allocator.embedded import is_embedded
-from allocator.explain.sentences import unit_of
+from allocator.explain.sentences import unit_of, varied
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,6 +39,11 @@ def choice_text(choice: Mapping[str, Any]) -> str:
     if choice["method"] is None:
         return f"{choice['bits']}"
     return f"{choice['bits']} {choice['method']}"
+
+
+def uniform_text(each: Mapping[str, Any]) -> str:
+    """A uniform allocation; pins may have left some groups something else."""
+    return f"{choice_text(each)} everywhere{' else' if each.get('pinned') else ''}"
 
 
 def finalized(each: Mapping[str, Any]) -> str:
@@ -81,7 +87,9 @@ def _scores(found: Mapping[str, Any]) -> Table:
     table.add_row("full precision", "16.000", scored(full["score"], full["ci95"]))
     for each in found["uniform"]:
         if each["score"] is not None:
-            name = f"uniform allocation, {choice_text(each)}{finalized(each)}"
+            name = f"uniform allocation, {choice_text(each)}"
+            name = uniform_text(each) if each.get("pinned") else name
+            name += finalized(each)
             table.add_row(name, f"{each['bpw']:.3f}", f"{each['score']:.2f}")
     table.add_row(
         f"recommended{finalized(best)}",
@@ -126,14 +134,14 @@ def sentences(found: Mapping[str, Any]) -> list[str]:
     if found.get("goal", "budget") != "budget":
         fitting = [u for u in fitting if u["bpw"] <= best["bpw"]]
     rival = max(fitting, key=lambda u: (u["score"], -u["bpw"]))
-    name = f"{choice_text(rival)} everywhere{finalized(rival)}"
+    name = f"{uniform_text(rival)}{finalized(rival)}"
     unit = unit_of(found["metric"])
     said = [
         f"{_goal(found)}, {best['bpw_quantized']:.3f} within the quantized groups; "
         f"{best['score'] - full['score']:+.2f} {unit} to full precision."
     ]
     interval = f"[{gain['ci95'][0]:+.2f}, {gain['ci95'][1]:+.2f}]"
-    if all(choice == choice_of(rival) for choice in best["allocation"].values()):
+    if is_uniform(best, rival):
         said.append(f"Nothing better than {name} was found: it is the recommendation.")
     elif gain["ci95"][0] > 0:
         said.append(f"{gain['difference']:+.2f} {unit} {interval} over {name}.")
@@ -142,8 +150,21 @@ def sentences(found: Mapping[str, Any]) -> list[str]:
             f"{gain['difference']:+.2f} {unit} {interval} over {name}: "
             "within the noise of these samples."
         )
-    said += _retained(found) + _details(best, full)
+    said += pins_said(found) + _retained(found) + _details(best, full)
     return said + _what_mattered(found["importance"]) + _looks(found)
+
+
+def is_uniform(best: Mapping[str, Any], uniform: Mapping[str, Any]) -> bool:
+    """Whether an allocation is a uniform one; results of before had no digest."""
+    if uniform.get("digest"):
+        return bool(best["digest"] == uniform["digest"])
+    return all(choice == choice_of(uniform) for choice in best["allocation"].values())
+
+
+def pins_said(found: Mapping[str, Any]) -> list[str]:
+    """What was asked of single groups."""
+    told = in_words(found.get("pins"))
+    return [f"Pins kept, in uniform allocations too: {told}."] if told else []
 
 
 def _retained(found: Mapping[str, Any]) -> list[str]:
@@ -202,7 +223,9 @@ def _what_mattered(importance: Mapping[str, Any]) -> list[str]:
     """The component the score hangs on, where its interval sets it apart."""
     if importance["unreliable"]["component"]:
         return []
-    shares = importance["component"]
+    shares = varied(importance["component"])
+    if len(shares) < 2:
+        return []
     first, second = sorted(shares, key=lambda name: -shares[name]["consensus"])[:2]
     if shares[first]["ci95"][0] <= shares[second]["consensus"]:
         return []
@@ -229,7 +252,7 @@ def print_importance(found: Mapping[str, Any]) -> None:
         if unreliable:
             say(console, f"Importance by {kind}: {unreliable}")
             continue
-        shares = importance[kind]
+        shares = varied(importance[kind])
         top = sorted(shares, key=lambda key: -shares[key]["consensus"])[:TOP]
         for name in top:
             low, high = shares[name]["ci95"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from allocator.explain import sentences
 from allocator.explain.evidence import parts_of
 from allocator.explain.sentences import unit_of
-from allocator.report.text_search import choice_text
+from allocator.report.text_search import choice_text, uniform_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -162,9 +162,14 @@ def small_members(data: Data) -> list[Point]:
 def uniforms(data: Data) -> list[Point]:
     """Uniform allocations that were measured, smallest first."""
     return [
-        _point(f"{choice_text(row)} everywhere", row, method=row.get("method") or "")
+        _point(uniform_text(row), row, method=row.get("method") or "")
         for row in _known(data.get("uniform"))
     ]
+
+
+def where(points: Sequence[Point]) -> str:
+    """Where uniform allocations are so: pins may have decided some groups."""
+    return "everywhere else" if any("else" in p.name for p in points) else "everywhere"
 
 
 def trials(data: Data) -> list[Point]:
@@ -216,9 +221,13 @@ def importance(data: Data, level: str) -> list[Share]:
     kept = [
         _share(name, each)
         for name, each in shares.items()
-        if each.get("consensus") is not None
+        if each.get("consensus") is not None and _has_varied(each)
     ]
     return sorted(kept, key=lambda share: -share.percent)
+
+
+def _has_varied(each: Data) -> bool:
+    return bool((each.get("ci95") or (0, 1))[1] > 0)
 
 
 def _share(name: str, each: Data) -> Share:

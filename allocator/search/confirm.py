@@ -74,13 +74,10 @@ def confirm(  # noqa: PLR0913, each is what one part of the search gives
     if space.fits(space.full):
         finalists.append(full)
 
-    def rank(measured: Measured) -> tuple[float, float]:
-        return measured.mean, -space.bpw(measured.allocation)
-
+    rank = _rank(space)
     chosen = goal.choose([*uniform, *finalists], full)
     rivals = comparable(space, goal, uniform, chosen)
-    best_of = {method_of(each): each for each in sorted(rivals, key=rank)}
-    rivals = [finish(each) for each in best_of.values()]
+    rivals = [finish(each) for each in _best_of_methods(space, rivals)]
     winner = finish(chosen)
     if goal.kind == "front":
         # a knee among so few says nothing
@@ -90,7 +87,8 @@ def confirm(  # noqa: PLR0913, each is what one part of the search gives
     best = max(comparable(space, goal, rivals, winner), key=rank)
     done = {each.allocation.digest: each for each in rivals}
     uniform = [done.get(each.allocation.digest, each) for each in uniform]
-    return _outcome(space, winner, best, uniform, full, front_of(records), seed, strata)
+    members = front_of([r for r in records if space.keeps_pins(r.allocation)])
+    return _outcome(space, winner, best, uniform, full, members, seed, strata)
 
 
 def comparable(
@@ -103,9 +101,15 @@ def comparable(
     return [each for each in uniform if space.bpw(each.allocation) <= size]
 
 
-def method_of(uniform: Measured) -> str | None:
-    """The method of a uniform allocation."""
-    return uniform.allocation.choices[0][1].method
+def _rank(space: ModelSpace) -> Callable[[Measured], tuple[float, float]]:
+    """By score, the smaller one of equals."""
+    return lambda measured: (measured.mean, -space.bpw(measured.allocation))
+
+
+def _best_of_methods(space: ModelSpace, uniform: Sequence[Measured]) -> list[Measured]:
+    """Of uniform allocations the best by each method."""
+    ranked = sorted(uniform, key=_rank(space))
+    return list({space.uniform_choice(m.allocation).method: m for m in ranked}.values())
 
 
 def _outcome(  # noqa: PLR0913, PLR0917, all that was measured
@@ -158,14 +162,16 @@ def uniform_results(
     results = []
     for allocation in space.uniform:
         own = found.get(allocation.digest)
+        choice = space.uniform_choice(allocation)
         results.append(
             UniformResult(
-                allocation.choices[0][1],
+                choice,
                 allocation.digest,
                 space.bpw(allocation),
                 own.mean if own else None,
                 space.fits(allocation),
                 own.finalized if own else None,
+                allocation != space.alike(choice),
             )
         )
     return tuple(results)

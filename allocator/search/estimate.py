@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from allocator.core.errors import AllocateError
+from allocator.core.errors import AllocateError, SpecError
+from allocator.core.pins import KINDS as PINS
 from allocator.core.study import StudySpec
 from allocator.space.model import KeptSpace, within_name
 from allocator.strategies._knapsack import knapsack
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 FREE = (
     *("budget", "budget_scope", "front", "min_score", "strategy", "trials", "seconds"),
     *("study", "storage", "device", "rungs", "narrowing", "cache_memory", "finalize"),
+    *PINS,
 )
 # scores before a line through them says how far it is off
 FEWEST = 4
@@ -71,7 +73,7 @@ def estimate(asked: StudySpec) -> Estimate | None:
     for journal in _candidates(asked):
         kept, spec = journal.attribute(COSTS), journal.attribute(SPEC)
         if kept and spec and _same(asked, spec):
-            return _of_study(journal, KeptSpace(kept, asked.limit))
+            return _of_study(journal, KeptSpace(kept, asked.limit, asked.pins))
     return None
 
 
@@ -101,11 +103,16 @@ def _plain(value: Any) -> Any:
 
 
 def _of_study(journal: Journal, space: KeptSpace) -> Estimate | None:
+    try:
+        smallest = space.smallest
+    except SpecError:
+        # pins that a search will refuse in its own words
+        return None
     damage = journal.damage(space)
     entries = journal.entries(space)
     begun = within_name(space) in {e.about.get("budget") for e in entries}
     measured = [(e.allocation, e.score) for e in entries if e.score is not None]
-    if damage is None or begun or not measured or not space.fits(space.smallest):
+    if damage is None or begun or not measured or not space.fits(smallest):
         return None
     looks = Looks.recalled(journal.looks(space))
     done = {allocation.digest for allocation, _ in measured}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from allocator.core.errors import NotReachedError
 from allocator.space.fronts import front, knee
-from allocator.space.model import limit_of, within, within_name
+from allocator.space.model import limit_of, pins_name, within, within_name
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -74,7 +74,7 @@ class WithinBudget:
 
     @property
     def name(self) -> str:
-        """Equal budgets have equal names."""
+        """Equal budgets with equal pins have equal names."""
         return within_name(self.inside)
 
     def space(
@@ -109,8 +109,8 @@ class WholeFront:
 
     @property
     def name(self) -> str:
-        """One front for each scope."""
-        return f"front/{self.inside.budget.scope}"
+        """One front for each scope, under the same pins."""
+        return f"front/{self.inside.budget.scope}{pins_name(self.inside)}"
 
     @cached_property
     def spaces(self) -> tuple[ModelSpace, ...]:
@@ -118,6 +118,9 @@ class WholeFront:
         least = self.inside.bpw(self.inside.smallest)
         most = self.inside.bpw(self.inside.uniform[-1])
         ratio = most / least
+        if ratio <= 1:
+            # all of one size: nothing to sweep but the methods
+            return (self.inside,)
         # the smallest itself leaves nothing to decide
         steps = [(at + 0.5) / SWEEP for at in range(SWEEP)]
         return tuple(within(self.inside, least * ratio**step) for step in steps)
@@ -172,8 +175,9 @@ class KeepScore:
 
     @property
     def name(self) -> str:
-        """One for each share and scope."""
-        return f"min-score {self.share:g}/{self.inside.budget.scope}"
+        """One for each share and scope, under the same pins."""
+        scope = self.inside.budget.scope
+        return f"min-score {self.share:g}/{scope}{pins_name(self.inside)}"
 
     def space(
         self, records: Sequence[TrialRecord], spent: Collection[float] = ()
@@ -181,7 +185,7 @@ class KeepScore:
         """Between the widest budget that missed and the smallest size that kept it."""
         reached = self._reached(records)
         low = self.inside.bpw(self.inside.smallest)
-        high = self.inside.bpw(self.inside.alike(self.inside.choices[-1]))
+        high = self.inside.bpw(self.inside.widest)
         if reached:
             high = min(high, reached[0].bpw)
         tried: dict[float, int] = {}
@@ -220,7 +224,8 @@ class KeepScore:
                 f"{full.mean:.2f}: the best found scores {best.mean:.2f} "
                 f"({100 * best.mean / full.mean:.1f} %) at "
                 f"{self.inside.bpw(best.allocation):.3f} bpw; allow more widths, more "
-                "--trials, or ask for less"
+                f"--trials, {'other pins, ' if self.inside.pinned else ''}or ask for "
+                "less"
             )
         return min(kept, key=lambda m: (self.inside.bpw(m.allocation), -m.mean))
 

@@ -58,6 +58,11 @@ class NarrowedSpace(Space):
         return self._keys
 
     @cached_property
+    def allowed(self) -> dict[str, tuple[Choice, ...]]:
+        """What each group may get, narrow to wide."""
+        return {key: self.inner.allowed[key] for key in self._keys}
+
+    @cached_property
     def group_bytes(self) -> Mapping[str, Mapping[int, float]]:
         """Stored bytes of each group at each width."""
         return {key: self.inner.group_bytes[key] for key in self._keys}
@@ -198,7 +203,7 @@ class Narrowing:
 def decide(space: Space, known: Known, seed: int) -> tuple[FrozenGroup, ...]:
     """Groups that hardly matter near the budget and have the fewest bits there are."""
     from surrogate.measures import Effort
-    from surrogate.narrowing import minor
+    from surrogate.narrowing import LEAST_LEFT, minor
 
     fitting = [pair for pair in known.measured if space.fits(pair[0])]
     if not fitting:
@@ -216,8 +221,11 @@ def decide(space: Space, known: Known, seed: int) -> tuple[FrozenGroup, ...]:
     effort = Effort(bootstraps=BOOTSTRAPS, impurity_bootstraps=0, beside=False)
     found = analysis_of(Evidence.of(space.keys, near, seed=seed), effort)
     best = dict(max(fitting, key=lambda pair: pair[1])[0].choices)
-    return tuple(
+    # a pinned group is no discovery
+    free = {k: own[0].bits for k, own in space.allowed.items() if len(own) > 1}
+    frozen = [
         FrozenGroup(each.name, str(best[each.name]), each.share, each.reason)
         for each in minor(found)
-        if best[each.name].bits == space.widths[0]
-    )
+        if best[each.name].bits == free.get(each.name)
+    ]
+    return tuple(frozen[: max(0, len(free) - LEAST_LEFT)])

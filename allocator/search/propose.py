@@ -90,7 +90,8 @@ def step(search: Search, space: ModelSpace, strategy: Proposer) -> bool:
     reason = None
     if not space.fits(chosen.allocation):
         search.infeasible += 1
-        reason = "what is over the budget"
+        kept = space.keeps_pins(chosen.allocation)
+        reason = "what is over the budget" if kept else "what breaks the pins"
     elif is_taken and digest in search.skipped:
         reason = "again what is measured"
     if reason:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from allocator.core.errors import SpecError
+from allocator.core.pins import KINDS as PINS
 from allocator.core.plugins import available
 from allocator.core.study import GOALS, StudySpec, check_options
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 # what decides the groups of a model and their sizes
 SIZES = (
     *("model", "methods", "widths", "group_size", "symmetric", "granularity"),
-    *("include", "budget_scope"),
+    *("include", "budget_scope", *PINS),
 )
 
 

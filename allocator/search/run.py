@@ -84,7 +84,7 @@ def in_short(found: Recommendation) -> dict[str, str]:
         "recommended": f"{best.mean:.4g} [{best.low:.4g}, {best.high:.4g}] at "
         f"{found.bpw:.3f} bits per weight",
         "over the best uniform allocation": f"{found.versus.mean:+.4g} "
-        f"[{low:+.4g}, {high:+.4g}], {rival.choice} everywhere",
+        f"[{low:+.4g}, {high:+.4g}], {rival.name}",
         "full precision": f"{full.mean:.4g} [{full.low:.4g}, {full.high:.4g}]",
         "shown by": f"allocate studies show {found.study}",
     }
@@ -123,7 +123,9 @@ def conclude(search: Search) -> Recommendation:
             seed=setup.asked.seed,
             strata=strata(setup.task, setup.samples["evaluation"]),
         )
-    evidence = Evidence.of(space.keys, reliable_scores(search), seed=setup.asked.seed)
+    # what never varies under these pins cannot matter to them
+    scored = [pair for pair in reliable_scores(search) if space.keeps_pins(pair[0])]
+    evidence = Evidence.of(space.keys, scored, seed=setup.asked.seed)
     shares = importance(evidence)
     search.seconds["confirm"] = confirming.seconds
     return _recommendation(search, outcome, shares)
@@ -182,5 +184,6 @@ def _recommendation(
         evaluated_allocations=len(search.seen),
         rungs=proxies(search),
         prefix=(search.bench.ran, search.bench.reused),
+        pins=asked.pins,
         seconds=(("total", search.clock.seconds), *search.seconds.items()),
     )

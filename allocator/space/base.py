@@ -19,8 +19,8 @@ SLACK = 1e-6  # bytes
 class Space(ABC):
     """What each group may get and what it costs, under a budget.
 
-    `keys` are the groups, `choices` what each may get, narrow to wide, and `room` the
-    bytes that all groups together may take.
+    `keys` are the groups, `choices` what each may get that no pin decides, narrow to
+    wide, and `room` the bytes that all groups together may take.
     """
 
     choices: tuple[Choice, ...]
@@ -44,6 +44,23 @@ class Space(ABC):
     def bpw(self, allocation: Allocation) -> float:
         """Bits per weight, as the budget counts them."""
 
+    @cached_property
+    def allowed(self) -> Mapping[str, tuple[Choice, ...]]:
+        """What each group may get, narrow to wide: every choice, where nothing pins."""
+        return dict.fromkeys(self.keys, self.choices)
+
+    @cached_property
+    def pinned(self) -> dict[str, tuple[Choice, ...]]:
+        """What the groups may get that may not get just any choice."""
+        own = self.allowed.items()
+        return {key: choices for key, choices in own if choices != self.choices}
+
+    def keeps_pins(self, allocation: Allocation) -> bool:
+        """Whether all groups have what their pins allow, of any size."""
+        if not self.pinned:
+            return True
+        return all(c in self.pinned.get(key, (c,)) for key, c in allocation)
+
     @property
     def rows(self) -> Sequence[Allocation] | None:
         """The only allocations that can be measured and fit; None: all that fit."""
@@ -65,25 +82,42 @@ class Space(ABC):
         return sum(self.group_bytes[key][choice.bits] for key, choice in allocation)
 
     def fits(self, allocation: Allocation) -> bool:
-        """Whether an allocation keeps the budget, with nothing but these choices.
+        """Whether an allocation keeps the budget, with nothing but what is allowed.
 
         Full precision is always measured, and may be no choice.
         """
-        allowed = all(choice in self._allowed for _, choice in allocation)
+        allowed = all(choice in self._sets[key] for key, choice in allocation)
         return allowed and self.bytes(allocation) <= self.room
 
     @cached_property
-    def _allowed(self) -> frozenset[Choice]:
-        return frozenset(self.choices)
+    def _sets(self) -> dict[str, frozenset[Choice]]:
+        sets = {choices: frozenset(choices) for choices in self.allowed.values()}
+        return {key: sets[choices] for key, choices in self.allowed.items()}
+
+    @cached_property
+    def levels(self) -> dict[str, dict[int, list[Choice]]]:
+        """For each group the choices of each width it may get, narrow to wide."""
+        made = {choices: _by_width(choices) for choices in self.allowed.values()}
+        return {key: made[choices] for key, choices in self.allowed.items()}
 
     def alike(self, choice: Choice) -> Allocation:
         """The same choice in every group."""
         return Allocation(tuple((key, choice) for key in self.keys))
 
+    def near(self, choice: Choice) -> Allocation:
+        """A choice in every group that may get it, elsewhere the nearest allowed."""
+        picks = ((key, nearest_of(self.levels[key], choice)) for key in self.keys)
+        return Allocation(tuple(picks))
+
     @property
     def smallest(self) -> Allocation:
-        """The narrowest uniform allocation."""
-        return self.alike(self.choices[0])
+        """The first allowed choice in every group: the least size."""
+        return Allocation(tuple((key, self.allowed[key][0]) for key in self.keys))
+
+    @property
+    def widest(self) -> Allocation:
+        """The last allowed choice in every group: the largest size."""
+        return Allocation(tuple((key, self.allowed[key][-1]) for key in self.keys))
 
     @property
     def full(self) -> Allocation:
@@ -92,16 +126,31 @@ class Space(ABC):
 
     @cached_property
     def uniform(self) -> tuple[Allocation, ...]:
-        """Every uniform allocation below 16 bit, narrow to wide."""
-        return tuple(self.alike(c) for c in self.choices if c.bits < FULL)
+        """Every uniform allocation below 16 bit, narrow to wide.
+
+        Pinned groups have the nearest to it that they may get.
+        """
+        return tuple(self._uniform)
+
+    @cached_property
+    def _uniform(self) -> dict[Allocation, Choice]:
+        found: dict[Allocation, Choice] = {}
+        for choice in (c for c in self.choices if c.bits < FULL):
+            allocation = self.near(choice)
+            known = found.get(allocation)
+            # what pins make equal is named by the choice that most groups have
+            if known is None or _count(allocation, choice) > _count(allocation, known):
+                found[allocation] = choice
+        return found
+
+    def uniform_choice(self, uniform: Allocation) -> Choice:
+        """What all groups of a uniform allocation have that no pin decides."""
+        return self._uniform[uniform]
 
     @cached_property
     def by_width(self) -> dict[int, list[Choice]]:
         """Choices of each width, narrow to wide."""
-        found: dict[int, list[Choice]] = {}
-        for choice in self.choices:
-            found.setdefault(choice.bits, []).append(choice)
-        return found
+        return _by_width(self.choices)
 
     @cached_property
     def widths(self) -> tuple[int, ...]:
@@ -135,3 +184,25 @@ class Space(ABC):
         return Allocation.of(
             self.keys, {k: self.by_label[v] for k, v in params.items()}
         )
+
+
+def _by_width(choices: Sequence[Choice]) -> dict[int, list[Choice]]:
+    found: dict[int, list[Choice]] = {}
+    for choice in choices:
+        found.setdefault(choice.bits, []).append(choice)
+    return found
+
+
+def _count(allocation: Allocation, choice: Choice) -> int:
+    return sum(own == choice for _, own in allocation)
+
+
+def of_method(choices: Sequence[Choice], method: str | None) -> Choice:
+    """The choice by a method, if there is one; else the first."""
+    return next((choice for choice in choices if choice.method == method), choices[0])
+
+
+def nearest_of(levels: Mapping[int, Sequence[Choice]], choice: Choice) -> Choice:
+    """The nearest width that there is, by the method of a choice if there is that."""
+    bits = min(levels, key=lambda width: abs(width - choice.bits))
+    return of_method(levels[bits], choice.method)

@@ -14,10 +14,12 @@ from allocator.core.allocation import (
     Choice,
     Scheme,
     Size,
+    digest,
     linear_bytes,
     stored_size,
 )
-from allocator.core.errors import BudgetError
+from allocator.core.errors import BudgetError, SpecError
+from allocator.core.pins import NO_PINS, Pins, in_words
 from allocator.space.base import SLACK, Space
 
 if TYPE_CHECKING:
@@ -32,24 +34,40 @@ class ModelSpace(Space):
 
     Raises:
         BudgetError: even the smallest allocation is over the budget.
+        SpecError: pins that match no group, exclude each other or leave nothing to
+            quantize.
     """
 
     spec: ModelSpec
     scheme: Scheme
     choices: tuple[Choice, ...]
     budget: Budget
+    pins: Pins = NO_PINS
 
     def __post_init__(self) -> None:
+        if self.pins and self.smallest == self.full:
+            raise SpecError(
+                f"the pins ({in_words(self.pins.to_json())}) keep every group at 16 "
+                "bits: that is full precision, which `allocate evaluate` scores"
+            )
         if not self.fits(self.smallest):
             size, scope = self.size(self.smallest), self.budget.scope
             # rounded up, so that what is printed can be asked for
             least = math.ceil(size.bpw(scope) * 10_000) / 10_000
             given, bytes_ = self.budget.bpw(self.spec), self.budget.bytes(self.spec)
+            words = in_words(self.pins.to_json())
+            under = f" under the pins {words}" if words else ""
+            each = "as narrow as it may be" if words else f"at {self.choices[0]}"
             raise BudgetError(
-                f"budget {given:.4f} bpw ({bytes_:,.0f} bytes) is "
-                f"below the smallest possible, {least:.4f} bpw ({size.stored(scope):,} "
-                f"bytes; {scope} scope, every group at {self.choices[0]})"
+                f"budget {given:.4f} bpw ({bytes_:,.0f} bytes) is below the smallest "
+                f"possible{under}, {least:.4f} bpw ({size.stored(scope):,} bytes; "
+                f"{scope} scope, every group {each})"
             )
+
+    @cached_property
+    def allowed(self) -> dict[str, tuple[Choice, ...]]:
+        """What each group may get, narrow to wide."""
+        return self.pins.allowed(self.keys, self.choices)
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -102,6 +120,7 @@ class KeptSpace(Space):
 
     kept: Mapping[str, Any]
     budget: Budget
+    pins: Pins = NO_PINS
 
     @cached_property
     def choices(self) -> tuple[Choice, ...]:  # type: ignore[override]
@@ -112,6 +131,11 @@ class KeptSpace(Space):
     def keys(self) -> tuple[str, ...]:
         """Group keys in order."""
         return tuple(self.kept["group_bytes"])
+
+    @cached_property
+    def allowed(self) -> dict[str, tuple[Choice, ...]]:
+        """What each group may get, narrow to wide."""
+        return self.pins.allowed(self.keys, self.choices)
 
     @cached_property
     def group_bytes(self) -> dict[str, dict[int, int]]:
@@ -146,8 +170,14 @@ class KeptSpace(Space):
 
 
 def within_name(space: ModelSpace | KeptSpace) -> str:
-    """Name of a budget by the bytes it leaves for the groups."""
-    return f"{space.room:.3f}/{space.budget.scope}"
+    """Name of a budget by the bytes it leaves for the groups, and of the pins."""
+    return f"{space.room:.3f}/{space.budget.scope}{pins_name(space)}"
+
+
+def pins_name(space: ModelSpace | KeptSpace) -> str:
+    """Name of a space's pins by what they allow, however spelt; "" where nothing is."""
+    own = {key: [str(c) for c in choices] for key, choices in space.pinned.items()}
+    return f"/pins {digest(own)}" if own else ""
 
 
 def limit_of(space: ModelSpace) -> float:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from allocator.core.allocation import FULL
 from allocator.core.errors import BudgetError
 from allocator.strategies._hulls import Steps
 
@@ -61,7 +62,8 @@ def knapsack(space: Space, damage: Mapping[tuple[str, Choice], float]) -> Alloca
 
     Args:
         space: what may be chosen.
-        damage: a finite loss of each group at each choice.
+        damage: a finite loss of each group at each choice; 16 bits do none unless it
+            says otherwise.
 
     Raises:
         BudgetError: nothing fits.
@@ -82,7 +84,8 @@ def least(
 
     Args:
         space: what may be chosen.
-        damage: a finite loss of each group at each choice.
+        damage: a finite loss of each group at each choice; 16 bits do none unless it
+            says otherwise.
         excluded: allocations that may not be proposed.
         taken: digests of such.
     """
@@ -90,24 +93,34 @@ def least(
         barred = {allocation.digest for allocation in excluded}.union(taken)
         free = (row for row in space.rows if row.digest not in barred)
         return min(free, key=lambda row: summed(row, damage), default=None)
-    place = {choice: at for at, choice in enumerate(space.choices)}
-    costs = [
-        np.array([space.group_bytes[key][c.bits] for c in space.choices], float)
-        for key in space.keys
-    ]
-    losses = [np.array([damage[key, c] for c in space.choices]) for key in space.keys]
+    allowed = [space.allowed[key] for key in space.keys]
+    costs, losses = [], []
+    for key, own in zip(space.keys, allowed, strict=True):
+        costs.append(np.array([space.group_bytes[key][c.bits] for c in own], float))
+        losses.append(np.array([_loss(damage, key, c) for c in own], float))
+    made = {own: {choice: at for at, choice in enumerate(own)} for own in set(allowed)}
+    places = [made[own] for own in allowed]
+    paired = [list(zip(places, each, strict=True)) for each in excluded]
     barred_picks = [
-        tuple(place[choice] for _, choice in allocation)
-        for allocation in excluded
-        if all(choice in place for _, choice in allocation)
+        tuple(place[choice] for place, (_, choice) in pairs)
+        for pairs in paired
+        if all(choice in place for place, (_, choice) in pairs)
     ]
     while (found := solve(costs, losses, space.room, barred_picks)) is not None:
-        chosen = zip(space.keys, found.picks, strict=True)
-        allocation = space.smallest.replace({k: space.choices[at] for k, at in chosen})
+        chosen = zip(space.keys, allowed, found.picks, strict=True)
+        allocation = space.smallest.replace({k: own[at] for k, own, at in chosen})
         if allocation.digest not in taken:
             return allocation
         barred_picks.append(found.picks)
     return None
+
+
+def _loss(
+    damage: Mapping[tuple[str, Choice], float], key: str, choice: Choice
+) -> float:
+    """A group's loss; at 16 bits, which only a pin may have brought in, it is 0."""
+    at = key, choice
+    return damage.get(at, 0.0) if choice.bits == FULL else damage[at]
 
 
 def summed(allocation: Allocation, damage: Mapping[tuple[str, Choice], float]) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from allocator.core.allocation import FULL
+from allocator.space.base import of_method
 
 # also here, where the other moves are
 from allocator.strategies._knapsack import knapsack as knapsack
@@ -35,9 +36,9 @@ def fill(space: Space, allocation: Allocation, rng: np.random.Generator) -> Allo
         for place in rng.permutation(len(space.keys)):
             key = space.keys[place]
             bytes_, own = space.group_bytes[key], chosen[key]
-            if own.bits >= space.widths[-1]:
+            wider = widen(space, key, own)
+            if wider == own:
                 continue
-            wider = widen(space, own)
             cost = bytes_[wider.bits] - bytes_[own.bits]
             if cost <= left:
                 chosen[key], left = wider, left - cost
@@ -58,33 +59,29 @@ def repair(
     chosen = dict(allocation.choices)
     left = _left(space, allocation)
     while left < 0:
-        wide = [key for key, own in chosen.items() if own.bits > space.widths[0]]
+        wide = [k for k, own in chosen.items() if own.bits > space.allowed[k][0].bits]
         if not wide:
             break  # sums of estimates may differ in their last digits
         others = [key for key in wide if key != spared] or wide
         key = others[rng.integers(len(others))]
         bytes_, own = space.group_bytes[key], chosen[key]
-        narrower = next(bits for bits in reversed(space.widths) if bits < own.bits)
+        levels = space.levels[key]
+        narrower = next(bits for bits in reversed(levels) if bits < own.bits)
         left += bytes_[own.bits] - bytes_[narrower]
-        chosen[key] = _like(space, own, narrower)
+        chosen[key] = of_method(levels[narrower], own.method)
     return allocation.replace(chosen)
 
 
-def widen(space: Space, own: Choice) -> Choice:
-    """The next wider choice, by the same method if there is one; at most the widest."""
-    wider = next((bits for bits in space.widths if bits > own.bits), own.bits)
-    return own if wider == own.bits else _like(space, own, wider)
+def widen(space: Space, key: str, own: Choice) -> Choice:
+    """A group's next wider choice, by the same method if there is one, or its own."""
+    levels = space.levels[key]
+    wider = next((bits for bits in levels if bits > own.bits), None)
+    return own if wider is None else of_method(levels[wider], own.method)
 
 
 def _left(space: Space, allocation: Allocation) -> float:
     """Room that an allocation leaves, by the costs of its groups."""
     return space.room - sum(space.group_bytes[k][c.bits] for k, c in allocation)
-
-
-def _like(space: Space, own: Choice, bits: int) -> Choice:
-    """The choice of a width by the method of another choice, if there is one."""
-    found = space.by_width[bits]
-    return next((choice for choice in found if choice.method == own.method), found[0])
 
 
 def mutate(
@@ -93,10 +90,8 @@ def mutate(
     """Switch a few groups to another choice, then repair and fill."""
     keys = space.keys
     count = min(len(keys), 1 + int(rng.geometric(0.5)))
-    changes = {
-        keys[place]: space.choices[rng.integers(len(space.choices))]
-        for place in rng.choice(len(keys), size=count, replace=False)
-    }
+    places = rng.choice(len(keys), size=count, replace=False)
+    changes = {keys[place]: _any(space, keys[place], rng) for place in places}
     return fill(space, repair(space, allocation.replace(changes), rng), rng)
 
 
@@ -125,7 +120,7 @@ def _other_methods(space: Space, allocation: Allocation) -> list[tuple[str, Choi
         (key, choice)
         for key, own in allocation
         if own.bits != FULL
-        for choice in space.by_width.get(own.bits, ())
+        for choice in space.levels[key].get(own.bits, ())
         if choice != own
     ]
 
@@ -134,16 +129,21 @@ def _level_switched(
     space: Space, allocation: Allocation, rng: np.random.Generator
 ) -> Allocation:
     """One group a level up, others down until the budget is kept again."""
-    widest = space.widths[-1]
-    narrow = [key for key, own in allocation if own.bits < widest]
+    narrow = [k for k, own in allocation if own.bits < space.allowed[k][-1].bits]
     if not narrow:
         return allocation
     key = narrow[rng.integers(len(narrow))]
-    raised = allocation.replace({key: widen(space, allocation[key])})
+    raised = allocation.replace({key: widen(space, key, allocation[key])})
     return repair(space, raised, rng, spared=key)
 
 
 def scatter(space: Space, rng: np.random.Generator) -> Allocation:
     """A random allocation that fills the budget."""
-    picks = {key: space.choices[rng.integers(len(space.choices))] for key in space.keys}
+    picks = {key: _any(space, key, rng) for key in space.keys}
     return fill(space, repair(space, space.smallest.replace(picks), rng), rng)
+
+
+def _any(space: Space, key: str, rng: np.random.Generator) -> Choice:
+    """Anything that a group may get."""
+    allowed = space.allowed[key]
+    return allowed[rng.integers(len(allowed))]

@@ -8,6 +8,7 @@ import optuna
 from optuna.distributions import CategoricalDistribution, IntDistribution
 from optuna.trial import create_trial
 
+from allocator.space.base import of_method
 from allocator.strategies._moves import fill, repair
 
 if TYPE_CHECKING:
@@ -35,16 +36,17 @@ class Levels:
     """Allocations as a sampler sees them: widths as ordered levels, methods as names.
 
     A group whose width has no method, or not the one asked for, takes the first there
-    is; an allocation over the budget carries by how much as a constraint.
+    is; an allocation over the budget carries by how much as a constraint. Groups that
+    have no choice are left out.
     """
 
     def __init__(self, space: Space) -> None:
         self.space = space
         self.methods = sorted({c.method for c in space.choices if c.method})
-        top = len(space.widths) - 1
+        self.keys = [key for key in space.keys if len(space.allowed[key]) > 1]
         self.distributions: dict[str, BaseDistribution] = {}
-        for key in space.keys:
-            self.distributions[key] = IntDistribution(0, top)
+        for key in self.keys:
+            self.distributions[key] = IntDistribution(0, len(space.levels[key]) - 1)
             if len(self.methods) > 1:
                 names = CategoricalDistribution(self.methods)
                 self.distributions[METHOD.format(key)] = names
@@ -52,8 +54,10 @@ class Levels:
     def params(self, allocation: Allocation) -> dict[str, Any]:
         """An allocation as parameters; a width not offered is the next below."""
         found: dict[str, Any] = {}
-        widths = self.space.widths
         for key, own in allocation:
+            if key not in self.distributions:
+                continue
+            widths = self.space.levels[key]
             found[key] = max(sum(bits <= own.bits for bits in widths) - 1, 0)
             if len(self.methods) > 1:
                 method = own.method or self.methods[0]
@@ -63,17 +67,15 @@ class Levels:
     def allocation(self, params: Mapping[str, Any]) -> Allocation:
         """Parameters as an allocation, whether it fits or not."""
         picks: dict[str, Choice] = {}
-        for key in self.space.keys:
-            choices = self.space.by_width[self.space.widths[params[key]]]
-            method = params.get(METHOD.format(key))
-            same = (choice for choice in choices if choice.method == method)
-            picks[key] = next(same, choices[0])
+        for key in self.keys:
+            choices = list(self.space.levels[key].values())[params[key]]
+            picks[key] = of_method(choices, params.get(METHOD.format(key)))
         return self.space.smallest.replace(picks)
 
     def study(
         self, known: Known, sampler: BaseSampler, sizes: bool = False
     ) -> optuna.Study:
-        """A study in memory that holds what was measured.
+        """A study in memory that holds what was measured, as far as it keeps the pins.
 
         Args:
             known: what was measured.
@@ -84,7 +86,8 @@ class Levels:
             directions=["maximize", "minimize"] if sizes else ["maximize"],
             sampler=sampler,
         )
-        study.add_trials([self._trial(*pair, sizes) for pair in known.measured])
+        kept = [pair for pair in known.measured if self.space.keeps_pins(pair[0])]
+        study.add_trials([self._trial(*pair, sizes) for pair in kept])
         return study
 
     def _trial(
@@ -108,7 +111,8 @@ def proposals(
     Different ones that can be measured and are not taken; ends when too many were not.
     """
     space, taken = levels.space, set(known.taken)
-    for _ in range(TRIES):
+    # where nothing is left to decide, samplers have nothing to say
+    for _ in range(TRIES if levels.distributions else 0):
         trial = study.ask(levels.distributions)
         whole = repair(space, levels.allocation(trial.params), rng)
         found = space.nearest(fill(space, whole, rng), taken)

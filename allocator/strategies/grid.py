@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from allocator.space.base import of_method
 from allocator.strategies._base import Candidate, Known, Strategy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from numpy.typing import NDArray
 
@@ -73,10 +74,10 @@ class Grid(Strategy):
     @cached_property
     def _coarse(self) -> list[Allocation]:
         """A width for each component, in order, by each method in turn."""
-        space, members = self.space, self._components
+        space = self.space
         sizes = [
-            [sum(space.group_bytes[key][bits] for key in keys) for bits in space.widths]
-            for keys in members
+            [sum(space.group_bytes[key][bits] for key, bits in step) for step in steps]
+            for steps in self._steps
         ]
         totals = np.zeros(())
         for size in sizes:
@@ -99,12 +100,26 @@ class Grid(Strategy):
     def _alike(self, levels: list[int], method: str) -> Allocation:
         """A width for each component, by one method where that has it."""
         picks: dict[str, Choice] = {}
-        for level, keys in zip(levels, self._components, strict=True):
-            choices = self.space.by_width[self.space.widths[level]]
-            same = (choice for choice in choices if choice.method == method)
-            choice = next(same, choices[0])
-            picks |= dict.fromkeys(keys, choice)
+        for level, steps in zip(levels, self._steps, strict=True):
+            for key, bits in steps[level]:
+                picks[key] = of_method(self.space.levels[key][bits], method)
         return self.space.smallest.replace(picks)
+
+    @cached_property
+    def _steps(self) -> list[list[tuple[tuple[str, int], ...]]]:
+        """For each component its widths, as the width of each of its groups.
+
+        Groups that may not get a width have the nearest they may.
+        """
+        space = self.space
+        found = []
+        for keys in self._components:
+            rows = (
+                tuple((key, _nearest(space.levels[key], bits)) for key in keys)
+                for bits in space.widths
+            )
+            found.append(list(dict.fromkeys(rows)))
+        return found
 
     @property
     def _components(self) -> list[list[str]]:
@@ -114,6 +129,10 @@ class Grid(Strategy):
             members.setdefault(key.split(".")[0], []).append(key)
         many = len(self.space.widths) ** len(members) > MOST
         return [list(self.space.keys)] if many else list(members.values())
+
+
+def _nearest(widths: Iterable[int], bits: int) -> int:
+    return min(widths, key=lambda width: abs(width - bits))
 
 
 def _is_widest(bits: NDArray[np.int64], at: int) -> bool:

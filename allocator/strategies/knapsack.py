@@ -77,7 +77,7 @@ class Knapsack(Strategy):
             (key, choice): _noise(choice)
             * (weight + share * of_method.get(choice.method or "", 0.0))
             for key, weight, share in zip(space.keys, own, shares, strict=True)
-            for choice in space.choices
+            for choice in space.allowed[key]
         }
 
     def _noise(

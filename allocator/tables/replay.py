@@ -212,6 +212,7 @@ class Replay:
             "scheme": None,
             "goal": "budget",
             "budget": {"bpw": self.space.budget, "scope": None},
+            "pins": None,
             "full_precision": {
                 "score": scores.get(full),
                 "ci95": None,

@@ -77,7 +77,7 @@ def test_json_shows_what_is_recommended_and_what_it_was_compared_with() -> None:
         "details": {"BLEU-4": 0.3},
         "vs_best_uniform": {"difference": 10, "ci95": [8, 12]},
     }
-    shown = {"finalized": None}
+    shown = {"finalized": None, "pinned": False}
     assert found["uniform"] == [
         {**shown, "bits": 3, "method": "gptq", "bpw": 3.5, "score": 60, "fits": True},
         {**shown, "bits": 8, "method": "awq", "bpw": 9, "score": None, "fits": False},

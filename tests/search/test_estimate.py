@@ -191,7 +191,7 @@ def test_the_line_stands_before_anything_is_looked_up_or_measured(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
 
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise SpecError("this is where the search begins")
 
     monkeypatch.setattr("allocator.bench.prepare.prepare", refuse)

@@ -240,7 +240,7 @@ def test_a_search_that_keeps_no_score_ends_with_exit_code_three(
 
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     monkeypatch.setattr("allocator.search.estimate.estimate", lambda _: None)
-    monkeypatch.setattr("allocator.bench.prepare.prepare", lambda _: None)
+    monkeypatch.setattr("allocator.bench.prepare.prepare", lambda *_, **__: None)
     monkeypatch.setattr("allocator.search.run.run_prepared", refuse)
     words = ("--min-score", "0.98", "--task", "vqav2", "--model", "tiny-llava")
     done = CliRunner().invoke(cli.main, words)

@@ -153,6 +153,6 @@ def test_the_next_wider_choice_keeps_the_method_up_to_the_widest(
     toy: ModelSpec,
 ) -> None:
     space = toy_space(toy, 4.0)
-    assert widen(space, Choice(4, "gptq")) == Choice(8, "gptq")
-    assert widen(space, Choice(8, "gptq")) == Choice(16)
-    assert widen(space, Choice(16)) == Choice(16)
+    assert widen(space, toy.keys[0], Choice(4, "gptq")) == Choice(8, "gptq")
+    assert widen(space, toy.keys[0], Choice(8, "gptq")) == Choice(16)
+    assert widen(space, toy.keys[0], Choice(16)) == Choice(16)
