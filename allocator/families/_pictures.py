@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from allocator.core.errors import DataError, first_line
@@ -14,12 +15,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 BYTE, WORD = 255, 65535
+# of a range that is guessed, the part in which the lightest grey has to be
+LIGHTEST = 1 / 8
 # formats that widen 16 bits of grey to mode "I" (Pillow's PNG did so before 10.3)
 WIDENED = ("PNG", "PPM")
 # TIFF's tags, and a photometric interpretation in which zero is white
 BITS_PER_SAMPLE, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0
 # bytes of compressed text or of a colour profile in a PNG; its pixels do without them
 LONGEST_CHUNK = 2**26
+STDERR = 2
 
 # without a handler of its own, its remarks would reach the user's screen
 logging.getLogger("PIL").addHandler(logging.NullHandler())
@@ -32,8 +36,9 @@ def read_image(file: Path, *, upright: bool = False) -> Any:
     evaluations: transparency is dropped, not laid onto a background. Grey of more than
     eight bits, which Pillow would clip, is scaled: the full range of 16 bits (of 12, in
     a TIFF that says so) becomes 0 to 255. Where a file does not say its range, the
-    values do: floats within 0 to 1, then those within 0 to 255, then 0 to 65535;
-    32-bit whole numbers likewise, from 0 to 255 on.
+    values do: floats are within 0 to 1, or within 0 to 255, or 0 to 65535, whole
+    numbers of 32 bits within one of the last two. A picture whose lightest grey is
+    below an eighth of 255 or 65535 is refused: it may be of yet another range.
 
     Args:
         file: anything that Pillow reads, of up to 178,956,970 pixels.
@@ -48,6 +53,8 @@ def read_image(file: Path, *, upright: bool = False) -> Any:
     try:
         with _undisturbed(), Image.open(file) as image:
             deep = _depth(image)
+            with _muted() if image.format == "TIFF" else nullcontext():
+                image.load()
             turned = ImageOps.exif_transpose(image) if upright else image
             return (_scaled(turned, *deep) if deep else turned).convert("RGB")
     except Exception as error:
@@ -72,6 +79,22 @@ def _undisturbed() -> Iterator[None]:
         PngImagePlugin.MAX_TEXT_CHUNK = longest
 
 
+@contextmanager
+def _muted() -> Iterator[None]:
+    """Keep off the screen what libtiff tells of a file, a line for each row at worst.
+
+    It writes to the stderr of the process, which Python's does not control.
+    """
+    with open(os.devnull, "w") as nowhere:
+        kept = os.dup(STDERR)
+        try:
+            os.dup2(nowhere.fileno(), STDERR)
+            yield
+        finally:
+            os.dup2(kept, STDERR)
+            os.close(kept)
+
+
 def _depth(image: Any) -> tuple[tuple[int, ...], bool] | None:
     """Values that may be the greatest, and whether zero is white; None for 8 bits."""
     tags = getattr(image, "tag_v2", {})
@@ -91,13 +114,13 @@ def _scaled(image: Any, tops: tuple[int, ...], inverted: bool) -> Any:
 
     values = np.asarray(image).astype(np.float32)
     low, high = float(values.min()), float(values.max())
-    # false for what is no number
-    top = next((top for top in tops if low >= 0 and high <= top), None)
-    if top is None:
+    # nothing is within them that is no number
+    top = next((top for top in tops if low >= 0 and high <= top), 0)
+    told = len(tops) == 1 or top == 1 or high == 0 or high >= LIGHTEST * top
+    if not (top and told):
         raise ValueError(
-            f"its grey values go from {low:g} to {high:g}, and which of them is white "
-            f"is known only within 0 to {' or '.join(map(str, tops))}: save it in "
-            "8 or 16 bits"
+            f"its grey values go from {low:g} to {high:g}, which does not say what is "
+            f"white ({', '.join(map(str, tops))}): save it in 8 or 16 bits"
         )
     values *= BYTE / top
     if inverted:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import os
 import random
 import struct
 import zlib
@@ -83,10 +84,13 @@ def test_a_tiff_says_its_depth_its_order_and_what_is_white(tmp_path: Path) -> No
     [
         (np.float32, [0.0, 0.2, 1.0], [0, 51, 255]),
         (np.float32, [0.0, 51.4, 255.0], [0, 51, 255]),
-        (np.float32, [0.0, 257.0, 300.0], [0, 1, 1]),
+        (np.float32, [0.0, 0.004, 0.1], [0, 1, 26]),
+        (np.float32, [0.0, 0.0, 0.0], [0, 0, 0]),
+        (np.float32, [0.0, 257.0, 8224.0], [0, 1, 32]),
         (np.float32, [0.0, 13107.0, 65535.0], [0, 51, 255]),
         (np.int32, [0, 1, 255], [0, 1, 255]),
         (np.int32, [0, 257, 65535], [0, 1, 255]),
+        (np.int32, [0, 0, 0], [0, 0, 0]),
     ],
 )
 def test_the_values_say_which_is_white_where_the_file_does_not(
@@ -103,6 +107,11 @@ def test_the_values_say_which_is_white_where_the_file_does_not(
         (np.float32, [0.0, float("nan")]),
         (np.float32, [0.0, float("inf")]),
         (np.float32, [0.0, 65536.0]),
+        # a bright scene in linear light, a sensor of 12 bits, a mask
+        (np.float32, [0.0, 3.7]),
+        (np.float32, [0.0, 4095.0]),
+        (np.int32, [0, 4095]),
+        (np.int32, [0, 1]),
         (np.int32, [0, 2**31 - 1]),
         (np.int32, [-1, 255]),
     ],
@@ -111,7 +120,7 @@ def test_values_that_do_not_say_which_is_white_are_refused(
     kind: type, given: list[float], tmp_path: Path
 ) -> None:
     Image.fromarray(np.array([given], kind)).save(tmp_path / "deep.tif")
-    with pytest.raises(DataError, match=r"deep\.tif .*grey values go from .* to "):
+    with pytest.raises(DataError, match=r"deep\.tif .*grey values go from .* white"):
         read_image(tmp_path / "deep.tif")
 
 
@@ -176,6 +185,28 @@ def test_models_see_a_sample_upright_or_as_it_is_stored(
     )
     assert not upright.equal(stored)
     assert upright.flip(-1, -2).allclose(stored, atol=1e-4)
+
+
+def test_what_libtiff_tells_of_a_file_does_not_reach_the_screen(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    noise = np.random.default_rng(0).integers(256, size=(64, 64), dtype=np.uint8)
+    Image.fromarray(noise).convert("1").save(tmp_path / "fax.tif", compression="group4")
+    data = bytearray((tmp_path / "fax.tif").read_bytes())
+    for at in range(60, 300, 9):
+        data[at] ^= 0xFF
+    (tmp_path / "fax.tif").write_bytes(data)
+    with Image.open(tmp_path / "fax.tif") as image:
+        image.load()
+    assert "Fax4Decode" in capfd.readouterr().err
+    read_image(tmp_path / "fax.tif")
+    (tmp_path / "fax.tif").write_bytes(data[:200])
+    with pytest.raises(DataError):
+        read_image(tmp_path / "fax.tif")
+    assert capfd.readouterr().err == ""
+    # and is open again behind it
+    os.write(2, b"still here")
+    assert capfd.readouterr().err == "still here"
 
 
 def chunk(kind: bytes, body: bytes) -> bytes:
