@@ -23,6 +23,7 @@ from allocator.cli.options import (
     scheme_options,
     search_options,
     storage,
+    storage_timeout,
     study,
     task_options,
 )
@@ -97,6 +98,7 @@ SECTIONS = (
     "Where it is kept",
     study,
     storage,
+    storage_timeout,
     cloup.option(
         "--spec",
         "spec_file",
