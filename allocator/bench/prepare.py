@@ -114,7 +114,7 @@ def prepare(
     # a user's files are looked at first; drawing our own takes longer than the rest
     samples = read_samples(asked, task, splits) if asked.data else None
     if asked.storage:
-        open_storage(asked.storage)
+        open_storage(asked.storage, timeout=asked.storage_timeout)
     # brings torch, which the checks above do not need
     from allocator.bench.devices import pick_device
 

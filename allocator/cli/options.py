@@ -312,6 +312,12 @@ storage = cloup.option(
     metavar="sqlite:///my.db",
     help="Database URL, or FILE.log.  [default: the user's data folder]",
 )
+storage_timeout = cloup.option(
+    "--storage-timeout",
+    type=Duration(),
+    metavar="10m",
+    help="How long to wait while another program locks it.  [default: 60s]",
+)
 as_json = cloup.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 goal_options = cloup.option_group("Goal, one of them", budget, front, min_score)

@@ -24,6 +24,7 @@ from allocator.cli.options import (
     scheme_options,
     search_options,
     storage,
+    storage_timeout,
     study,
     task_options,
 )
@@ -113,6 +114,7 @@ SECTIONS = (
     "Where it is kept",
     study,
     storage,
+    storage_timeout,
     cloup.option(
         "--spec",
         "spec_file",

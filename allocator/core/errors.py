@@ -45,6 +45,17 @@ class StudyError(AllocateError):
     """A study that does not exist, or another one of the same name."""
 
 
+class BusyError(StudyError):
+    """A storage that another program holds for too long."""
+
+
+class GoneError(StudyError, KeyError):
+    """A study that somebody deleted while it was in use."""
+
+    # a KeyError quotes what it says
+    __str__ = Exception.__str__
+
+
 class ReplyError(AllocateError, ValueError):
     """Predictions that do not match their samples."""
 

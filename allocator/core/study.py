@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
 from dataclasses import asdict, dataclass, fields
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 # image-text pairs of the task's training set, as published (arXiv 2601.15287)
 CALIBRATION_SIZE = 128
+# seconds to wait while another program holds the storage
+STORAGE_TIMEOUT = 60.0
 # between the names of several tasks
 JOINED = "+"
 # memory grows with them, and published evaluations use 5
@@ -40,7 +43,7 @@ GOALS = {"budget", "front", "min_score"}
 # options by what their values are; the others are text
 LISTS = ("methods", "widths", "include", *PINS)
 SWITCHES = ("symmetric", "front", "rungs", "narrowing", "finalize")
-NUMBERS = ("seconds", "fraction", "min_score")
+NUMBERS = ("seconds", "fraction", "min_score", "storage_timeout")
 COUNTS = ("trials", "seed", "calibration", "beams", "rerank")
 KINDS = {
     **dict.fromkeys(LISTS, "a list of names"),
@@ -89,6 +92,7 @@ class StudySpec:
     seconds: float | None = None
     study: str | None = None
     storage: str | None = None
+    storage_timeout: float = STORAGE_TIMEOUT
     device: str = "auto"
     seed: int = 0
     calibration: int = CALIBRATION_SIZE
@@ -120,14 +124,22 @@ class StudySpec:
             )
         if self.trials < 1:
             raise SpecError(f"trials must be 1 or more, not {self.trials}")
-        if self.seconds is not None and not self.seconds > 0:
-            raise SpecError(f"the time limit must be positive, not {self.seconds:g} s")
         if self.study is not None:
             check_study_name(self.study)
+        self._check_times()
         self._check_goal()
         self.pins.check(self.widths, self.methods)
         # all refuse what they cannot read
         _ = self.scheme, self.limit, self.cache_bytes
+
+    def _check_times(self) -> None:
+        if self.seconds is not None and not self.seconds > 0:
+            raise SpecError(f"the time limit must be positive, not {self.seconds:g} s")
+        if not 0 <= self.storage_timeout < math.inf:
+            raise SpecError(
+                "the time to wait for a storage must be 0 s or more, not "
+                f"{self.storage_timeout:g} s"
+            )
 
     def _check_goal(self) -> None:
         wanted = {

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from allocator.core.errors import AllocateError, SpecError
+from allocator.core.errors import AllocateError, BusyError, SpecError
 from allocator.core.pins import KINDS as PINS
 from allocator.core.study import StudySpec
 from allocator.space.model import KeptSpace, within_name
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 # what may differ within a study
 FREE = (
     *("budget", "budget_scope", "front", "min_score", "strategy", "trials", "seconds"),
-    *("study", "storage", "device", "rungs", "narrowing", "cache_memory", "finalize"),
+    *("study", "storage", "storage_timeout", "device", "rungs", "narrowing"),
+    *("cache_memory", "finalize"),
     *PINS,
 )
 # scores before a line through them says how far it is off
@@ -81,14 +82,17 @@ def _candidates(asked: StudySpec) -> Iterator[Journal]:
     """Studies that may be the one asked for."""
     names = [asked.study] if asked.study else []
     try:
-        known = study_names(asked.storage)
+        known = study_names(asked.storage, asked.storage_timeout)
+    except BusyError:
+        # it was waited for: a search would wait once more
+        raise
     except AllocateError:
         # a search will refuse it in its own words
         return
     if not names:
         names = [name for name in known if name.startswith(default_name(asked, ""))]
     for name in sorted(set(names) & set(known)):
-        yield Journal.load(asked.storage, name)
+        yield Journal.load(asked.storage, name, asked.storage_timeout)
 
 
 def _same(asked: StudySpec, spec: dict[str, Any]) -> bool:

@@ -53,7 +53,11 @@ def run_prepared(setup: Setup, watch: Watch, clock: Clock) -> Recommendation:
     """The same for a request that was looked up and checked since `clock` started."""
     asked = setup.asked
     journal = Journal.create(
-        asked.storage, setup.study, setup.identity, asked.to_json()
+        asked.storage,
+        setup.study,
+        setup.identity,
+        asked.to_json(),
+        asked.storage_timeout,
     )
     journal.release_stale()
     journal.set_attribute(COSTS, setup.space.costs)

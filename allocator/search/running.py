@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from allocator.core.errors import StudyError
 from allocator.search.goals import goal_of
 from allocator.search.measured import Measured
 from allocator.search.rungs import Rungs, spread_out
@@ -119,7 +121,9 @@ class Search:
         try:
             score = self.score(allocation, self.setup.samples["search"])
         except BaseException:
-            self.journal.fail(number)
+            # what went wrong counts; a trial that cannot be given up is stale later
+            with suppress(StudyError):
+                self.journal.fail(number)
             raise
         self.journal.complete(number, score.mean, score.values)
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import optuna
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 from allocator.core.allocation import Allocation
 from allocator.core.errors import StudyError
 from allocator.core.home import default_storage
 from allocator.core.records import TrialRecord
+from allocator.core.study import STORAGE_TIMEOUT
+from allocator.study.making import kept_with, make_study
 from allocator.study.owners import alive, this_process
 from allocator.study.per_sample import decode_scores, encode_scores
 from allocator.study.storage import (
@@ -29,7 +33,7 @@ if TYPE_CHECKING:
     from allocator.core.allocation import Choice
     from allocator.space.base import Space
 
-IDENTITY, SPEC = "identity", "spec"
+SPEC = "spec"
 MEASURED = "evaluation:"
 DAMAGE, COSTS, LOOKS = "damage", "costs", "looks:"
 VALUES = "score of each sample"
@@ -59,45 +63,43 @@ class Journal:
 
     @staticmethod
     def create(
-        url: str | None, name: str, identity: str, spec: Mapping[str, Any]
+        url: str | None,
+        name: str,
+        identity: str,
+        spec: Mapping[str, Any],
+        timeout: float = STORAGE_TIMEOUT,
     ) -> Journal:
         """Open a study, made first if it is new.
 
+        Args:
+            url: of the storage, None for the default one.
+            name: the study's.
+            identity: digest of what makes its measurements comparable.
+            spec: what is asked of it now.
+            timeout: how long to wait while the storage is locked, in seconds.
+
         Raises:
-            StudyError: one of that name measures something else.
+            StudyError: one of that name measures something else; a storage that cannot
+                be had. So does everything below that reads or writes.
         """
-        storage = open_storage(url)
-        study = optuna.create_study(
-            storage=storage,
-            study_name=name,
-            direction="maximize",
-            load_if_exists=True,
-        )
+        study = make_study(url, name, identity, timeout)
         journal = Journal(study, url or default_storage())
-        known = journal.attribute(IDENTITY)
-        if known is None:
-            journal.set_attribute(IDENTITY, identity)
-        elif known != identity:
-            raise StudyError(
-                f"study {name!r} exists and measures another model, task, data, "
-                "scheme, widths, methods, granularity, parts to include, beams, "
-                "re-ranking or seed: choose another --study"
-            )
         journal.set_attribute(SPEC, dict(spec))
         return journal
 
     @staticmethod
-    def load(url: str | None, name: str) -> Journal:
+    def load(url: str | None, name: str, timeout: float = STORAGE_TIMEOUT) -> Journal:
         """Open a study that exists.
 
         Raises:
             StudyError: there is none of that name; names those there are.
         """
-        known = study_names(url)
+        known = study_names(url, timeout)
         if name not in known:
             listed = ", ".join(known) or "none"
             raise StudyError(f"there is no study {name!r} (known: {listed})")
-        study = optuna.load_study(storage=open_storage(url), study_name=name)
+        storage = open_storage(url, timeout=timeout)
+        study = optuna.load_study(storage=storage, study_name=name)
         return Journal(study, url or default_storage())
 
     @property
@@ -107,12 +109,8 @@ class Journal:
 
     @property
     def _kept(self) -> dict[str, Any]:
-        """Everything kept with the study; studies of before kept it among the rest."""
-        number, storage = self.study._study_id, self.study._storage
-        return {
-            **storage.get_study_user_attrs(number),
-            **storage.get_study_system_attrs(number),
-        }
+        """Everything kept with the study."""
+        return kept_with(self.study)
 
     def attribute(self, key: str) -> Any:
         """Something kept with the study, or None."""
@@ -137,7 +135,11 @@ class Journal:
         """Give up trials that a dead process of this machine left running."""
         for trial in self.study.get_trials(states=(TrialState.RUNNING,)):
             if not alive(_about(trial).get("owner", "")):
-                self.study.tell(trial.number, state=TrialState.FAIL)
+                # another process may be giving it up too
+                with suppress(UpdateFinishedTrialError):
+                    self.study.tell(
+                        trial.number, state=TrialState.FAIL, skip_if_finished=True
+                    )
 
     def begin(
         self, space: Space, allocation: Allocation, attributes: Mapping[str, Any]

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import re
 import warnings
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import optuna
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages import JournalStorage, RDBStorage, get_storage
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
 
-from allocator.core.errors import StudyError, first_line
+from allocator.core.errors import StudyError
 from allocator.core.home import default_storage
+from allocator.core.study import STORAGE_TIMEOUT
+from allocator.study.log_file import LogFile
+from allocator.study.patience import Patience, patient_storage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
+
+    from optuna.storages import BaseStorage
 
     from allocator.core.study import StudySpec
 
@@ -22,6 +32,11 @@ if TYPE_CHECKING:
 INTERNAL = ("digest", "applied", "owner", "budget", "limit")
 SIZE, LIMIT = "bits per weight", "budget in bits per weight"
 OVER = "bits per weight over the budget"
+
+# a name that ends so is a file that only grows, and no database
+LOG = ".log"
+# seconds that SQLite waits for a lock in one go
+SQLITE_WAITS = 1.0
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -33,42 +48,114 @@ def default_name(asked: StudySpec, identity: str) -> str:
     return f"{stem[:40] or 'model'}-{task[:40]}-{identity}"
 
 
-def open_storage(url: str | None, *, create: bool = True) -> Any:
+def open_storage(
+    url: str | None, *, create: bool = True, timeout: float = STORAGE_TIMEOUT
+) -> Any:
     """Optuna's storage behind a URL; None is the default one.
 
+    Args:
+        url: of a database, or the name of a file that ends in .log.
+        create: whether to make it where there is none.
+        timeout: how long to wait while another program holds it, in seconds.
+
     Raises:
-        StudyError: a URL that no storage understands or can reach.
+        StudyError: a URL that no storage understands or can reach; so does every later
+            call of the storage that fails.
     """
     url = url or default_storage()
-    _check_file(url, create=create)
+    patience = patience_with(url, timeout)
+    file = patience.opening(lambda: file_of(url))
+    if file is not None:
+        _check_file(file, patience.name, create=create)
+    storage = patience.opening(lambda: _opened(url, file))
+    return patient_storage(storage, patience)
+
+
+def patience_with(url: str | None, timeout: float) -> Patience:
+    """How a storage is waited for."""
+    return Patience(_shown(url or default_storage()), timeout)
+
+
+def _opened(url: str, file: Path | None) -> BaseStorage:
+    if url.endswith(LOG):
+        return JournalStorage(LogFile(Path(url)))
+    # SQLite waits on its own, but deaf to Ctrl-C; servers may close an idle connection
+    options: dict[str, Any] = {"pool_pre_ping": True}
+    if make_url(url).get_backend_name() == "sqlite":
+        options = {"connect_args": {"timeout": SQLITE_WAITS}}
+    with alone(file), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        # in front of a database Optuna keeps what does not change any more
+        return get_storage(RDBStorage(url, engine_kwargs=options))
+
+
+@contextmanager
+def alone(file: Path | None) -> Iterator[None]:
+    """Hold the folder of a storage's file: one process at a time makes what is shared.
+
+    Optuna makes tables in many steps, and of two processes at it one fails. The lock
+    ends with the process. File systems without locks, and servers, have to do without:
+    there who comes second tries again.
+
+    Raises:
+        BlockingIOError: another process holds it.
+    """
     try:
-        if url.endswith(".log"):
-            backend = JournalFileBackend(url)
-            return optuna.storages.JournalStorage(backend)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return optuna.storages.RDBStorage(url)
-    except Exception as error:
-        # the drivers raise whatever they like for a URL they cannot use
-        reason = first_line(error)
-        raise StudyError(
-            f"storage {url!r} cannot be opened ({reason}); "
-            "take a database URL such as sqlite:///studies.db, or a file FILE.log"
-        ) from None
-
-
-def _check_file(url: str, *, create: bool) -> None:
-    """Make the folder of a storage that is a file; reading never makes the file."""
-    is_file = url.endswith(".log") or url.startswith("sqlite:///")
-    if not is_file or url == "sqlite:///:memory:":
+        folder = None if file is None else os.open(file.parent, os.O_RDONLY)
+    except OSError:
+        # whoever opens the file will say what is wrong
+        folder = None
+    if folder is None:
+        yield
         return
-    file = Path(url.removeprefix("sqlite:///"))
+    try:
+        _lock(folder)
+        yield
+    finally:
+        os.close(folder)
+
+
+def _lock(folder: int) -> None:
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:
+        # no locks here
+        return
+
+
+def file_of(url: str | None) -> Path | None:
+    """The file behind a URL, if it is one; None is the default storage."""
+    url = url or default_storage()
+    if url.endswith(LOG):
+        return Path(url)
+    found = make_url(url)
+    name = found.database or ""
+    if found.get_backend_name() != "sqlite" or name in ("", ":memory:"):
+        return None
+    # SQLite reads such names itself
+    return None if name.startswith("file:") else Path(name)
+
+
+def _shown(url: str) -> str:
+    """A URL for messages: without its password."""
+    try:
+        return make_url(url).render_as_string(hide_password=True)
+    except ArgumentError:
+        return url
+
+
+def _check_file(file: Path, name: str, *, create: bool) -> None:
+    """Make the folder of a storage that is a file; reading never makes the file."""
     if not create and not file.exists():
-        raise StudyError(f"there is no study in {url}")
+        raise StudyError(f"there is no study in {name}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StudyError(f"storage {url!r} cannot be opened: {error}") from None
+        raise StudyError(f"storage {name!r} cannot be opened: {error}") from None
+    if file.is_dir():
+        raise StudyError(f"storage {name!r} cannot be opened: it is a folder")
 
 
 def user_and_system_attributes(
@@ -98,12 +185,11 @@ def name_metric(study: optuna.Study, metric: str) -> None:
         study.set_metric_names([metric])
 
 
-def study_names(url: str | None) -> list[str]:
+def study_names(url: str | None, timeout: float = STORAGE_TIMEOUT) -> list[str]:
     """Names of the studies in a storage; none where it does not exist yet."""
-    try:
-        storage = open_storage(url, create=False)
-    except StudyError:
-        if url is None:
+    if url is None:
+        file = file_of(url)
+        if file is not None and not file.exists():
             return []
-        raise
+    storage = open_storage(url, create=False, timeout=timeout)
     return sorted(optuna.get_all_study_names(storage))
