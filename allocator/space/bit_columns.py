@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from allocator.core.errors import DataError
+from allocator.space.sheet import LARGEST, width
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from allocator.space.csv_file import CsvFile
+    from allocator.space.sheet import CsvFile
 
 SUFFIX = "_bits"
-# more bits than any number has: the size of a whole
-LARGEST = 64
 # columns of other names that hold nothing else are likely to be groups as well
 USUAL = frozenset((2, 3, 4, 5, 6, 7, 8, 16, 32))
 # words in the name of a column that is about all groups together
@@ -32,19 +31,10 @@ WHOLE = frozenset(
 ROUNDED, SLIGHT, SUMMED = 0.06, 1e-3, 2
 # rows beyond the coefficients of a fit that show it is no accident, rows looked at
 SPARE, MOST = 3, 2000
+# what is written as 4bit or int4 was meant as bits
+_DIGIT = re.compile(r"\d")
 # columns that a refusal lists
 LISTED = 4
-
-
-def width(value: float) -> int | float | None:
-    """A width as a number: whole where it is; None for what is none.
-
-    >>> width(4.0), width(1.58), width(0.0)
-    (4, 1.58, None)
-    """
-    if not 0 < value <= LARGEST:
-        return None
-    return int(value) if value == int(value) else value
 
 
 def group_columns(
@@ -62,7 +52,7 @@ def group_columns(
     for name in names:
         if name.endswith(SUFFIX) and name != SUFFIX:
             values = sheet.values(name)
-            if why := _no_group(name, values):
+            if why := _no_group(name, values, sheet):
                 left[name] = why
             else:
                 check_widths(sheet, name, values)
@@ -90,16 +80,15 @@ def check_widths(sheet: CsvFile, name: str, values: Sequence[float]) -> None:
             line, cell = sheet.lines[at][0], sheet.cell(at, name)
             kind = f"width, a number of bits above 0 and up to {LARGEST}"
             raise DataError(
-                f"{sheet.path}, line {line}: {name} holds "
-                f"{sheet.notation.not_a(kind, cell)}"
+                f"{sheet.path}, line {line}: {name} {sheet.notation.not_a(kind, cell)}"
             )
 
 
-def _no_group(name: str, values: Sequence[float]) -> str | None:
-    """Why a column named like a group is none, by its name and its numbers alone."""
+def _no_group(name: str, values: Sequence[float], sheet: CsvFile) -> str | None:
+    """Why a column named like a group is none, by its name and its cells alone."""
     if WHOLE & {*re.findall(r"[a-z]+", name.lower())}:
         return "named like a mean or a sum"
-    if all(math.isnan(value) for value in values):
+    if all(map(math.isnan, values)) and not _DIGIT.search("".join(sheet.column(name))):
         return "no number in it"
     if all(value > LARGEST for value in values):
         return f"above {LARGEST} in every row"

@@ -46,9 +46,10 @@ LETTERS, PARTS = (
 )
 UP, DOWN = "\u2191\u2b06\u25b2", "\u2193\u2b07\u25bc"
 
-# of the comparisons that rows allow, the share that tells a direction, and how many
-# rows and comparisons it takes
-THROUGHOUT, LEAST_ROWS, LEAST_PAIRS = 0.9, 5, 8
+# of the comparisons that rows allow, the share that tells a direction, of their number
+# and of their sizes; of few rows nearly all have to
+SHARE, WEIGHT, NEARLY_ALL = 0.65, 0.9, 0.95
+MANY_ROWS, LEAST_ROWS, LEAST_PAIRS = 12, 5, 8
 # rows that are compared with each other; of more, every so many
 MOST = 1500
 
@@ -108,7 +109,8 @@ def doubted(bits: ArrayLike, scores: ArrayLike, higher_is_better: bool) -> list[
     """The sentence that asks for the direction where wider rows are worse throughout.
 
     Rows are compared where one has at least as many bits in every group, and more in
-    one: whatever rows a search chose, bits hardly ever hurt.
+    one: whatever rows a search chose, bits hardly ever hurt. Noise decides between rows
+    that score about the same, so large differences count as well as many.
 
     Args:
         bits: [n, groups].
@@ -118,8 +120,13 @@ def doubted(bits: ArrayLike, scores: ArrayLike, higher_is_better: bool) -> list[
     table = np.asarray(bits, dtype=np.float64)
     values = np.asarray(scores, dtype=np.float64)
     step = -(-len(table) // MOST) or 1
-    worse, better, rows = _compared(table[::step], values[::step], higher_is_better)
-    if rows < LEAST_ROWS or worse < max(LEAST_PAIRS, THROUGHOUT * (worse + better)):
+    gains, rows = _gains(table[::step], values[::step])
+    lost = gains < 0 if higher_is_better else gains > 0
+    if rows < LEAST_ROWS or len(gains) < LEAST_PAIRS:
+        return []
+    share = SHARE if rows >= MANY_ROWS else NEARLY_ALL
+    sizes = np.abs(gains)
+    if lost.mean() < share or sizes[lost].sum() < WEIGHT * sizes.sum():
         return []
     falls, other, option = (
         ("fall", "lower", "--minimize")
@@ -129,18 +136,18 @@ def doubted(bits: ArrayLike, scores: ArrayLike, higher_is_better: bool) -> list[
     return [f"The scores {falls} as bits rise: is {other} better? Then give {option}."]
 
 
-def _compared(
-    bits: NDArray[np.float64], scores: NDArray[np.float64], higher_is_better: bool
-) -> tuple[int, int, int]:
-    """Wider rows that are worse and that are better, and how many rows take part."""
+def _gains(
+    bits: NDArray[np.float64], scores: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], int]:
+    """What wider rows score more than narrower ones, ties left out; rows compared."""
     wider = np.ones((len(bits), len(bits)), dtype=bool)
     for column in bits.T:
         wider &= column[:, None] >= column[None, :]
-    wider &= ~wider.T
-    gain = np.sign(scores[:, None] - scores[None, :]) * (1 if higher_is_better else -1)
-    rows = wider & (gain != 0)
-    taking_part = int((rows.any(axis=0) | rows.any(axis=1)).sum())
-    return int((gain[wider] < 0).sum()), int((gain[wider] > 0).sum()), taking_part
+    gain = scores[:, None] - scores[None, :]
+    wider &= ~wider.T & (gain != 0)
+    compared = int((wider.any(axis=0) | wider.any(axis=1)).sum())
+    found: NDArray[np.float64] = gain[wider]
+    return found, compared
 
 
 def best(scored: Sequence[tuple[float, float]], higher_is_better: bool) -> int:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from allocator.core.allocation import FULL, Allocation, Choice
+from allocator.core.allocation import FULL, WIDTHS, Allocation, Choice
 from allocator.core.errors import BudgetError
 from allocator.space.base import Space
 from allocator.space.csv_file import read_csv
@@ -113,7 +113,9 @@ def _allocation(keys: Sequence[str], widths: Sequence[int | float]) -> Allocatio
 
 
 def _choice(bits: int | float) -> Choice:
-    return Choice(FULL) if bits == FULL else Level(bits, METHOD)
+    if isinstance(bits, int) and bits in WIDTHS:
+        return Choice(bits, None if bits == FULL else METHOD)
+    return Level(bits, METHOD)
 
 
 def _widths(rows: Iterable[Allocation]) -> list[int]:

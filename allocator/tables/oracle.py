@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from allocator.core.errors import SpecError
-from allocator.space.csv_file import Scores
+from allocator.space.sheet import Scores
 from allocator.strategies._base import Known
 
 if TYPE_CHECKING:
