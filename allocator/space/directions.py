@@ -17,13 +17,12 @@ LOWER = frozenset(
     (
         *("perplexity", "perplexities", "ppl", "ppls", "pplx", "bpb", "bpc"),
         *("loss", "losses", "logloss", "nll", "xent", "crossentropy", "kl", "kld"),
-        *("divergence", "wer", "cer", "ter", "mer", "error", "errors", "err"),
-        *("mse", "rmse", "mae", "mape", "nmse", "fid", "lpips", "hallucination"),
-        *("hallucinations", "brier", "ece"),
+        *("divergence", "wer", "cer", "ter", "error", "errors", "err"),
+        *("mse", "rmse", "mae", "nmse", "fid", "lpips", "brier", "ece", "eer"),
     )
 )
 TOGETHER = (
-    *(("cross", "entropy"), ("edit", "distance"), ("log", "perplexity")),
+    *(("cross", "entropy"), ("edit", "distance"), ("hallucination", "rate")),
     *(("negative", "log", "likelihood"), ("neg", "log", "likelihood")),
     *(("bits", "per", unit) for unit in ("byte", "char", "character", "token", "word")),
 )
@@ -34,7 +33,7 @@ AFTER = frozenset(
         *("recovery", "recovered", "robustness", "robust", "tolerance", "detection"),
         *("detected", "correction", "corrected", "resistance", "retained", "kept"),
         *("accuracy", "acc", "auc", "auroc", "precision", "recall"),
-        *("ratio", "avoided", "analysis", "finding"),
+        *("avoided", "analysis", "finding"),
     )
 )
 BEFORE = frozenset(("neg", "negative", "minus", "inverse", "inv", "reciprocal", "no"))
