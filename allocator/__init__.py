@@ -255,15 +255,18 @@ def replay(
 
     Args:
         table: a CSV file, a row for each measured allocation.
-        score: the column of scores, higher is better.
+        score: the column of scores.
         budget: bits per weight.
         bpw: the column of bits per weight.
         progress: whether to show how far it is.
         **options: trials (scores to read at most), seed, strategy, bits (names or
-            patterns of the columns of groups), narrowing.
+            patterns of the columns of groups), narrowing, minimize (whether a lower
+            score is the better one; where not given, names like perplexity and loss
+            say so).
 
     Returns:
-        What was read, the `best` of it, its `front` and why it is so, `explained`.
+        What was read, the `best` of it, its `front`, why it is so, `explained`, and
+        `notes` on what was guessed or left out.
 
     Raises:
         AllocateError: a table, budget or strategy that cannot be used.
@@ -275,8 +278,12 @@ def replay(
 
     given = _given({"score": score, "budget": budget, "bpw": bpw, **options})
     asked = replay_request(_path(table), given)
-    with _watch(progress).phase("replay") as tell:
-        return run(asked, tell)
+    watch = _watch(progress)
+    with watch.phase("replay") as tell:
+        done = run(asked, tell)
+    for note in done.notes:
+        watch.say(note)
+    return done
 
 
 def _watch(progress: bool) -> Watch:

@@ -9,11 +9,11 @@ from typing import Any
 import click
 import cloup
 
-from allocator.cli.options import CONTEXT, FILE, as_json, storage
+from allocator.cli.options import CONTEXT, FILE, as_json, minimize, storage
 from allocator.core.errors import SpecError
 from allocator.core.study import check_study_name
 
-TABLE = ".csv"
+TABLES = (".csv", ".tsv")
 
 
 @cloup.command(context_settings=CONTEXT)
@@ -23,8 +23,9 @@ TABLE = ".csv"
     "scores",
     metavar="CIDEr",
     multiple=True,
-    help="Of a table, higher is better; of two tables, one for both or for each.",
+    help="Of a table; of two tables, one for both or for each.",
 )
+@minimize
 @cloup.option(
     "--bits",
     metavar="'vit_*,llm_*'",
@@ -36,6 +37,7 @@ TABLE = ".csv"
 def explain(
     names: tuple[str, ...],
     scores: tuple[str, ...],
+    minimize: bool | None,
     bits: tuple[str, ...],
     storage: str | None,
     as_json: bool,
@@ -49,10 +51,13 @@ def explain(
             f"explain takes one study or table, or two to compare, not {len(names)}"
         )
     tables = [is_table(name) for name in names]
+    if minimize is not None and not any(tables):
+        option = "--minimize" if minimize else "--maximize"
+        raise SpecError(f"{option} belongs to a table, and {names[0]} is a study")
     columns = iter(spread("--score", scores, sum(tables)))
     groups = iter(spread("--bits", bits, sum(tables)))
     found = [
-        of_table(name, next(columns), next(groups))
+        of_table(name, next(columns), next(groups), minimize)
         if is_table(name)
         else of_study(name, storage)
         for name in names
@@ -71,7 +76,7 @@ def explain(
 
 def is_table(name: str) -> bool:
     """Whether a name is that of a table and not of a study."""
-    return name.lower().endswith(TABLE)
+    return name.lower().endswith(TABLES)
 
 
 def spread(option: str, given: tuple[str, ...], tables: int) -> list[str | None]:
@@ -94,15 +99,21 @@ def spread(option: str, given: tuple[str, ...], tables: int) -> list[str | None]
     return [*given]
 
 
-def of_table(name: str, score: str | None, bits: str | None) -> dict[str, Any]:
+def of_table(
+    name: str, score: str | None, bits: str | None, minimize: bool | None
+) -> dict[str, Any]:
     """Explain a table."""
     if score is None:
         raise SpecError(f"{name} is a table: name its column of scores with --score")
     from allocator.explain import explanation
     from allocator.report.progress import Bars
 
-    with Bars().phase("explanation") as tell:
-        return explanation.explain_table(Path(name), score, bits, tell)
+    bars, table = Bars(), Path(name)
+    with bars.phase("explanation") as tell:
+        found = explanation.explain_table(table, score, bits, minimize, tell)
+    for note in found["notes"]:
+        bars.say(note)
+    return found
 
 
 def of_study(name: str, storage: str | None) -> dict[str, Any]:

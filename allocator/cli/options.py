@@ -280,6 +280,11 @@ narrowing = cloup.option(
     default=None,
     help="Leave alone what hardly matters.  [default: narrowing]",
 )
+minimize = cloup.option(
+    "--minimize/--maximize",
+    default=None,
+    help="Whether lower scores are better.  [default: by the column's name]",
+)
 finalize = cloup.option(
     "--finalize/--no-finalize",
     default=None,

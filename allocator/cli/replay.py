@@ -15,6 +15,7 @@ from allocator.cli.options import (
     FILE,
     as_json,
     given_of,
+    minimize,
     narrowing,
     seed,
     strategy,
@@ -34,7 +35,10 @@ if TYPE_CHECKING:
 )
 @cloup.option_group(
     "Columns",
-    cloup.option("--score", required=True, metavar="CIDEr", help="Higher is better."),
+    cloup.option(
+        "--score", required=True, metavar="CIDEr", help="What was measured of a row."
+    ),
+    minimize,
     cloup.option("--bpw", metavar="bpw", help="Bits per weight.  [default: bpw]"),
     cloup.option(
         "--bits",
@@ -63,8 +67,8 @@ def replay(table: Path, out: Path | None, as_json: bool, **options: Any) -> None
     """Search a table of what was measured before.
 
     As if each score had to be measured: it counts once it is read, and rows over the
-    budget are never read. Columns named *_bits that hold widths are the groups, unless
-    --bits names them.
+    budget are never read. Columns named *_bits are the groups, unless --bits names
+    them; any positive width will do.
     """
     from allocator.report.progress import Bars
     from allocator.report.render import render
@@ -73,8 +77,11 @@ def replay(table: Path, out: Path | None, as_json: bool, **options: Any) -> None
 
     asked = replay_request(table, given_of(options))
     show = render(out) if out else None
-    with Bars().phase("replay") as tell:
+    bars = Bars()
+    with bars.phase("replay") as tell:
         done = run(asked, tell)
+    for note in done.notes:
+        bars.say(note)
     if show:
         from allocator.report.data import replay_report
 

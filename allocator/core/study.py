@@ -42,7 +42,7 @@ MOST_BEAMS = 64
 GOALS = {"budget", "front", "min_score"}
 # options by what their values are; the others are text
 LISTS = ("methods", "widths", "include", *PINS)
-SWITCHES = ("symmetric", "front", "rungs", "narrowing", "finalize")
+SWITCHES = ("symmetric", "front", "rungs", "narrowing", "finalize", "minimize")
 NUMBERS = ("seconds", "fraction", "min_score", "storage_timeout")
 COUNTS = ("trials", "seed", "calibration", "beams", "rerank")
 KINDS = {

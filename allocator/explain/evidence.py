@@ -23,10 +23,10 @@ LEVELS = ("component", "block_group", "layer_type", "group")
 class Evidence:
     """Scored allocations as numbers.
 
-    `bits` is [n, k] for the k groups `keys`, `scores` [n] in the metric's unit, higher
-    is better; `weights` are the groups' sizes in any unit, None where nobody knows.
-    `methods` [n, m] are codes of the methods of the m groups `by_method`, those that
-    did not always get the same.
+    `bits` is [n, k] for the k groups `keys`, `scores` [n] in the metric's unit, better
+    when lower if not `higher_is_better`; `weights` are the groups' sizes in any unit,
+    None where nobody knows. `methods` [n, m] are codes of the methods of the m groups
+    `by_method`, those that did not always get the same.
     """
 
     keys: tuple[str, ...]
@@ -36,6 +36,7 @@ class Evidence:
     seed: int = 0
     by_method: tuple[str, ...] = ()
     methods: Array | None = None
+    higher_is_better: bool = True
 
     @staticmethod
     def of(
@@ -43,6 +44,7 @@ class Evidence:
         scored: Sequence[tuple[Allocation, float]],
         weights: Sequence[float] | None = None,
         seed: int = 0,
+        higher_is_better: bool = True,
     ) -> Evidence:
         """Evidence of scored allocations."""
         from surrogate.features import bit_matrix, method_matrix
@@ -57,6 +59,7 @@ class Evidence:
             seed,
             by_method,
             methods,
+            higher_is_better,
         )
 
     @property

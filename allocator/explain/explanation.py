@@ -15,6 +15,7 @@ from allocator.explain.neighbours import Neighbours
 from allocator.explain.paired import indistinguishable
 from allocator.explain.sentences import sentences
 from allocator.space.csv_file import read_csv
+from allocator.space.directions import best, doubted, guessed, is_higher_better
 from allocator.space.model import KeptSpace, within_name
 from allocator.study.frozen import latest_frozen
 from allocator.study.journal import COSTS, SPEC, Journal
@@ -56,6 +57,7 @@ def explain_study(journal: Journal, progress: Progress | None = None) -> dict[st
         "task": spec["task"],
         "metric": told["metric"] if told else "score",
         "higher_is_better": True,
+        "notes": [],
         "budget": told["budget"] if told else None,
         "pins": told.get("pins") if told else None,
     }
@@ -79,19 +81,29 @@ def explain_table(
     path: Path,
     score: str,
     groups: str | None = None,
+    minimize: bool | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Importance over a whole table of measurements, its rows as they are.
+
+    Args:
+        path: the table.
+        score: name of the column of scores.
+        groups: names or patterns of the columns of groups, None for those named so.
+        minimize: whether a lower score is the better one; None goes by its name.
+        progress: told parts of the work done and parts in all.
 
     Raises:
         DataError: a table that cannot be read.
     """
     sheet = read_csv(path, (score,), groups)
+    higher = is_higher_better(score, minimize)
     bits = np.array(sheet.bits, dtype=np.float64)
-    evidence = Evidence(sheet.keys, bits, np.array(sheet.numbers(score)))
-    return explanation_json(
-        about_a_table(path.name, score), effects(evidence, progress), None
-    )
+    scores = np.array(sheet.scores(score))
+    evidence = Evidence(sheet.keys, bits, scores, higher_is_better=higher)
+    notes = [*guessed(score, minimize), *sheet.notes, *doubted(bits, scores, higher)]
+    about = about_a_table(path.name, score, higher, notes)
+    return explanation_json(about, effects(evidence, progress), None)
 
 
 def explain_rows(
@@ -99,23 +111,36 @@ def explain_rows(
     scored: Scored,
     score: str,
     seed: int,
-    progress: Progress | None = None,
+    minimize: bool | None = None,
 ) -> dict[str, Any]:
     """Explain what was read of a table, and the best row of it."""
-    evidence = Evidence.of(space.keys, scored, seed=seed)
-    found = effects(evidence, progress)
-    best = max(scored, key=lambda pair: (pair[1], -space.bpw(pair[0])))
-    neighbours = Neighbours(space.unbounded, scored, seed=seed)
-    chosen = allocation_json(evidence, neighbours, *best)
-    about = about_a_table(space.table.name, score)
+    higher = is_higher_better(score, minimize)
+    evidence = Evidence.of(space.keys, scored, None, seed, higher)
+    found = effects(evidence)
+    sizes = [(space.bpw(allocation), value) for allocation, value in scored]
+    neighbours = Neighbours(space.unbounded, scored, seed=seed, higher_is_better=higher)
+    chosen = allocation_json(evidence, neighbours, *scored[best(sizes, higher)])
+    notes = [
+        *guessed(score, minimize),
+        *space.table.notes,
+        *doubted(evidence.bits, evidence.scores, higher),
+    ]
+    about = about_a_table(space.table.name, score, higher, notes)
     about["budget"] = {"bpw": space.budget, "scope": None}
     return explanation_json(about, found, chosen)
 
 
-def about_a_table(name: str, score: str) -> dict[str, Any]:
+def about_a_table(
+    name: str, score: str, higher_is_better: bool, notes: Sequence[str]
+) -> dict[str, Any]:
     """What an explanation is of, where that is a table."""
-    nothing = dict.fromkeys(("study", "model", "task", "budget", "pins"))
-    return {**nothing, "table": name, "metric": score, "higher_is_better": True}
+    return {
+        **dict.fromkeys(("study", "model", "task", "budget", "pins")),
+        "table": name,
+        "metric": score,
+        "higher_is_better": higher_is_better,
+        "notes": list(notes),
+    }
 
 
 def explanation_json(

@@ -132,15 +132,18 @@ def interaction_contrasts(evidence: Evidence) -> list[dict[str, Any]]:
     owners = list(dict.fromkeys(evidence.owners))
     if len(owners) > MOST_PARTS:
         return []
+    # what is lost where scores are better when lower is what they rise by
+    scores = evidence.scores if evidence.higher_is_better else -evidence.scores
+    full = max(float(FULL), float(evidence.bits.max()))
     effects = []
     for first, second in itertools.combinations(owners, 2):
         found = interaction_contrast(
             evidence.bits,
-            evidence.scores,
+            scores,
             evidence.owners,
             first,
             second,
-            full=float(FULL),
+            full=full,
             weights=evidence.weights,
             seed=evidence.seed,
         )

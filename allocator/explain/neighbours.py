@@ -63,6 +63,7 @@ class Neighbours:
         scored: allocations with their scores, what the trees learn from.
         damage: the prior of a search, None where there is none.
         seed: of the trees.
+        higher_is_better: whether a larger score is the better one.
     """
 
     def __init__(
@@ -71,15 +72,17 @@ class Neighbours:
         scored: Sequence[tuple[Allocation, float]],
         damage: Mapping[tuple[str, Choice], float] | None = None,
         seed: int = 0,
+        higher_is_better: bool = True,
     ) -> None:
         self.space = space
         self.scored = scored
+        self.sign = 1 if higher_is_better else -1
         self.damage = damage
         self.methods = sorted({c.method for c in space.choices if c.method})
         self._trees = MonotoneTrees(seed=seed)
         if self.enough:
             allocations, scores = zip(*scored, strict=True)
-            self._trees.fit(self._features(allocations), scores)
+            self._trees.fit(self._features(allocations), scores, higher_is_better)
 
     @property
     def enough(self) -> bool:
@@ -124,8 +127,8 @@ class Neighbours:
         while moves := [
             move for move in self.moves(now, wider=True) if move.bpw <= left + SLACK
         ]:
-            best = max(moves, key=lambda move: (move.score, -move.bpw))
-            if best.score <= SLIGHT:
+            best = max(moves, key=lambda move: (self.sign * move.score, -move.bpw))
+            if self.sign * best.score <= SLIGHT:
                 reason = "No widening that fits is predicted to gain anything."
                 break
             steps.append(best)
@@ -140,7 +143,7 @@ class Neighbours:
         while freed < bpw - SLACK and (
             moves := [m for m in self.moves(now, wider=False) if m.bpw < 0]
         ):
-            best = max(moves, key=lambda move: (move.score / -move.bpw, -move.bpw))
+            best = max(moves, key=lambda m: (self.sign * m.score / -m.bpw, -m.bpw))
             steps.append(best)
             freed, now = freed - best.bpw, now.replace({best.key: best.after})
         return _told(-bpw, steps, "Every group is at its narrowest.")

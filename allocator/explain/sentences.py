@@ -179,16 +179,17 @@ def _allocation(
         order = sorted(parts, key=lambda name: -abs(parts[name]))[:NAMED]
         told = _listed(f"{n} ({_score(parts[n], unit, sign=True)})" for n in order)
         gap = _score(chosen["predicted"] - chosen["mean"], unit, sign=True)
+        gap += "" if explained["higher_is_better"] else " (lower is better)"
         said.append(
             f"The forest expects {_score(chosen['predicted'], unit)} of the chosen "
             f"allocation, {gap} against the mean of all it learned from; most of "
             f"that comes from {told}."
         )
-        said += _steps(chosen, unit)
+        said += _steps(chosen, unit, explained["higher_is_better"])
     return said + _equal(chosen, unit)
 
 
-def _steps(chosen: Mapping[str, Any], unit: str) -> list[str]:
+def _steps(chosen: Mapping[str, Any], unit: str, higher_is_better: bool) -> list[str]:
     said = []
     for name, lead in (("more", "more would buy"), ("less", "less would cost")):
         found = chosen[name]
@@ -199,7 +200,10 @@ def _steps(chosen: Mapping[str, Any], unit: str) -> list[str]:
         steps = found["steps"]
         moves = _listed(f"{s['group']} from {s['from']} to {s['to']}" for s in steps)
         total = sum(step["score"] for step in steps)
-        said.append(f"{size} about {_score(abs(total), unit)}: {moves} (predicted).")
+        # what is bought of a loss is less of it
+        side = "" if higher_is_better else " less" if total < 0 else " more"
+        told = f"{_score(abs(total), unit)}{side}"
+        said.append(f"{size} about {told}: {moves} (predicted).")
     return said
 
 

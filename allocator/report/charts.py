@@ -21,6 +21,7 @@ from allocator.report.view import (
     metric_of,
     number,
     recommended,
+    score_label,
     short,
     size_label,
     small_members,
@@ -163,7 +164,7 @@ def front_chart(data: Data) -> Chart | None:
         shapes=shapes,
         annotations=notes,
         xaxis=axis(size_label(data), fixedrange=False),
-        yaxis=axis(metric, fixedrange=False),
+        yaxis=axis(score_label(data), fixedrange=False),
     )
 
 

@@ -5,8 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from allocator.report.charts import ROW, axis, chart, names_axis, safe
-from allocator.report.view import importance, interval, metric_of, number, short
-from allocator.report.view_surrogate import PairEffect, joint, pairs, waterfall
+from allocator.report.view import (
+    importance,
+    interval,
+    metric_of,
+    number,
+    score_label,
+    short,
+)
+from allocator.report.view_surrogate import PairEffect, joint, pairs, side_of, waterfall
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -81,7 +88,7 @@ def waterfall_chart(data: Data) -> Chart | None:
             for name, part in fall.parts
         ],
         "hoverinfo": "text",
-        "marker": {"color": ["up" if v >= 0 else "down" for _, v in fall.parts]},
+        "marker": {"color": [side_of(v, data) for _, v in fall.parts]},
     }
     ticks = [safe(short(name)) for name in names]
     low, high = min([*starts, *ends]), max([*starts, *ends])
@@ -90,7 +97,7 @@ def waterfall_chart(data: Data) -> Chart | None:
         66 + ROW * len(names),
         {"yaxis.ticktext": [safe(short(name, 22)) for name in names]},
         shapes=_stairs([fall.mean, *ends]),
-        xaxis=axis(metric, range=_padded(low, high), nticks=6),
+        xaxis=axis(score_label(data), range=_padded(low, high), nticks=6),
         yaxis=names_axis(ticks),
     )
 

@@ -6,15 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from allocator.report.charts import axis, chart, safe
 from allocator.report.view import (
-    axes,
-    bands,
+    lower_is_better,
     metric_of,
     number,
     recommended,
-    scaled,
     short,
     trials,
 )
+from allocator.report.view_trials import axes, bands, scaled
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,7 +33,8 @@ def trials_chart(data: Data) -> Chart | None:
     rows = [trial for trial in trials(data) if trial.allocation]
     if len(rows) < 2:
         return None
-    band, best = bands([row.score for row in rows]), recommended(data)
+    best = recommended(data)
+    band = bands([row.score for row in rows], lower_is_better(data))
     heights = [scaled(each.values) for each in found]
     traces = []
     for index in reversed(range(len(BANDS))):

@@ -57,8 +57,11 @@ PLACES: Final = {2: 0.0, 3: 0.2, 4: 0.4, 5: 0.55, 6: 0.7, 8: 0.85, 16: 1.0}
 def place(bits: float) -> float:
     """Where a width stands between the palest and the deepest colour.
 
-    >>> place(4), place(1), place(32)
-    (0.4, 0.0, 1.0)
+    >>> place(4), place(1), place(32), place(2.5)
+    (0.4, 0.0, 1.0, 0.1)
     """
-    near = min(PLACES, key=lambda width: abs(width - bits))
-    return PLACES[near]
+    bits = min(max(bits, min(PLACES)), max(PLACES))
+    below = max(width for width in PLACES if width <= bits)
+    above = min(width for width in PLACES if width >= bits)
+    low, high = PLACES[below], PLACES[above]
+    return low + (high - low) * (bits - below) / max(above - below, 1)

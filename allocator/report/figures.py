@@ -6,7 +6,7 @@ import io
 from typing import TYPE_CHECKING, Any
 
 from allocator.core.errors import SpecError, UnknownNameError
-from allocator.report import view, view_surrogate
+from allocator.report import view, view_surrogate, view_trials
 from allocator.report.colours import LIGHT, place
 from allocator.report.output import write_atomically
 
@@ -95,7 +95,7 @@ def plain(text: str) -> str:
 def front(data: Data) -> Figure | None:
     """Score against size: trials, front with intervals, uniform, recommended."""
     points = (view.trials(data), view.small_members(data), view.uniforms(data))
-    best, metric = view.recommended(data), view.metric_of(data)
+    best = view.recommended(data)
     if best is None and not any(points):
         return None
     figure, (panel,) = _figure(4.6)
@@ -112,7 +112,7 @@ def front(data: Data) -> Figure | None:
         _dots(panel, [best], "recommended", "*", LIGHT["best"], 190, zorder=5)
     _lines(panel, data)
     panel.set_xlabel(plain(view.size_label(data)))
-    panel.set_ylabel(plain(metric))
+    panel.set_ylabel(plain(view.score_label(data)))
     panel.legend(frameon=False, fontsize=8)
     return figure
 
@@ -214,13 +214,13 @@ def bits(data: Data) -> Figure | None:
 
 def trials(data: Data) -> Figure | None:
     """Parallel coordinates: a line for each trial, the better the bluer."""
-    axes = view.axes(data)
+    axes = view_trials.axes(data)
     if not axes:
         return None
     figure, (panel,) = _figure(4.0)
-    heights = [view.scaled(axis.values) for axis in axes]
+    heights = [view_trials.scaled(axis.values) for axis in axes]
     strengths = ("good", "fair", "weak")
-    bands = view.bands(axes[-1].values)
+    bands = view_trials.bands(axes[-1].values, view.lower_is_better(data))
     order = sorted(range(len(bands)), key=lambda at: -bands[at])
     rows = [trial for trial in view.trials(data) if trial.allocation]
     best = view.recommended(data)
@@ -271,7 +271,7 @@ def waterfall(data: Data) -> Figure | None:
     panel.use_sticky_edges = False
     now = fall.mean
     for at, (_, value) in enumerate(fall.parts, start=1):
-        colour = LIGHT["up" if value >= 0 else "down"]
+        colour = LIGHT[view_surrogate.side_of(value, data)]
         panel.barh(at, value, left=now, color=colour, height=0.7)
         now += value
         side, room = ("left", 3) if value >= 0 else ("right", -3)
@@ -287,7 +287,7 @@ def waterfall(data: Data) -> Figure | None:
     ends = (fall.mean, fall.predicted)
     panel.plot(ends, (0, len(names) - 1), "D", color=LIGHT["soft"], ms=6)
     _name_rows(panel, [view.short(name) for name in names])
-    panel.set_xlabel(plain(metric))
+    panel.set_xlabel(plain(view.score_label(data)))
     return figure
 
 

@@ -178,7 +178,10 @@ def _source(data: Data) -> str:
 
 
 def _sentences(data: Data) -> str:
-    said = at(data, "explained", "sentences") or []
+    said = [
+        *(at(data, "explained", "notes") or []),
+        *(at(data, "explained", "sentences") or []),
+    ]
     narrowed = at(data, "explained", "narrowed") or []
     items = "".join(f"<li>{plain(sentence)}</li>" for sentence in said)
     found = f'<ul class="told">{items}</ul>' if items else ""

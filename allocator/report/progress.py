@@ -43,7 +43,9 @@ class Bars:
 
     def say(self, text: str) -> None:
         """Say one line."""
-        self.console.print(text, highlight=False)
+        self.console.print(
+            text, highlight=False, markup=False, emoji=False, soft_wrap=True
+        )
 
     @contextmanager
     def phase(self, name: str) -> Iterator[Tell]:

@@ -17,6 +17,7 @@ from allocator.report.view import (
     compact,
     importance,
     interval,
+    lower_is_better,
     members,
     metric_of,
     number,
@@ -108,8 +109,9 @@ def front_section(data: Data, charts: Charts) -> str:
     if drawn is None:
         return paragraph("Nothing was measured yet.")
     lead = (
-        "Up is better, left is smaller. The line is the front: the best score measured "
-        "at every size. Point at a dot to see the bits of every group."
+        f"{'Down' if lower_is_better(data) else 'Up'} is better, left is smaller. "
+        "The line is the front: the best score measured at every size. Point at a dot "
+        "to see the bits of every group."
     )
     if at(data, "found", "study"):
         lead += (

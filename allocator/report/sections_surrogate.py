@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from allocator.report.charts_surrogate import joint_chart, pairs_chart, waterfall_chart
 from allocator.report.charts_trials import look_chart
 from allocator.report.sections import Charts, paragraph, plain, table
-from allocator.report.view import at, metric_of, number, unreliable
+from allocator.report.view import at, lower_is_better, metric_of, number, unreliable
 from allocator.report.view_surrogate import looks, waterfall
 
 if TYPE_CHECKING:
@@ -48,9 +48,12 @@ def waterfall_section(data: Data, charts: Charts) -> str:
         )
     if fall is None:
         return paragraph("There is no explanation of a single allocation.")
+    sides = "raise (blue) or lower (orange)"
+    if lower_is_better(data):
+        sides = "lower (blue, which is better) or raise (orange)"
     lead = (
         "The forest starts from the mean of all it learned from; every group's bits "
-        "then raise (blue) or lower (orange) what it expects."
+        f"then {sides} what it expects."
     )
     if fall.measured is not None:
         lead += f" Measured: {number(fall.measured, metric)}."

@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Any
 from allocator.core.pins import in_words
 from allocator.explain.sentences import unit_of
 from allocator.report.sections import plain
-from allocator.report.view import Point, at, interval, metric_of, number, recommended
+from allocator.report.view import (
+    Point,
+    at,
+    best_of,
+    interval,
+    lower_is_better,
+    metric_of,
+    number,
+    recommended,
+    score_label,
+)
 from allocator.report.view import uniforms as uniforms_of
 
 if TYPE_CHECKING:
@@ -25,7 +35,7 @@ def rival_of(data: Data) -> Point | None:
     limit = at(data, "found", "budget", "bpw") if goal == "budget" else None
     limit = best.bpw if limit is None else limit
     fitting = [each for each in uniforms_of(data) if each.bpw <= limit]
-    return max(fitting, key=lambda each: (each.score, -each.bpw), default=None)
+    return best_of(fitting, data)
 
 
 def summary(data: Data) -> str:
@@ -54,9 +64,10 @@ def _what(data: Data, best: Point, metric: str) -> str:
         room += f" under the pins {words}"
     score = f"{number(best.score, metric)}{interval(best.ci95, metric)}"
     sure = "; brackets hold 95 % intervals" if best.ci95 else ""
+    lower = " (lower is better)" if lower_is_better(data) else ""
     return (
         f"{of}, the recommended allocation takes {best.bpw:.3f} bits per weight{room} "
-        f"and scores {score} in {metric}{sure}."
+        f"and scores {score} in {metric}{lower}{sure}."
     )
 
 
@@ -116,7 +127,7 @@ def tiles(data: Data) -> str:
     shown = [
         ("Size, bits per weight", f"{best.bpw:.3f}", beside),
         (
-            f"Score, {metric}",
+            f"Score, {score_label(data)}",
             number(best.score, metric),
             interval(best.ci95, metric).strip(),
         ),
@@ -129,7 +140,7 @@ def tiles(data: Data) -> str:
         told = interval(ci95, metric, sign=True).strip()
         shown.append(
             (
-                f"Over {rival.name}",
+                f"{'Against' if lower_is_better(data) else 'Over'} {rival.name}",
                 number(gain, metric, sign=True),
                 told or f"it scores {number(rival.score, metric)}",
             )

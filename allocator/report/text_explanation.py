@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from allocator.explain.evidence import LEVELS
@@ -32,7 +33,7 @@ def print_explanation(explained: Explained) -> None:
     if pairs and not explained["interactions"]["reason"]:
         console.print(_pairs(explained, pairs))
     if explained["allocation"] and importance["unreliable"]["group"] is None:
-        console.print(_waterfall(explained["allocation"]))
+        console.print(_waterfall(explained))
     for sentence in explained["sentences"]:
         say(console, sentence)
     for each in explained["narrowed"]:
@@ -59,7 +60,7 @@ def _importance(importance: Mapping[str, Any]) -> Table:
             share = shares[name]
             cells = (share[each] for each in ("impurity", "permutation", "shap"))
             table.add_row(
-                name,
+                escape(name),
                 f"{share['consensus']:.1f}",
                 _range(share["ci95"]),
                 *(f"{cell:.1f}" for cell in cells),
@@ -83,25 +84,28 @@ def _models(importance: Mapping[str, Any]) -> Table:
 
 
 def _pairs(explained: Explained, pairs: Iterable[Mapping[str, Any]]) -> Table:
-    table = Table(title=f"pairs that act together ({explained['metric']})")
+    metric = escape(explained["metric"])
+    table = Table(title=f"pairs that act together ({metric})")
     table.add_column("pair")
     table.add_column("strength", justify="right")
     table.add_column("percent of all effects", justify="right")
     for pair in pairs:
         cells = f"{pair['strength']:.3g}", f"{pair['share']:.1f}"
-        table.add_row(f"{pair['first']} x {pair['second']}", *cells)
+        table.add_row(escape(f"{pair['first']} x {pair['second']}"), *cells)
     return table
 
 
-def _waterfall(chosen: Mapping[str, Any]) -> Table:
-    table = Table(title="what the forest expects of the chosen allocation")
+def _waterfall(explained: Explained) -> Table:
+    chosen = explained["allocation"]
+    lower = "" if explained["higher_is_better"] else ", lower is better"
+    table = Table(title=f"what the forest expects of the chosen allocation{lower}")
     table.add_column("from")
     table.add_column("score", justify="right")
     table.add_row("mean of all", f"{chosen['mean']:.4g}")
     parts = chosen["contributions"]
     order = sorted(parts, key=lambda name: -abs(parts[name]))
     for name in order[:TOP]:
-        table.add_row(name, f"{parts[name]:+.3g}")
+        table.add_row(escape(name), f"{parts[name]:+.3g}")
     if rest := order[TOP:]:
         total = sum(parts[name] for name in rest)
         table.add_row(f"{len(rest)} more", f"{total:+.3g}")
@@ -112,7 +116,7 @@ def _waterfall(chosen: Mapping[str, Any]) -> Table:
 def print_comparison(found: Mapping[str, Any]) -> None:
     """Print two explanations side by side."""
     console = Console()
-    first, second = (name_of(each) for each in found["compared"])
+    first, second = (escape(name_of(each)) for each in found["compared"])
     for level, told in found["levels"].items():
         table = Table(title=f"consensus by {level.replace('_', ' ')}, in percent")
         table.add_column("part")
@@ -124,7 +128,7 @@ def print_comparison(found: Mapping[str, Any]) -> None:
             apart = " *" if row["apart"] else ""
             last = "" if difference is None else f"{difference:+.1f}{apart}"
             shares = _share(row["first"]), _share(row["second"])
-            table.add_row(row["name"], *shares, last)
+            table.add_row(escape(row["name"]), *shares, last)
         console.print(table)
     say(console, "* the 95 % intervals do not overlap")
     for explained in found["compared"]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from allocator.report.text_explanation import print_explanation
 from allocator.report.text_search import say
+from allocator.space.directions import best
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,19 +28,26 @@ def print_replay(found: Mapping[str, Any], explained: Mapping[str, Any]) -> None
 
 def _scores(found: Mapping[str, Any]) -> Table:
     """Uniform rows that were read or fit, and the recommended row."""
-    table = Table(title=f"{found['table']['name']}: {found['metric']}")
+    lower = "" if found["higher_is_better"] else ", lower is better"
+    title = escape(f"{found['table']['name']}: {found['metric']}")
+    table = Table(title=f"{title}{lower}")
     table.add_column("allocation")
     table.add_column("bpw", justify="right")
     table.add_column("score", justify="right")
     for each in found["uniform"]:
         if each["fits"]:
-            score = "unread" if each["score"] is None else f"{each['score']:.4f}"
+            score = "unread" if each["score"] is None else _score(each["score"])
             name = f"uniform allocation, {each['bits']}"
             table.add_row(name, f"{each['bpw']:.3f}", score)
-    best = found["recommended"]
-    cells = "recommended", f"{best['bpw']:.3f}", f"{best['score']:.4f}"
+    chosen = found["recommended"]
+    cells = "recommended", f"{chosen['bpw']:.3f}", _score(chosen["score"])
     table.add_row(*cells, style="bold")
     return table
+
+
+def _score(score: float) -> str:
+    """A score in figures that tell; of losses below a thousandth too."""
+    return f"{score:.4f}" if 1e-2 <= abs(score) < 1e6 or not score else f"{score:.4g}"
 
 
 def _bits(allocation: Mapping[str, Mapping[str, Any]]) -> Table:
@@ -46,15 +55,15 @@ def _bits(allocation: Mapping[str, Mapping[str, Any]]) -> Table:
     table.add_column("group")
     table.add_column("bits", justify="right")
     for key, choice in allocation.items():
-        table.add_row(key, str(choice["bits"]))
+        table.add_row(escape(key), str(choice["bits"]))
     return table
 
 
 def sentences(found: Mapping[str, Any]) -> list[str]:
     """The outcome in words: what was read, and what was gained over uniform."""
-    about, best = found["table"], found["recommended"]
+    about, chosen = found["table"], found["recommended"]
     said = [
-        f"Budget {found['budget']['bpw']:.3f} bpw: {best['bpw']:.3f} used. "
+        f"Budget {found['budget']['bpw']:.3f} bpw: {chosen['bpw']:.3f} used. "
         f"{found['trials']['complete']} scores read; {about['fitting']} of "
         f"{about['rows']} rows fit."
     ]
@@ -72,7 +81,8 @@ def _gain(found: Mapping[str, Any]) -> str:
     read = [u for u in found["uniform"] if u["score"] is not None]
     if not read:
         return "The table has no uniform row that fits: there is nothing to compare to."
-    rival = max(read, key=lambda u: (u["score"], -u["bpw"]))
+    higher = found["higher_is_better"]
+    rival = read[best([(u["bpw"], u["score"]) for u in read], higher)]
     widths = {choice["bits"] for choice in found["recommended"]["allocation"].values()}
     if widths == {rival["bits"]}:
         return (
@@ -80,7 +90,8 @@ def _gain(found: Mapping[str, Any]) -> str:
             "recommendation."
         )
     gain = found["recommended"]["vs_best_uniform"]["difference"]
+    over = "over" if higher else "(lower is better) against"
     return (
-        f"{gain:+.4g} {found['metric']} over {rival['bits']} bits everywhere, "
+        f"{gain:+.4g} {found['metric']} {over} {rival['bits']} bits everywhere, "
         "the best uniform row that was read; the table has no intervals."
     )

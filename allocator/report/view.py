@@ -10,6 +10,7 @@ from allocator.explain import sentences
 from allocator.explain.evidence import parts_of
 from allocator.explain.sentences import unit_of
 from allocator.report.text_search import choice_text, uniform_text
+from allocator.space.directions import best
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 LONGEST = 26
 # lines of an allocation in a few words
 MOST_LINES = 14
-# axes of the parallel coordinates beside size and score
-MOST_AXES = 5
 # below this width axes are in bits; 16 is full precision
 FULL_BITS = 16
 LEVELS = {
@@ -198,6 +197,32 @@ def metric_of(data: Data) -> str:
     return str(told or "score")
 
 
+def lower_is_better(data: Data) -> bool:
+    """Whether the best score is the lowest one."""
+    told = at(data, "found", "higher_is_better")
+    return (
+        at(data, "explained", "higher_is_better") if told is None else told
+    ) is False
+
+
+def score_label(data: Data) -> str:
+    """What scores are counted in, and which side is the better one where it is below.
+
+    >>> score_label({"found": {"metric": "perplexity", "higher_is_better": False}})
+    'perplexity, lower is better'
+    """
+    lower = ", lower is better" if lower_is_better(data) else ""
+    return f"{metric_of(data)}{lower}"
+
+
+def best_of(points: Sequence[Point], data: Data) -> Point | None:
+    """The best of some points, the smallest of equals; None where there are none."""
+    if not points:
+        return None
+    sizes = [(point.bpw, point.score) for point in points]
+    return points[best(sizes, not lower_is_better(data))]
+
+
 def size_label(data: Data) -> str:
     """What sizes are counted in."""
     scope = at(data, "found", "budget", "scope")
@@ -274,73 +299,3 @@ def bits_map(data: Data) -> BitsMap:
         chosen = None
     groups = list(dict.fromkeys(key for column in columns for key in column.allocation))
     return BitsMap(groups, columns, chosen)
-
-
-@dataclass(frozen=True)
-class Axis:
-    """One of the parallel coordinates; a value for every trial."""
-
-    name: str
-    values: list[float]
-
-
-def axes(data: Data) -> list[Axis]:
-    """Mean bits by component, or by group where those are few; size; score."""
-    rows = [row for row in trials(data) if row.allocation]
-    keys = list(dict.fromkeys(key for row in rows for key in row.allocation))
-    owners = owner_of(keys)
-    if owners:
-        parts = [
-            (f"{name}, mean bits", [key for key in keys if owners[key] == name])
-            for name in dict.fromkeys(owners.values())
-        ]
-    else:
-        parts = [(key, [key]) for key in _most_important(data, keys)]
-    found = [
-        Axis(name, [_mean_bits(row.allocation, own) for row in rows])
-        for name, own in parts[:MOST_AXES]
-    ]
-    found.append(Axis("size, bpw", [row.bpw for row in rows]))
-    found.append(Axis("score", [row.score for row in rows]))
-    return found if rows else []
-
-
-def _most_important(data: Data, keys: list[str]) -> list[str]:
-    if len(keys) <= MOST_AXES:
-        return keys
-    ranked = [share.name for share in importance(data, "group")]
-    best = [*(name for name in ranked if name in keys), *keys][:MOST_AXES]
-    return [key for key in keys if key in best][:MOST_AXES]
-
-
-def _mean_bits(allocation: Data, keys: Sequence[str]) -> float:
-    bits = [allocation[key]["bits"] for key in keys if key in allocation]
-    return sum(bits) / len(bits) if bits else float(FULL_BITS)
-
-
-def scaled(values: Sequence[float]) -> list[float]:
-    """Values between 0 and 1; in the middle where all are the same.
-
-    >>> scaled([1.0, 3.0, 2.0])
-    [0.0, 1.0, 0.5]
-    """
-    low, high = min(values), max(values)
-    if low == high:
-        return [0.5] * len(values)
-    return [(value - low) / (high - low) for value in values]
-
-
-def bands(scores: Sequence[float]) -> list[int]:
-    """The band of each score: 0 for the best tenth, 1 for the better half, 2 below.
-
-    >>> bands([1.0, 4.0, 3.0, 2.0])
-    [2, 0, 1, 2]
-    """
-    order = sorted(range(len(scores)), key=lambda index: -scores[index])
-    found = [2] * len(scores)
-    for place, index in enumerate(order):
-        if place < max(1, len(scores) // 10):
-            found[index] = 0
-        elif place < len(scores) / 2:
-            found[index] = 1
-    return found

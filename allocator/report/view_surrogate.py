@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from allocator.report.view import at, short
+from allocator.report.view import at, lower_is_better, short
 from allocator.study.looks import Looks, correlation
 
 if TYPE_CHECKING:
@@ -83,6 +83,11 @@ def waterfall(data: Data) -> Waterfall | None:
         total = sum(value for _, value in rest)
         shown = [*order[: MOST_BARS - 1], (f"{len(rest)} more groups", total)]
     return Waterfall(chosen["mean"], chosen["predicted"], shown, chosen.get("score"))
+
+
+def side_of(part: float, data: Data) -> str:
+    """The colour of a contribution: "up" for the better, "down" for the worse."""
+    return "down" if (part > 0 if lower_is_better(data) else part < 0) else "up"
 
 
 @dataclass(frozen=True)

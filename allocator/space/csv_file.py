@@ -1,86 +1,56 @@
-"""A CSV file of measurements: which columns hold bits, and what its cells say."""
+"""A table of measurements read from a CSV file, however it is written."""
 
 from __future__ import annotations
 
+import codecs
 import csv
-import math
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
+import io
+import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from allocator.core.allocation import WIDTHS
 from allocator.core.errors import DataError
+from allocator.space.bit_columns import group_columns
+from allocator.space.notation import Notation
+from allocator.space.sheet import CsvFile
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-SUFFIX = "_bits"
+    Lines = list[tuple[int, tuple[str, ...]]]
+
 # the usual name of the bits per weight of a row: never those of a group
 SIZE = "bpw"
-# columns that a refusal lists
-LISTED = 4
-ALLOWED = ", ".join(map(str, WIDTHS))
-
-
-@dataclass(frozen=True)
-class CsvFile:
-    """The cells of a file as they are written, with the number of each row's line.
-
-    `keys` are the columns that hold the bits of a group, in the order of the file.
-    """
-
-    path: Path
-    header: tuple[str, ...]
-    lines: tuple[tuple[int, tuple[str, ...]], ...]
-    keys: tuple[str, ...]
-
-    def column(self, name: str) -> list[str]:
-        """The cells of a column."""
-        at = self.header.index(name)
-        return [cells[at] for _, cells in self.lines]
-
-    def numbers(self, name: str, *, positive: bool = False) -> list[float]:
-        """A column of finite numbers.
-
-        Raises:
-            DataError: a cell is none, or not above 0 where it has to be.
-        """
-        kind = "positive number" if positive else "finite number"
-        found = []
-        for (line, _), cell in zip(self.lines, self.column(name), strict=True):
-            value = number(cell)
-            if math.isnan(value) or (positive and value <= 0):
-                raise DataError(
-                    f"{self.path}, line {line}: {name} {cell!r} is not a {kind}"
-                )
-            found.append(value)
-        return found
-
-    @property
-    def bits(self) -> list[tuple[int, ...]]:
-        """The widths of every row, in the order of `keys`."""
-        columns = [self.header.index(key) for key in self.keys]
-        return [
-            tuple(int(number(cells[at])) for at in columns) for _, cells in self.lines
-        ]
+# what stands between cells: the first by which the header has the columns asked for
+DELIMITERS = ",;\t|"
+# the line by which spreadsheets say it themselves
+SEPARATOR = re.compile(r"sep=(.)\s*", re.IGNORECASE)
+# characters that a header is looked for in
+HEAD = 200_000
 
 
 def read_csv(path: Path, named: Sequence[str], bits: str | None = None) -> CsvFile:
     """Read a table of measurements.
 
+    Cells stand between commas, semicolons, tabs or bars, numbers have decimal points or
+    commas, and the text is UTF-8 or UTF-16.
+
     Args:
         path: a CSV file whose first line names the columns.
         named: columns that must be there and are no groups: score, bits per weight.
         bits: names or patterns of the columns that hold bits, `vit_*,llm_*`. None takes
-            the columns named `*_bits` that hold widths in every row.
+            the columns named `*_bits`, but for averages and what holds no numbers,
+            which `notes` tell.
 
     Raises:
         DataError: no such file, not a table, no rows, no such column, no bit columns, a
-            pattern that matches nothing, or columns of widths that are not named
-            `*_bits`, so that it cannot be told which are groups.
+            cell of one that is no width, a pattern that matches nothing, or columns of
+            widths that are not named `*_bits`, so that it cannot be told which are
+            groups.
     """
-    header, lines = _cells(path)
+    text = _text(path)
+    header, lines, delimiter = _cells(path, text, named)
     for name in named:
         if name not in header:
             raise DataError(
@@ -88,93 +58,47 @@ def read_csv(path: Path, named: Sequence[str], bits: str | None = None) -> CsvFi
             )
     if not lines:
         raise DataError(f"{path} has no rows below its header")
-    sheet = CsvFile(path, tuple(header), tuple(lines), ())
-    others = [name for name in header if name and name not in (*named, SIZE)]
-    if bits is None:
-        keys = _told_by_name(sheet, others)
-    else:
-        keys = _matching(sheet, others, bits)
-    return CsvFile(path, sheet.header, sheet.lines, tuple(keys))
+    sheet = CsvFile(path, tuple(header), tuple(lines))
+    # scores are not looked at before they are read
+    others = [at for at, name in enumerate(header) if name != named[0]]
+    if delimiter != "," or '"' in text:
+        cells = (row[at] for _, row in lines for at in others)
+        sheet = replace(sheet, notation=Notation.of(cells, delimiter))
+    names = [name for name in header if name and name not in (*named, SIZE)]
+    keys, notes = group_columns(sheet, names, bits)
+    return replace(sheet, keys=tuple(keys), notes=tuple(notes))
 
 
-def number(cell: str) -> float:
-    """A finite number as written, or NaN."""
+def _text(path: Path) -> str:
     try:
-        value = float(cell)
-    except ValueError:
-        return math.nan
-    return value if math.isfinite(value) else math.nan
-
-
-def _told_by_name(sheet: CsvFile, names: list[str]) -> list[str]:
-    holding = [name for name in names if _stray(sheet, name) is None]
-    keys = [name for name in holding if name.endswith(SUFFIX) and name != SUFFIX]
-    unsure = [name for name in holding if name not in keys]
-    if keys and not unsure:
-        return keys
-    if unsure:
-        listed = ", ".join(unsure[:LISTED])
-        more = f" and {len(unsure) - LISTED} more" if len(unsure) > LISTED else ""
-        raise DataError(
-            f"{sheet.path} holds widths in {listed}{more}, not named *{SUFFIX}: say "
-            "with --bits which columns are the groups, by names or patterns such as "
-            "--bits 'vit_*,llm_*'"
-        )
-    raise DataError(
-        f"{sheet.path} has no bit columns: none named *{SUFFIX} holds {ALLOWED} in "
-        "every row, nor does any other; --bits names the columns of groups"
-    )
-
-
-def _matching(sheet: CsvFile, names: list[str], bits: str) -> list[str]:
-    """Columns that one of the patterns matches.
-
-    Raises:
-        DataError: a pattern that matches nothing, or a cell that is no width.
-    """
-    patterns = [each.strip() for each in bits.split(",") if each.strip()]
-    found = {
-        pattern: [name for name in names if fnmatchcase(name, pattern)]
-        for pattern in patterns
-    }
-    for pattern, matched in found.items():
-        if not matched:
-            raise DataError(
-                f"--bits {pattern!r} matches no column of {sheet.path} that could hold "
-                f"bits; there are {', '.join(names) or 'none'}"
-            )
-    if not found:
-        raise DataError(f"--bits {bits!r} names no column")
-    wanted = {name for matched in found.values() for name in matched}
-    keys = [name for name in names if name in wanted]
-    for name in keys:
-        if stray := _stray(sheet, name):
-            line, cell = stray
-            raise DataError(
-                f"{sheet.path}, line {line}: {name} holds {cell!r}, which is not one "
-                f"of the widths {ALLOWED}"
-            )
-    return keys
-
-
-def _stray(sheet: CsvFile, name: str) -> tuple[int, str] | None:
-    """The first line and cell of a column that holds no width."""
-    cells = zip(sheet.lines, sheet.column(name), strict=True)
-    return next(((at, c) for (at, _), c in cells if number(c) not in WIDTHS), None)
-
-
-def _cells(path: Path) -> tuple[list[str], list[tuple[int, tuple[str, ...]]]]:
-    """Column names, and the cells of every row with the number of its line."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, strict=True)
-            found = [(reader.line_num, tuple(row)) for row in reader if any(row)]
+        raw = path.read_bytes()
     except FileNotFoundError:
         raise DataError(f"no table {path}") from None
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from None
-    except (UnicodeDecodeError, csv.Error) as error:
+    wide = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        text = raw.decode("utf-16" if wide else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path} is not a CSV file in UTF-8 or UTF-16: {error.reason} at byte "
+            f"{error.start}"
+        ) from None
+    if "\0" in text:
+        raise DataError(f"{path} is not a CSV file: it holds bytes that are no text")
+    return text
+
+
+def _cells(path: Path, text: str, named: Sequence[str]) -> tuple[list[str], Lines, str]:
+    """Column names, the cells of every row with its line, and the delimiter."""
+    said = SEPARATOR.fullmatch(text.split("\n", 1)[0])
+    delimiter = said.group(1) if said else _delimiter(text[:HEAD], named)
+    try:
+        rows = _records(text, delimiter)
+        found = [(line, tuple(row)) for line, row in rows if any(map(str.strip, row))]
+    except csv.Error as error:
         raise DataError(f"{path} is not a CSV file: {error}") from None
+    found = found[1:] if said else found
     if not found:
         raise DataError(f"{path} is empty; a table starts with a line of column names")
     header = [name.strip() for name in found[0][1]]
@@ -187,4 +111,33 @@ def _cells(path: Path) -> tuple[list[str], list[tuple[int, tuple[str, ...]]]]:
                 f"{path} is not a table: line {line} has {len(cells)} cells, "
                 f"the header {len(header)}"
             )
-    return header, found[1:]
+    return header, found[1:], delimiter
+
+
+def _records(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    reader = csv.reader(
+        io.StringIO(text, newline=""),
+        delimiter=delimiter,
+        strict=True,
+        skipinitialspace=True,
+    )
+    try:
+        for row in reader:
+            yield reader.line_num, row
+    except csv.Error as error:
+        raise csv.Error(f"line {reader.line_num}, {error}") from None
+
+
+def _delimiter(text: str, named: Sequence[str]) -> str:
+    """What parts the header into the most of the columns asked for, then into most."""
+
+    def parted(delimiter: str) -> tuple[int, int]:
+        try:
+            rows = (row for _, row in _records(text, delimiter))
+            header = next((row for row in rows if any(map(str.strip, row))), [])
+        except csv.Error:
+            return 0, 0
+        names = {name.strip() for name in header}
+        return len(names & {*named}), len(header)
+
+    return max(DELIMITERS, key=parted)

@@ -17,9 +17,10 @@ from allocator.core.allocation import FULL, WIDTHS, Allocation, Choice
 from allocator.core.errors import BudgetError
 from allocator.space.base import Space
 from allocator.space.csv_file import read_csv
+from allocator.space.notation import PLAIN, Notation
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -30,6 +31,16 @@ METHOD = "measured"
 UNIT = 1e6
 # what a budget written in decimals may lack of a size that it was meant to allow
 SLACK = 1e-9
+
+
+@dataclass(frozen=True)
+class Level(Choice):
+    """What a table says of a group: any positive width, a fraction too."""
+
+    bits: int | float  # type: ignore[assignment] # strategies take it for a number
+
+    def __post_init__(self) -> None:
+        """Leave the width as it was read."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +59,16 @@ class Measurements:
 
     `keys` are the groups, `rows` the rows of different bits in the order of the file,
     and `repeats` the number of rows that were left out because they repeat the bits of
-    another: of these the smallest stays, the first of equals.
+    another: of these the smallest stays, the first of equals. `notation` is how numbers
+    are written in it, `notes` are sentences about what was left out.
     """
 
     name: str
     keys: tuple[str, ...]
     rows: tuple[Row, ...]
     repeats: int
+    notation: Notation = PLAIN
+    notes: tuple[str, ...] = ()
 
 
 def read_table(
@@ -64,7 +78,7 @@ def read_table(
 
     Args:
         path: a CSV file whose first line names the columns.
-        score: name of the column of scores; higher is better.
+        score: name of the column of scores.
         bpw: name of the column of bits per weight.
         bits: the columns of groups, see `read_csv`.
 
@@ -77,7 +91,7 @@ def read_table(
     cells = zip(
         sheet.lines,
         sheet.bits,
-        sheet.numbers(bpw, positive=True),
+        sheet.sizes(bpw),
         sheet.column(score),
         strict=True,
     )
@@ -88,16 +102,25 @@ def read_table(
             kept[row.allocation.digest] = row
     rows = sorted(kept.values(), key=lambda row: row.line)
     repeats = len(sheet.lines) - len(rows)
-    return Measurements(path.name, sheet.keys, tuple(rows), repeats)
+    return Measurements(
+        path.name, sheet.keys, tuple(rows), repeats, sheet.notation, sheet.notes
+    )
 
 
-def _allocation(keys: Sequence[str], widths: Sequence[int]) -> Allocation:
+def _allocation(keys: Sequence[str], widths: Sequence[int | float]) -> Allocation:
     picks = (_choice(bits) for bits in widths)
     return Allocation(tuple(zip(keys, picks, strict=True)))
 
 
-def _choice(bits: int) -> Choice:
-    return Choice(bits, None if bits == FULL else METHOD)
+def _choice(bits: int | float) -> Choice:
+    if isinstance(bits, int) and bits in WIDTHS:
+        return Choice(bits, None if bits == FULL else METHOD)
+    return Level(bits, METHOD)
+
+
+def _widths(rows: Iterable[Allocation]) -> list[int]:
+    """Widths that occur, rising."""
+    return sorted({choice.bits for row in rows for _, choice in row})
 
 
 class TableSpace(Space):
@@ -128,9 +151,7 @@ class TableSpace(Space):
             )
         self._rows = tuple(row.allocation for row in fitting)
         self._digests = tuple(allocation.digest for allocation in self._rows)
-        self.choices = tuple(
-            _choice(bits) for bits in sorted({c.bits for a in self._rows for _, c in a})
-        )
+        self.choices = tuple(_choice(bits) for bits in _widths(self._rows))
 
     @property
     def unbounded(self) -> TableSpace:
@@ -153,9 +174,14 @@ class TableSpace(Space):
         slopes, rest = self._estimate
         share = rest / len(self.keys)
         return {
-            key: {bits: slope * bits + share for bits in WIDTHS}
+            key: {bits: slope * bits + share for bits in self._all_widths}
             for key, slope in zip(self.keys, slopes, strict=True)
         }
+
+    @cached_property
+    def _all_widths(self) -> list[int]:
+        """Every width of the table, rising, 16 always among them."""
+        return sorted({FULL, *_widths([row.allocation for row in self.table.rows])})
 
     @cached_property
     def _estimate(self) -> tuple[list[float], float]:
@@ -225,5 +251,5 @@ class TableSpace(Space):
     @cached_property
     def alike_rows(self) -> tuple[Allocation, ...]:
         """Every row with the same bits in every group, narrow to wide."""
-        alike = (self.alike(_choice(bits)) for bits in WIDTHS)
+        alike = (self.alike(_choice(bits)) for bits in self._all_widths)
         return tuple(a for a in alike if a.digest in self._row)

@@ -2,39 +2,35 @@
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from allocator.core.allocation import FULL, Allocation, Budget
-from allocator.core.errors import BudgetError, DataError, SpecError
+from allocator.core.allocation import FULL, Budget
+from allocator.core.errors import BudgetError, SpecError
 from allocator.core.plugins import load
 from allocator.core.records import FrontMember
 from allocator.core.study import check_options, typed_options
 from allocator.explain.explanation import explain_rows
 from allocator.search.narrowing import Narrowing
+from allocator.space.directions import best, is_higher_better
 from allocator.space.fronts import front
 from allocator.space.table import TableSpace, read_table
-from allocator.strategies._base import Known
+from allocator.tables.oracle import Oracle, read_rows, silent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from allocator.strategies._base import Strategy
+    from allocator.core.allocation import Allocation
 
 DEFAULT_STRATEGY = "surrogate"
 OPTIONS = (
     *("score", "budget", "bpw", "trials", "seed", "strategy", "bits", "narrowing"),
+    "minimize",
 )
 # of the explanation, what a search prints nowhere else
 EXPLANATION = ("interactions", "together", "allocation", "sentences")
-
-
-def _silent(done: int, total: int) -> None:
-    """Tell nobody how far it is."""
-    del done, total
 
 
 @dataclass(frozen=True)
@@ -44,6 +40,7 @@ class ReplayRequest:
     `score` and `bpw` name columns, `groups` those of bits (names or patterns; None:
     those named `*_bits`), `budget` is in bits per weight, and `trials` bounds the
     number of scores read; with `narrowing` groups that hardly matter stay as they are.
+    `minimize` says whether a lower score is the better one, None goes by its name.
     """
 
     table: Path
@@ -55,12 +52,20 @@ class ReplayRequest:
     strategy: str = DEFAULT_STRATEGY
     groups: str | None = None
     narrowing: bool = True
+    minimize: bool | None = None
 
     def __post_init__(self) -> None:
+        if self.score == self.bpw:
+            raise SpecError(f"--score and --bpw both name {self.score!r}")
         if self.trials < 1:
             raise SpecError(f"trials must be 1 or more, not {self.trials}")
         if self.seed < 0:
             raise SpecError(f"seed must be 0 or more, not {self.seed}")
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Whether a higher score is the better one."""
+        return is_higher_better(self.score, self.minimize)
 
     @property
     def bits(self) -> float:
@@ -93,86 +98,6 @@ def replay_request(table: Path, given: Mapping[str, Any]) -> ReplayRequest:
     return ReplayRequest(table, groups=options.pop("bits", None), **options)
 
 
-class Oracle:
-    """Reads scores, one row at a time, and counts.
-
-    Args:
-        space: rows that may be read.
-        limit: scores that may be read in all.
-    """
-
-    def __init__(self, space: TableSpace, limit: int) -> None:
-        self.space = space
-        self.limit = limit
-        self.scores: dict[str, float] = {}
-        self.order: list[Allocation] = []
-
-    @property
-    def reads(self) -> int:
-        """Scores read so far."""
-        return len(self.order)
-
-    def read(self, allocation: Allocation) -> float:
-        """The score of a row that fits.
-
-        Raises:
-            DataError: the cell holds no finite number.
-            SpecError: a row that does not fit or was read before, or no read is left.
-        """
-        if not self.space.fits(allocation) or allocation.digest in self.scores:
-            raise SpecError(f"{allocation.digest} is no unread row that fits")
-        if self.reads >= self.limit:
-            raise SpecError(f"all {self.limit} reads are spent")
-        row = self.space.row(allocation)
-        try:
-            value = float(row.score)
-        except ValueError:
-            value = math.nan
-        if not math.isfinite(value):
-            raise DataError(
-                f"{self.space.table.name}, line {row.line}: the score {row.score!r} is "
-                "not a finite number"
-            )
-        self.scores[allocation.digest] = value
-        self.order.append(allocation)
-        return value
-
-    @property
-    def known(self) -> Known:
-        """What has been read, in the order of reading."""
-        read = tuple((a, self.scores[a.digest]) for a in self.order)
-        return Known(read, taken=frozenset(self.scores))
-
-
-def read_rows(
-    strategy: Strategy | Narrowing,
-    oracle: Oracle,
-    progress: Callable[[int, int], object] = _silent,
-) -> float:
-    """Read rows until the reads are spent or no row is left.
-
-    The widest uniform row that fits comes first, then what the strategy proposes.
-
-    Returns:
-        Seconds that the strategy took.
-    """
-    space, spent = oracle.space, 0.0
-    total = min(oracle.limit, len(space.rows))
-    fitting = [a for a in space.alike_rows if space.fits(a)]
-    if fitting:
-        oracle.read(fitting[-1])
-    while oracle.reads < total:
-        progress(oracle.reads, total)
-        started = time.perf_counter()
-        found = strategy.ask(oracle.known)
-        spent += time.perf_counter() - started
-        if not found:
-            break
-        oracle.read(found[0].allocation)
-    progress(oracle.reads, total)
-    return spent
-
-
 @dataclass(frozen=True)
 class Replay:
     """The outcome of a replay: what was read, the best of it, and why it is so."""
@@ -185,17 +110,27 @@ class Replay:
 
     @property
     def best(self) -> tuple[Allocation, float]:
-        """The highest score read; the smaller row of equals."""
-        return max(self.read, key=lambda pair: (pair[1], -self.space.bpw(pair[0])))
+        """The best score read; the smaller row of equals."""
+        return self.read[best(self._points, self.request.higher_is_better)]
 
     @property
     def front(self) -> tuple[FrontMember, ...]:
         """Non-dominated rows among those read."""
-        points = [(self.space.bpw(a), score) for a, score in self.read]
+        points, sign = self._points, 1 if self.request.higher_is_better else -1
         return tuple(
             FrontMember(self.read[i][0], points[i][0], points[i][1])
-            for i in front(points)
+            for i in front([(bpw, sign * score) for bpw, score in points])
         )
+
+    @property
+    def _points(self) -> list[tuple[float, float]]:
+        return [(self.space.bpw(a), score) for a, score in self.read]
+
+    @property
+    def notes(self) -> list[str]:
+        """What was guessed or left out, and what looks odd, in sentences."""
+        notes: list[str] = self.explained["notes"]
+        return notes
 
     def to_json(self) -> dict[str, Any]:
         """The object `--json` prints: the keys of a search, null where none applies."""
@@ -208,7 +143,7 @@ class Replay:
             "model": None,
             "task": None,
             "metric": self.request.score,
-            "higher_is_better": True,
+            "higher_is_better": self.request.higher_is_better,
             "scheme": None,
             "goal": "budget",
             "budget": {"bpw": self.space.budget, "scope": None},
@@ -244,6 +179,7 @@ class Replay:
     def _recommended(self, uniform: list[dict[str, Any]]) -> dict[str, Any]:
         allocation, score = self.best
         rivals = [each["score"] for each in uniform if each["score"] is not None]
+        rival = max if self.request.higher_is_better else min
         return {
             "digest": allocation.digest,
             "applied": None,
@@ -256,19 +192,20 @@ class Replay:
             "retained": None,
             "details": {},
             "vs_best_uniform": {
-                "difference": score - max(rivals) if rivals else None,
+                "difference": score - rival(rivals) if rivals else None,
                 "ci95": None,
             },
         }
 
     def _about(self) -> dict[str, Any]:
-        """What the table offers: its name, rows, rows that fit and repeats."""
+        """What the table offers: its name, rows, rows that fit, repeats and notes."""
         table = self.space.table
         return {
             "name": table.name,
             "rows": len(table.rows),
             "fitting": len(self.space.rows),
             "repeats": table.repeats,
+            "notes": self.notes,
         }
 
     def _uniform(
@@ -291,7 +228,7 @@ def bits_json(allocation: Allocation) -> dict[str, dict[str, Any]]:
 
 def run(
     request: ReplayRequest,
-    progress: Callable[[int, int], object] = _silent,
+    progress: Callable[[int, int], object] = silent,
 ) -> Replay:
     """Replay a search.
 
@@ -307,15 +244,15 @@ def run(
     budget = request.bits
     table = read_table(request.table, request.score, request.bpw, request.groups)
     space = TableSpace(table, budget)
-    oracle = Oracle(space, request.trials)
+    oracle = Oracle(space, request.trials, request.higher_is_better, request.score)
     reading = time.perf_counter()
     proposer = plugin(space, request.seed)
     if request.narrowing:
         proposer = Narrowing(proposer)
     sampler = read_rows(proposer, oracle, progress)
     searched = time.perf_counter()
-    read = oracle.known.measured
-    told = explain_rows(space, read, request.score, request.seed)
+    read = oracle.read_so_far
+    told = explain_rows(space, read, request.score, request.seed, request.minimize)
     seconds = {
         "total": time.perf_counter() - started,
         "bank": None,

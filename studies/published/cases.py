@@ -27,7 +27,7 @@ class Case:
         """The table's rows."""
         sheet = read_csv(FOLDER / self.file, (self.score,))
         bits = np.array(sheet.bits, dtype=np.float64)
-        return Evidence(sheet.keys, bits, np.array(sheet.numbers(self.score)))
+        return Evidence(sheet.keys, bits, np.array(sheet.scores(self.score)))
 
 
 CAPTIONS, RECALLS = "blip2_coco_awq.csv", "blip2_flickr_awq.csv"

@@ -62,7 +62,7 @@ def fronts(explained: Mapping[Case, Any], runs: sweep.Sweep) -> Figure:
     for panel, case in zip(panels.flat, _main(explained), strict=False):
         one = case.evidence
         sheet = read_csv(_path(case), (case.score,))
-        bpw = np.array(sheet.numbers("bpw"))
+        bpw = np.array(sheet.sizes("bpw"))
         alike = (one.bits == one.bits[:, :1]).all(axis=1)
         _front(panel, bpw, one.scores, alike)
         panel.set_title(case.title, fontsize=10)

@@ -22,7 +22,7 @@ from allocator.core.plugins import load
 from allocator.search.narrowing import Narrowing
 from allocator.space.model import within_name
 from allocator.study.frozen import read_frozen
-from allocator.tables.replay import Oracle, read_rows
+from allocator.tables.oracle import Oracle, read_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from allocator.core.plugins import load
 from allocator.space.table import TableSpace, read_table
-from allocator.tables.replay import Oracle, read_rows
+from allocator.tables.oracle import Oracle, read_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

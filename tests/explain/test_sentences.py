@@ -16,6 +16,7 @@ def share(value: float, low: float, high: float) -> dict[str, Any]:
 
 EXPLAINED: dict[str, Any] = {
     "metric": "VQA accuracy (%)",
+    "higher_is_better": True,
     "importance": {
         "component": {"vision": share(20, 10, 30), "language": share(80, 70, 90)},
         "block_group": {},
@@ -152,3 +153,22 @@ def test_constants_and_averaged_rows_are_named() -> None:
 def test_units_are_points_of_percentages_and_the_metric_otherwise() -> None:
     assert unit_of("VQA accuracy (%)") == "points"
     assert unit_of("CIDEr-D (1.25)") == "CIDEr-D"
+
+
+def test_of_a_loss_more_bits_buy_less_and_fewer_cost_more() -> None:
+    step = {**MOVE, "from": "3", "to": "4", "score": -0.6}
+    back = {**MOVE, "from": "4", "to": "3", "score": 0.8}
+    chosen = {
+        **CHOSEN,
+        "predicted": 7.5,
+        "mean": 9.0,
+        "contributions": {"g0": -1.0, "g1": -0.5},
+        "more": {"bpw": 0.1, "steps": [step], "reason": None},
+        "less": {"bpw": -0.1, "steps": [back], "reason": None},
+    }
+    found = said(metric="perplexity", higher_is_better=False, allocation=chosen)
+    assert "-1.5 perplexity (lower is better) against the mean" in found
+    assert "more would buy about 0.6 perplexity less: g1 from 3 to 4" in found
+    assert "less would cost about 0.8 perplexity more: g1 from 4 to 3" in found
+    found = said(metric="score", higher_is_better=True, allocation=chosen)
+    assert "more would buy about 0.6 score: g1" in found

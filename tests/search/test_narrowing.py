@@ -16,7 +16,7 @@ from allocator.space.model import within_name
 from allocator.strategies._base import Known
 from allocator.strategies._moves import scatter
 from allocator.study.frozen import FrozenGroup, keep_frozen, latest_frozen, read_frozen
-from allocator.tables.replay import Oracle, read_rows
+from allocator.tables.oracle import Oracle, read_rows
 from tests.searches import asked_for, damage_of, score, search_of, space_of
 from tests.tables.test_replay import CAPTIONS, best
 from tests.tables.test_replay import space_of as table_of

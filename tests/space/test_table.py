@@ -61,12 +61,16 @@ def test_bit_columns_become_groups_and_rows_keep_their_order(tmp_path: Path) -> 
     assert table.repeats == 0
 
 
-@pytest.mark.parametrize("cell", ["7", "2.5", "", "x", "nan"])
-def test_a_column_with_anything_but_widths_is_no_group(
-    tmp_path: Path, cell: str
-) -> None:
-    text = SMALL.replace("4,4,x", f"4,{cell},x")
-    assert read_table(write(tmp_path, text), "score", "bpw").keys == ("a_bits",)
+@pytest.mark.parametrize("cell", ["7", "1.58", "4.25", "0.5", "32"])
+def test_any_positive_width_is_a_level(tmp_path: Path, cell: str) -> None:
+    space = small(tmp_path, 16.0, SMALL.replace("4,4,x", f"{cell},{cell},x"))
+    assert bits_of(space.rows[3]) == (float(cell), float(cell))
+    assert float(cell) in space.widths
+    alike = [bits_of(a)[0] for a in space.alike_rows]
+    assert alike == sorted([2, 16, float(cell)])
+    # a width written otherwise is the same width
+    other = small(tmp_path, 16.0, SMALL.replace("4,4,x", f"{cell},{float(cell):.3f},x"))
+    assert other.rows[3] == space.rows[3]
 
 
 def test_widths_written_as_decimals_are_widths(tmp_path: Path) -> None:
@@ -106,9 +110,10 @@ def test_scores_are_not_looked_at_when_a_table_is_read(tmp_path: Path) -> None:
         ("a_bits,bpw,score\n", "has no rows"),
         ("a_bits,size,score\n2,2,1\n", "no column 'bpw'; it has a_bits, size, score"),
         ("a_bits,bpw\n2,2\n", "no column 'score'"),
-        ("a,bpw,score\n7,2,1\n", "has no bit columns"),
+        ("a,bpw,score\n9,2,1\n", "has no bit columns"),
+        ("a,bpw,score\n7,2,1\n", "holds widths in a, not named *_bits"),
         ("a,b_bits,bpw,score\n2,2,2,1\n", "holds widths in a, not named *_bits"),
-        ("a_bits,bpw,score\n7,2,1\n", "has no bit columns"),
+        ("a_bits,bpw,score\n0,2,1\n", "line 2: a_bits '0' is not a width"),
         ("a_bits,a_bits,bpw,score\n2,2,2,1\n", "several columns named 'a_bits'"),
         ("a_bits,bpw,score\n2,2\n", "line 2 has 2 cells, the header 3"),
         ("a_bits,bpw,score\n2,nan,1\n", "line 2: bpw 'nan' is not a positive number"),
@@ -283,7 +288,7 @@ def test_columns_of_groups_can_be_named_by_patterns(
     [
         (None, "holds widths in vit_a, vit_b, llm_a, n, not named *_bits"),
         ("vit_*,lm_*", "--bits 'lm_*' matches no column"),
-        ("vit_a,note", "line 2: note holds 'x', which is not one of the widths 2, 3"),
+        ("vit_a,note", "line 2: note 'x' is not a width, a number of bits"),
         ("bpw", "--bits 'bpw' matches no column"),
         (" , ", "names no column"),
     ],

@@ -20,7 +20,8 @@ from allocator.core.errors import DataError, SpecError
 from allocator.core.plugins import available, load
 from allocator.core.records import Recommendation
 from allocator.space.table import TableSpace, read_table
-from allocator.tables.replay import Oracle, ReplayRequest, read_rows, run
+from allocator.tables.oracle import Oracle, read_rows
+from allocator.tables.replay import ReplayRequest, run
 
 if TYPE_CHECKING:
     from click.testing import Result
