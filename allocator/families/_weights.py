@@ -49,6 +49,8 @@ QUANTIZED_NAMES = re.compile(
     r"scale|zero|packed|qweight|qzeros|g_idx|absmax|quant|amax|input_max|weight_shape",
     re.IGNORECASE,
 )
+# in config.json: other files that transformers reads in place of those looked at here
+ELSEWHERE = ("transformers_weights", "configuration_files", "gguf_file")
 SHOWN = 3
 
 
@@ -60,11 +62,17 @@ class Stored(NamedTuple):
 
 
 def check_plain(folder: Path, config: Mapping[str, Any]) -> None:
-    """Refuse a folder that says of its weights that somebody has quantized them.
+    """Refuse a folder that says of its weights that they are quantized, or elsewhere.
 
     Raises:
         ModelError: it says so, with the way out.
     """
+    for key in ELSEWHERE:
+        if config.get(key):
+            raise ModelError(
+                f"{folder}/config.json has {key} {config[key]!r}: only config.json and "
+                f"{SINGLE}, or what its index lists, are read; take it out"
+            )
     for where, part in (("", config), *_parts(config)):
         for key in QUANTIZED_KEYS:
             if part.get(key):

@@ -148,6 +148,14 @@ def test_a_configuration_that_speaks_of_a_quantizer_is_refused(
         family_of(folder)
 
 
+@pytest.mark.parametrize("key", ["transformers_weights", "configuration_files"])
+def test_a_configuration_that_leads_elsewhere_is_refused(
+    key: str, folder: Path
+) -> None:
+    change(folder / "config.json", **{key: ["config.4.0.0.json"]})
+    refused(folder, rf"has {key} .*take it out")
+
+
 @pytest.mark.parametrize("value", [None, {}])
 def test_an_empty_quantization_config_is_none(value: Any, folder: Path) -> None:
     change(folder / "config.json", quantization_config=value)
