@@ -11,7 +11,6 @@ import cloup
 from allocator.cli.options import (
     CONTEXT,
     DEFAULT_MODEL,
-    Duration,
     as_json,
     bank_options,
     data,
@@ -21,6 +20,7 @@ from allocator.cli.options import (
     rehash,
     seed,
 )
+from allocator.cli.values import Duration
 from allocator.core.errors import BankError
 from allocator.core.study import StudySpec
 

@@ -9,7 +9,13 @@ import click
 import cloup
 
 from allocator.cli.explain import journal_of
-from allocator.cli.options import CONTEXT, FOLDER, as_json, completing, listed, storage
+from allocator.cli.options import (
+    CONTEXT,
+    FOLDER,
+    as_json,
+    storage,
+)
+from allocator.cli.values import completing, listed
 from allocator.core.plugins import available
 
 if TYPE_CHECKING:
