@@ -8,10 +8,12 @@ from rich.console import Console
 from rich.table import Table
 
 from allocator.bench.prepare import model_for, task_of
-from allocator.core.allocation import FULL, Allocation, Choice, stored_size
+from allocator.core.allocation import FULL, Choice
+from allocator.core.pins import in_words
 from allocator.core.spec import COMPONENTS
 from allocator.embedded import model_folder
 from allocator.families import family_of
+from allocator.space.model import ModelSpace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,11 +36,12 @@ def inspect_model(asked: StudySpec, task: str | None = None) -> dict[str, Any]:
     if task is not None:
         folder, _ = model_for(task_of(task), folder, asked.model)
     spec = family_of(folder).spec(folder, asked.granularity, asked.include)
+    space = ModelSpace(spec, asked.scheme, asked.choices, asked.limit, asked.pins)
     sizes = []
     for bits in asked.widths:
         # the stored size does not depend on the method
         choice = Choice(bits, None if bits == FULL else asked.methods[0])
-        size = stored_size(spec, asked.scheme, Allocation.uniform(spec, choice))
+        size = space.size(space.near(choice))
         sizes.append(
             {
                 "bits": bits,
@@ -63,6 +66,7 @@ def inspect_model(asked: StudySpec, task: str | None = None) -> dict[str, Any]:
             for x in spec.left_out
         ],
         "other_parameters": spec.rest - sum(x.weights for x in spec.left_out),
+        "pins": asked.pins.to_json(),
         "uniform": sizes,
         "smallest_bpw": min(size[scope] for size in sizes),
         "budget_scope": asked.budget_scope,
@@ -117,7 +121,9 @@ def print_inspection(found: Mapping[str, Any]) -> None:
     other = f"{found['other_parameters']:,}"
     left.add_row("everything else", other, "embeddings, norms, biases: no linear layer")
     console.print(left)
-    sizes = Table("uniform width", "bpw (model)", "bpw (quantized)", "bytes")
+    pins = in_words(found["pins"])
+    width = "width everywhere else" if pins else "uniform width"
+    sizes = Table(width, "bpw (model)", "bpw (quantized)", "bytes")
     for size in found["uniform"]:
         sizes.add_row(
             str(size["bits"]),
@@ -128,6 +134,7 @@ def print_inspection(found: Mapping[str, Any]) -> None:
     console.print(sizes)
     console.print(
         f"smallest possible budget: {found['smallest_bpw']:.4f} bpw "
-        f"({found['budget_scope']} scope)",
+        f"({found['budget_scope']} scope{', ' * bool(pins)}{pins})",
         highlight=False,
+        markup=False,
     )

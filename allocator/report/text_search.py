@@ -259,7 +259,7 @@ def print_importance(found: Mapping[str, Any]) -> None:
 
 def say(console: Console, text: str) -> None:
     """Print a sentence as it is: the terminal wraps it, a file keeps it whole."""
-    console.print(text, highlight=False, soft_wrap=True)
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def print_evaluation(found: Mapping[str, Any]) -> None:
