@@ -157,6 +157,24 @@ def test_what_only_python_can_get_wrong_is_one_sentence(
     assert "\n" not in str(caught.value)
 
 
+def test_inspecting_under_pins_gives_the_smallest_size_under_them() -> None:
+    plain = allocator.inspect("tiny-llava")
+    found = allocator.inspect("tiny-llava", pin="vision.*=16", at_least=["*.ff=3"])
+    size = {each["bits"]: each["bytes"] for each in plain["uniform"]}
+    assert found["smallest_bpw"] == found["uniform"][0]["bpw"]
+    # vision has 98,304 weights, two bytes each, in place of codes of two bits with
+    # scales and zero-points; the language's ff, 73,728 weights, a bit more
+    assert (
+        found["uniform"][0]["bytes"] > size[2] + 98_304 * 14 / 8 + 73_728 / 8 - 20_000
+    )
+    assert found["uniform"][0]["bytes"] < size[2] + 98_304 * 14 / 8 + 73_728 / 8 + 500
+    assert found["uniform"][-1] == plain["uniform"][-1]
+    assert found["pins"]["pin"] == ["vision.*=16"]
+    words = ["inspect", "--model", "tiny-llava", "--json", "--pin", "vision.*=16"]
+    told = CliRunner().invoke(main, [*words, "--at-least", "*.ff=3"]).stdout
+    assert json.loads(told) == found
+
+
 def test_inspecting_gives_what_the_command_prints_as_json() -> None:
     words = ("inspect", "--model", "tiny-llava", "--granularity", "group", "--json")
     printed = json.loads(CliRunner().invoke(main, words).stdout)

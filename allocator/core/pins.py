@@ -176,7 +176,8 @@ class Pins:
         for two in itertools.combinations_with_replacement(rules, 2):
             if not _left(choices, two):
                 told = " and ".join(map(str, dict.fromkeys(two)))
-                raise SpecError(f"{told} leave {key} nothing that it may get")
+                widths = ", ".join(map(str, dict.fromkeys(c.bits for c in choices)))
+                raise SpecError(f"{told} leave {key} nothing of the widths {widths}")
         return _left(choices, rules)
 
 

@@ -10,11 +10,13 @@ from rich.console import Console
 from rich.table import Table
 
 from allocator.bench.prepare import model_for, task_of
-from allocator.core.allocation import FULL, Allocation, Choice, stored_size
+from allocator.core.allocation import FULL, Choice
+from allocator.core.pins import in_words
 from allocator.core.ports import Sample
 from allocator.core.spec import COMPONENTS
 from allocator.embedded import model_folder
 from allocator.families import family_of, has_weights
+from allocator.space.model import ModelSpace
 from evals.taskset import TaskSet
 
 if TYPE_CHECKING:
@@ -47,7 +49,8 @@ def inspect_model(
         folder, _ = model_for(known, folder, asked.model)
     prompts = {"prompts": prompts_of(folder, known)} if prompt else {}
     spec = family_of(folder).spec(folder, asked.granularity, asked.include)
-    sizes = _sizes(spec, asked)
+    space = ModelSpace(spec, asked.scheme, asked.choices, asked.limit, asked.pins)
+    sizes = _sizes(space, asked)
     scope = "bpw" if asked.budget_scope == "model" else "bpw_quantized"
     return {
         "model": asked.model,
@@ -64,6 +67,7 @@ def inspect_model(
             for x in spec.left_out
         ],
         "other_parameters": spec.rest - sum(x.weights for x in spec.left_out),
+        "pins": asked.pins.to_json(),
         "uniform": sizes,
         "head": _head(spec, assumed=not has_weights(folder)),
         "smallest_bpw": min(size[scope] for size in sizes),
@@ -87,13 +91,13 @@ def _head(spec: ModelSpec, *, assumed: bool) -> dict[str, Any] | None:
     }
 
 
-def _sizes(spec: ModelSpec, asked: StudySpec) -> list[dict[str, Any]]:
+def _sizes(space: ModelSpace, asked: StudySpec) -> list[dict[str, Any]]:
     """Bits per weight and bytes of every width everywhere."""
     sizes = []
     for bits in asked.widths:
         # the stored size does not depend on the method
         choice = Choice(bits, None if bits == FULL else asked.methods[0])
-        size = stored_size(spec, asked.scheme, Allocation.uniform(spec, choice))
+        size = space.size(space.near(choice))
         sizes.append(
             {
                 "bits": bits,
@@ -180,7 +184,9 @@ def print_inspection(found: Mapping[str, Any]) -> None:
     other = f"{found['other_parameters']:,}"
     left.add_row("everything else", other, "embeddings, norms, biases: no linear layer")
     console.print(left)
-    sizes = Table("uniform width", "bpw (model)", "bpw (quantized)", "bytes")
+    pins = in_words(found["pins"])
+    width = "width everywhere else" if pins else "uniform width"
+    sizes = Table(width, "bpw (model)", "bpw (quantized)", "bytes")
     for size in found["uniform"]:
         sizes.add_row(
             str(size["bits"]),
@@ -191,8 +197,9 @@ def print_inspection(found: Mapping[str, Any]) -> None:
     console.print(sizes)
     console.print(
         f"smallest possible budget: {found['smallest_bpw']:.4f} bpw "
-        f"({found['budget_scope']} scope)",
+        f"({found['budget_scope']} scope{', ' * bool(pins)}{pins})",
         highlight=False,
+        markup=False,
     )
 
 

@@ -60,14 +60,14 @@ def _what(data: Data, best: Point, metric: str) -> str:
     room = goals.get(at(data, "found", "goal") or "budget", "")
     if not room and budget is not None:
         room = f" (the budget is {budget:.3g})"
-    if words := in_words(at(data, "found", "pins")):
-        room += f" under the pins {words}"
+    words = in_words(at(data, "found", "pins"))
+    pins = f" It keeps the pins {words}, as do the uniform allocations." * bool(words)
     score = f"{number(best.score, metric)}{interval(best.ci95, metric)}"
     sure = "; brackets hold 95 % intervals" if best.ci95 else ""
     lower = " (lower is better)" if lower_is_better(data) else ""
     return (
         f"{of}, the recommended allocation takes {best.bpw:.3f} bits per weight{room} "
-        f"and scores {score} in {metric}{lower}{sure}."
+        f"and scores {score} in {metric}{lower}{sure}.{pins}"
     )
 
 

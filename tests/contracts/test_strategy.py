@@ -19,7 +19,7 @@ from allocator.space.model import ModelSpace
 from allocator.strategies._base import Known
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
     from allocator.strategies._base import Strategy
 
@@ -37,13 +37,17 @@ CHOICES = (
 def five_groups() -> ModelSpace:
     """Five groups of different sizes, at 4 bits a weight."""
     sides = (64, 48, 32, 96, 80)
+    return ModelSpace(squares(sides), Scheme(), CHOICES, Budget(4.0))
+
+
+def squares(sides: Sequence[int]) -> ModelSpec:
+    """A square linear in each block, each block a group."""
     linears = [
         Linear(f"{block}", "language", block, "ff", side, side)
         for block, side in enumerate(sides)
     ]
     weights = sum(linear.weights for linear in linears)
-    spec = ModelSpec("toy", weights, build_groups(linears, "block"), ())
-    return ModelSpace(spec, Scheme(), CHOICES, Budget(4.0))
+    return ModelSpec("toy", weights, build_groups(linears, "block"), ())
 
 
 class Rows(Space):
@@ -116,7 +120,7 @@ def score(allocation: Allocation) -> float:
 
 
 def strategy(name: str, space: Space, seed: int = 0, prior: bool = False) -> Strategy:
-    table = {(key, c): loss(key, c) for key in space.keys for c in CHOICES}
+    table = {(key, c): loss(key, c) for key in space.keys for c in space.choices}
     make = load("allocator.strategies", name)
     found: Strategy = make(space, seed, table if prior else None)
     return found

@@ -78,6 +78,9 @@ def test_json_shows_what_is_recommended_and_what_it_was_compared_with() -> None:
         "vs_best_uniform": {"difference": 10, "ci95": [8, 12]},
     }
     shown = {"finalized": None, "pinned": False}
+    digests = [each.pop("digest") for each in found["uniform"]]
+    assert digests == [each.digest for each in asked.uniform]
+    assert found["pins"] == {"pin": [], "at_least": [], "at_most": []}
     assert found["uniform"] == [
         {**shown, "bits": 3, "method": "gptq", "bpw": 3.5, "score": 60, "fits": True},
         {**shown, "bits": 8, "method": "awq", "bpw": 9, "score": None, "fits": False},

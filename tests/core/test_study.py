@@ -14,6 +14,7 @@ from allocator.core.errors import (
     StudyError,
     UnknownNameError,
 )
+from allocator.core.pins import Pins
 from allocator.core.study import StudySpec, check_study_name
 
 if TYPE_CHECKING:
@@ -76,6 +77,10 @@ def test_the_budget_is_read_in_the_scope_asked_for() -> None:
         ({"seconds": 0.0}, SpecError, "time limit must be positive, not 0 s"),
         ({"seconds": float("nan")}, SpecError, "not nan s"),
         ({"group_size": 100}, SpecError, "group size 100 is not one of"),
+        ({"pin": ("vision.*",)}, SpecError, "--pin 'vision.\\*' is not PATTERN=BITS"),
+        ({"pin": ("*=4/gtpq",)}, SpecError, "not among those of this search, uniform"),
+        ({"at_least": ("*=7",)}, SpecError, "width 7 is not one of"),
+        ({"widths": (2, 4), "pin": ("*=8",)}, SpecError, "widths of this search, 2, 4"),
         ({"study": "../x"}, StudyError, "letters, digits"),
         ({"budget": "plenty"}, BudgetError, "'plenty' is neither"),
         ({"budget": "-1"}, BudgetError, "not a positive number"),
@@ -95,6 +100,32 @@ def test_a_request_survives_json() -> None:
     assert (again.scheme, again.limit) == (asked.scheme, asked.limit)
     assert again.to_json().keys() == asked.to_json().keys()
     assert again.study == "a-b"
+
+
+def test_pins_are_read_with_the_request_and_sixteen_bits_need_no_width() -> None:
+    asked = replace(SPEC, widths=(2, 4), pin=("vision.*=16",), at_most=("*.ff=4",))
+    assert asked.pins == Pins(("vision.*=16",), (), ("*.ff=4",))
+    assert Choice(16) not in asked.choices
+    # a study of before kept none
+    kept = {k: v for k, v in SPEC.to_json().items() if k not in ("pin", "at_least")}
+    assert not StudySpec.read(kept).pins
+
+
+def test_pins_are_lists_of_texts_in_a_file_too(tmp_path: Path) -> None:
+    file = tmp_path / "study.toml"
+    base = 'budget = 9\ntask = "vqav2"\n'
+    file.write_text(base + 'pin = ["vision.*=16"]\nat_least = ["language.*=3"]\n')
+    asked = StudySpec.from_toml(file, {})
+    assert (asked.pin, asked.at_least) == (("vision.*=16",), ("language.*=3",))
+    # as with every option, what is given comes before what the file says
+    given = StudySpec.from_toml(file, {"pin": ("*.ff=8",)})
+    assert (given.pin, given.at_least) == (("*.ff=8",), ("language.*=3",))
+    for wrong in ('pin = "vision.*=16"', "pin = [16]", 'pin = {"vision.*" = 16}'):
+        file.write_text(base + wrong)
+        with pytest.raises(
+            SpecError, match=r'pin = .* a list of texts such as "vision'
+        ):
+            StudySpec.from_toml(file, {})
 
 
 @pytest.fixture

@@ -182,6 +182,10 @@ def test_nothing_measured_explains_nothing(toy: ModelSpec, url: str) -> None:
         ({"min_score": 0.98}, "--min-score 0.98"),
         ({"seconds": 90.0}, "--time 90"),
         ({"seed": 3}, "--seed 3"),
+        (
+            {"pin": ("vision.*=16", "*.ff=4/awq"), "at_least": ("*=3",)},
+            "--pin 'vision.*=16' --pin '*.ff=4/awq' --at-least '*=3'",
+        ),
     ],
 )
 def test_a_study_tells_the_command_that_asks_for_it(

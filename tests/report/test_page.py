@@ -148,3 +148,18 @@ def test_impossible_files_are_refused_before_anything_is_computed(
 def test_an_unknown_figure_is_refused_with_the_near_one(tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="Did you mean 'front'"):
         render(tmp_path / "f.png", None, "frnt")
+
+
+def test_a_page_tells_the_pins_and_what_is_uniform_beside_them(tmp_path: Path) -> None:
+    data = search_data()
+    data["found"]["pins"] = {"pin": [f"[{MARKUP}v]*=16"], "at_least": ["*.ff=3"]}
+    for each in data["uniform"]:
+        each |= {"pinned": True, "digest": "of a uniform one"}
+    page = written(data, tmp_path)
+    shown = " ".join(Reader(page).text)
+    assert MARKUP not in page
+    assert f"It keeps the pins [{MARKUP}v]*=16, *.ff at least 3, as do the uniform" in (
+        shown
+    )
+    assert "everywhere else" in shown
+    assert "everywhere," not in shown

@@ -3,9 +3,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from allocator.core.study import StudySpec
-from allocator.report.text_search import headline, sentences
+from allocator.report.text_search import headline, say, sentences
 
 
 def found(difference: float, low: float, high: float, bits: int = 3) -> dict[str, Any]:
@@ -94,3 +95,40 @@ def test_nothing_is_said_of_importance_that_may_be_noise(
 )
 def test_the_first_line_says_which_model_and_data(asked: StudySpec, words: str) -> None:
     assert words in headline(asked)
+
+
+PINS = {"pin": ["[cv]*=16"], "at_least": ["*.ff=3"], "at_most": []}
+
+
+def test_what_pins_left_uniform_is_named_so_and_pins_are_told() -> None:
+    pinned = found(12.0, 8.0, 16.0)
+    pinned["pins"] = PINS
+    pinned["uniform"][0] |= {"pinned": True, "digest": "rival"}
+    pinned["recommended"]["digest"] = "best"
+    said = " ".join(sentences(pinned))
+    assert "+12.00 points [+8.00, +16.00] over 2 gptq everywhere else." in said
+    assert "[cv]*=16, *.ff at least 3." in said
+    # a bound that a uniform allocation keeps anyway leaves it what it is
+    pinned["uniform"][0]["pinned"] = False
+    assert "over 2 gptq everywhere." in " ".join(sentences(pinned))
+    assert "Pins" not in " ".join(sentences(found(12.0, 8.0, 16.0)))
+
+
+def test_a_pinned_uniform_allocation_is_known_by_its_digest() -> None:
+    pinned = found(0.0, 0.0, 0.0, bits=16)
+    pinned["uniform"][0] |= {"pinned": True, "digest": "same"}
+    pinned["recommended"]["digest"] = "same"
+    said = " ".join(sentences(pinned))
+    assert "Nothing better than 2 gptq everywhere else was found" in said
+
+
+def test_patterns_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    say(Console(), "Pins kept: [cv]*=16, [bold]x.")
+    assert capsys.readouterr().out == "Pins kept: [cv]*=16, [bold]x.\n"
+
+
+def test_of_what_never_varied_no_importance_is_told() -> None:
+    pinned = found(12.0, 8.0, 16.0)
+    pinned["importance"]["component"]["vision"] = {"consensus": 0.0, "ci95": [0.0, 0.0]}
+    # of one component that is left it says nothing
+    assert "hangs most on" not in " ".join(sentences(pinned))

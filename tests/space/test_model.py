@@ -8,8 +8,9 @@ import pytest
 from optuna.distributions import CategoricalDistribution
 
 from allocator.core.allocation import Allocation, Budget, Choice, Scheme
-from allocator.core.errors import BudgetError
-from allocator.space.model import KeptSpace, ModelSpace
+from allocator.core.errors import BudgetError, SpecError
+from allocator.core.pins import Pins
+from allocator.space.model import KeptSpace, ModelSpace, within_name
 
 if TYPE_CHECKING:
     from allocator.core.spec import ModelSpec
@@ -185,3 +186,102 @@ def test_what_is_no_choice_does_not_fit_however_wide_the_budget(toy: ModelSpec) 
     assert not narrow.fits(narrow.smallest.replace({toy.keys[0]: Choice(16)}))
     assert not narrow.fits(narrow.smallest.replace({toy.keys[0]: Choice(8, "awq")}))
     assert narrow.fits(narrow.uniform[-1])
+
+
+LOW = CHOICES[:-1]
+PINS = Pins(("vision.*=16", "language.all.ff=4/awq"), at_least=("connector.*=4",))
+
+
+def pinned(spec: ModelSpec, budget: Budget, pins: Pins = PINS) -> ModelSpace:
+    """Two and four bits by two methods; sixteen where pinned alone."""
+    return ModelSpace(spec, Scheme(), LOW, budget, pins)
+
+
+def test_the_smallest_allocation_has_what_pins_leave(toy: ModelSpec) -> None:
+    found = pinned(toy, Budget(16.0))
+    chosen = dict(found.smallest.choices)
+    assert {str(c) for key, c in chosen.items() if key.startswith("vision")} == {"16"}
+    assert chosen["language.all.ff"] == Choice(4, "awq")
+    assert chosen["connector.all.all"] == Choice(4, "uniform")
+    assert chosen["language.all.attn"] == Choice(2, "uniform")
+    assert found.fits(found.smallest)
+    assert not found.fits(found.full)
+    widest = dict(found.widest.choices)
+    assert widest["language.all.attn"] == widest["connector.all.all"] == LOW[-1]
+    for key, choice in (("vision.end.ff", LOW[-1]), ("language.all.ff", LOW[-2])):
+        assert not found.fits(found.smallest.replace({key: choice}))
+        assert not found.keeps_pins(found.smallest.replace({key: choice}))
+    assert found.keeps_pins(found.smallest.replace({"language.all.attn": LOW[-1]}))
+
+
+def test_pins_are_part_of_the_budgets_arithmetic(toy: ModelSpec) -> None:
+    size = pinned(toy, Budget(16.0)).group_bytes
+    # vision at 16 bits is two bytes a weight
+    weights = {group.key: group.weights for group in toy.groups}
+    vision = [key for key in toy.keys if key.startswith("vision")]
+    least = 2 * sum(weights[key] for key in vision)
+    least += size["language.all.ff"][4] + size["connector.all.all"][4]
+    least += size["language.all.attn"][2]
+    assert pinned(toy, Budget(least + REST, "bytes")).smallest
+    with pytest.raises(BudgetError) as refused:
+        pinned(toy, Budget(least + REST - 1, "bytes"))
+    said = str(refused.value)
+    assert "smallest possible under the pins vision.*=16, language.all.ff=4/awq" in said
+    assert "connector.* at least 4" in said
+    assert f"({least + REST:,} bytes; model scope" in said
+
+
+def test_uniform_allocations_are_so_wherever_no_pin_decides(toy: ModelSpec) -> None:
+    found = pinned(toy, Budget(16.0))
+    assert [found.uniform_choice(each) for each in found.uniform] == list(LOW)
+    for uniform, choice in zip(found.uniform, LOW, strict=True):
+        own = dict(uniform.choices)
+        assert own["vision.front.attn"] == Choice(16)
+        assert own["language.all.ff"] == Choice(4, "awq")
+        # no fewer than four bits, by the same method
+        assert own["connector.all.all"] == Choice(4, choice.method)
+        assert own["language.all.attn"] == choice
+    assert found.uniform[0] == found.smallest
+
+
+def test_equal_uniform_allocations_are_one_named_by_what_they_have(
+    toy: ModelSpec,
+) -> None:
+    found = pinned(toy, Budget(16.0), Pins(("vision.*=16",), ("*=4",)))
+    assert [str(found.uniform_choice(each)) for each in found.uniform] == [
+        *("4/uniform", "4/awq")
+    ]
+    same = pinned(toy, Budget(16.0), Pins(("*=4/awq",)))
+    (only,) = same.uniform
+    assert (only, same.uniform_choice(only)) == (same.alike(LOW[-1]), LOW[-1])
+
+
+def test_pins_that_leave_nothing_to_quantize_are_refused(toy: ModelSpec) -> None:
+    for pins in (Pins(("*=16",)), Pins(("vision.*=16",), ("[cl]*=16",))):
+        with pytest.raises(SpecError, match="that is full precision, which `allocate"):
+            pinned(toy, Budget(16.0), pins)
+
+
+def test_pins_have_one_name_however_they_are_spelt(toy: ModelSpec) -> None:
+    def name(*pin: str, **bounds: tuple[str, ...]) -> str:
+        return within_name(pinned(toy, Budget(16.0), Pins(pin, **bounds)))
+
+    plain = within_name(ModelSpace(toy, Scheme(), LOW, Budget(16.0)))
+    # what rules nothing out is no pin
+    assert name() == name(at_least=("*=2",), at_most=("*=16",)) == plain
+    assert name("vision.*=16") == name("vision.*.ff=16", "vision.*.attn=16") != plain
+    assert name("*=4", at_most=("*=8",)) == name(at_least=("*=4",))
+    assert len({name(), name("vision.*=16"), name("vision.*=4"), name("*.ff=4")}) == 4
+
+
+def test_a_study_keeps_the_space_and_its_pins_apart(toy: ModelSpec) -> None:
+    budget = Budget(12.0)
+    model = pinned(toy, budget)
+    free = ModelSpace(toy, Scheme(), LOW, budget)
+    # another search may pin otherwise: what a study keeps is the same
+    assert model.costs == free.costs
+    kept = KeptSpace(json.loads(json.dumps(model.costs)), budget, PINS)
+    assert kept.allowed == model.allowed
+    assert (kept.uniform, kept.smallest) == (model.uniform, model.smallest)
+    assert within_name(kept) == within_name(model) != within_name(free)
+    assert kept.distributions == free.distributions

@@ -8,6 +8,7 @@ import pytest
 
 from allocator.core.allocation import Allocation, Budget, Choice, Scheme
 from allocator.core.errors import BudgetError
+from allocator.core.pins import Pins
 from allocator.core.spec import Linear, ModelSpec, build_groups
 from allocator.space.model import ModelSpace
 from allocator.strategies import _knapsack
@@ -142,6 +143,35 @@ def test_no_allocation_that_fits_has_less_damage(bpw: float, seed: int) -> None:
     assert space.fits(found)
     best = min(everything(space), key=lambda allocation: total(allocation, damage))
     assert found == best
+
+
+@pytest.mark.parametrize("bpw", [6.0, 7.0, 9.0])
+@pytest.mark.parametrize("seed", range(3))
+def test_no_allocation_that_fits_and_keeps_its_pins_has_less_damage(
+    bpw: float, seed: int
+) -> None:
+    spec = square_spec([96, 128, 80, 112])
+    pins = Pins(("*.02.*=16", "*.03.*=4"), ("*.00.*=3",), ("*.0[01].*=8",))
+    # 16 bits are a choice for the pinned group alone
+    space = ModelSpace(spec, Scheme(), CHOICES[:-1], Budget(bpw), pins)
+    damage = random_damage(space, seed)
+    best = min(
+        (
+            each
+            for each in everything(ModelSpace(spec, Scheme(), CHOICES, Budget(bpw)))
+            if each[space.keys[2]].bits == 16
+            and each[space.keys[3]].bits == 4
+            and 3 <= each[space.keys[0]].bits <= 8
+            and each[space.keys[1]].bits <= 8
+        ),
+        key=lambda allocation: total(allocation, damage),
+    )
+    assert knapsack(space, damage) == best
+    # where nothing says what 16 bits do, they do no damage
+    known = {at: v for at, v in damage.items() if at[1].bits < 16}
+    assert knapsack(space, known) == best
+    # what another search left, pinned otherwise, is passed over in silence
+    assert least(space, damage, [space.full, space.alike(CHOICES[0])]) == best
 
 
 @pytest.mark.parametrize("bpw", [2.8, 2.9, 3.3, 4.0, 5.5, 9.0, 15.9, 16.0])
