@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 STEP = 0.1
 # trees that learned from fewer say nothing about single groups
 FEWEST = 12
-# predicted gains up to this are none: trees add in single precision
+# predicted gains up to this are none, as trees add in single precision: in the unit of
+# the scores, or of their range where that is below 1
 SLIGHT = 1e-6
 SLACK = 1e-9  # bits per weight
 
@@ -77,6 +78,8 @@ class Neighbours:
         self.space = space
         self.scored = scored
         self.sign = 1 if higher_is_better else -1
+        values = [score for _, score in scored] or [0.0]
+        self.slight = SLIGHT * min(1.0, max(values) - min(values))
         self.damage = damage
         self.methods = sorted({c.method for c in space.choices if c.method})
         self._trees = MonotoneTrees(seed=seed)
@@ -128,7 +131,7 @@ class Neighbours:
             move for move in self.moves(now, wider=True) if move.bpw <= left + SLACK
         ]:
             best = max(moves, key=lambda move: (self.sign * move.score, -move.bpw))
-            if self.sign * best.score <= SLIGHT:
+            if self.sign * best.score <= self.slight:
                 reason = "No widening that fits is predicted to gain anything."
                 break
             steps.append(best)

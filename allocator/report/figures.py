@@ -231,7 +231,8 @@ def trials(data: Data) -> Figure | None:
             style["zorder"] = 3
         panel.plot(range(len(axes)), [height[at] for height in heights], **style)
     if best and any(row.digest == best.digest for row in rows):
-        panel.legend(loc="lower right", frameon=False)
+        lower = view.lower_is_better(data)
+        panel.legend(loc="upper right" if lower else "lower right", frameon=False)
     names = [
         f"{plain(view.short(axis.name, 20))}\n{min(axis.values):.3g} to "
         f"{max(axis.values):.3g}"

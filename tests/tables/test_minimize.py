@@ -12,11 +12,14 @@ from click.testing import CliRunner
 import allocator
 from allocator.cli.search import main
 from allocator.core.errors import SpecError
+from allocator.core.plugins import available, load
 from allocator.report.data import replay_report
 from allocator.report.page import page
 from allocator.report.view import score_label
 from allocator.report.view_surrogate import side_of
 from allocator.report.view_trials import axes, bands
+from allocator.space.table import TableSpace, read_table
+from allocator.tables.oracle import Oracle, read_rows
 from allocator.tables.replay import Replay, ReplayRequest, run
 
 if TYPE_CHECKING:
@@ -78,6 +81,19 @@ def test_a_loss_is_searched_as_its_opposite_would_be(
     scores = [member.score for member in low.front]
     assert scores == sorted(scores, reverse=True)
     assert low.best[1] == min(score for _, score in low.read)
+
+
+@pytest.mark.parametrize("name", available("allocator.strategies"))
+def test_every_strategy_takes_a_loss_for_what_it_is(tmp_path: Path, name: str) -> None:
+    orders = []
+    for column, sign in (("score", 1), ("loss", -1)):
+        path = table(tmp_path, column, sign)
+        space = TableSpace(read_table(path, column, "bpw"), BUDGET)
+        oracle = Oracle(space, 12, higher_is_better=sign > 0)
+        read_rows(load("allocator.strategies", name)(space, 0), oracle)
+        orders.append([allocation.digest for allocation in oracle.order])
+    assert len(orders[0]) == 12
+    assert orders[0] == orders[1]
 
 
 def test_the_object_has_the_scores_of_the_table_and_says_which_side_is_better(
