@@ -318,15 +318,16 @@ def embed(module: Any, state: State) -> Any:
     """Prompt embeddings [batch, tokens, width] with the image features laid in.
 
     Raises:
-        ModelError: the prompts leave another number of image tokens than features.
+        ValueError: the prompts leave another number of image tokens than features;
+            whoever runs this names the model.
     """
     ids = state["input_ids"]
     words = module.get_input_embeddings()(ids)
     shown = state["features"].to(words.dtype)
     at = (ids == module.config.image_token_id).unsqueeze(-1)
     if int(at.sum()) != shown.shape[0] * shown.shape[1]:
-        raise ModelError(
-            f"prompts of {module.name_or_path} hold {int(at.sum())} image tokens for "
+        raise ValueError(
+            f"the prompts hold {int(at.sum())} image tokens for "
             f"{shown.shape[0] * shown.shape[1]} image features: "
             "model and processor do not belong together"
         )

@@ -76,7 +76,7 @@ def test_how_many_queries_show_a_picture_is_taken_from_the_configuration(
     assert torch.equal(found["input_ids"], wanted["input_ids"])
     change(folder / "processor_config.json", num_query_tokens=5)
     model = loaded(folder)
-    with pytest.raises(ModelError, match=r"model hold 10 image .* do not belong"):
+    with pytest.raises(ModelError, match=r"model fails in stage .* hold 10 image"):
         logits_of(model, model.inputs(samples))
 
 
