@@ -90,6 +90,9 @@ def reason(error: BaseException) -> str:
     if isinstance(error, MemoryError):
         return "there is not enough memory"
     line, name = first_line(error), type(error).__name__
+    if line.endswith(":"):
+        # what it announces stands below it
+        line = " ".join(str(error).split())
     if not isinstance(error, SPEAKING):
         line = f"{name}: {line}" if line else ""
     line = line or name

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from copy import copy
 from dataclasses import dataclass, field, replace
-from itertools import groupby
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from allocator.core.errors import DataError, ModelError, in_one_sentence, reason
 from allocator.families._generation import Ends, generate, named_ends
 from allocator.families._pictures import read_image
-from allocator.families._processor import pad_, put_behind, read_processor
+from allocator.families._processor import pad_, put_behind, read_processor, spelled
 from allocator.families._wording import check_text
 
 if TYPE_CHECKING:
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
     from allocator.core.spec import Component
     from allocator.families._wording import Wording
 
-# tokens in a row that are told by their number
-MANY = 4
 # where configurations keep the number of the token that stands for an image
 IMAGE_TOKEN = "image_token_id"
 
@@ -267,20 +264,6 @@ def guarded(folder: Path, stage: Stage) -> Stage:
     return replace(stage, run=run)
 
 
-def spelled(ids: Sequence[int], tokenizer: Any) -> str:
-    """Tokens as text, special ones shown, many alike in a row as "[<image> x 576]"."""
-    told, between = [], []
-    for number, run in groupby(ids):
-        count = len(list(run))
-        if count < MANY:
-            between += [number] * count
-            continue
-        token = tokenizer.convert_ids_to_tokens(number)
-        told += [tokenizer.decode(between), f"[{token} x {count}]"]
-        between = []
-    return "".join([*told, tokenizer.decode(between)])
-
-
 def _shortened(batch: Any, count: int) -> Any:
     """A batch without the last tokens of each row, which is padded on the left."""
     shape = batch["input_ids"].shape
@@ -323,14 +306,15 @@ def embed(module: Any, state: State) -> Any:
     """Prompt embeddings [batch, tokens, width] with the image features laid in.
 
     Raises:
-        ModelError: the prompts leave another number of image tokens than features.
+        ValueError: the prompts leave another number of image tokens than features;
+            whoever runs this names the model.
     """
     ids = state["input_ids"]
     words = module.get_input_embeddings()(ids)
     shown = state["features"].to(words.dtype)
     at = (ids == module.config.image_token_id).unsqueeze(-1)
     if int(at.sum()) != shown.shape[0] * shown.shape[1]:
-        raise ModelError(
+        raise ValueError(
             f"the prompts hold {int(at.sum())} image tokens for "
             f"{shown.shape[0] * shown.shape[1]} image features: "
             "model and processor do not belong together"

@@ -6,6 +6,7 @@ Read as transformers pairs its parts; what older folders lack is taken from conf
 from __future__ import annotations
 
 from contextlib import contextmanager
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from allocator.core.errors import ModelError, in_one_sentence
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 CLASSED = ("clip_vision_model",)
 # read to find out what a tokenizer puts around whatever it reads
 SOME_TEXT = "a"
+# tokens in a row that are told by their number
+MANY = 4
 
 
 def read_processor(folder: Path) -> Any:
@@ -66,14 +69,38 @@ def put_behind(tokenizer: Any) -> int:
     return 0
 
 
+def spelled(ids: Sequence[int], tokenizer: Any) -> str:
+    """Tokens as text, special ones shown, many alike in a row as "[<image> x 576]"."""
+    told, between = [], []
+    for number, run in groupby(ids):
+        count = len(list(run))
+        if count < MANY:
+            between += [number] * count
+            continue
+        token = tokenizer.convert_ids_to_tokens(number)
+        told += [tokenizer.decode(between), f"[{token} x {count}]"]
+        between = []
+    return "".join([*told, tokenizer.decode(between)])
+
+
 def _complete_(processor: Any, config: Mapping[str, Any]) -> None:
-    """Give a LLaVA's processor what config.json has, and older folders lack there."""
+    """Give a processor what config.json has, and older folders lack there.
+
+    Without it, it does not know how many tokens stand for a picture.
+    """
     tower = part_of_config(config, "vision_config")
-    if getattr(processor, "patch_size", 0) is None:
-        processor.patch_size = tower.get("patch_size")
-    if getattr(processor, "vision_feature_select_strategy", "") is None:
-        named = config.get("vision_feature_select_strategy", "default")
-        processor.vision_feature_select_strategy = named
+    # of LLaVA 1.5 and NeXT, whose configurations leave out what is usual
+    strategy = "default" if hasattr(processor, "patch_size") else None
+    known = {
+        "patch_size": tower.get("patch_size"),
+        "vision_feature_select_strategy": config.get(
+            "vision_feature_select_strategy", strategy
+        ),
+        "num_query_tokens": config.get("num_query_tokens"),
+    }
+    for name, value in known.items():
+        if getattr(processor, name, value) is None:
+            setattr(processor, name, value)
     more = getattr(processor, "num_additional_image_tokens", None)
     if more == 0 and tower.get("model_type") in CLASSED:
         processor.num_additional_image_tokens = 1

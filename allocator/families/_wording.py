@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 # a template is tried with it: it has to come through once, letter by letter
 PROBE = "Which Colour has item 7, left or right?"
+# what a part of a message looks like where it is printed in Python or as JSON
+PART = ("'type'", '"type"')
 # before a template: one that writes today's date must not change overnight. The date is
 # that of Llama 3's templates where they are told none
 TODAY = "{%- macro strftime_now(format) -%}26 Jul 2024{%- endmacro -%}"
@@ -120,7 +122,10 @@ class Wording:
                 if way == ways[-1]:
                     raise
                 continue
-            if said.count(asked) == 1 and said.count(image) == 1:
+            once = said.count(asked) == said.count(image) == 1
+            # one that knows texts alone may print the parts as they are
+            printed = any(said.count(key) > text.count(key) for key in PART)
+            if once and not printed:
                 return
             found = found or said
         self._tried.pop(kind)
@@ -145,12 +150,21 @@ class Wording:
 
 
 def template_of(processor: Any) -> str | None:
-    """The chat template of a processor, or else its tokenizer's; None without one."""
+    """The chat template of a processor, or else its tokenizer's; None without one.
+
+    Raises:
+        ModelError: there are several, and none is the usual one.
+    """
     tokenizer = getattr(processor, "tokenizer", None)
     found = getattr(processor, "chat_template", None)
     found = found or getattr(tokenizer, "chat_template", None)
     if isinstance(found, dict):
-        found = found.get("default")
+        if "default" not in found:
+            raise ModelError(
+                f"{getattr(tokenizer, 'name_or_path', 'the processor')} has chat "
+                f"templates {', '.join(found)}, and none of them is named default"
+            )
+        found = found["default"]
     return found or None
 
 

@@ -15,11 +15,11 @@ from allocator.core.errors import AllocateError, DataError, ModelError, in_one_s
 from allocator.core.ports import Decoding
 from allocator.embedded import HERE
 from allocator.families import family_of
-from allocator.families._pipeline import spelled
+from allocator.families._processor import spelled
 from tests.families import test_qwen_vl
 from tests.families.checkpoints import change
 from tests.families.processors import two_samples
-from tests.states import made, prefixed
+from tests.states import logits_of, made, prefixed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,6 +63,21 @@ def test_how_a_picture_is_counted_is_taken_from_the_configuration(
     without(folder / "processor_config.json", *names)
     found = loaded(folder).inputs(samples)
     assert torch.equal(found["input_ids"], wanted["input_ids"])
+
+
+def test_how_many_queries_show_a_picture_is_taken_from_the_configuration(
+    tmp_path: Path, samples: list[Sample]
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(HERE / "tiny-blip2", folder)
+    wanted = loaded(folder).inputs(samples)
+    without(folder / "processor_config.json", "num_query_tokens")
+    found = loaded(folder).inputs(samples)
+    assert torch.equal(found["input_ids"], wanted["input_ids"])
+    change(folder / "processor_config.json", num_query_tokens=5)
+    model = loaded(folder)
+    with pytest.raises(ModelError, match=r"model fails in stage .* hold 10 image"):
+        logits_of(model, model.inputs(samples))
 
 
 def test_a_processor_that_counts_otherwise_is_one_sentence(
@@ -159,6 +174,7 @@ def test_only_errors_of_others_are_put_into_a_sentence() -> None:
         "it fails: first": ValueError("first\nsecond"),
         "it fails: KeyError: 'a'": KeyError("a"),
         "it fails: RuntimeError": RuntimeError(),
+        "it fails: one of: a b": ValueError("one of:\n a\n b"),
         "it fails: there is not enough memory": MemoryError(),
     }
     for said, error in told.items():

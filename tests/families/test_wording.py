@@ -82,6 +82,19 @@ def test_a_template_is_found_wherever_a_folder_has_it(file: str, folder: Path) -
     assert asked(folder) == TOLD
 
 
+def test_of_several_templates_the_usual_one_is_used(folder: Path) -> None:
+    file = folder / "tokenizer_config.json"
+    kept = json.loads(file.read_text())
+    several = [{"name": "tool_use", "template": "x"}]
+    for named in ("default", "other"):
+        own = [{"name": named, "template": INSTRUCT}, *several]
+        file.write_text(json.dumps({**kept, "chat_template": own}))
+        if named == "default":
+            assert asked(folder) == TOLD
+    with pytest.raises(ModelError, match="other, tool_use, and none of them is named"):
+        asked(folder)
+
+
 def test_own_prompts_come_before_a_template_kind_by_kind(folder: Path) -> None:
     (folder / "chat_template.jinja").write_text(INSTRUCT)
     (folder / "prompts.json").write_text('{"vqa": "Q <image> {} A"}')
@@ -120,6 +133,8 @@ TEXTS = "{% for p in messages[0].content if p.type == 'text' %}{{ p.text }}{% en
         ),
         ("<image>" + TEXTS + TEXTS, "the question once each"),
         ("<image><image>" + TEXTS, "does not show the picture"),
+        ("<image>{{ messages[0].content }}", "does not show the picture"),
+        ("<image>{{ messages[0].content | tojson }}", "does not show the picture"),
     ],
 )
 def test_a_template_that_loses_something_is_one_sentence(
