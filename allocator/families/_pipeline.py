@@ -129,12 +129,19 @@ class Pipeline:
         del samples
         tokenizer = self.processor.tokenizer
         replies: list[Any] = []
+        self._kept["cut_off"] = 0
         for state in states:
             ids = self.reply_ids(state, decoding)
+            self._kept["cut_off"] += cut_off(self.module, tokenizer, ids, decoding)
             texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
             replies += [text.strip() for text in texts]
             tick(len(replies))
         return replies
+
+    @property
+    def cut_off(self) -> int:
+        """Replies of the last predictions that ended at the limit of new tokens."""
+        return int(self._kept.get("cut_off", 0))
 
     def reply_ids(self, state: State, decoding: Decoding) -> Any:
         """Tokens of the replies alone: [batch, tokens]."""
@@ -184,6 +191,17 @@ def settings(module: Any, decoding: Decoding) -> dict[str, Any]:
         "top_k": None,
         "pad_token_id": padding,
     }
+
+
+def cut_off(module: Any, tokenizer: Any, ids: Any, decoding: Decoding) -> int:
+    """How many replies [batch, tokens] have no end: their last token is a word."""
+    if ids.shape[1] < decoding.max_new_tokens:
+        return 0
+    ends = set(tokenizer.all_special_ids)
+    for part in (module, getattr(module, "language_model", None)):
+        end = getattr(getattr(part, "generation_config", None), "eos_token_id", None)
+        ends |= set(end if isinstance(end, list) else [end]) - {None}
+    return sum(int(last) not in ends for last in ids[:, -1])
 
 
 def reply_to(sample: Sample) -> str:
