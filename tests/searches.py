@@ -20,6 +20,7 @@ from allocator.study.journal import COSTS, Journal
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from allocator.bench.sense import Said
     from allocator.core.allocation import Allocation
     from allocator.core.spec import ModelSpec
 
@@ -76,6 +77,8 @@ class FakeBench:
     runs: list[tuple[str, str, int]] = field(default_factory=list)
     ran: int = 0
     reused: int = 0
+    faulty: str | None = None
+    said: dict[str, Said] = field(default_factory=dict)
     model: Any = field(
         default_factory=lambda: SimpleNamespace(prefix=("vision", "connector"))
     )
@@ -88,6 +91,10 @@ class FakeBench:
     def divergence(self, allocation: Allocation, some: Sequence[Sample]) -> float:
         self.runs.append(("divergence", allocation.digest, len(some)))
         return self.diverges(allocation)
+
+    def fault(self, some: Sequence[Sample]) -> str | None:
+        assert some
+        return self.faulty
 
     def applied(self, allocation: Allocation) -> str:
         return f"{allocation.digest}{self.bonus:+g}"
@@ -142,7 +149,7 @@ def search_of(
         asked=asked,
         space=space,
         model=spec,
-        task=SimpleNamespace(name="vqav2", metric="accuracy (%)"),
+        task=SimpleNamespace(name="vqav2", metric="accuracy (%)", needs="reply"),
         samples={
             "calibration": samples(80, "c"),
             "search": samples(searched, "s"),

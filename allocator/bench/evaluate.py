@@ -5,23 +5,37 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from allocator.bench.planned import open_planned, planned_request, setup_of
+from allocator.bench.sense import judge, scores_of
 from allocator.core.plan import FINALIZED, Plan
 from evals.interval import bootstrap
 from evals.taskset import strata
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from allocator.core.ports import Split
+    from allocator.bench.workbench import Workbench
+    from allocator.core.ports import Sample, Score, Split
     from allocator.core.watch import Watch
 
 
+# samples whose logits are looked at
+FEW = 8
 # fields of `StudySpec` that decide what is scored, and on what
 OPTIONS = (
     *("model", "task", "data", "fraction", "subset", "beams", "rerank"),
     *("device", "seed"),
 )
+
+
+def _doubts(
+    bench: Workbench, model: str, score: Score, samples: Sequence[Sample]
+) -> list[str]:
+    """What is odd about a score at full precision: a search would refuse some of it."""
+    found = judge(model, scores_of(bench.task, score, bench.said), {})
+    fault = bench.fault(samples[:FEW])
+    lines = [f"{model} cannot work at full precision: {fault}" if fault else None]
+    return [line for line in (*lines, found.refused, *found.warnings) if line]
 
 
 def evaluate_model(
@@ -52,6 +66,8 @@ def evaluate_model(
         score = bench.score(
             allocation, samples, lambda done: progress(done, len(samples))
         )
+    for line in [] if plan else _doubts(bench, asked.model, score, samples):
+        watch.say(line)
     interval = bootstrap(score.values, asked.seed, strata(setup.task, samples))
     size = space.size(allocation)
     return {

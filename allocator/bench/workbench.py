@@ -10,6 +10,7 @@ import torch
 
 from allocator.bench.divergence import kl
 from allocator.bench.lru_cache import LRUCache, size_of
+from allocator.bench.sense import Said
 from allocator.core.allocation import FULL, Allocation, Choice, digest
 from allocator.core.errors import BankError
 from allocator.core.ports import RERANK, Decoding
@@ -57,7 +58,8 @@ class Workbench:
     What the components of the model's prefix make of the images depends on the choices
     up to there alone, so it is kept by the digest of those choices and reused; `ran`
     and `reused` count samples through those components. `beams` and `rerank` are those
-    of `allocator.core.ports.Decoding`.
+    of `allocator.core.ports.Decoding`. `said` tells, by task, of the predictions that
+    were scored last.
     """
 
     model: Model
@@ -76,6 +78,7 @@ class Workbench:
         self.current: dict[str, Choice] = dict(full.choices)
         self.original: dict[str, Tensor] = {}
         self.references: dict[Any, Any] = {}
+        self.said: dict[str, Said] = {}
 
     @property
     def _cells(self) -> Cells:
@@ -194,7 +197,27 @@ class Workbench:
         decoding = Decoding(task.max_new_tokens, beams=self.beams, rerank=self.rerank)
         with torch.inference_mode():
             states = self._read(allocation, samples)
-            return self.model.predict(states, samples, decoding, tick)
+            predictions = self.model.predict(states, samples, decoding, tick)
+        cut = getattr(self.model, "cut_off", 0)
+        limit = task.max_new_tokens
+        self.said[task.name] = Said.of(predictions, samples, limit, cut)
+        return predictions
+
+    def fault(self, samples: Sequence[Sample]) -> str | None:
+        """What of the model at full precision is no number; None if nothing is."""
+        for name, weight in self.model.module.named_parameters():
+            if not bool(torch.isfinite(weight).all()):
+                return f"its weight {name} holds values that are infinite or no numbers"
+        # aside: neither counted nor kept
+        aside = replace(self, inputs=LRUCache(0), features=LRUCache(0), bank=None)
+        full = Allocation.uniform(self.spec, Choice(FULL))
+        bad = aside.logits(full, samples).isnan().flatten(1).any(1)
+        if bool(bad.any()):
+            return (
+                f"its logits are no numbers for {int(bad.sum())} of {len(samples)} "
+                f"samples, such as {samples[int(bad.int().argmax())].id}"
+            )
+        return None
 
     def logits(self, allocation: Allocation, samples: Sequence[Sample]) -> Tensor:
         """Next-token log-probabilities: [samples, positions, vocabulary].

@@ -50,6 +50,20 @@ class Ends:
             text = text.partition(each)[0]
         return text.strip()
 
+    def lacking(
+        self, rows: Sequence[Sequence[int]], tokenizer: Any, decoding: Decoding
+    ) -> int:
+        """How many replies were cut off: as long as may be, and without an end."""
+        return sum(
+            len(ids) >= decoding.max_new_tokens and not self._among(ids, tokenizer)
+            for ids in rows
+        )
+
+    def _among(self, ids: Sequence[int], tokenizer: Any) -> bool:
+        if any(each in self.ids for each in ids):
+            return True
+        return any(text in tokenizer.decode(ids) for text in self.texts)
+
 
 def named_ends(folder: Path, rows: int, tokenizer: Any = None) -> Ends:
     """Every end that generation_config.json, config.json and the tokenizer name.

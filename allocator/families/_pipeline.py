@@ -230,13 +230,20 @@ class Pipeline:
         """Replies, from batches that have run up to the language model."""
         tokenizer = self.processor.tokenizer
         replies: list[Any] = []
+        self._kept["cut_off"] = 0
         for state in states:
             first = samples[len(replies)].id
             with in_one_sentence(f"{self.folder} cannot reply to sample {first} ff."):
-                ids = self.reply_ids(state, decoding)
-            replies += [self.ends.reply(row, tokenizer) for row in ids.tolist()]
+                ids = self.reply_ids(state, decoding).tolist()
+            self._kept["cut_off"] += self.ends.lacking(ids, tokenizer, decoding)
+            replies += [self.ends.reply(row, tokenizer) for row in ids]
             tick(len(replies))
         return replies
+
+    @property
+    def cut_off(self) -> int:
+        """Replies of the last predictions that ended at the limit of new tokens."""
+        return int(self._kept.get("cut_off", 0))
 
     def reply_ids(self, state: State, decoding: Decoding) -> Any:
         """Tokens of the replies alone: [batch, tokens]."""

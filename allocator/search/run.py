@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from allocator.bench.finalize import finalize
-from allocator.bench.loading import open_bench
+from allocator.bench.loading import open_bank, open_full_precision
 from allocator.bench.prepare import prepare
 from allocator.core.clock import Clock
 from allocator.core.plan import plan_json
@@ -15,6 +15,7 @@ from allocator.core.watch import Silent
 from allocator.explain.evidence import Evidence
 from allocator.explain.importance import importance
 from allocator.search.confirm import confirm
+from allocator.search.full import full_precision
 from allocator.search.propose import propose, proxies, reliable_scores
 from allocator.search.running import Search
 from allocator.study.journal import COSTS, FIRST_PROMPT, Journal
@@ -63,11 +64,15 @@ def run_prepared(setup: Setup, watch: Watch, clock: Clock) -> Recommendation:
     journal.set_attribute(COSTS, setup.space.costs)
     journal.set_attribute(STRATA, list(strata(setup.task, setup.samples["search"])))
     journal.describe(setup.task.metric, {"model": asked.model, "task": asked.task})
+    search = Search(setup, journal, open_full_precision(setup), watch, clock)
+    with watch.phase("full precision") as progress:
+        progress(0, 1)
+        full_precision(search)
+        progress(1, 1)
     bank = Clock()
-    bench = open_bench(setup, watch)
-    first = bench.model.prompt(setup.samples["search"][0])
+    first = search.bench.model.prompt(setup.samples["search"][0])
     journal.describe(setup.task.metric, {FIRST_PROMPT: first})
-    search = Search(setup, journal, bench, watch, clock)
+    search.bench.bank = open_bank(setup, watch)
     search.seconds["bank"] = bank.seconds
     searching = Clock()
     baselines(search)
@@ -97,18 +102,20 @@ def in_short(found: Recommendation) -> dict[str, str]:
 def baselines(search: Search) -> None:
     """Measure full precision and every uniform allocation that fits, on both sets."""
     space = search.setup.space
-    wanted = [(space.full, "full")]
-    wanted += [(a, "uniform") for a in space.uniform if space.fits(a)]
+    wanted = [a for a in space.uniform if space.fits(a)]
     with search.watch.phase("baselines") as progress:
-        for done, (allocation, kind) in enumerate(wanted):
-            progress(done, len(wanted))
+        progress(0, len(wanted) + 1)
+        # done already, unless another process was at it and gave up
+        full_precision(search)
+        for done, allocation in enumerate(wanted, 1):
+            progress(done, len(wanted) + 1)
             # asked each time: another process may be at it too
             if allocation.digest not in search.journal.taken(space):
                 if search.setup.asked.rungs:
                     search.look_at(allocation)
-                search.measure(allocation, kind)
+                search.measure(allocation, "uniform")
             search.evaluate(allocation)
-        progress(len(wanted), len(wanted))
+        progress(len(wanted) + 1, len(wanted) + 1)
 
 
 def conclude(search: Search) -> Recommendation:

@@ -15,7 +15,7 @@ from allocator.study.journal import MEASURED
 from allocator.study.looks import LADDER, SCORE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from allocator.bench.prepare import Setup
     from allocator.bench.workbench import Workbench
@@ -106,8 +106,12 @@ class Search:
         allocation: Allocation,
         kind: str,
         about: Mapping[str, Any] | None = None,
+        check: Callable[[Any], object] = lambda _: None,
     ) -> None:
-        """Measure an allocation on the search set, once and for all."""
+        """Measure an allocation on the search set, once and for all.
+
+        Nothing is kept where `check` raises when it is shown the score.
+        """
         space = self.setup.space
         known = {
             "limit": limit_of(space),
@@ -120,6 +124,7 @@ class Search:
         number = self.journal.begin(space, allocation, known)
         try:
             score = self.score(allocation, self.setup.samples["search"])
+            check(score)
         except BaseException:
             # what went wrong counts; a trial that cannot be given up is stale later
             with suppress(StudyError):

@@ -304,3 +304,40 @@ def test_long_replies_are_read_token_by_token(
     # the first of them is what is read where replies are short
     monkeypatch.setattr(trial, "LONG", 1000)
     torch.testing.assert_close(bench.logits(full, samples)[:, 0], found[:, 0])
+
+
+def test_a_sound_model_has_no_fault_and_looking_for_one_counts_nothing(
+    bench: Workbench,
+) -> None:
+    full = Allocation.uniform(bench.spec, Choice(16))
+    before = bench.score(full, SAMPLES).values, bench.ran, bench.reused
+    assert bench.fault(SAMPLES) is None
+    bench.ran = bench.reused = 0
+    assert before[0] == bench.score(full, SAMPLES).values
+    assert bench.ran == 0
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_weight_that_is_no_number_is_named(bench: Workbench, value: float) -> None:
+    name = bench.spec.groups[-1].linears[0].name
+    with torch.no_grad():
+        bench.model.module.get_submodule(name).weight[0, 0] = value
+    assert f"its weight {name}.weight holds" in str(bench.fault(SAMPLES))
+
+
+def test_logits_that_are_no_numbers_are_found_where_all_weights_are_finite(
+    bench: Workbench,
+) -> None:
+    norm = bench.model.module.get_submodule(bench.spec.groups[-1].linears[0].name)
+    with torch.no_grad():
+        for weight in bench.model.module.parameters():
+            weight.fill_(torch.finfo(weight.dtype).max)
+    assert torch.isfinite(norm.weight).all()
+    assert "its logits are no numbers for 2 of 2 samples" in str(bench.fault(SAMPLES))
+
+
+def test_what_was_said_is_known_behind_a_score(bench: Workbench) -> None:
+    bench.score(Allocation.uniform(bench.spec, Choice(16)), SAMPLES)
+    said = bench.said["vqav2"]
+    assert (said.count, said.empty, said.cut, said.wanted) == (2, 0, 0, "x")
+    assert said.example.isdigit()

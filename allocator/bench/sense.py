@@ -1,0 +1,148 @@
+"""Whether what a model says at full precision makes sense, or what is wrong with it."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from evals.taskset import TaskSet
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from allocator.core.ports import Sample, Score, Task
+
+# a share of replies cut off that is worth a word
+MANY_CUT = 0.1
+# of what always giving one answer scores: less is worth a word, and with replies that
+# are all cut off it is no score of a model that was asked rightly
+FEW = 0.5
+# characters of a reply that is shown
+SHOWN = 40
+CAUSES = (
+    "likely causes: prompts or a chat template that are not this model's, quantized "
+    "or missing weights, answers of another data set or language, a wrong end token"
+)
+
+
+@dataclass(frozen=True)
+class Said:
+    """What predictions for a task were like.
+
+    `count` of them, `empty` ones, those `cut` off at `limit` tokens, and an example
+    with what was wanted.
+    """
+
+    count: int
+    empty: int = 0
+    cut: int = 0
+    limit: int = 0
+    example: str = ""
+    wanted: str = ""
+
+    @staticmethod
+    def of(
+        predictions: Sequence[Any], samples: Sequence[Sample], limit: int, cut: int
+    ) -> Said:
+        """What predictions were like; rankings are only counted."""
+        replies = [each for each in predictions if isinstance(each, str)]
+        if not replies:
+            return Said(len(samples))
+        wanted = samples[0].references[:1] or ("",)
+        empty = sum(not reply for reply in replies)
+        return Said(len(replies), empty, cut, limit, replies[0], wanted[0])
+
+    @property
+    def sentence(self) -> str:
+        """The most telling of it."""
+        if self.empty and self.empty == self.count:
+            return "all replies are empty"
+        if self.cut and self.cut == self.count:
+            return f"all replies are cut off at {self.limit} tokens{self._shown}"
+        if self.cut > MANY_CUT * self.count:
+            share = f"{self.cut} of {self.count} replies"
+            return f"{share} are cut off at {self.limit} tokens{self._shown}"
+        return f"{self.count} samples{self._shown}"
+
+    @property
+    def _shown(self) -> str:
+        if not self.example:
+            return ""
+        example, wanted = self.example[:SHOWN], self.wanted[:SHOWN]
+        return f", such as {example!r} where {wanted!r} is wanted"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is wrong with scores at full precision: refused, or worth a word."""
+
+    refused: str | None = None
+    warnings: tuple[str, ...] = ()
+
+
+def judge(
+    model: str,
+    tasks: Mapping[str, tuple[float, Said]],
+    constant: Mapping[str, tuple[str, float]],
+) -> Verdict:
+    """Judge scores of one model.
+
+    Args:
+        model: its name, for sentences.
+        tasks: score and predictions by task.
+        constant: by task the most frequent answer and what it alone scores, where
+            that is known.
+    """
+    warnings: list[str] = []
+    for task, (score, said) in tasks.items():
+        scores = f"{model} scores {score:.4g} on {task} at full precision"
+        answer, least = constant.get(task, ("", 0.0))
+        low = least > 0 and score < FEW * least
+        empty, cut = (n == said.count > 0 for n in (said.empty, said.cut))
+        if not math.isfinite(score) or score == 0 or empty or (cut and low):
+            return Verdict(f"{scores} ({said.sentence}): {CAUSES}", tuple(warnings))
+        if low:
+            warnings.append(
+                f"{scores} ({said.sentence}), less than half of the {least:.4g} that "
+                f"always replying {answer!r} would; {CAUSES}"
+            )
+        elif said.cut > MANY_CUT * said.count:
+            warnings.append(f"{scores}: {said.sentence}; {CAUSES}")
+    return Verdict(None, tuple(warnings))
+
+
+def scores_of(
+    task: Task | TaskSet, score: Score, said: Mapping[str, Said]
+) -> dict[str, tuple[float, Said]]:
+    """Score and predictions of each task, as `judge` takes them."""
+    if isinstance(task, TaskSet):
+        means = {name: value for name, value in score.details.items() if name in said}
+    else:
+        means = {task.name: score.mean}
+    return {name: (mean, said.get(name, Said(0))) for name, mean in means.items()}
+
+
+def constant_scores(
+    task: Task | TaskSet, calibration: Sequence[Sample], samples: Sequence[Sample]
+) -> dict[str, tuple[str, float]]:
+    """By task the most frequent calibration answer, and what it alone would score."""
+    found = {}
+    known = {part.name: own for part, own in _parts(task, calibration)}
+    for part, own in _parts(task, samples):
+        answers = Counter(a for s in known.get(part.name, ()) for a in s.references)
+        # a task of lmms-eval may ask a judge that costs money
+        if part.needs == "reply" and answers and not part.name.startswith("lmms:"):
+            answer = answers.most_common(1)[0][0]
+            found[part.name] = answer, part.score([answer] * len(own), own).mean
+    return found
+
+
+def _parts(
+    task: Task | TaskSet, samples: Sequence[Sample]
+) -> Iterator[tuple[Task, Sequence[Sample]]]:
+    if isinstance(task, TaskSet):
+        yield from task.parts(samples)
+    else:
+        yield task, samples
