@@ -151,7 +151,7 @@ def sentences(found: Mapping[str, Any]) -> list[str]:
             "within the noise of these samples."
         )
     said += pins_said(found) + _retained(found) + _details(best, full)
-    return said + _what_mattered(found["importance"]) + _looks(found)
+    return said + _what_mattered(found) + _looks(found)
 
 
 def is_uniform(best: Mapping[str, Any], uniform: Mapping[str, Any]) -> bool:
@@ -219,8 +219,9 @@ def _details(best: Mapping[str, Any], full: Mapping[str, Any]) -> list[str]:
     return [f"{'; '.join(told)}."] if told else []
 
 
-def _what_mattered(importance: Mapping[str, Any]) -> list[str]:
+def _what_mattered(found: Mapping[str, Any]) -> list[str]:
     """The component the score hangs on, where its interval sets it apart."""
+    importance = found["importance"]
     if importance["unreliable"]["component"]:
         return []
     shares = varied(importance["component"])
@@ -229,8 +230,9 @@ def _what_mattered(importance: Mapping[str, Any]) -> list[str]:
     first, second = sorted(shares, key=lambda name: -shares[name]["consensus"])[:2]
     if shares[first]["ci95"][0] <= shares[second]["consensus"]:
         return []
+    under = " and under these pins" if in_words(found.get("pins")) else ""
     return [
-        f"Around this budget the score hangs most on {first}: "
+        f"Around this budget{under} the score hangs most on {first}: "
         f"{shares[first]['consensus']:.0f} % of the importance."
     ]
 

@@ -108,6 +108,7 @@ def test_what_pins_left_uniform_is_named_so_and_pins_are_told() -> None:
     said = " ".join(sentences(pinned))
     assert "+12.00 points [+8.00, +16.00] over 2 gptq everywhere else." in said
     assert "[cv]*=16, *.ff at least 3." in said
+    assert "Around this budget and under these pins the score hangs most on" in said
     # a bound that a uniform allocation keeps anyway leaves it what it is
     pinned["uniform"][0]["pinned"] = False
     assert "over 2 gptq everywhere." in " ".join(sentences(pinned))
