@@ -44,7 +44,8 @@ def inspect(
     as_json: bool, model: str | None, task: str | None, prompt: bool, **options: Any
 ) -> None:
     """Show a model's groups, sizes, and the smallest possible budget."""
-    from allocator.report.inspection import inspect_model, print_inspection
+    from allocator.report.inspection import inspect_model
+    from allocator.report.text_inspection import print_inspection
 
     asked = sizes_request({"model": model or DEFAULT_MODEL, **given_of(options)})
     found = inspect_model(asked, task, prompt=prompt)

@@ -6,12 +6,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.table import Table
-
 from allocator.bench.prepare import model_for, task_of
 from allocator.core.allocation import FULL, Choice
-from allocator.core.pins import in_words
 from allocator.core.ports import Sample
 from allocator.core.spec import COMPONENTS
 from allocator.embedded import model_folder
@@ -20,8 +16,6 @@ from allocator.space.model import ModelSpace
 from evals.taskset import TaskSet
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from allocator.core.ports import Task
     from allocator.core.spec import ModelSpec
     from allocator.core.study import StudySpec
@@ -147,69 +141,3 @@ def _components(spec: ModelSpec) -> list[dict[str, Any]]:
                 }
             )
     return found
-
-
-def print_inspection(found: Mapping[str, Any]) -> None:
-    """Print what `inspect_model` found."""
-    console = Console()
-    for kind, prompt in found.get("prompts", {}).items():
-        console.print(f"prompt for {kind}: {prompt!r}", markup=False, highlight=False)
-    console.print(
-        f"{found['model']} ({found['family']}): {found['parameters']:,} parameters, "
-        f"{found['quantized_weights']:,} weights in groups",
-        highlight=False,
-    )
-    if sentence := _assumption(found["head"]):
-        console.print(sentence, highlight=False)
-    parts = Table("component", "groups", "linears", "weights", "of all parameters")
-    for part in found["components"]:
-        share = 100 * part["weights"] / found["parameters"]
-        parts.add_row(
-            part["name"],
-            str(part["groups"]),
-            str(part["linears"]),
-            f"{part['weights']:,}",
-            f"{share:.1f} %",
-        )
-    console.print(parts)
-    groups = Table("group", "linears", "weights")
-    for group in found["groups"]:
-        groups.add_row(
-            group["key"], str(len(group["linears"])), f"{group['weights']:,}"
-        )
-    console.print(groups)
-    left = Table("left at 16 bit", "weights", "why")
-    for each in found["left_out"]:
-        left.add_row(each["name"], f"{each['weights']:,}", each["reason"])
-    other = f"{found['other_parameters']:,}"
-    left.add_row("everything else", other, "embeddings, norms, biases: no linear layer")
-    console.print(left)
-    pins = in_words(found["pins"])
-    width = "width everywhere else" if pins else "uniform width"
-    sizes = Table(width, "bpw (model)", "bpw (quantized)", "bytes")
-    for size in found["uniform"]:
-        sizes.add_row(
-            str(size["bits"]),
-            f"{size['bpw']:.3f}",
-            f"{size['bpw_quantized']:.3f}",
-            f"{size['bytes']:,}",
-        )
-    console.print(sizes)
-    console.print(
-        f"smallest possible budget: {found['smallest_bpw']:.4f} bpw "
-        f"({found['budget_scope']} scope{', ' * bool(pins)}{pins})",
-        highlight=False,
-        markup=False,
-    )
-
-
-def _assumption(head: Mapping[str, Any] | None) -> str | None:
-    """What a configuration alone leaves open, and what was assumed."""
-    if not head or not head["assumed"]:
-        return None
-    kinds = ("one matrix", "two matrices")
-    here, there = kinds if head["tied"] else kinds[::-1]
-    return (
-        f"output head and embeddings: {here}, by config.json alone; the weights "
-        f"decide, and {there} would make {head['parameters_otherwise']:,} parameters"
-    )

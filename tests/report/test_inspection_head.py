@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from allocator.embedded import HERE
-from allocator.report.inspection import inspect_model, print_inspection
+from allocator.report.inspection import inspect_model
+from allocator.report.text_inspection import print_inspection
 from allocator.search.request import sizes_request
 from tests.families.checkpoints import change
 

@@ -1,0 +1,86 @@
+"""Print what a model is made of and what it can be quantized to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from allocator.core.pins import in_words
+from allocator.report.text_search import say
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def print_inspection(found: Mapping[str, Any]) -> None:
+    """Print what `inspect_model` found."""
+    console = Console()
+    for kind, prompt in found.get("prompts", {}).items():
+        say(console, f"prompt for {kind}: {prompt!r}")
+    say(
+        console,
+        f"{found['model']} ({found['family']}): {found['parameters']:,} parameters, "
+        f"{found['quantized_weights']:,} weights in groups",
+    )
+    if sentence := _assumption(found["head"]):
+        say(console, sentence)
+    console.print(_parts(found))
+    groups = Table("group", "linears", "weights")
+    for group in found["groups"]:
+        groups.add_row(
+            group["key"], str(len(group["linears"])), f"{group['weights']:,}"
+        )
+    console.print(groups)
+    left = Table("left at 16 bit", "weights", "why")
+    for each in found["left_out"]:
+        left.add_row(each["name"], f"{each['weights']:,}", each["reason"])
+    other = f"{found['other_parameters']:,}"
+    left.add_row("everything else", other, "embeddings, norms, biases: no linear layer")
+    console.print(left)
+    pins = in_words(found["pins"])
+    console.print(_sizes(found, "width everywhere else" if pins else "uniform width"))
+    say(
+        console,
+        f"smallest possible budget: {found['smallest_bpw']:.4f} bpw "
+        f"({found['budget_scope']} scope{', ' * bool(pins)}{pins})",
+    )
+
+
+def _parts(found: Mapping[str, Any]) -> Table:
+    parts = Table("component", "groups", "linears", "weights", "of all parameters")
+    for part in found["components"]:
+        share = 100 * part["weights"] / found["parameters"]
+        parts.add_row(
+            part["name"],
+            str(part["groups"]),
+            str(part["linears"]),
+            f"{part['weights']:,}",
+            f"{share:.1f} %",
+        )
+    return parts
+
+
+def _sizes(found: Mapping[str, Any], width: str) -> Table:
+    sizes = Table(width, "bpw (model)", "bpw (quantized)", "bytes")
+    for size in found["uniform"]:
+        sizes.add_row(
+            str(size["bits"]),
+            f"{size['bpw']:.3f}",
+            f"{size['bpw_quantized']:.3f}",
+            f"{size['bytes']:,}",
+        )
+    return sizes
+
+
+def _assumption(head: Mapping[str, Any] | None) -> str | None:
+    """What a configuration alone leaves open, and what was assumed."""
+    if not head or not head["assumed"]:
+        return None
+    kinds = ("one matrix", "two matrices")
+    here, there = kinds if head["tied"] else kinds[::-1]
+    return (
+        f"output head and embeddings: {here}, by config.json alone; the weights "
+        f"decide, and {there} would make {head['parameters_otherwise']:,} parameters"
+    )
