@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from codecs import BOM_UTF8
 from typing import TYPE_CHECKING
 
+from allocator.core.errors import ModelError
+from allocator.families._json import is_there, read_json
 from allocator.families._prompts import PROMPTS_FILE
-from allocator.families._weights import check_weights
+from allocator.families._weights import ADAPTER_FILES, check_weights, weight_files
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,6 +29,21 @@ READ = (
     *("vocab.json", "vocab.txt", "merges.txt", "*.model", "tekken.json"),
     PROMPTS_FILE,
 )
+ADDED = "added_tokens.json"
+# what a file holds if it is the one its name says
+NEEDED = {
+    "tokenizer.json": ("model", "added_tokens"),
+    "chat_template.json": ("chat_template",),
+}
+# of those, what is for videos
+UNREAD = ("video_preprocessor_config.json",)
+# endings of files that hold weights, of whatever library
+WEIGHTS = (
+    *(".safetensors", ".bin", ".pt", ".pth", ".ckpt"),
+    *(".gguf", ".h5", ".msgpack", ".npz", ".onnx"),
+)
+# what training leaves beside a checkpoint
+TRAINING = re.compile(r"optimizer|scheduler|scaler|rng_state|random_states|training_")
 
 
 def checkpoint_files(folder: Path) -> tuple[Path, ...]:
@@ -35,5 +54,58 @@ def checkpoint_files(folder: Path) -> tuple[Path, ...]:
     Raises:
         ModelError: weights are missing or damaged.
     """
-    read = {file for pattern in READ for file in folder.glob(pattern) if file.is_file()}
+    read = {file for file in _small_files(folder) if file.is_file()}
     return (*check_weights(folder), *sorted(read))
+
+
+def check_small_files(folder: Path) -> None:
+    """Refuse a file beside the weights that transformers could not read.
+
+    It would say what it stumbled over, and not in which file.
+
+    Raises:
+        ModelError: names the file.
+    """
+    for file in _small_files(folder):
+        if not is_there(file) or file.suffix != ".json" or file.name in UNREAD:
+            continue
+        found = read_json(file)
+        if file.name != PROMPTS_FILE and file.read_bytes().startswith(BOM_UTF8):
+            raise ModelError(
+                f"{file} begins with a byte order mark, which transformers does not "
+                "read: save it without"
+            )
+        if not isinstance(found, dict):
+            raise ModelError(f"{file} holds no settings: it is no object")
+        lacking = [key for key in NEEDED.get(file.name, ()) if key not in found]
+        if lacking:
+            raise ModelError(f"{file} has no {lacking[0]!r}: it is another file")
+        if file.name == ADDED and not all(type(n) is int for n in found.values()):
+            raise ModelError(f"{file} has tokens whose number is none")
+
+
+def _small_files(folder: Path) -> list[Path]:
+    """Files beside the weights that may be read, whether or not they are there."""
+    named = [folder / name for name in READ if "*" not in name]
+    several = [sorted(folder.glob(pattern)) for pattern in READ if "*" in pattern]
+    return [*named, *(file for files in several for file in files)]
+
+
+def unread_files(folder: Path) -> tuple[str, ...]:
+    """Weights in a folder, by name, that nobody reads: people may mean them.
+
+    Adapters beside the weights are refused; those in a folder below may be others'.
+    """
+    loaded = {file.name for file in weight_files(folder)}
+    beside = [
+        file.name
+        for file in folder.iterdir()
+        if file.suffix in WEIGHTS and file.name not in loaded and file.is_file()
+    ]
+    adapters = [
+        f"{name}/{ADAPTER_FILES[0]}"
+        for name in sorted(each.name for each in folder.iterdir() if each.is_dir())
+        if (folder / name / ADAPTER_FILES[0]).is_file()
+    ]
+    known = [name for name in sorted(beside) if not TRAINING.match(name)]
+    return (*known, *adapters)

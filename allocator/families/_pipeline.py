@@ -102,6 +102,7 @@ class Pipeline:
                 f"{self.folder} names no token that ends a reply, in its tokenizer, "
                 "generation_config.json or config.json: set eos_token_id in one of them"
             )
+        self._check_image_token()
         if not answered:
             return self.processed(samples, texts)
         replies = [reply_to(sample) for sample in samples]
@@ -196,6 +197,18 @@ class Pipeline:
         return DataError(
             f"the processor of {self.folder} does not take {named}: {reason(error)}"
         )
+
+    def _check_image_token(self) -> None:
+        """Refuse a processor that shows a picture as another token than the model's."""
+        token = getattr(self.processor, "image_token", None)
+        here = self.processor.tokenizer.convert_tokens_to_ids(str(token))
+        there = getattr(self.module.config, IMAGE_TOKEN, here)
+        if token is not None and here != there:
+            raise ModelError(
+                f"the processor of {self.folder} shows a picture as {str(token)!r}, "
+                f"token {here}, and its config.json says that {there} is the image "
+                "token: they do not belong together"
+            )
 
     def _check_tokens(self, names: Sequence[str], batch: Any) -> None:
         """Refuse a token that the embedding does not know, unless it is masked.
