@@ -102,7 +102,6 @@ class Pipeline:
                 f"{self.folder} names no token that ends a reply, in its tokenizer, "
                 "generation_config.json or config.json: set eos_token_id in one of them"
             )
-        self._check_image_token()
         if not answered:
             return self.processed(samples, texts)
         replies = [reply_to(sample) for sample in samples]
@@ -150,6 +149,7 @@ class Pipeline:
         if behind:
             batch = _shortened(batch, behind)
         _check_length(self.module, samples, batch)
+        self._check_image_token(batch)
         self._check_tokens([f"sample {each.id}" for each in samples], batch)
         # labels are for training
         return {k: v.to(self.device) for k, v in batch.items() if k != "labels"}
@@ -198,17 +198,21 @@ class Pipeline:
             f"the processor of {self.folder} does not take {named}: {reason(error)}"
         )
 
-    def _check_image_token(self) -> None:
-        """Refuse a processor that shows a picture as another token than the model's."""
+    def _check_image_token(self, batch: Any) -> None:
+        """Refuse prompts in which the model would see no picture.
+
+        Raises:
+            ModelError: names the token that it looks for, and the processor's.
+        """
+        wanted = getattr(self.module.config, IMAGE_TOKEN, None)
+        if wanted is None or bool((batch["input_ids"] == wanted).any(1).all()):
+            return
         token = getattr(self.processor, "image_token", None)
-        here = self.processor.tokenizer.convert_tokens_to_ids(str(token))
-        there = getattr(self.module.config, IMAGE_TOKEN, here)
-        if token is not None and here != there:
-            raise ModelError(
-                f"the processor of {self.folder} shows a picture as {str(token)!r}, "
-                f"token {here}, and its config.json says that {there} is the image "
-                "token: they do not belong together"
-            )
+        raise ModelError(
+            f"the processor of {self.folder} shows a picture as {str(token)!r}, and "
+            f"its config.json says that token {wanted} is the image token, which is in "
+            "no prompt: they do not belong together"
+        )
 
     def _check_tokens(self, names: Sequence[str], batch: Any) -> None:
         """Refuse a token that the embedding does not know, unless it is masked.

@@ -7,8 +7,10 @@ import shutil
 from typing import TYPE_CHECKING
 
 import pytest
+from PIL import Image
 
 from allocator.core.errors import AllocateError, ModelError
+from allocator.core.ports import Sample
 from allocator.embedded import HERE, model_folder
 from allocator.families import family_of, unread_files
 from allocator.families._files import READ, check_small_files
@@ -120,14 +122,14 @@ def test_a_block_that_the_tower_does_not_have_is_named(folder: Path) -> None:
 
 
 def test_a_processor_with_another_image_token_is_refused(folder: Path) -> None:
-    from evals.tasks.vqav2 import PLUGIN
-
+    picture = folder.parent / "picture.png"
+    Image.new("RGB", (24, 24)).save(picture)
     change(folder / "config.json", image_token_index=5)
     model = family_of(folder).load(folder, "cpu")
     with pytest.raises(
-        ModelError, match=r"as '<image>', token 4, and .* that 5 is the image token"
+        ModelError, match=r"as '<image>', and .* that token 5 is the image token"
     ):
-        model.inputs([PLUGIN.examples[0]])
+        model.inputs([Sample("7", picture, "vqa", "what is it", ("a cat",))])
 
 
 def test_shards_without_an_index_are_refused(folder: Path) -> None:
