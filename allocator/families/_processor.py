@@ -44,6 +44,8 @@ def read_processor(folder: Path) -> Any:
     tokenizer = getattr(processor, "tokenizer", None)
     if tokenizer is None:
         raise ModelError(f"{unusable}: it lacks a tokenizer")
+    with in_one_sentence(unusable):
+        _template_(processor, folder)
     _complete_(processor, read_config(folder))
     tokenizer.padding_side = "left"
     return processor
@@ -104,6 +106,13 @@ def _complete_(processor: Any, config: Mapping[str, Any]) -> None:
     more = getattr(processor, "num_additional_image_tokens", None)
     if more == 0 and tower.get("model_type") in CLASSED:
         processor.num_additional_image_tokens = 1
+
+
+def _template_(processor: Any, folder: Path) -> None:
+    """Give a processor the chat template of its files, which some classes drop."""
+    if getattr(processor, "chat_template", None) is None:
+        found, _ = processor.get_processor_dict(folder, local_files_only=True)
+        processor.chat_template = found.get("chat_template")
 
 
 class _NoVideos(dict[str, Any]):

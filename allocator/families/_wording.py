@@ -157,7 +157,8 @@ def template_of(processor: Any) -> str | None:
     """
     tokenizer = getattr(processor, "tokenizer", None)
     found = getattr(processor, "chat_template", None)
-    found = found or getattr(tokenizer, "chat_template", None)
+    if found is None:
+        found = getattr(tokenizer, "chat_template", None)
     if isinstance(found, dict):
         if "default" not in found:
             raise ModelError(
@@ -165,7 +166,7 @@ def template_of(processor: Any) -> str | None:
                 f"templates {', '.join(found)}, and none of them is named default"
             )
         found = found["default"]
-    return found or None
+    return found
 
 
 def check_text(sample: Sample, text: str, image: str | None = None) -> None:
