@@ -71,6 +71,9 @@ class Wording:
         """
         image = str(getattr(processor, "image_token", IMAGE))
         check_text(sample, sample.text, image)
+        # what a processor puts into the place of its own word for a picture
+        laid = getattr(getattr(processor, "tokenizer", None), "image_token", None)
+        check_text(sample, sample.text, str(laid or image))
         kind = sample.prompt
         if kind not in self.published:
             raise ModelError(

@@ -207,3 +207,12 @@ def test_a_prompt_that_ends_a_reply_itself_is_refused(
     (folder / brought).write_text(template if jinja else json.dumps(own))
     with pytest.raises(ModelError, match="ends its prompts with </s>"):
         loaded(folder).inputs(samples)
+
+
+@pytest.mark.parametrize("name", ["pad_token", "eos_token", "unk_token"])
+def test_a_word_that_is_made_a_special_token_is_refused(
+    name: str, folder: Path, samples: list[Sample]
+) -> None:
+    change(folder / "tokenizer_config.json", **{name: "red"})
+    with pytest.raises(ModelError, match=f"makes 'red' its {name}"):
+        loaded(folder).inputs(samples)
