@@ -18,7 +18,7 @@ LOWER = frozenset(
         *("perplexity", "perplexities", "ppl", "ppls", "pplx", "bpb", "bpc"),
         *("loss", "losses", "logloss", "nll", "xent", "crossentropy", "kl", "kld"),
         *("divergence", "wer", "cer", "ter", "error", "errors", "err"),
-        *("mape", "smape", "msle", "rmsle", "jsd", "mmd", "latency", "regret"),
+        *("smape", "msle", "rmsle", "jsd", "mmd", "latency", "regret"),
         *("mse", "rmse", "mae", "nmse", "fid", "lpips", "brier", "ece", "eer"),
     )
 )

@@ -40,7 +40,7 @@ TABLES = [
         *("Word Error Rate [%]", "error", "top-1 error", "mse", "RMSE", "MAE", "nll"),
         *("cross-entropy", "CrossEntropy", "bits_per_byte", "bpb", "accuracy_loss"),
         *("negative log-likelihood", "kl_divergence", "score (lower is better)"),
-        *("MAPE", "latency_ms", "jsd", "CHAIR_s", "chair_i", "mean regret"),
+        *("sMAPE", "latency_ms", "jsd", "CHAIR_s", "chair_i", "mean regret"),
         *("hallucination_rate", "1-shot loss", "edit distance"),
     ],
 )
