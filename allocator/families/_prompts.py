@@ -23,7 +23,7 @@ DOUBLED = tuple(f"{{{place}}}" for place in PLACES)
 IMAGE = "<image>"
 # stands for the picture elsewhere, and would be read as words here
 IMAGES = re.compile(
-    r"[<\[{(]\W?(?:image|img)(?:[ _-]?(?:\d+|here|pad|token))?\W?[>\]})]", re.I
+    r"[<\[{]\W?(?:image|img)(?:[ _-]?(?:\d+|here|pad|token))?\W?[>\]}]", re.I
 )
 
 

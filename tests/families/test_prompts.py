@@ -156,6 +156,6 @@ def test_prompts_under_a_name_that_nobody_reads_are_refused(
 
 
 def test_braces_that_are_doubled_elsewhere_stay_text(tmp_path: Path) -> None:
-    own = {"vqa": '<image> {} reply as {{"answer": ...}} [image of]'}
+    own = {"vqa": '<image> {} reply as {{"answer": ...}} [image of] (image)'}
     (tmp_path / "prompts.json").write_text(json.dumps(own))
     assert read_prompts(tmp_path, LLAVA)["vqa"] == own["vqa"]
