@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from fnmatch import fnmatch
 from typing import TYPE_CHECKING
 
+from allocator.core.errors import ModelError
 from allocator.families._prompts import PROMPTS_FILE
-from allocator.families._weights import check_weights
+from allocator.families._weights import INDEX, check_weights
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,3 +40,28 @@ def checkpoint_files(folder: Path) -> tuple[Path, ...]:
     """
     read = {file for pattern in READ for file in folder.glob(pattern) if file.is_file()}
     return (*check_weights(folder), *sorted(read))
+
+
+def check_files(folder: Path) -> None:
+    """Refuse what has the name of a file that is loaded, and cannot be read.
+
+    Most of them need not be there, and are passed over by whoever reads them. Folders
+    of links into a cache are copied without what the links lead to.
+
+    Raises:
+        ModelError: names it.
+    """
+    if not folder.is_dir():
+        return
+    with os.scandir(folder) as found:
+        entries = sorted(found, key=lambda entry: entry.name)
+    for entry in entries:
+        if entry.is_file() or not any(fnmatch(entry.name, n) for n in (*READ, INDEX)):
+            continue
+        if entry.is_symlink():
+            raise ModelError(
+                f"{entry.path} is a link that leads to no file ({os.readlink(entry)}): "
+                "bring the file, or take the link away"
+            )
+        if entry.name in READ:
+            raise ModelError(f"{entry.path} is a folder, where a file is loaded")
