@@ -15,7 +15,12 @@ from allocator.core.plugins import available, load
 from allocator.core.ports import RERANK, SPLITS
 from allocator.core.study import JOINED
 from allocator.embedded import is_embedded, model_folder
-from allocator.families import check_weights, checkpoint_files, family_of
+from allocator.families import (
+    check_weights,
+    checkpoint_files,
+    family_of,
+    unread_files,
+)
 from allocator.space.model import ModelSpace
 from allocator.study.storage import default_name, open_storage
 from evals._lmms import PREFIX as LMMS
@@ -122,12 +127,21 @@ def prepare(
     model = family.spec(folder, asked.granularity, asked.include)
     space = ModelSpace(model, asked.scheme, asked.choices, asked.limit, asked.pins)
     samples = samples or read_samples(asked, task, splits)
+    tell_unread(folder, watch)
     contents = Contents(watch)
     weights = weights_digest(folder, contents)
     return Setup(
         *(asked, folder, family, task, samples, model, space, weights, device),
         contents,
     )
+
+
+def tell_unread(folder: Path, watch: Watch | None) -> None:
+    """Say which weights lie in a model folder without being read."""
+    unread = unread_files(folder)
+    if unread and watch is not None:
+        more = f" and {len(unread) - 1} more" if len(unread) > 1 else ""
+        watch.say(f"{folder} holds {unread[0]}{more}, which is not read")
 
 
 def task_of(name: str, data: str | None = None) -> Task | TaskSet:

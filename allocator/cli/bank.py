@@ -55,7 +55,8 @@ def build(as_json: bool, model: str | None, **options: Any) -> None:
 
     given = given_of(options)
     # a budget that everything fits: a bank serves every budget
-    asked = StudySpec(budget="16", model=model or DEFAULT_MODEL, **given)
+    named = DEFAULT_MODEL if model is None else model
+    asked = StudySpec(budget="16", model=named, **given)
     found = build_bank_of(asked, Bars())
     if as_json:
         click.echo(json.dumps(found))

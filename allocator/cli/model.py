@@ -45,10 +45,12 @@ def inspect(
 ) -> None:
     """Show a model's groups, sizes, and the smallest possible budget."""
     from allocator.report.inspection import inspect_model
+    from allocator.report.progress import Bars
     from allocator.report.text_inspection import print_inspection
 
-    asked = sizes_request({"model": model or DEFAULT_MODEL, **given_of(options)})
-    found = inspect_model(asked, task, prompt=prompt)
+    named = DEFAULT_MODEL if model is None else model
+    asked = sizes_request({"model": named, **given_of(options)})
+    found = inspect_model(asked, task, prompt=prompt, watch=Bars())
     if as_json:
         click.echo(json.dumps(found))
     else:

@@ -89,7 +89,7 @@ def reason(error: BaseException) -> str:
     """Why another library failed: the first line it says, or the beginning of it."""
     if isinstance(error, MemoryError):
         return "there is not enough memory"
-    line, name = first_line(error), type(error).__name__
+    line, name = first_line(error).rstrip(), type(error).__name__
     if line.endswith(":"):
         # what it announces stands below it
         line = " ".join(str(error).split())

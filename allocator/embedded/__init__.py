@@ -32,12 +32,14 @@ def model_folder(name: str, *, weights: bool = True) -> Path:
     if is_embedded(name):
         return HERE / name
     if "/" not in name:
-        if Path(name).is_dir():
+        if name and Path(name).is_dir():
             raise ModelError(f"model {name!r}: write ./{name} for a folder")
         raise UnknownNameError("embedded model", name, embedded_models())
     folder = Path(name).expanduser()
     if folder.is_dir():
         return folder.resolve()
+    if folder.is_file():
+        raise ModelError(f"{name} is a file: a model is the folder with its files")
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise ModelError(f"there is no model folder {name}")
     return _fetch(name, weights)

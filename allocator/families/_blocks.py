@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from allocator.core.errors import ModelError
 from allocator.core.ports import Siblings, Stage
 from allocator.families._places import Place, Rest, embeddings_read
 
@@ -89,13 +90,22 @@ class Layout:
         return (*of_blocks, *of_connector)
 
 
-def blocks_behind(layers: int | Sequence[int]) -> tuple[int, ...]:
+def blocks_behind(layers: int | Sequence[int], blocks: int) -> tuple[int, ...]:
     """Numbers of the blocks that give some hidden states; 0 stands before them all.
 
-    >>> blocks_behind([3, -2])
+    >>> blocks_behind([3, -2], 24)
     (2, -2)
+
+    Raises:
+        ModelError: one that a tower of so many blocks does not have.
     """
     numbers = [layers] if isinstance(layers, int) else layers
+    beyond = [n for n in numbers if not -blocks <= n <= blocks]
+    if beyond:
+        raise ModelError(
+            f"config.json has vision_feature_layer {beyond[0]}, and its vision tower "
+            f"has {blocks} blocks"
+        )
     return tuple(n - 1 if n > 0 else n for n in numbers if n)
 
 

@@ -6,12 +6,12 @@ costs nothing.
 
 from __future__ import annotations
 
-import json
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from allocator.core.errors import ModelError
 from allocator.families._files import check_files
+from allocator.families._json import is_there, read_json
 from allocator.families._weights import check_adapter, check_plain
 
 if TYPE_CHECKING:
@@ -31,12 +31,9 @@ def read_config(folder: Path) -> dict[str, Any]:
     file = folder / "config.json"
     check_adapter(folder)
     check_files(folder)
-    if not file.is_file():
+    if not is_there(file):
         raise ModelError(f"{folder} is not a model folder: it has no config.json")
-    try:
-        config = json.loads(file.read_text(encoding="utf-8-sig"))
-    except (OSError, RecursionError, ValueError) as error:
-        raise ModelError(f"{file} cannot be read as JSON: {error}") from None
+    config = read_json(file)
     if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
         raise ModelError(f"{file} names no model_type")
     _check_depth(file, config)

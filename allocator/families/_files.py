@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-import os
+import re
+from codecs import BOM_UTF8
 from fnmatch import fnmatch
 from typing import TYPE_CHECKING
 
 from allocator.core.errors import ModelError
+from allocator.families._json import is_there, read_json
 from allocator.families._prompts import PROMPTS_FILE
-from allocator.families._weights import INDEX, check_weights
+from allocator.families._weights import (
+    ADAPTER_FILES,
+    INDEX,
+    check_weights,
+    weight_files,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,6 +35,21 @@ READ = (
     *("vocab.json", "vocab.txt", "merges.txt", "*.model", "tekken.json"),
     PROMPTS_FILE,
 )
+ADDED = "added_tokens.json"
+# what a file holds if it is the one its name says
+NEEDED = {
+    "tokenizer.json": ("model", "added_tokens"),
+    "chat_template.json": ("chat_template",),
+}
+# of those, what is for videos
+UNREAD = ("video_preprocessor_config.json",)
+# endings of files that hold weights, of whatever library
+WEIGHTS = (
+    *(".safetensors", ".bin", ".pt", ".pth", ".ckpt"),
+    *(".gguf", ".h5", ".msgpack", ".npz", ".onnx"),
+)
+# what training leaves beside a checkpoint
+TRAINING = re.compile(r"optimizer|scheduler|scaler|rng_state|random_states|training_")
 
 
 def checkpoint_files(folder: Path) -> tuple[Path, ...]:
@@ -38,12 +60,12 @@ def checkpoint_files(folder: Path) -> tuple[Path, ...]:
     Raises:
         ModelError: weights are missing or damaged.
     """
-    read = {file for pattern in READ for file in folder.glob(pattern) if file.is_file()}
+    read = {file for file in _small_files(folder) if file.is_file()}
     return (*check_weights(folder), *sorted(read))
 
 
 def check_files(folder: Path) -> None:
-    """Refuse what has the name of a file that is loaded, and cannot be read.
+    """Refuse what has the name of a file that is loaded, and is none.
 
     Most of them need not be there, and are passed over by whoever reads them. Folders
     of links into a cache are copied without what the links lead to.
@@ -51,17 +73,62 @@ def check_files(folder: Path) -> None:
     Raises:
         ModelError: names it.
     """
-    if not folder.is_dir():
-        return
-    with os.scandir(folder) as found:
-        entries = sorted(found, key=lambda entry: entry.name)
-    for entry in entries:
-        if entry.is_file() or not any(fnmatch(entry.name, n) for n in (*READ, INDEX)):
+    if folder.is_dir():
+        for file in sorted(folder.iterdir()):
+            named = any(fnmatch(file.name, name) for name in (*READ, INDEX))
+            # a folder may be called like what only a pattern knows
+            if named and (file.name in READ or not file.is_dir()):
+                is_there(file)
+
+
+def check_small_files(folder: Path) -> None:
+    """Refuse a file beside the weights that transformers could not read.
+
+    It would say what it stumbled over, and not in which file.
+
+    Raises:
+        ModelError: names the file.
+    """
+    for file in _small_files(folder):
+        if not is_there(file) or file.suffix != ".json" or file.name in UNREAD:
             continue
-        if entry.is_symlink():
+        found = read_json(file)
+        if file.name != PROMPTS_FILE and file.read_bytes().startswith(BOM_UTF8):
             raise ModelError(
-                f"{entry.path} is a link that leads to no file ({os.readlink(entry)}): "
-                "bring the file, or take the link away"
+                f"{file} begins with a byte order mark, which transformers does not "
+                "read: save it without"
             )
-        if entry.name in READ:
-            raise ModelError(f"{entry.path} is a folder, where a file is loaded")
+        if not isinstance(found, dict):
+            raise ModelError(f"{file} holds no settings: it is no object")
+        lacking = [key for key in NEEDED.get(file.name, ()) if key not in found]
+        if lacking:
+            raise ModelError(f"{file} has no {lacking[0]!r}: it is another file")
+        if file.name == ADDED and not all(type(n) is int for n in found.values()):
+            raise ModelError(f"{file} has tokens whose number is none")
+
+
+def _small_files(folder: Path) -> list[Path]:
+    """Files beside the weights that may be read, whether or not they are there."""
+    named = [folder / name for name in READ if "*" not in name]
+    several = [sorted(folder.glob(pattern)) for pattern in READ if "*" in pattern]
+    return [*named, *(file for files in several for file in files)]
+
+
+def unread_files(folder: Path) -> tuple[str, ...]:
+    """Weights in a folder, by name, that nobody reads: people may mean them.
+
+    Adapters beside the weights are refused; those in a folder below may be others'.
+    """
+    loaded = {file.name for file in weight_files(folder)}
+    beside = [
+        file.name
+        for file in folder.iterdir()
+        if file.suffix in WEIGHTS and file.name not in loaded and file.is_file()
+    ]
+    adapters = [
+        f"{name}/{ADAPTER_FILES[0]}"
+        for name in sorted(each.name for each in folder.iterdir() if each.is_dir())
+        if (folder / name / ADAPTER_FILES[0]).is_file()
+    ]
+    known = [name for name in sorted(beside) if not TRAINING.match(name)]
+    return (*known, *adapters)

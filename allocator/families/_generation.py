@@ -6,12 +6,12 @@ What is left to chance or to the length of a reply in a checkpoint's advice
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from allocator.core.errors import ModelError
 from allocator.families._checkpoint import part_of_config, read_config
+from allocator.families._json import is_there, read_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -101,12 +101,9 @@ def read_advice(folder: Path) -> dict[str, Any]:
         ModelError: it cannot be read.
     """
     file = folder / ADVICE
-    if not file.is_file():
+    if not is_there(file):
         return {}
-    try:
-        found = json.loads(file.read_text(encoding="utf-8-sig"))
-    except (OSError, RecursionError, ValueError) as error:
-        raise ModelError(f"{file} cannot be read as JSON: {error}") from error
+    found: Any = read_json(file)
     if not isinstance(found, dict):
         raise ModelError(f"{file} holds no settings: it is no object")
     return found

@@ -103,6 +103,7 @@ class Pipeline:
                 "generation_config.json or config.json: set eos_token_id in one of them"
             )
         self._check_open(texts)
+        self._check_image_token()
         if not answered:
             return self.processed(samples, texts)
         replies = [reply_to(sample) for sample in samples]
@@ -208,6 +209,18 @@ class Pipeline:
         return DataError(
             f"the processor of {self.folder} does not take {named}: {reason(error)}"
         )
+
+    def _check_image_token(self) -> None:
+        """Refuse a processor that shows a picture as another token than the model's."""
+        token = getattr(self.processor, "image_token", None)
+        here = self.processor.tokenizer.convert_tokens_to_ids(str(token))
+        there = getattr(self.module.config, IMAGE_TOKEN, here)
+        if token is not None and here != there:
+            raise ModelError(
+                f"the processor of {self.folder} shows a picture as {str(token)!r}, "
+                f"token {here}, and its config.json says that {there} is the image "
+                "token: they do not belong together"
+            )
 
     def _check_tokens(self, names: Sequence[str], batch: Any) -> None:
         """Refuse a token that the embedding does not know, unless it is masked.
@@ -319,23 +332,3 @@ def answer(text: str, reply: str) -> str:
     Chat templates end in a line of its own for the reply.
     """
     return f"{text}{'' if text[-1:].isspace() else ' '}{reply}"
-
-
-def embed(module: Any, state: State) -> Any:
-    """Prompt embeddings [batch, tokens, width] with the image features laid in.
-
-    Raises:
-        ValueError: the prompts leave another number of image tokens than features;
-            whoever runs this names the model.
-    """
-    ids = state["input_ids"]
-    words = module.get_input_embeddings()(ids)
-    shown = state["features"].to(words.dtype)
-    at = (ids == module.config.image_token_id).unsqueeze(-1)
-    if int(at.sum()) != shown.shape[0] * shown.shape[1]:
-        raise ValueError(
-            f"the prompts hold {int(at.sum())} image tokens for "
-            f"{shown.shape[0] * shown.shape[1]} image features: "
-            "model and processor do not belong together"
-        )
-    return words.masked_scatter(at, shown)

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from allocator.core.errors import ModelError, in_one_sentence
 from allocator.families._checkpoint import part_of_config, quiet, read_config
+from allocator.families._files import check_small_files
+from allocator.families._json import is_there, read_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 CLASSED = ("clip_vision_model",)
 # read to find out what a tokenizer puts around whatever it reads
 SOME_TEXT = "a"
+# read to find out whether two tokenizers are the same
+SENTENCE = "what colour is the small circle on the left"
 # tokens in a row that are told by their number
 MANY = 4
 
@@ -31,10 +35,11 @@ def read_processor(folder: Path) -> Any:
     Prompts are padded on the left.
 
     Raises:
-        ModelError: a part is missing or cannot be read.
+        ModelError: a part is missing or cannot be read; names the file where it can.
     """
     from transformers import AutoProcessor
 
+    check_small_files(folder)
     unusable = f"{folder} has no usable processor"
     with (
         in_one_sentence(unusable),
@@ -48,9 +53,37 @@ def read_processor(folder: Path) -> Any:
     with in_one_sentence(unusable):
         _template_(processor, folder)
         _check_words(folder, tokenizer)
+    _check_tokenizer(folder, tokenizer)
     _complete_(processor, read_config(folder))
     tokenizer.padding_side = "left"
     return processor
+
+
+def _check_tokenizer(folder: Path, tokenizer: Any) -> None:
+    """Refuse a tokenizer of a class that nobody named and that reads in its own way.
+
+    Where tokenizer_config.json is lost, transformers goes by the kind of model, and
+    some classes take no more than the words of tokenizer.json.
+
+    Raises:
+        ModelError: it makes other tokens of a text than tokenizer.json does.
+    """
+    file, settings = folder / "tokenizer.json", folder / "tokenizer_config.json"
+    known = read_json(settings) if is_there(settings) else {}
+    if known.get("tokenizer_class") or not is_there(file):
+        return
+    from tokenizers import Tokenizer
+
+    own = Tokenizer.from_file(str(file))
+    own.no_truncation()
+    own.no_padding()
+    read = tokenizer(SENTENCE, add_special_tokens=False).input_ids
+    if own.encode(SENTENCE, add_special_tokens=False).ids != read:
+        raise ModelError(
+            f"{settings} names no tokenizer_class, and that of the model's kind, "
+            f"{type(tokenizer).__name__}, does not read as tokenizer.json does: copy "
+            "the file that belongs there"
+        )
 
 
 def pad_(processor: Any, ends: Sequence[int]) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from typing import TYPE_CHECKING, Any
 
 from allocator.core.errors import ModelError, UnknownNameError
+from allocator.families._json import is_there, read_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,14 +38,10 @@ def read_prompts(folder: Path, published: Mapping[str, str]) -> dict[str, str]:
         ModelError: the file is not JSON, or one of its prompts cannot be meant.
     """
     file = folder / PROMPTS_FILE
-    if not os.path.lexists(file):
+    if not is_there(file):
         _check_name(folder)
         return {}
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-        own = json.loads(text, object_pairs_hook=_once)
-    except (OSError, RecursionError, ValueError) as error:
-        raise ModelError(f"{file} cannot be read as JSON: {error}") from error
+    own = read_json(file, _once)
     if not isinstance(own, dict):
         raise ModelError(f"{file} is not of the form {FORM}")
     for kind, prompt in own.items():

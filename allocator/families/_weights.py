@@ -7,13 +7,13 @@ refused by name before anything is built.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from allocator.core.errors import ModelError
+from allocator.families._json import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -120,7 +120,8 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
     Those that the index lists, or else model.safetensors.
 
     Raises:
-        ModelError: the index cannot be read, or other weights lie beside those.
+        ModelError: the index cannot be read or is not there, or other weights lie
+            beside those.
     """
     index = folder / INDEX
     files: tuple[Path, ...] = (folder / SINGLE,)
@@ -129,11 +130,15 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
     names = {file.name for file in files}
     there = sorted(f.name for f in folder.iterdir() if NAMED.fullmatch(f.name))
     other = [name for name in there if name not in names]
-    if other and index.is_file():
-        raise ModelError(
-            f"{folder} has {', '.join(other[:SHOWN])} beside the weights that {INDEX} "
-            "lists: take one or the other away"
-        )
+    if other:
+        listed = ", ".join(other[:SHOWN])
+        if index.is_file():
+            said = f"beside the weights that {INDEX} lists: take one or the other away"
+        elif SINGLE in there:
+            said = f"beside {SINGLE}, and no {INDEX}: take one or the other away"
+        else:
+            said = f"and no {INDEX} that lists it: copy that too"
+        raise ModelError(f"{folder} has {listed} {said}")
     return files
 
 
@@ -144,9 +149,9 @@ def _listed(index: Path) -> dict[str, str]:
         ModelError: it lists none, or files outside the folder.
     """
     try:
-        listed = json.loads(index.read_text(encoding="utf-8-sig"))["weight_map"]
+        listed = read_json(index)["weight_map"]
         names = {str(key): str(name) for key, name in listed.items()}
-    except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError) as error:
         raise ModelError(f"{index} lists no weights: {error}") from None
     if not names:
         raise ModelError(f"{index} lists no weights")

@@ -44,7 +44,10 @@ def layout(module: Any) -> Layout:
             "language", "model.language_model.layers", llama_like(module.config)
         ),
         rests=(POOLING_HEAD,),
-        reads=blocks_behind(module.config.vision_feature_layer),
+        reads=blocks_behind(
+            module.config.vision_feature_layer,
+            module.config.vision_config.num_hidden_layers,
+        ),
     )
 
 

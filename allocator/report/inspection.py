@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from allocator.bench.prepare import model_for, task_of
+from allocator.bench.prepare import model_for, task_of, tell_unread
 from allocator.core.allocation import FULL, Choice
 from allocator.core.ports import Sample
 from allocator.core.spec import COMPONENTS
@@ -19,13 +19,18 @@ if TYPE_CHECKING:
     from allocator.core.ports import Task
     from allocator.core.spec import ModelSpec
     from allocator.core.study import StudySpec
+    from allocator.core.watch import Watch
 
 # asked to show how questions are asked
 QUESTION = "Is there a cat in the picture?"
 
 
 def inspect_model(
-    asked: StudySpec, task: str | None = None, *, prompt: bool = False
+    asked: StudySpec,
+    task: str | None = None,
+    *,
+    prompt: bool = False,
+    watch: Watch | None = None,
 ) -> dict[str, Any]:
     """Groups, sizes and what is left out, as plain data; no weights are loaded.
 
@@ -33,6 +38,7 @@ def inspect_model(
         asked: the model, and how it would be quantized.
         task: a model with a retrieval twin is that for a task that ranks.
         prompt: also how it is asked each kind of question, or those of the task.
+        watch: is told what lies in the folder and is not read.
 
     Raises:
         AllocateError: a model that cannot be had, or cannot do the task.
@@ -41,6 +47,7 @@ def inspect_model(
     known = None if task is None else task_of(task)
     if known is not None:
         folder, _ = model_for(known, folder, asked.model)
+    tell_unread(folder, watch)
     prompts = {"prompts": prompts_of(folder, known)} if prompt else {}
     spec = family_of(folder).spec(folder, asked.granularity, asked.include)
     space = ModelSpace(spec, asked.scheme, asked.choices, asked.limit, asked.pins)

@@ -85,6 +85,7 @@ def refused(result: Result) -> str:
         (("export", "nowhere", "--format", "plan", "--out", "x"), "no study 'nowhere'"),
         (("evaluate", "--task", "vqav2", "--plan", "no.json"), "no plan file no.json"),
         (("inspect", "--model", "tiny"), "no embedded model 'tiny'"),
+        (("inspect", "--model", ""), "no embedded model ''"),
         (("inspect", "--include", "heads"), "Did you mean 'head'?"),
         (("inspect", "--task", "flicker30k"), "Did you mean 'flickr30k'?"),
         (
