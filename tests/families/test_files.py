@@ -139,5 +139,5 @@ def test_a_folder_in_the_place_of_a_file_is_not_passed_over(folder: Path) -> Non
     (folder / "runs.model").mkdir()
     assert family_of(folder).name == "llava"
     (folder / "chat_template.jinja").mkdir()
-    with pytest.raises(ModelError, match=r"chat_template\.jinja is a folder"):
+    with pytest.raises(ModelError, match=r"chat_template\.jinja is no file"):
         family_of(folder)
