@@ -144,14 +144,16 @@ def setup_of(
     setup = prepare(asked, splits, watch)
     if plan is None or set(plan.groups) == set(setup.model.keys):
         return setup
+    groups, nearest = set(plan.groups), setup.model
     for granularity in GRANULARITIES:
         spec: ModelSpec = setup.family.spec(setup.folder, granularity, asked.include)
-        if set(plan.groups) == set(spec.keys):
+        nearest = max(nearest, spec, key=lambda each: len(groups & set(each.keys)))
+        if groups == set(spec.keys):
             space = replace(setup.space, spec=spec)
             asked = replace(asked, granularity=granularity)
             return replace(setup, asked=asked, model=spec, space=space)
-    unknown = sorted(set(plan.groups) - set(setup.model.keys))
-    missing = sorted(set(setup.model.keys) - set(plan.groups))
+    unknown = sorted(groups - set(nearest.keys))
+    missing = sorted(set(nearest.keys) - groups)
     which = f"unknown: {', '.join(unknown[:3])}" if unknown else ""
     raise SpecError(
         f"the plan, made for {plan.model}, has other groups than {asked.model} "

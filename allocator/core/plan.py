@@ -85,6 +85,8 @@ class Plan:
             raise SpecError(
                 f"{source} is not a plan ({type(error).__name__}: {error}); {FORM}"
             ) from None
+        except SpecError as error:
+            raise SpecError(f"{source}: {error}") from None
 
     def allocation(self, spec: ModelSpec) -> Allocation:
         """The plan's choices for the groups of a model.
@@ -114,10 +116,14 @@ class Plan:
 
 
 def _choices(items: Any) -> dict[str, Choice]:
-    return {
-        key: Choice(item["bits"], _typed(item.get("method"), str, type(None)))
-        for key, item in items.items()
-    }
+    found = {}
+    for key, item in items.items():
+        method = _typed(item.get("method"), str, type(None))
+        try:
+            found[key] = Choice(item["bits"], method)
+        except SpecError as error:
+            raise SpecError(f"{key}: {error}") from None
+    return found
 
 
 def _typed(value: Any, *kinds: type) -> Any:

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from allocator.core.ports import Siblings, Stage
 from allocator.families._blip2_image import PLACES as IMAGE_PLACES
-from allocator.families._blip2_reply import PROJECTION, lay_image
-from allocator.families._pipeline import embed
+from allocator.families._blip2_reply import PROJECTION, embed, lay_image
 from allocator.families._places import Place, Rest, embeddings_read, siblings
 from allocator.families._tiny import VOCABULARY
 

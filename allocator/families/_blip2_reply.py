@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from allocator.core.ports import Stage
 from allocator.families._blip2_image import lay_qformer, lay_vision
 from allocator.families._generation import generate
-from allocator.families._pipeline import Pipeline, embed
+from allocator.families._pipeline import Pipeline
 from allocator.families._places import Rest
 
 if TYPE_CHECKING:
@@ -69,3 +69,23 @@ def lay_image(module: Any) -> list[Stage]:
         *lay_qformer(module, text=False),
         Stage("connector.project", "connector", finish, ("language_projection",)),
     ]
+
+
+def embed(module: Any, state: State) -> Any:
+    """Prompt embeddings [batch, tokens, width] with the image features laid in.
+
+    Raises:
+        ValueError: the prompts leave another number of image tokens than features;
+            whoever runs this names the model.
+    """
+    ids = state["input_ids"]
+    words = module.get_input_embeddings()(ids)
+    shown = state["features"].to(words.dtype)
+    at = (ids == module.config.image_token_id).unsqueeze(-1)
+    if int(at.sum()) != shown.shape[0] * shown.shape[1]:
+        raise ValueError(
+            f"the prompts hold {int(at.sum())} image tokens for "
+            f"{shown.shape[0] * shown.shape[1]} image features: "
+            "model and processor do not belong together"
+        )
+    return words.masked_scatter(at, shown)

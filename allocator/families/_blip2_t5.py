@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from allocator.core.errors import ModelError
 from allocator.core.ports import Siblings, Stage
 from allocator.families._blip2_image import PLACES as IMAGE_PLACES
-from allocator.families._blip2_reply import PROJECTION, Replying, lay_image
-from allocator.families._pipeline import embed, reply_to
+from allocator.families._blip2_reply import PROJECTION, Replying, embed, lay_image
+from allocator.families._pipeline import reply_to
 from allocator.families._places import Place, Rest, embeddings_read, siblings
 from allocator.families._tiny import VOCABULARY
 

@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from allocator.core.errors import ModelError
+from allocator.families._files import check_files
 from allocator.families._json import is_there, read_json
 from allocator.families._weights import check_adapter, check_plain
 
@@ -29,6 +30,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     file = folder / "config.json"
     check_adapter(folder)
+    check_files(folder)
     if not is_there(file):
         raise ModelError(f"{folder} is not a model folder: it has no config.json")
     config = read_json(file)

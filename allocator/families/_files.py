@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import re
 from codecs import BOM_UTF8
+from fnmatch import fnmatch
 from typing import TYPE_CHECKING
 
 from allocator.core.errors import ModelError
 from allocator.families._json import is_there, read_json
 from allocator.families._prompts import PROMPTS_FILE
-from allocator.families._weights import ADAPTER_FILES, check_weights, weight_files
+from allocator.families._weights import (
+    ADAPTER_FILES,
+    INDEX,
+    check_weights,
+    weight_files,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,6 +62,23 @@ def checkpoint_files(folder: Path) -> tuple[Path, ...]:
     """
     read = {file for file in _small_files(folder) if file.is_file()}
     return (*check_weights(folder), *sorted(read))
+
+
+def check_files(folder: Path) -> None:
+    """Refuse what has the name of a file that is loaded, and is none.
+
+    Most of them need not be there, and are passed over by whoever reads them. Folders
+    of links into a cache are copied without what the links lead to.
+
+    Raises:
+        ModelError: names it.
+    """
+    if folder.is_dir():
+        for file in sorted(folder.iterdir()):
+            named = any(fnmatch(file.name, name) for name in (*READ, INDEX))
+            # a folder may be called like what only a pattern knows
+            if named and (file.name in READ or not file.is_dir()):
+                is_there(file)
 
 
 def check_small_files(folder: Path) -> None:

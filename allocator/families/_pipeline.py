@@ -102,6 +102,7 @@ class Pipeline:
                 f"{self.folder} names no token that ends a reply, in its tokenizer, "
                 "generation_config.json or config.json: set eos_token_id in one of them"
             )
+        self._check_open(texts)
         if not answered:
             return self.processed(samples, texts)
         replies = [reply_to(sample) for sample in samples]
@@ -111,6 +112,17 @@ class Pipeline:
             return self.processed(samples, texts, suffix=replies)
         pairs = zip(texts, replies, strict=True)
         return self.processed(samples, [answer(*pair) for pair in pairs])
+
+    def _check_open(self, texts: Sequence[str]) -> None:
+        """Refuse prompts behind which nothing is left to say."""
+        added = self.processor.tokenizer.added_tokens_decoder
+        for end in (str(added[n]) for n in self.ends.ids if n in added):
+            if any(text.rstrip().endswith(end) for text in texts):
+                raise ModelError(
+                    f"{self.folder} ends its prompts with {end}, which ends a reply: "
+                    "take it out of its chat template or prompts.json, or bring a "
+                    "template that begins the reply (add_generation_prompt)"
+                )
 
     def worded(self, sample: Sample) -> str:
         """A sample's question in the words the model knows; see `Wording`."""
@@ -324,23 +336,3 @@ def answer(text: str, reply: str) -> str:
     Chat templates end in a line of its own for the reply.
     """
     return f"{text}{'' if text[-1:].isspace() else ' '}{reply}"
-
-
-def embed(module: Any, state: State) -> Any:
-    """Prompt embeddings [batch, tokens, width] with the image features laid in.
-
-    Raises:
-        ValueError: the prompts leave another number of image tokens than features;
-            whoever runs this names the model.
-    """
-    ids = state["input_ids"]
-    words = module.get_input_embeddings()(ids)
-    shown = state["features"].to(words.dtype)
-    at = (ids == module.config.image_token_id).unsqueeze(-1)
-    if int(at.sum()) != shown.shape[0] * shown.shape[1]:
-        raise ValueError(
-            f"the prompts hold {int(at.sum())} image tokens for "
-            f"{shown.shape[0] * shown.shape[1]} image features: "
-            "model and processor do not belong together"
-        )
-    return words.masked_scatter(at, shown)

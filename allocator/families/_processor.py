@@ -5,6 +5,7 @@ Read as transformers pairs its parts; what older folders lack is taken from conf
 
 from __future__ import annotations
 
+import json
 from contextlib import contextmanager
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -49,6 +50,9 @@ def read_processor(folder: Path) -> Any:
     tokenizer = getattr(processor, "tokenizer", None)
     if tokenizer is None:
         raise ModelError(f"{unusable}: it lacks a tokenizer")
+    with in_one_sentence(unusable):
+        _template_(processor, folder)
+        _check_words(folder, tokenizer)
     _check_tokenizer(folder, tokenizer)
     _complete_(processor, read_config(folder))
     tokenizer.padding_side = "left"
@@ -137,6 +141,29 @@ def _complete_(processor: Any, config: Mapping[str, Any]) -> None:
     more = getattr(processor, "num_additional_image_tokens", None)
     if more == 0 and tower.get("model_type") in CLASSED:
         processor.num_additional_image_tokens = 1
+
+
+def _template_(processor: Any, folder: Path) -> None:
+    """Give a processor the chat template of its files, which some classes drop."""
+    if getattr(processor, "chat_template", None) is None:
+        found, _ = processor.get_processor_dict(folder, local_files_only=True)
+        processor.chat_template = found.get("chat_template")
+
+
+def _check_words(folder: Path, tokenizer: Any) -> None:
+    """Refuse an ordinary word as a special token: replies would come without it."""
+    file = folder / "tokenizer.json"
+    for name, token in tokenizer.special_tokens_map.items():
+        # others than words are nobody's answer
+        if not str(token).isalnum() or not file.is_file():
+            continue
+        kept = json.loads(file.read_text(encoding="utf-8"))
+        added = {each["content"] for each in kept["added_tokens"]}
+        if token not in added and token in kept["model"]["vocab"]:
+            raise ModelError(
+                f"{folder}/tokenizer_config.json makes {token!r} its {name}, and it is "
+                "a word that replies may hold: name another token, or none"
+            )
 
 
 class _NoVideos(dict[str, Any]):

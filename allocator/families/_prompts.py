@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from typing import TYPE_CHECKING, Any
 
 from allocator.core.errors import ModelError, UnknownNameError
@@ -15,8 +17,14 @@ PROMPTS_FILE = "prompts.json"
 FORM = '{"vqa": "Question: {} Answer:"}'
 # either stands for the question; other braces are text
 PLACES = ("{}", "{question}")
+# braces are text, so those that others double would be shown around the question
+DOUBLED = tuple(f"{{{place}}}" for place in PLACES)
 # stands for the picture where a model is asked without a chat template
 IMAGE = "<image>"
+# stands for the picture elsewhere, and would be read as words here
+IMAGES = re.compile(
+    r"[<\[{]\W?(?:image|img)(?:[ _-]?(?:\d+|here|pad|token))?\W?[>\]}]", re.I
+)
 
 
 def read_prompts(folder: Path, published: Mapping[str, str]) -> dict[str, str]:
@@ -31,6 +39,7 @@ def read_prompts(folder: Path, published: Mapping[str, str]) -> dict[str, str]:
     """
     file = folder / PROMPTS_FILE
     if not is_there(file):
+        _check_name(folder)
         return {}
     own = read_json(file, _once)
     if not isinstance(own, dict):
@@ -69,6 +78,17 @@ def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+def _check_name(folder: Path) -> None:
+    """Refuse prompts under a name that nobody reads."""
+    names = os.listdir(folder) if folder.is_dir() else ()
+    for name in names:
+        if name.casefold() in (PROMPTS_FILE, "prompt.json"):
+            raise ModelError(
+                f"{folder} has a {name}, which is not read: name it {PROMPTS_FILE}, "
+                "or take it away"
+            )
+
+
 def _check(name: str, prompt: object, published: str) -> None:
     """Refuse a prompt that cannot be meant."""
     if not isinstance(prompt, str) or not prompt.strip():
@@ -81,6 +101,18 @@ def _check(name: str, prompt: object, published: str) -> None:
         raise ModelError(
             f"{name} has {places} places for the question, and it needs {needs} "
             f"{' or '.join(PLACES)}"
+        )
+    doubled = next((each for each in DOUBLED if each in prompt), None)
+    if doubled:
+        raise ModelError(
+            f"{name} has {doubled}, which shows braces around the question: it takes "
+            f"single ones, {doubled[1:-1]}"
+        )
+    others = [found for found in IMAGES.findall(prompt) if found != IMAGE]
+    if others:
+        raise ModelError(
+            f"{name} has {others[0]}, which shows no picture"
+            + (f": its place is {IMAGE}" if IMAGE in published else ": take it out")
         )
     shown = prompt.count(IMAGE)
     if shown != published.count(IMAGE):

@@ -71,6 +71,9 @@ class Wording:
         """
         image = str(getattr(processor, "image_token", IMAGE))
         check_text(sample, sample.text, image)
+        # what a processor puts into the place of its own word for a picture
+        laid = getattr(getattr(processor, "tokenizer", None), "image_token", None)
+        check_text(sample, sample.text, str(laid or image))
         kind = sample.prompt
         if kind not in self.published:
             raise ModelError(
@@ -157,7 +160,8 @@ def template_of(processor: Any) -> str | None:
     """
     tokenizer = getattr(processor, "tokenizer", None)
     found = getattr(processor, "chat_template", None)
-    found = found or getattr(tokenizer, "chat_template", None)
+    if found is None:
+        found = getattr(tokenizer, "chat_template", None)
     if isinstance(found, dict):
         if "default" not in found:
             raise ModelError(
@@ -165,7 +169,7 @@ def template_of(processor: Any) -> str | None:
                 f"templates {', '.join(found)}, and none of them is named default"
             )
         found = found["default"]
-    return found or None
+    return found
 
 
 def check_text(sample: Sample, text: str, image: str | None = None) -> None:

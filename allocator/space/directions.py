@@ -18,10 +18,13 @@ LOWER = frozenset(
         *("perplexity", "perplexities", "ppl", "ppls", "pplx", "bpb", "bpc"),
         *("loss", "losses", "logloss", "nll", "xent", "crossentropy", "kl", "kld"),
         *("divergence", "wer", "cer", "ter", "error", "errors", "err"),
+        *("smape", "msle", "rmsle", "jsd", "mmd", "latency", "regret"),
         *("mse", "rmse", "mae", "nmse", "fid", "lpips", "brier", "ece", "eer"),
     )
 )
 TOGETHER = (
+    # of made-up objects (arXiv 1809.02156): CHAIR_s, CHAIR_i
+    *(("chair", "s"), ("chair", "i")),
     *(("cross", "entropy"), ("edit", "distance"), ("hallucination", "rate")),
     *(("negative", "log", "likelihood"), ("neg", "log", "likelihood")),
     *(("bits", "per", unit) for unit in ("byte", "char", "character", "token", "word")),

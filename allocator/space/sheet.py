@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 # more bits than any number has: the size of a whole
 LARGEST = 64
+# sizes in bytes serve as well; what is beyond them cannot be reckoned with
+LARGEST_SIZE = 1e15
 
 
 def width(value: float) -> int | float | None:
@@ -56,14 +58,14 @@ class CsvFile:
         return [self.notation.number(cell) for cell in self.column(name)]
 
     def sizes(self, name: str) -> list[float]:
-        """A column of bits per weight: finite numbers above 0.
+        """A column of bits per weight: numbers above 0, up to 1e15.
 
         Raises:
             DataError: a cell is none; names its line.
         """
         found = self.values(name)
         for at, value in enumerate(found):
-            if not value > 0:
+            if not 0 < value <= LARGEST_SIZE:
                 told = self.notation.not_a("positive number", self.cell(at, name))
                 line = self.lines[at][0]
                 raise DataError(f"{self.path}, line {line}: {name} {told}")

@@ -54,6 +54,14 @@ def home(data: Path, name: str) -> Path:
     return own if own.is_dir() else data
 
 
+def has(folder: Path, name: str) -> bool:
+    """Whether a folder has a file that need not be there.
+
+    A link that leads nowhere counts: reading it is refused, and never passed over.
+    """
+    return os.path.lexists(folder / name)
+
+
 def read_json(
     folder: Path, name: str, keep: Callable[[dict[str, Any]], Any] | None = None
 ) -> object:

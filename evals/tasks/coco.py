@@ -40,6 +40,7 @@ from evals.tasks._official import (
     check_paired,
     check_selection,
     field,
+    has,
     listed,
     read_json,
     share,
@@ -152,7 +153,7 @@ def _references(
 
 def _first_subset(data: Path) -> str:
     for subset, file in FILES.items():
-        if (data / file).is_file():
+        if has(data, file):
             return subset
     raise DataError(
         f"{data} has no captions of COCO: expected {', '.join(FILES.values())}"
@@ -166,7 +167,7 @@ def _choose(
     if subset == "karpathy":
         pictures = read_karpathy(data, KARPATHY, split, _karpathy_name)
         return KARPATHY, shuffled(pictures, seed)[: SIZES[split]]
-    decided = subset == "val2014" and (data / SPLITS_FILE).exists()
+    decided = subset == "val2014" and has(data, SPLITS_FILE)
     training = split == "calibration" or (split == "search" and not decided)
     part = subset.replace("val", "train") if training else subset
     source = CAPTIONS.format(subset=part)

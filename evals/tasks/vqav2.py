@@ -31,6 +31,7 @@ from evals.tasks._official import (
     check_selection,
     existing,
     field,
+    has,
     listed,
     one_per_image,
     portion,
@@ -135,7 +136,7 @@ def _choose(
 ) -> list[Question]:
     if split == "calibration":
         return one_per_image(questions.values(), selection.seed, CALIBRATION_SIZE)
-    if (data / SPLITS_FILE).exists():
+    if has(data, SPLITS_FILE):
         source = QUESTIONS.format(subset="val2014")
         chosen = listed(data, SPLITS_FILE, split, questions, source)
         return share(chosen, selection) if split == "evaluation" else chosen

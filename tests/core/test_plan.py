@@ -172,3 +172,20 @@ def test_a_plan_names_its_finalized_weights_or_none(toy: ModelSpec, file: Path) 
     # plans of before, and by hand, say nothing of it
     file.write_text(json.dumps({"model": "m", "groups": GROUPS}))
     assert Plan.read(file).finalized is None
+
+
+@pytest.mark.parametrize(
+    ("choice", "said"),
+    [
+        ({"bits": 7, "method": "gptq"}, "width 7 is not one of"),
+        ({"bits": "4", "method": "gptq"}, "width 4 is not one of"),
+        ({"bits": 16, "method": "gptq"}, "16 bits take no method"),
+    ],
+)
+def test_a_choice_that_cannot_be_is_told_with_its_file_and_group(
+    choice: dict[str, Any], said: str, file: Path
+) -> None:
+    groups = {**GROUPS, "vision.all.all": choice}
+    file.write_text(json.dumps({"model": "m", "groups": groups}))
+    with pytest.raises(SpecError, match=rf"plan\.json: vision\.all\.all: .*{said}"):
+        Plan.read(file)

@@ -10,6 +10,7 @@ import transformers
 from safetensors.numpy import load_file
 from transformers import utils
 
+from allocator.core.errors import ModelError
 from allocator.embedded import HERE
 from allocator.families import checkpoint_files, family_of
 from allocator.families._files import READ
@@ -110,3 +111,33 @@ def test_the_weights_that_an_index_lists_belong_to_it_and_no_others(
     # somebody else's
     shutil.copy(HERE / "tiny-llava" / "model.safetensors", folder / "old.safetensors")
     assert names(folder) == listed
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("config.json", "prompts.json", "generation_config.json"),
+        *("tokenizer_config.json", "chat_template.jinja", "vocab.json"),
+        *("spiece.model", "model.safetensors.index.json"),
+    ],
+)
+def test_a_link_that_leads_nowhere_is_not_passed_over(name: str, folder: Path) -> None:
+    (folder / name).unlink(missing_ok=True)
+    (folder / name).symlink_to("../blobs/gone")
+    with pytest.raises(ModelError, match=rf"{name} is a link that leads to no file"):
+        family_of(folder)
+
+
+def test_a_link_that_leads_to_a_file_is_that_file(folder: Path) -> None:
+    for file in list(folder.iterdir()):
+        blob = file.rename(folder.parent / f"blob of {file.name}")
+        file.symlink_to(blob)
+    assert family_of(folder).name == "llava"
+
+
+def test_a_folder_in_the_place_of_a_file_is_not_passed_over(folder: Path) -> None:
+    (folder / "runs.model").mkdir()
+    assert family_of(folder).name == "llava"
+    (folder / "chat_template.jinja").mkdir()
+    with pytest.raises(ModelError, match=r"chat_template\.jinja is no file"):
+        family_of(folder)

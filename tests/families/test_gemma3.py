@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 import torch
 
+from allocator.core.errors import DataError
 from allocator.core.plugins import load
 from tests.families.checkpoints import SIGLIP, Decoder, Published, check_sizes, tower
 from tests.families.processors import (
@@ -136,3 +138,12 @@ def test_layers_that_slide_see_less_than_those_that_do_not(tmp_path: Path) -> No
     seen = [state["calls"].distinct[n][1]["attention_mask"].sum() for n in (0, 1)]
     assert state["calls"].of_block == (0, 1)
     assert seen[0] < seen[1]
+
+
+@pytest.mark.parametrize("mark", ["<start_of_image>", "<image_soft_token>"])
+def test_neither_word_for_a_picture_may_be_asked(
+    mark: str, model: Model, tmp_path: Path
+) -> None:
+    sample = replace(two_samples(tmp_path)[0], text=f"what {mark} colour")
+    with pytest.raises(DataError, match=f"sample 0 .*{mark} stands for a picture"):
+        model.inputs([sample])

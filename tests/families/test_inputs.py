@@ -191,3 +191,28 @@ def test_tokens_alike_in_a_row_are_counted(folder: Path) -> None:
     red = tokenizer.convert_tokens_to_ids("red")
     told = spelled([1, *[image] * 16, red, red], tokenizer)
     assert told == "<s>[<image> x 16]red red"
+
+
+@pytest.mark.parametrize("brought", ["prompts.json", "chat_template.jinja"])
+def test_a_prompt_that_ends_a_reply_itself_is_refused(
+    brought: str, folder: Path, samples: list[Sample]
+) -> None:
+    (folder / "prompts.json").unlink()
+    own = {"vqa": "USER: <image>\n{} ASSISTANT:</s>"}
+    template = (
+        "{% for m in messages %}<image>{% for p in m.content if p.type == 'text' %}"
+        "{{ p.text }}{% endfor %}{{ eos_token }}\n{% endfor %}"
+    )
+    jinja = brought.endswith("jinja")
+    (folder / brought).write_text(template if jinja else json.dumps(own))
+    with pytest.raises(ModelError, match="ends its prompts with </s>"):
+        loaded(folder).inputs(samples)
+
+
+@pytest.mark.parametrize("name", ["pad_token", "eos_token", "unk_token"])
+def test_a_word_that_is_made_a_special_token_is_refused(
+    name: str, folder: Path, samples: list[Sample]
+) -> None:
+    change(folder / "tokenizer_config.json", **{name: "red"})
+    with pytest.raises(ModelError, match=f"makes 'red' its {name}"):
+        loaded(folder).inputs(samples)

@@ -89,6 +89,10 @@ def test_a_byte_order_mark_is_no_part_of_the_file(tmp_path: Path) -> None:
         ('{"vqa": "<image> {} \\ud800"}', "half a character"),
         ('{"vqav2": "<image> {}"}', r"Did you mean 'vqa'\?"),
         ('{"plain": "<image>"}', "0 places for the question, and it needs exactly one"),
+        ('{"vqa": "<image> {{}}"}', "{{}}, .* takes single ones, {}"),
+        ('{"vqa": "<image> {{question}}"}', "takes single ones, {question}"),
+        ('{"vqa": "<image> <image_1> {}"}', "<image_1>, .* its place is <image>"),
+        ('{"vqa": "<|image|> {}"}', "<|image|>, .* its place is <image>"),
         ('{"vqa": "<image> %s"}', "0 places for the question"),
         ('{"vqa": "<image> {0}"}', "0 places for the question"),
         ('{"vqa": "<image> {} {}"}', "2 places for the question"),
@@ -131,3 +135,27 @@ def test_a_file_in_another_encoding_is_one_sentence(tmp_path: Path) -> None:
         read_prompts(tmp_path, LLAVA)
     assert "\n" not in str(caught.value)
     assert _prompts.PROMPTS_FILE in str(caught.value)
+
+
+@pytest.mark.parametrize("place", ["<Image>", "[IMG]", "<image_1>", "<ImageHere>"])
+def test_what_stands_for_a_picture_elsewhere_is_not_read_as_words(
+    place: str, tmp_path: Path
+) -> None:
+    (tmp_path / "prompts.json").write_text(json.dumps({"vqa": f"{place} {{}}"}))
+    with pytest.raises(ModelError, match=r"shows no picture: take it out"):
+        read_prompts(tmp_path, BLIP2)
+
+
+@pytest.mark.parametrize("name", ["prompt.json", "Prompts.json"])
+def test_prompts_under_a_name_that_nobody_reads_are_refused(
+    name: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(json.dumps({"vqa": USER}))
+    with pytest.raises(ModelError, match=rf"{name}, .* name it prompts\.json"):
+        read_prompts(tmp_path, LLAVA)
+
+
+def test_braces_that_are_doubled_elsewhere_stay_text(tmp_path: Path) -> None:
+    own = {"vqa": '<image> {} reply as {{"answer": ...}} [image of] (image)'}
+    (tmp_path / "prompts.json").write_text(json.dumps(own))
+    assert read_prompts(tmp_path, LLAVA)["vqa"] == own["vqa"]

@@ -125,6 +125,7 @@ TEXTS = "{% for p in messages[0].content if p.type == 'text' %}{{ p.text }}{% en
         ("{{ raise_exception('no pictures here') }}", "fails: .*no pictures here"),
         ("{% for m in messages %}", "fails: TemplateSyntaxError"),
         ("{{ nothing.at.all }}", "fails: UndefinedError"),
+        ("", "does not show the picture"),
         (TEXTS, "does not show the picture"),
         ("<image> describe", "the question once each"),
         (
@@ -147,12 +148,14 @@ def test_a_template_that_loses_something_is_one_sentence(
     assert str(folder) in str(caught.value)
 
 
+@pytest.mark.parametrize("file", ["chat_template.jinja", "chat_template.json"])
 def test_a_model_that_is_asked_without_a_template_does_not_hide_one(
-    tmp_path: Path,
+    file: str, tmp_path: Path
 ) -> None:
     folder = tmp_path / "model"
     shutil.copytree(HERE / "tiny-blip2", folder)
-    (folder / "chat_template.jinja").write_text(INSTRUCT)
+    json_text = json.dumps({"chat_template": INSTRUCT})
+    (folder / file).write_text(INSTRUCT if file.endswith("jinja") else json_text)
     assert asked(folder) == "Question: what is it Answer:"
     (folder / "prompts.json").unlink()
     with pytest.raises(ModelError, match=r"brings a chat template.*prompts\.json"):

@@ -40,6 +40,7 @@ TABLES = [
         *("Word Error Rate [%]", "error", "top-1 error", "mse", "RMSE", "MAE", "nll"),
         *("cross-entropy", "CrossEntropy", "bits_per_byte", "bpb", "accuracy_loss"),
         *("negative log-likelihood", "kl_divergence", "score (lower is better)"),
+        *("sMAPE", "latency_ms", "jsd", "CHAIR_s", "chair_i", "mean regret"),
         *("hallucination_rate", "1-shot loss", "edit distance"),
     ],
 )
@@ -52,6 +53,7 @@ def test_known_names_are_better_when_lower(name: str) -> None:
     [
         *("score", "accuracy", "CIDEr", "METEOR", "img_r1", "r_mean", "F1", "bleu4"),
         *("error_free", "lossless_share", "lossless", "glossary", "power", "answer"),
+        *("chair", "chairs_AP", "latency reduction"),
         *("certainty", "cerebral", "lower_body_accuracy", "error_detection_accuracy"),
         *("loss_reduction", "neg_loss", "neg_mse", "1-WER", "1 - cer", "-loss"),
         *("log_likelihood", "WER \N{UPWARDS ARROW}", "loss (higher is better)"),

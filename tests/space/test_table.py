@@ -119,6 +119,7 @@ def test_scores_are_not_looked_at_when_a_table_is_read(tmp_path: Path) -> None:
         ("a_bits,bpw,score\n2,nan,1\n", "line 2: bpw 'nan' is not a positive number"),
         ("a_bits,bpw,score\n2,2,1\n3,inf,1\n", "line 3: bpw 'inf' is not a positive"),
         ("a_bits,bpw,score\n2,-2,1\n", "bpw '-2' is not a positive number"),
+        ("a_bits,bpw,score\n2,1e308,1\n", "bpw '1e308' is not a positive number"),
         ("a_bits,bpw,score\n2,,1\n", "bpw '' is not a positive number"),
         ('a_bits,bpw,score\n2,"2"x,1\n', "is not a CSV file"),
     ],

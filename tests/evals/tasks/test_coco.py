@@ -176,6 +176,15 @@ def test_a_wrong_splits_file_is_refused(
         PLUGIN.samples(data, "evaluation", SEED_0)
 
 
+@pytest.mark.parametrize("name", ["coco_splits.json", "dataset_coco.json"])
+def test_a_file_whose_link_leads_nowhere_is_not_passed_over(
+    name: str, data: Path
+) -> None:
+    (data / name).symlink_to("gone")
+    with pytest.raises(DataError, match=f"{name} is missing"):
+        PLUGIN.samples(data, "evaluation", SEED_0)
+
+
 def test_too_few_training_images_leave_none_to_search_on(data: Path) -> None:
     with pytest.raises(DataError, match=r"captions_train2014\.json in .* too few imag"):
         PLUGIN.samples(data, "search", SEED_0)

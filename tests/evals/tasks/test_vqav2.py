@@ -226,6 +226,12 @@ def test_one_image_cannot_be_divided(tmp_path: Path) -> None:
         PLUGIN.samples(tmp_path, "search", SEED_0)
 
 
+def test_a_splits_file_whose_link_leads_nowhere_is_not_passed_over(data: Path) -> None:
+    (data / "splits.json").symlink_to("gone")
+    with pytest.raises(DataError, match=r"splits\.json is missing"):
+        PLUGIN.samples(data, "evaluation", SEED_0)
+
+
 def test_the_score_is_the_mean_accuracy_in_percent() -> None:
     # six of ten say "red", three "red and white", one "white"
     replies = ["Red.", "red and white", "white", "blue"]
