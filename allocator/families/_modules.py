@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TIED = "tie_word_embeddings"
+FEW_ROWS = 16
 
 
 class AsStored:
@@ -105,6 +106,26 @@ def _fit(module: Any, folder: Path) -> None:
         module._adjust_missing_and_unexpected_keys(found)
         _check_head(module, folder, tensors, found.missing_keys)
         refuse_misfits(folder, found.missing_keys, found.unexpected_keys)
+    _tie_equal(module)
+
+
+def _tie_equal(module: Any) -> None:
+    """Make head and embeddings one matrix where they are stored twice and alike.
+
+    transformers does so only where a configuration says that they are one.
+    """
+    import torch
+
+    head, words = module.get_output_embeddings(), module.get_input_embeddings()
+    if head is None or words is None or head.weight is words.weight:
+        return
+    wide = torch.promote_types(head.weight.dtype, words.weight.dtype)
+    # mostly equal in shape alone: a few rows tell
+    for rows in (slice(0, FEW_ROWS), slice(None)):
+        here, there = (each.weight.detach()[rows].to(wide) for each in (head, words))
+        if not torch.equal(here, there):
+            return
+    head.weight = words.weight
 
 
 def _refuse_shapes(folder: Path, other: Any) -> None:
@@ -240,6 +261,7 @@ def _read(
         refuse_misfits(folder, loaded["missing_keys"], loaded["unexpected_keys"])
         if module.can_generate() and (folder / "generation_config.json").is_file():
             module.generation_config = GenerationConfig.from_pretrained(folder)
+    _tie_equal(module)
     return module.eval().requires_grad_(False)
 
 

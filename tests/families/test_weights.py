@@ -251,10 +251,22 @@ def test_a_head_of_its_own_counts_whatever_the_configuration_says(folder: Path) 
     assert sum(p.numel() for p in module.parameters()) == found.parameters
 
 
-def test_a_head_that_equals_the_embeddings_is_the_same_matrix(folder: Path) -> None:
+@pytest.mark.parametrize("flag", [True, False, None])
+def test_a_head_that_equals_the_embeddings_is_the_same_matrix(
+    flag: bool | None, folder: Path
+) -> None:
     tied = family_of(folder).spec(folder)
     edit(folder, lambda t: t.update({HEAD: t[WORDS].clone()}))
+    config = json.loads((folder / "config.json").read_text())
+    for part in (config, config["text_config"]):
+        part.pop("tie_word_embeddings", None)
+        if flag is not None:
+            part["tie_word_embeddings"] = flag
+    (folder / "config.json").write_text(json.dumps(config))
     assert family_of(folder).spec(folder) == tied
+    for mapped in (True, False):
+        module = family_of(folder).load(folder, "cpu", mapped=mapped).module
+        assert module.lm_head.weight is module.get_input_embeddings().weight
 
 
 def test_a_head_that_is_said_to_be_its_own_and_is_not_there_is_missed(
