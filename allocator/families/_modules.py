@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from allocator.core.errors import ModelError, in_one_sentence
 from allocator.families._checkpoint import part_of_config, quiet, read_config
+from allocator.families._generation import ADVICE, KEPT, read_advice
 from allocator.families._weights import (
     check_weights,
     common_type,
@@ -242,7 +243,7 @@ def _read(
     kind: Any, folder: Path, files: Sequence[Path], dtype: str, *, as_stored: bool
 ) -> Any:
     import torch
-    from transformers import AutoConfig, GenerationConfig
+    from transformers import AutoConfig
 
     said = f"{folder} cannot be loaded"
     with in_one_sentence(said), quiet(), _tensors(files, as_stored) as given:
@@ -259,10 +260,25 @@ def _read(
         _refuse_shapes(folder, loaded["mismatched_keys"])
         _check_head(module, folder, given, loaded["missing_keys"])
         refuse_misfits(folder, loaded["missing_keys"], loaded["unexpected_keys"])
-        if module.can_generate() and (folder / "generation_config.json").is_file():
-            module.generation_config = GenerationConfig.from_pretrained(folder)
+        if module.can_generate() and (folder / ADVICE).is_file():
+            module.generation_config = _generation_config(folder)
     _tie_equal(module)
     return module.eval().requires_grad_(False)
+
+
+def _generation_config(folder: Path) -> Any:
+    """A checkpoint's advice on generation; of what transformers refuses, what counts.
+
+    It refuses some of what is about the shape of an outcome, which does not count here.
+    """
+    from transformers import GenerationConfig
+
+    try:
+        return GenerationConfig.from_pretrained(folder)
+    except Exception:
+        counts = (*KEPT, "eos_token_id", "pad_token_id")
+        advice = read_advice(folder).items()
+        return GenerationConfig(**{k: v for k, v in advice if k in counts})
 
 
 @contextmanager

@@ -150,6 +150,17 @@ def test_advice_on_chance_length_and_shape_changes_nothing(
     assert model.module.generation_config is advice
 
 
+# each of them alone is refused by transformers
+@pytest.mark.parametrize("advice", [{"num_return_sequences": 3}, {"max_new_tokens": 0}])
+def test_advice_that_transformers_refuses_changes_nothing(
+    advice: dict[str, int], folder: Path, tmp_path: Path
+) -> None:
+    samples = two_samples(tmp_path)
+    before = replies(loaded(folder), samples)
+    change(folder / "generation_config.json", **advice)
+    assert replies(loaded(folder), samples) == before
+
+
 def replies(model: Model, samples: Any) -> list[str]:
     with torch.inference_mode():
         state = prefixed(model, model.inputs(samples))
