@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from allocator.core.watch import Watch
 
 # asked to show how questions are asked
-QUESTION = "Is there a cat in the picture?"
+QUESTION = "What color is the circle?"
 
 
 def inspect_model(
