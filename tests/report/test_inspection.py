@@ -59,7 +59,7 @@ def test_a_model_that_ranks_shows_how_it_reads_a_text() -> None:
 
 def test_prompts_come_first_in_what_is_printed() -> None:
     shown = inspected("--model", "tiny-llava", "--task", "vqav2").stdout
-    assert shown.startswith("prompt for vqa: '<s> user :[<image> x 16]is there")
+    assert shown.startswith("prompt for vqa: '<s> user :[<image> x 16]what color")
 
 
 def test_prompts_that_cannot_be_meant_are_refused(tmp_path: Path) -> None:
