@@ -46,6 +46,10 @@ class Variant:
     suffix: bool = False
     tied: bool | None = None
 
+    def built(self, folder: Path) -> Any:
+        """A folder's module without values; see `build`."""
+        return build(model_class(self.model_class), folder, tied=self.tied)
+
     def stages(self, module: Any) -> tuple[Stage, ...]:
         """A module's forward pass, cut along the layout."""
         return Cut(module, self.layout(module)).stages()
@@ -83,7 +87,7 @@ class Declared:
     ) -> ModelSpec:
         """Groups and sizes from the configuration alone."""
         variant = self._variant(folder)
-        module = build(model_class(variant.model_class), folder, tied=variant.tied)
+        module = variant.built(folder)
         layout = variant.layout(module)
         head = Rest(HEAD, "output head, kept at 16 bit unless included")
         rests = (head, *layout.rests)
@@ -104,7 +108,7 @@ class Declared:
     def outline(self, folder: Path) -> Model:
         """The model without its weights."""
         variant = self._variant(folder)
-        module = build(model_class(variant.model_class), folder)
+        module = variant.built(folder)
         return _pipeline(variant, module, folder, "cpu", _wording(variant, folder))
 
     def tiny(self, folder: Path, variant: str) -> State:

@@ -5,7 +5,6 @@ Read as transformers pairs its parts; what older folders lack is taken from conf
 
 from __future__ import annotations
 
-import json
 from contextlib import contextmanager
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -153,12 +152,13 @@ def _template_(processor: Any, folder: Path) -> None:
 def _check_words(folder: Path, tokenizer: Any) -> None:
     """Refuse an ordinary word as a special token: replies would come without it."""
     file = folder / "tokenizer.json"
-    for name, token in tokenizer.special_tokens_map.items():
-        # others than words are nobody's answer
-        if not str(token).isalnum() or not file.is_file():
-            continue
-        kept = json.loads(file.read_text(encoding="utf-8"))
-        added = {each["content"] for each in kept["added_tokens"]}
+    # others than words are nobody's answer
+    words = {n: t for n, t in tokenizer.special_tokens_map.items() if str(t).isalnum()}
+    if not words or not is_there(file):
+        return
+    kept = read_json(file)
+    added = {each["content"] for each in kept["added_tokens"]}
+    for name, token in words.items():
         if token not in added and token in kept["model"]["vocab"]:
             raise ModelError(
                 f"{folder}/tokenizer_config.json makes {token!r} its {name}, and it is "
