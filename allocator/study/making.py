@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import optuna
+from optuna.exceptions import DuplicatedStudyError
 
+from allocator.core.clock import Clock
 from allocator.core.errors import StudyError
 from allocator.study.storage import alone, file_of, open_storage, patience_with
 
@@ -13,6 +16,8 @@ if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
 IDENTITY = "identity"
+# seconds: a process that made a study says at once what it measures; of pauses
+NAMING, PAUSE = 2.0, 0.02
 
 
 def make_study(
@@ -48,19 +53,17 @@ def kept_with(study: optuna.Study) -> dict[str, Any]:
 
 
 def _made(storage: BaseStorage, name: str, identity: str) -> optuna.Study:
-    study = optuna.create_study(
-        storage=storage, study_name=name, direction="maximize", load_if_exists=True
-    )
-    known = kept_with(study).get(IDENTITY)
+    try:
+        study = optuna.create_study(
+            storage=storage, study_name=name, direction="maximize"
+        )
+        known = None
+    except DuplicatedStudyError:
+        study = optuna.load_study(storage=storage, study_name=name)
+        known = _known(study)
     if known is None:
-        if study.get_trials(deepcopy=False):
-            raise StudyError(
-                f"study {name!r} exists and was made by another program: choose "
-                "another --study"
-            )
         study._storage.set_study_system_attr(study._study_id, IDENTITY, identity)
-        # where nothing keeps two processes apart, the first one counts
-        known = kept_with(study)[IDENTITY]
+        known = identity
     if known != identity:
         raise StudyError(
             f"study {name!r} exists and measures another model, task, data, "
@@ -68,3 +71,22 @@ def _made(storage: BaseStorage, name: str, identity: str) -> optuna.Study:
             "re-ranking or seed: choose another --study"
         )
     return study
+
+
+def _known(study: optuna.Study) -> str | None:
+    """What a study that was there before measures; None where nobody says so.
+
+    Of all processes one makes a study, whatever keeps them apart, and says next what it
+    measures. Whoever finds none of it waits for that, unless that process has ended.
+    """
+    clock = Clock()
+    while (known := kept_with(study).get(IDENTITY)) is None:
+        if study.get_trials(deepcopy=False):
+            raise StudyError(
+                f"study {study.study_name!r} exists and was made by another program: "
+                "choose another --study"
+            )
+        if clock.seconds > NAMING:
+            return None
+        time.sleep(PAUSE)
+    return str(known)
