@@ -14,14 +14,20 @@ if TYPE_CHECKING:
     from allocator.core.allocation import Allocation, Choice, Scheme
     from allocator.core.pins import Pins
 
+# rivals of the same stored size, by kind
+EVEN_MIX, ADDITIVE = "even_mix", "additive"
+RIVALS = {EVEN_MIX: "even mix", ADDITIVE: "additive optimum"}
+# kinds of trials that every search measures, whatever its strategy
+BASELINES = ("full", "uniform", *RIVALS)
+
 
 @dataclass(frozen=True)
 class TrialRecord:
     """One measured allocation.
 
-    `kind` is "uniform" or "full" for baselines, "proposal" otherwise; `applied` is the
-    digest of the cells that were really in place; `budget` the name of the goal that a
-    proposal was made for, and `limit` the bits per weight within which it was made.
+    `kind` is one of `BASELINES`, or "proposal"; `applied` is the digest of the
+    cells that were really in place; `budget` the name of the goal that a proposal was
+    made for, and `limit` the bits per weight within which it was made.
     """
 
     allocation: Allocation
@@ -67,6 +73,34 @@ class UniformResult:
     def name(self) -> str:
         """What it is, in words."""
         return f"{self.choice} everywhere{' else' if self.pinned else ''}"
+
+
+@dataclass(frozen=True)
+class RivalResult:
+    """One of `RIVALS`, no larger than the recommendation or its budget, by its `name`.
+
+    `versus` is what the recommendation gains over it; `finalized` as in
+    `UniformResult`.
+    """
+
+    name: str
+    digest: str
+    bpw: float
+    score: float
+    fits: bool
+    versus: Interval
+    finalized: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, without what was gained over it."""
+        return {
+            "name": self.name,
+            "digest": self.digest,
+            "bpw": self.bpw,
+            "score": self.score,
+            "finalized": self.finalized,
+            "fits": self.fits,
+        }
 
 
 @dataclass(frozen=True)
@@ -139,6 +173,7 @@ class Recommendation:
     rungs: tuple[RungReport, ...] = ()
     prefix: tuple[int, int] = (0, 0)
     pins: Pins = NO_PINS
+    rivals: tuple[RivalResult, ...] = ()
 
     @property
     def is_uniform(self) -> bool:
@@ -168,6 +203,7 @@ class Recommendation:
                 "details": {name: full for name, _, full in self.details},
             },
             "uniform": [_uniform_json(each) for each in self.uniform],
+            "rivals": [each.to_json() for each in self.rivals],
             "recommended": self._recommended_json(),
             "front": [
                 {"digest": m.allocation.digest, "bpw": m.bpw, "score": m.score}
@@ -188,6 +224,7 @@ class Recommendation:
         }
 
     def _recommended_json(self) -> dict[str, Any]:
+        over = {each.name: each.versus for each in self.rivals}
         return {
             "digest": self.allocation.digest,
             "applied": self.applied,
@@ -199,11 +236,18 @@ class Recommendation:
             "ci95": self.score.ci95,
             "retained": _retained_json(self.retained),
             "details": {name: value for name, value, _ in self.details},
-            "vs_best_uniform": {
-                "difference": self.versus.mean,
-                "ci95": self.versus.ci95,
-            },
+            "vs_best_uniform": _versus_json(self.versus),
+            "vs_even_mix": _versus_json(over.get(EVEN_MIX)),
+            "vs_additive": _versus_json(over.get(ADDITIVE)),
         }
+
+
+def _versus_json(gain: Interval | None) -> dict[str, Any]:
+    """A gain with its interval; nulls where there is nothing to compare with."""
+    return {
+        "difference": gain and gain.mean,
+        "ci95": gain and gain.ci95,
+    }
 
 
 def _retained_json(retained: Interval | None) -> dict[str, Any] | None:

@@ -8,6 +8,7 @@ from allocator.core.records import (
     FrontMember,
     Interval,
     Recommendation,
+    RivalResult,
     RungReport,
     UniformResult,
 )
@@ -43,6 +44,16 @@ def recommendation() -> Recommendation:
         evaluated_samples=700,
         seconds=(("total", 9.0), ("bank", 1.0), ("search", 6.0), ("confirm", 2.0)),
         details=(("BLEU-4", 0.3, 0.4),),
+        rivals=(
+            RivalResult(
+                *("even_mix", "of the mix", 3.95, 67.0, True),
+                *(Interval(3.0, 1.0, 5.0), "in sequence"),
+            ),
+            RivalResult(
+                *("additive", "of the optimum", 3.98, 69.5, True),
+                Interval(0.5, -1.0, 2.0),
+            ),
+        ),
     )
 
 
@@ -76,7 +87,20 @@ def test_json_shows_what_is_recommended_and_what_it_was_compared_with() -> None:
         "retained": None,
         "details": {"BLEU-4": 0.3},
         "vs_best_uniform": {"difference": 10, "ci95": [8, 12]},
+        "vs_even_mix": {"difference": 3, "ci95": [1, 5]},
+        "vs_additive": {"difference": 0.5, "ci95": [-1, 2]},
     }
+    even_mix, additive = found["rivals"]
+    assert even_mix == {
+        "name": "even_mix",
+        "digest": "of the mix",
+        "bpw": 3.95,
+        "score": 67,
+        "finalized": "in sequence",
+        "fits": True,
+    }
+    assert (additive["name"], additive["score"]) == ("additive", 69.5)
+    assert additive["finalized"] is None
     shown = {"finalized": None, "pinned": False}
     digests = [each.pop("digest") for each in found["uniform"]]
     assert digests == [each.digest for each in asked.uniform]

@@ -1,0 +1,82 @@
+"""The end of a search without a model: what an allocation scores is in a table."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from allocator.core.allocation import Allocation, Budget, Choice, Scheme
+from allocator.core.records import TrialRecord
+from allocator.search.confirm import confirm
+from allocator.search.goals import WithinBudget
+from allocator.search.measured import Measured
+from allocator.space.model import ModelSpace
+
+if TYPE_CHECKING:
+    from allocator.core.spec import ModelSpec
+    from allocator.search.goals import Goal
+
+BOTH = tuple(Choice(bits, method) for bits in (2, 4, 8) for method in ("gptq", "awq"))
+
+
+def roomy_space(spec: ModelSpec) -> ModelSpace:
+    """Two methods, and room for everything."""
+    return ModelSpace(spec, Scheme(), BOTH, Budget(16.0))
+
+
+def record(space: ModelSpace, allocation: Allocation, score: float) -> TrialRecord:
+    return TrialRecord(allocation, score, space.bpw(allocation), "proposal", "")
+
+
+def evaluation(scores: dict[str, float], default: float = 0.0):
+    asked: list[str] = []
+
+    def evaluate(allocation: Allocation) -> Measured:
+        asked.append(allocation.digest)
+        mean = scores.get(allocation.digest, default)
+        # two samples around the mean
+        return Measured(allocation, (mean - 1, mean + 1), allocation.digest)
+
+    return evaluate, asked
+
+
+def outcome(
+    space: ModelSpace,
+    records: list[TrialRecord],
+    scores: dict[str, float],
+    finish=lambda measured: measured,
+    goal: Goal | None = None,
+    rivals=lambda inside: {},  # noqa: ARG005
+):
+    evaluate, asked = evaluation(scores)
+    found = confirm(
+        space,
+        records,
+        goal or WithinBudget(space),
+        evaluate=evaluate,
+        finish=finish,
+        rivals=rivals,
+        progress=lambda *_: None,
+        seed=0,
+    )
+    return found, asked
+
+
+def uniform_of(space: ModelSpace, bits: int, method: str) -> Allocation:
+    return space.alike(Choice(bits, method))
+
+
+class Finish:
+    """Adds points to what is finished, and notes it."""
+
+    def __init__(self, gains: dict[str, float]) -> None:
+        self.gains = gains
+        self.asked: list[str] = []
+
+    def __call__(self, measured: Measured) -> Measured:
+        self.asked.append(measured.allocation.digest)
+        gain = self.gains.get(measured.allocation.digest, 0.0)
+        if gain <= 0:
+            return measured
+        values = tuple(value + gain for value in measured.values)
+        return replace(measured, values=values, finalized="in sequence")
