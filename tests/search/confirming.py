@@ -13,7 +13,10 @@ from allocator.search.measured import Measured
 from allocator.space.model import ModelSpace
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from allocator.core.spec import ModelSpec
+    from allocator.search.confirm import Outcome
     from allocator.search.goals import Goal
 
 BOTH = tuple(Choice(bits, method) for bits in (2, 4, 8) for method in ("gptq", "awq"))
@@ -28,7 +31,10 @@ def record(space: ModelSpace, allocation: Allocation, score: float) -> TrialReco
     return TrialRecord(allocation, score, space.bpw(allocation), "proposal", "")
 
 
-def evaluation(scores: dict[str, float], default: float = 0.0):
+def evaluation(
+    scores: dict[str, float], default: float = 0.0
+) -> tuple[Callable[[Allocation], Measured], list[str]]:
+    """Looks scores up, and notes what was asked."""
     asked: list[str] = []
 
     def evaluate(allocation: Allocation) -> Measured:
@@ -44,10 +50,11 @@ def outcome(
     space: ModelSpace,
     records: list[TrialRecord],
     scores: dict[str, float],
-    finish=lambda measured: measured,
+    finish: Callable[[Measured], Measured] = lambda measured: measured,
     goal: Goal | None = None,
-    rivals=lambda inside: {},  # noqa: ARG005
-):
+    rivals: Callable[[ModelSpace], dict[str, Allocation]] = lambda _: {},
+) -> tuple[Outcome, list[str]]:
+    """What the evaluation set decides, and what was evaluated."""
     evaluate, asked = evaluation(scores)
     found = confirm(
         space,

@@ -109,7 +109,7 @@ def test_they_are_measured_once_whatever_the_strategy_and_are_no_proposals(
     assert "rivals" in told.phases
 
 
-GOALS = ({}, {"front": True}, {"min_score": 0.9})
+GOALS: tuple[dict[str, Any], ...] = ({}, {"front": True}, {"min_score": 0.9})
 
 
 @pytest.mark.parametrize("goal", GOALS, ids=["budget", "front", "min-score"])
