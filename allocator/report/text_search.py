@@ -45,7 +45,7 @@ def scored(score: float, ci95: list[float]) -> str:
 def print_recommendation(found: Mapping[str, Any]) -> None:
     """Print a search's outcome, as `to_json` gives it."""
     console = Console()
-    console.print(_scores(found))
+    console.print(scores_table(found))
     console.print(_bits_map(found["recommended"]["allocation"]))
     for sentence in sentences(found):
         say(console, sentence)
@@ -68,7 +68,8 @@ def print_first_prompt(prompt: str | None) -> None:
         Console().print(f"First prompt: {prompt!r}", markup=False, highlight=False)
 
 
-def _scores(found: Mapping[str, Any]) -> Table:
+def scores_table(found: Mapping[str, Any]) -> Table:
+    """Sizes and scores of all that is compared, and what was gained over it."""
     full, best = found["full_precision"], found["recommended"]
     scope = found["budget"]["scope"]
     table = Table(title=f"{found['model']}, {found['task']}: {found['metric']}")
