@@ -7,15 +7,15 @@ comes out then says one thing: not this allocation.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, TypeGuard, TypeVar
+from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
 
     Choice = TypeVar("Choice", bound=Hashable)
 
-# damages above it, in nats, are told apart no more: trees compute in float32
-MOST = 1e6
+# damages above it are told apart no more: trees compute in float32
+MOST = 1e30
 
 
 def is_number(value: float | None) -> TypeGuard[float]:
@@ -44,3 +44,16 @@ def finite_damage(
         most[group] = max(most.get(group, 0.0), value)
     large = 2 * math.fsum(map(math.sqrt, most.values())) ** 2 or 1.0
     return {at: known.get(at, large) for at in damage}
+
+
+def without_overflow(kept: Any) -> Any:
+    """Plain data with None for every number that is not finite.
+
+    >>> without_overflow({"score": math.nan, "ci95": [1.0, math.inf]})
+    {'score': None, 'ci95': [1.0, None]}
+    """
+    if isinstance(kept, dict):
+        return {name: without_overflow(value) for name, value in kept.items()}
+    if isinstance(kept, list):
+        return [without_overflow(value) for value in kept]
+    return kept if not isinstance(kept, float) or math.isfinite(kept) else None

@@ -121,8 +121,8 @@ class Recommendation:
     bpw: float
     bpw_quantized: float
     score: Interval
-    versus: Interval
-    best_uniform: UniformResult
+    versus: Interval | None
+    best_uniform: UniformResult | None
     front: tuple[FrontMember, ...]
     importance: Mapping[str, Any]
     complete: int
@@ -143,7 +143,8 @@ class Recommendation:
     @property
     def is_uniform(self) -> bool:
         """Whether nothing better than a uniform allocation was found."""
-        return self.allocation.digest == self.best_uniform.digest
+        rival = self.best_uniform
+        return rival is not None and self.allocation.digest == rival.digest
 
     def to_json(self) -> dict[str, Any]:
         """The object `--json` prints; its keys are part of the interface."""
@@ -200,8 +201,8 @@ class Recommendation:
             "retained": _retained_json(self.retained),
             "details": {name: value for name, value, _ in self.details},
             "vs_best_uniform": {
-                "difference": self.versus.mean,
-                "ci95": self.versus.ci95,
+                "difference": self.versus and self.versus.mean,
+                "ci95": self.versus and self.versus.ci95,
             },
         }
 

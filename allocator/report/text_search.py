@@ -133,13 +133,17 @@ def sentences(found: Mapping[str, Any]) -> list[str]:
     fitting = [u for u in found["uniform"] if u["score"] is not None]
     if found.get("goal", "budget") != "budget":
         fitting = [u for u in fitting if u["bpw"] <= best["bpw"]]
-    rival = max(fitting, key=lambda u: (u["score"], -u["bpw"]))
-    name = f"{uniform_text(rival)}{finalized(rival)}"
     unit = unit_of(found["metric"])
     said = [
         f"{_goal(found)}, {best['bpw_quantized']:.3f} within the quantized groups; "
-        f"{best['score'] - full['score']:+.2f} {unit} to full precision."
+        f"{best['score'] - full['score']:+.2f} {unit} to full precision.",
+        *_without_scores(found),
     ]
+    if not fitting or gain["ci95"] is None:
+        said.append("No uniform allocation that fits has a score to compare to.")
+        return said + pins_said(found) + _what_mattered(found) + _looks(found)
+    rival = max(fitting, key=lambda u: (u["score"], -u["bpw"]))
+    name = f"{uniform_text(rival)}{finalized(rival)}"
     interval = f"[{gain['ci95'][0]:+.2f}, {gain['ci95'][1]:+.2f}]"
     if is_uniform(best, rival):
         said.append(f"Nothing better than {name} was found: it is the recommendation.")
@@ -152,6 +156,15 @@ def sentences(found: Mapping[str, Any]) -> list[str]:
         )
     said += pins_said(found) + _retained(found) + _details(best, full)
     return said + _what_mattered(found) + _looks(found)
+
+
+def _without_scores(found: Mapping[str, Any]) -> list[str]:
+    """Uniform allocations that fit and were measured in vain."""
+    lost = [u for u in found["uniform"] if u.get("fits") and u["score"] is None]
+    names = [uniform_text(each) for each in lost]
+    if not names:
+        return []
+    return [f"Without a score, as it was no finite number: {', '.join(names)}."]
 
 
 def is_uniform(best: Mapping[str, Any], uniform: Mapping[str, Any]) -> bool:

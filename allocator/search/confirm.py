@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from allocator.core.errors import NotReachedError
 from allocator.core.records import (
     FrontMember,
     Interval,
@@ -28,14 +29,15 @@ class Outcome:
     """What the evaluation set decided.
 
     `details` are name, value of the winner, value of full precision; `retained` is the
-    winner's share of full precision's score.
+    winner's share of full precision's score. Where no uniform allocation that fits has
+    a score there is none to compare to.
     """
 
     winner: Measured
     score: Interval
     retained: Interval
-    versus: Interval
-    best_uniform: UniformResult
+    versus: Interval | None
+    best_uniform: UniformResult | None
     uniform: tuple[UniformResult, ...]
     full_precision: Interval
     details: tuple[tuple[str, float, float], ...]
@@ -73,6 +75,12 @@ def confirm(  # noqa: PLR0913, each is what one part of the search gives
     full = evaluate(space.full)
     if space.fits(space.full):
         finalists.append(full)
+    uniform, finalists = with_scores(uniform), with_scores(finalists)
+    if not uniform and not finalists:
+        raise NotReachedError(
+            "nothing that fits has a score: of all that was measured something is no "
+            "finite number; allow a larger budget or more widths"
+        )
 
     rank = _rank(space)
     chosen = goal.choose([*uniform, *finalists], full)
@@ -84,11 +92,16 @@ def confirm(  # noqa: PLR0913, each is what one part of the search gives
         winner = max([winner, *rivals], key=rank)
     else:
         winner = goal.choose([winner, *rivals], full)
-    best = max(comparable(space, goal, rivals, winner), key=rank)
+    best = max(comparable(space, goal, rivals, winner), key=rank, default=None)
     done = {each.allocation.digest: each for each in rivals}
     uniform = [done.get(each.allocation.digest, each) for each in uniform]
     members = front_of([r for r in records if space.keeps_pins(r.allocation)])
     return _outcome(space, winner, best, uniform, full, members, seed, strata)
+
+
+def with_scores(measured: Sequence[Measured]) -> list[Measured]:
+    """Those that have one: of the others something was no finite number."""
+    return [each for each in measured if each.failed is None]
 
 
 def comparable(
@@ -115,7 +128,7 @@ def _best_of_methods(space: ModelSpace, uniform: Sequence[Measured]) -> list[Mea
 def _outcome(  # noqa: PLR0913, PLR0917, all that was measured
     space: ModelSpace,
     winner: Measured,
-    best: Measured,
+    best: Measured | None,
     uniform: Sequence[Measured],
     full: Measured,
     members: tuple[FrontMember, ...],
@@ -123,15 +136,17 @@ def _outcome(  # noqa: PLR0913, PLR0917, all that was measured
     strata: Sequence[int],
 ) -> Outcome:
     """What was decided, with its intervals."""
-    gains = [a - b for a, b in zip(winner.values, best.values, strict=True)]
-    results = uniform_results(space, uniform)
-    digest = best.allocation.digest
+    results, versus, rival = uniform_results(space, uniform), None, None
+    if best is not None:
+        gains = [a - b for a, b in zip(winner.values, best.values, strict=True)]
+        versus, digest = bootstrap(gains, seed, strata), best.allocation.digest
+        rival = next(each for each in results if each.digest == digest)
     return Outcome(
         winner=winner,
         score=bootstrap(winner.values, seed, strata),
         retained=_retained(winner, full, seed, strata),
-        versus=bootstrap(gains, seed, strata),
-        best_uniform=next(each for each in results if each.digest == digest),
+        versus=versus,
+        best_uniform=rival,
         uniform=results,
         full_precision=bootstrap(full.values, seed, strata),
         details=tuple(

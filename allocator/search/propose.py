@@ -140,9 +140,9 @@ def known_of(search: Search, space: ModelSpace) -> Known:
     if estimated:
         # what overflowed is no better than the worst: nobody is to look there again
         worst = min(score for _, score in (*measured, *estimated))
-        done = {allocation.digest: score for allocation, score in measured}
-        over = search.rungs.overflowed
-        estimated += tuple((each, done.get(each.digest, worst)) for each in over)
+        lost = {each.digest: each for each in search.lost}
+        known = ((a, score) for a, score in estimated if a.digest not in lost)
+        estimated = (*known, *((each, worst) for each in lost.values()))
     return Known(measured, estimated, frozenset(search.journal.taken(space)))
 
 

@@ -9,6 +9,7 @@ from allocator.bench.finalize import finalize
 from allocator.bench.loading import open_bank, open_full_precision
 from allocator.bench.prepare import prepare
 from allocator.core.clock import Clock
+from allocator.core.errors import BankError, ModelError, reason
 from allocator.core.plan import plan_json
 from allocator.core.records import Recommendation
 from allocator.core.watch import Silent
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
     from allocator.core.watch import Watch
     from allocator.search.confirm import Outcome
     from allocator.search.measured import Measured
+
+
+# activations that overflow, a full disk, too little memory
+NOT_FINALIZED = (ModelError, BankError, OSError, MemoryError, RuntimeError)
 
 
 def run(asked: StudySpec, watch: Watch | None = None) -> Recommendation:
@@ -88,12 +93,15 @@ def run_prepared(setup: Setup, watch: Watch, clock: Clock) -> Recommendation:
 def in_short(found: Recommendation) -> dict[str, str]:
     """A recommendation in a few lines, for people who open its study elsewhere."""
     full, best, rival = found.full_precision, found.score, found.best_uniform
-    low, high = found.versus.ci95
+    if found.versus is None or rival is None:
+        over = "none of these has a score"
+    else:
+        low, high = found.versus.ci95
+        over = f"{found.versus.mean:+.4g} [{low:+.4g}, {high:+.4g}], {rival.name}"
     return {
         "recommended": f"{best.mean:.4g} [{best.low:.4g}, {best.high:.4g}] at "
         f"{found.bpw:.3f} bits per weight",
-        "over the best uniform allocation": f"{found.versus.mean:+.4g} "
-        f"[{low:+.4g}, {high:+.4g}], {rival.name}",
+        "over the best uniform allocation": over,
         "full precision": f"{full.mean:.4g} [{full.low:.4g}, {full.high:.4g}]",
         "shown by": f"allocate studies show {found.study}",
     }
@@ -143,13 +151,22 @@ def conclude(search: Search) -> Recommendation:
 
 
 def finished(search: Search, measured: Measured) -> Measured:
-    """An allocation quantized once more in sequence, if that is better."""
+    """An allocation quantized once more in sequence, if that is possible and better."""
     methods = {choice.method for _, choice in measured.allocation}
     if not search.setup.asked.finalize or methods == {None}:
         return measured
-    weights = finalize(search.setup, measured.allocation, search.watch)
-    with search.bench.under(weights) as bench:
-        again = search.evaluate(measured.allocation, bench)
+    try:
+        weights = finalize(search.setup, measured.allocation, search.watch)
+        with search.bench.under(weights) as bench:
+            again = search.evaluate(measured.allocation, bench)
+    except NOT_FINALIZED as error:
+        # a search of hours must not end without what it found
+        name = search.name_of(measured.allocation)
+        search.watch.say(
+            f"{name} keeps the bank's weights, since it cannot be quantized in "
+            f"sequence: {reason(error)}"
+        )
+        return measured
     better = again.mean > measured.mean
     return replace(again, finalized=weights.digest) if better else measured
 

@@ -12,9 +12,11 @@ from optuna.trial import TrialState
 
 from allocator.core.allocation import Allocation
 from allocator.core.errors import StudyError
+from allocator.core.finite import finite_damage, is_number
 from allocator.core.home import default_storage
 from allocator.core.records import TrialRecord
 from allocator.core.study import STORAGE_TIMEOUT
+from allocator.study.entry import FAILED, REASON, VALUES, Entry, about_of, entry_of
 from allocator.study.making import kept_with, make_study
 from allocator.study.owners import alive, this_process
 from allocator.study.per_sample import decode_scores, encode_scores
@@ -28,29 +30,13 @@ from allocator.study.storage import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from optuna.trial import FrozenTrial
-
     from allocator.core.allocation import Choice
     from allocator.space.base import Space
 
 SPEC = "spec"
 MEASURED = "evaluation:"
 DAMAGE, COSTS, LOOKS = "damage", "costs", "looks:"
-VALUES = "score of each sample"
 FIRST_PROMPT = "first prompt"
-FAILED, PASSED = TrialState.FAIL, TrialState.PRUNED
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A trial of a study, its parameters read as an allocation."""
-
-    allocation: Allocation
-    digest: str
-    state: TrialState
-    score: float | None
-    about: Mapping[str, Any]
-    number: int
 
 
 @dataclass(frozen=True)
@@ -59,7 +45,7 @@ class Journal:
 
     study: optuna.Study
     url: str
-    _read: dict[int, tuple[Allocation, str]] = field(default_factory=dict)
+    _read: dict[int, Entry] = field(default_factory=dict)
 
     @staticmethod
     def create(
@@ -134,7 +120,7 @@ class Journal:
     def release_stale(self) -> None:
         """Give up trials that a dead process of this machine left running."""
         for trial in self.study.get_trials(states=(TrialState.RUNNING,)):
-            if not alive(_about(trial).get("owner", "")):
+            if not alive(about_of(trial).get("owner", "")):
                 # another process may be giving it up too
                 with suppress(UpdateFinishedTrialError):
                     self.study.tell(
@@ -155,7 +141,8 @@ class Journal:
         return max(
             t.number
             for t in running
-            if _about(t)["owner"] == owner and _about(t)["digest"] == allocation.digest
+            if about_of(t)["owner"] == owner
+            and about_of(t)["digest"] == allocation.digest
         )
 
     def add_pruned(
@@ -200,8 +187,11 @@ class Journal:
             if entry.score is not None and VALUES in entry.about
         }
 
-    def fail(self, number: int) -> None:
-        """Give up a trial that was not finished."""
+    def fail(self, number: int, reason: str | None = None) -> None:
+        """Give up a trial that was not finished, for good where a reason is given."""
+        if reason is not None:
+            trial = self.study.get_trials(deepcopy=False)[number]._trial_id
+            self.study._storage.set_trial_user_attr(trial, REASON, reason)
         self.study.tell(number, state=TrialState.FAIL)
 
     def entries(self, space: Space) -> list[Entry]:
@@ -210,27 +200,22 @@ class Journal:
         for trial in self.study.get_trials(deepcopy=False):
             if not trial.params:
                 continue
-            if trial.number not in self._read:
-                allocation = space.allocation(trial.params)
-                self._read[trial.number] = allocation, allocation.digest
-            found.append(
-                Entry(
-                    *self._read[trial.number],
-                    trial.state,
-                    trial.value if trial.state == TrialState.COMPLETE else None,
-                    _about(trial),
-                    trial.number,
-                )
-            )
+            kept = self._read.get(trial.number)
+            if kept is None or not kept.state.is_finished():
+                allocation = kept.allocation if kept else space.allocation(trial.params)
+                digest = kept.digest if kept else allocation.digest
+                kept = self._read[trial.number] = entry_of(trial, allocation, digest)
+            found.append(kept)
         return found
+
+    def failures(self, space: Space) -> dict[str, str]:
+        """Why what was measured has no score, by digest."""
+        return {e.digest: e.failure for e in self.entries(space) if e.failure}
 
     def made(self, space: Space, budget: str) -> int:
         """Proposals for a budget, finished or under way in any process."""
-        gone = (FAILED, PASSED)
-        return sum(
-            e.about.get("budget") == budget and e.state not in gone
-            for e in self.entries(space)
-        )
+        own = [e for e in self.entries(space) if e.about.get("budget") == budget]
+        return sum(e.counts for e in own)
 
     def counts(self, space: Space, budget: str) -> dict[str, int]:
         """Proposals made for a budget, by state; baselines left out.
@@ -239,7 +224,7 @@ class Journal:
         """
         entries = self.entries(space)
         states = [e.state for e in entries if e.about.get("budget") == budget]
-        measured = {e.digest for e in entries if e.state not in (FAILED, PASSED)}
+        measured = {e.digest for e in entries if e.counts}
         passed = {a.digest for at, a, _, _ in self.looks(space) if at == budget}
         return {
             "running": states.count(TrialState.RUNNING),
@@ -264,7 +249,10 @@ class Journal:
             return
         labels = list(space.by_label)
         rows = [
-            [[labels.index(str(c)) for _, c in allocation], *key, value]
+            [
+                [labels.index(str(c)) for _, c in allocation],
+                *(*key, value if is_number(value) else None),
+            ]
             for allocation, key, value in looks
         ]
         name = f"{LOOKS}{budget}:{chosen}"
@@ -282,8 +270,11 @@ class Journal:
 
     def looks(
         self, space: Space
-    ) -> Iterator[tuple[str, Allocation, tuple[str, int], float]]:
-        """Budget, allocation, (kind, samples) and value of every cheap look."""
+    ) -> Iterator[tuple[str, Allocation, tuple[str, int], float | None]]:
+        """Budget, allocation, (kind, samples) and value of every cheap look.
+
+        None, or what a study of before kept, where that is no finite number.
+        """
         for kept in self._looks():
             choices = [space.by_label[label] for label in kept["labels"]]
             for places, kind, size, value in kept["rows"]:
@@ -293,9 +284,7 @@ class Journal:
 
     def taken(self, space: Space) -> set[str]:
         """Digests of what was measured or is being measured."""
-        return {
-            e.digest for e in self.entries(space) if e.state not in (FAILED, PASSED)
-        }
+        return {e.digest for e in self.entries(space) if e.counts}
 
     def records(self, space: Space) -> list[TrialRecord]:
         """Everything measured in full, in order."""
@@ -315,24 +304,20 @@ class Journal:
         ]
 
     def damage(self, space: Space) -> dict[tuple[str, Choice], float] | None:
-        """The prior's damage table, if it was measured."""
+        """The prior's damage table, if it was measured; all of it is finite."""
         kept = self.attribute(DAMAGE)
         if kept is None:
             return None
-        return {
+        table = {
             (key, space.by_label[label]): value
             for key, row in kept.items()
             for label, value in row.items()
         }
+        return finite_damage(table)
 
     def keep_damage(self, damage: Mapping[tuple[str, Choice], float]) -> None:
         """Keep the prior's damage table."""
         table: dict[str, dict[str, float]] = {}
-        for (key, choice), value in damage.items():
+        for (key, choice), value in finite_damage(damage).items():
             table.setdefault(key, {})[str(choice)] = value
         self.set_attribute(DAMAGE, table)
-
-
-def _about(trial: FrozenTrial) -> dict[str, Any]:
-    """What is known of a trial; those of before kept it in one place."""
-    return {**trial.user_attrs, **trial.system_attrs}
