@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from allocator.core.errors import StudyError
+from allocator.study.storage import without_password
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,7 +38,8 @@ def recommendation(journal: Journal) -> dict[str, Any]:
             "run its search again to finish it"
         )
     kept: dict[str, Any] = journal.attribute(RECOMMENDED + latest)
-    return kept
+    # one of before may hold a password
+    return {**kept, "found": without_password(kept["found"])}
 
 
 def latest_recommendation(journal: Journal) -> dict[str, Any] | None:
