@@ -182,7 +182,7 @@ def _recommendation(
     budget = size.bpw(scope) if asked.budget is None else asked.limit.bpw(space.spec)
     return Recommendation(
         study=search.journal.name,
-        storage=search.journal.url,
+        storage=search.journal.shown,
         model=setup.asked.model,
         task=setup.task.name,
         metric=setup.task.metric,
