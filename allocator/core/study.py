@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import tomllib
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from allocator.core.allocation import (
@@ -91,7 +91,7 @@ class StudySpec:
     trials: int = 20
     seconds: float | None = None
     study: str | None = None
-    storage: str | None = None
+    storage: str | None = field(default=None, repr=False)
     storage_timeout: float = STORAGE_TIMEOUT
     device: str = "auto"
     seed: int = 0

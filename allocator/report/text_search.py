@@ -11,6 +11,7 @@ from allocator.core.pins import in_words
 from allocator.embedded import is_embedded
 from allocator.explain.sentences import unit_of, varied
 from allocator.report.text_gains import (
+    beside,
     choice_text,
     compared,
     finalized,
@@ -123,11 +124,24 @@ def sentences(found: Mapping[str, Any]) -> list[str]:
     unit = unit_of(found["metric"])
     said = [
         f"{_goal(found)}, {best['bpw_quantized']:.3f} within the quantized groups; "
-        f"{best['score'] - full['score']:+.2f} {unit} to full precision."
+        f"{best['score'] - full['score']:+.2f} {unit} to full precision.",
+        *_without_scores(found),
     ]
     said += gains_said(found) + pins_said(found)
     said += _retained(found) + _details(best, full)
     return said + _what_mattered(found) + _looks(found)
+
+
+def _without_scores(found: Mapping[str, Any]) -> list[str]:
+    """Allocations beside the recommendation that fit and were measured in vain."""
+    lost = [
+        name
+        for name, each in beside(found)
+        if each.get("fits") and each["score"] is None
+    ]
+    if not lost:
+        return []
+    return [f"Without a score, as it was no finite number: {', '.join(lost)}."]
 
 
 def pins_said(found: Mapping[str, Any]) -> list[str]:

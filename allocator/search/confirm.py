@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from allocator.core.errors import NotReachedError
 from allocator.core.records import (
     RIVALS,
     FrontMember,
@@ -17,7 +18,7 @@ from allocator.space.model import of_size
 from evals.interval import bootstrap
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from allocator.core.allocation import Allocation
     from allocator.core.records import TrialRecord
@@ -31,14 +32,15 @@ class Outcome:
     """What the evaluation set decided.
 
     `details` are name, value of the winner, value of full precision; `retained` is the
-    winner's share of full precision's score.
+    winner's share of full precision's score. Where no uniform allocation that fits has
+    a score there is none to compare to.
     """
 
     winner: Measured
     score: Interval
     retained: Interval
-    versus: Interval
-    best_uniform: UniformResult
+    versus: Interval | None
+    best_uniform: UniformResult | None
     uniform: tuple[UniformResult, ...]
     rivals: tuple[RivalResult, ...]
     full_precision: Interval
@@ -85,6 +87,12 @@ def confirm(  # noqa: PLR0913, each is what one part of the search gives
     full = evaluate(space.full)
     if space.fits(space.full):
         finalists.append(full)
+    uniform, finalists = with_scores(uniform), with_scores(finalists)
+    if not uniform and not finalists:
+        raise NotReachedError(
+            "nothing that fits has a score: of all that was measured something is no "
+            "finite number; allow a larger budget or more widths"
+        )
 
     done: dict[str, Measured] = {}
 
@@ -98,9 +106,10 @@ def confirm(  # noqa: PLR0913, each is what one part of the search gives
         is_given = goal.kind == "budget"
         inside = space if is_given else of_size(space, winner.allocation)
         fitting = [each for each in uniform if inside.fits(each.allocation)]
+        found = {kind: evaluate(each) for kind, each in rivals(inside).items()}
         return Beside(
             [finished(each) for each in _best_of_methods(space, fitting)],
-            {k: finished(evaluate(a)) for k, a in rivals(inside).items()},
+            {k: m if m.failed else finished(m) for k, m in found.items()},
         )
 
     chosen = finished(goal.choose([*uniform, *finalists], full))
@@ -119,7 +128,7 @@ def _settled(
     """The winner that nothing it is held against beats, and what that was."""
     while True:
         held = beside(winner)
-        field = [winner, *held.uniform, *held.rivals.values()]
+        field = [winner, *held.uniform, *with_scores(held.rivals.values())]
         if goal.kind == "front":
             # a knee among so few says nothing
             better = max(field, key=_rank(space))
@@ -151,6 +160,11 @@ def _finalists(
     return found
 
 
+def with_scores(measured: Iterable[Measured]) -> list[Measured]:
+    """Those that have one: of the others something was no finite number."""
+    return [each for each in measured if each.failed is None]
+
+
 def _rank(space: ModelSpace) -> Callable[[Measured], tuple[float, float]]:
     """By score, the smaller one of equals."""
     return lambda measured: (measured.mean, -space.bpw(measured.allocation))
@@ -173,26 +187,28 @@ def _outcome(  # noqa: PLR0913, PLR0917, all that was measured
 ) -> Outcome:
     """What was decided, with its intervals."""
 
-    def versus(other: Measured) -> Interval:
+    def versus(other: Measured | None) -> Interval | None:
+        if other is None or other.failed:
+            return None
         pairs = zip(winner.values, other.values, strict=True)
         return bootstrap([a - b for a, b in pairs], seed, strata)
 
-    best = max(held.uniform, key=_rank(space))
+    best = max(held.uniform, key=_rank(space), default=None)
     results = uniform_results(space, uniform)
-    digest = best.allocation.digest
+    by_digest = {each.digest: each for each in results}
     return Outcome(
         winner=winner,
         score=bootstrap(winner.values, seed, strata),
         retained=_retained(winner, full, seed, strata),
         versus=versus(best),
-        best_uniform=next(each for each in results if each.digest == digest),
+        best_uniform=by_digest[best.allocation.digest] if best else None,
         uniform=results,
         rivals=tuple(
             RivalResult(
                 kind,
                 each.allocation.digest,
                 space.bpw(each.allocation),
-                each.mean,
+                None if each.failed else each.mean,
                 space.fits(each.allocation),
                 versus(each),
                 each.finalized,
