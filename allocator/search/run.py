@@ -15,7 +15,9 @@ from allocator.core.watch import Silent
 from allocator.explain.evidence import Evidence
 from allocator.explain.importance import importance
 from allocator.search.confirm import confirm
+from allocator.search.deadline import Watched
 from allocator.search.full import full_precision
+from allocator.search.leftover import await_full, note_dead, settle
 from allocator.search.propose import propose, proxies, reliable_scores
 from allocator.search.running import Search
 from allocator.study.journal import COSTS, FIRST_PROMPT, Journal
@@ -60,11 +62,11 @@ def run_prepared(setup: Setup, watch: Watch, clock: Clock) -> Recommendation:
         asked.to_json(),
         asked.storage_timeout,
     )
-    journal.release_stale()
     journal.set_attribute(COSTS, setup.space.costs)
     journal.set_attribute(STRATA, list(strata(setup.task, setup.samples["search"])))
     journal.describe(setup.task.metric, {"model": asked.model, "task": asked.task})
     search = Search(setup, journal, open_full_precision(setup), watch, clock)
+    note_dead(search)
     with watch.phase("full precision") as progress:
         progress(0, 1)
         full_precision(search)
@@ -72,11 +74,14 @@ def run_prepared(setup: Setup, watch: Watch, clock: Clock) -> Recommendation:
     bank = Clock()
     first = search.bench.model.prompt(setup.samples["search"][0])
     journal.describe(setup.task.metric, {FIRST_PROMPT: first})
-    search.bench.bank = open_bank(setup, watch)
+    search.bench.bank = open_bank(setup, Watched(search, watch))
     search.seconds["bank"] = bank.seconds
     searching = Clock()
     baselines(search)
+    # from here on there is something to recommend
+    search.deadline.binding = False
     propose(search)
+    settle(search)
     search.seconds["search"] = searching.seconds
     found = conclude(search)
     plan = plan_json(asked, setup.model, found.allocation, found.finalized)
@@ -109,12 +114,14 @@ def baselines(search: Search) -> None:
         full_precision(search)
         for done, allocation in enumerate(wanted, 1):
             progress(done, len(wanted) + 1)
+            search.deadline.check(search)
             # asked each time: another process may be at it too
             if allocation.digest not in search.journal.taken(space):
                 if search.setup.asked.rungs:
                     search.look_at(allocation)
                 search.measure(allocation, "uniform")
             search.evaluate(allocation)
+        await_full(search)
         progress(len(wanted) + 1, len(wanted) + 1)
 
 
@@ -127,7 +134,7 @@ def conclude(search: Search) -> Recommendation:
         outcome = confirm(
             space,
             records,
-            search.goal,
+            search.deadline.finalists(search, search.goal),
             evaluate=search.evaluate,
             finish=lambda measured: finished(search, measured),
             progress=progress,
@@ -147,7 +154,11 @@ def finished(search: Search, measured: Measured) -> Measured:
     methods = {choice.method for _, choice in measured.allocation}
     if not search.setup.asked.finalize or methods == {None}:
         return measured
+    if not search.deadline.finalizes(search):
+        return measured
+    since = Clock()
     weights = finalize(search.setup, measured.allocation, search.watch)
+    search.deadline.finalized(search, since.seconds)
     with search.bench.under(weights) as bench:
         again = search.evaluate(measured.allocation, bench)
     better = again.mean > measured.mean

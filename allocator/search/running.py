@@ -6,9 +6,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from allocator.core.clock import Clock
 from allocator.core.errors import StudyError
+from allocator.search.deadline import Deadline
 from allocator.search.goals import goal_of
 from allocator.search.measured import Measured
+from allocator.search.replies import KeptReplies
 from allocator.search.rungs import Rungs, spread_out
 from allocator.space.model import limit_of
 from allocator.study.journal import MEASURED
@@ -20,7 +23,6 @@ if TYPE_CHECKING:
     from allocator.bench.prepare import Setup
     from allocator.bench.workbench import Workbench
     from allocator.core.allocation import Allocation
-    from allocator.core.clock import Clock
     from allocator.core.ports import Sample
     from allocator.core.records import TrialRecord
     from allocator.core.watch import Watch
@@ -35,7 +37,9 @@ class Search:
     `evaluated` counts samples that `seen` allocations, by digest, were run on;
     `distrusts` says that divergence was seen not to predict the task; `spent_limits`
     are budgets, in bits per weight, within which nothing new is left; `skipped` are
-    digests that were proposed although they were taken.
+    digests that were proposed although they were taken; `left` are numbers of trials
+    that dead processes left; `confirmed` are digests of what has a score on the
+    evaluation set.
     """
 
     setup: Setup
@@ -50,6 +54,9 @@ class Search:
     distrusts: bool = False
     spent_limits: set[float] = field(default_factory=set)
     skipped: set[str] = field(default_factory=set)
+    left: set[int] = field(default_factory=set)
+    confirmed: set[str] = field(default_factory=set)
+    has_raced: bool = False
 
     def __post_init__(self) -> None:
         self.goal: Goal = goal_of(self.setup.asked, self.setup.space)
@@ -59,6 +66,13 @@ class Search:
         prefix = self.bench.model.prefix
         self.rungs = Rungs(self._look, lambda a: a.part(prefix).digest, ladder)
         self.rungs.recall(self.journal.looks(self.setup.space))
+        self.deadline = Deadline(self.clock, self.setup.asked.seconds)
+        self.replies = KeptReplies(self.journal, self._replied)
+        self.bench.keeper = self.replies
+
+    def _replied(self, samples: int, seconds: float) -> None:
+        self.deadline.scored(samples, seconds)
+        self.deadline.check(self)
 
     def spent(self, what: str, since: float) -> None:
         """Add the time since a reading of the clock to what something took."""
@@ -83,7 +97,17 @@ class Search:
     def score(self, allocation: Allocation, samples: Sequence[Sample]) -> Any:
         """Score an allocation."""
         self.count(allocation, len(samples))
-        return self.bench.score(allocation, samples)
+        return self._scored(self.bench, allocation, samples)
+
+    def _scored(
+        self, bench: Workbench, allocation: Allocation, samples: Sequence[Sample]
+    ) -> Any:
+        since, before = Clock(), self.deadline.samples
+        score = bench.score(allocation, samples)
+        if self.deadline.samples == before:
+            # a ranking, which is told of as a whole
+            self.deadline.scored(len(samples), since.seconds)
+        return score
 
     def _look(self, allocation: Allocation, kind: str, size: int) -> float:
         """A cheap look at an allocation, on a few samples of the search set."""
@@ -123,7 +147,8 @@ class Search:
         }
         number = self.journal.begin(space, allocation, known)
         try:
-            score = self.score(allocation, self.setup.samples["search"])
+            with self.journal.at_work(number):
+                score = self.score(allocation, self.setup.samples["search"])
             check(score)
         except BaseException:
             # what went wrong counts; a trial that cannot be given up is stale later
@@ -146,13 +171,14 @@ class Search:
         if kept is None:
             samples = self.setup.samples["evaluation"]
             self.count(allocation, len(samples))
-            score = bench.score(allocation, samples)
+            score = self._scored(bench, allocation, samples)
             kept = {
                 "values": list(score.values),
                 "applied": applied,
                 "details": dict(score.details),
             }
             self.journal.set_attribute(key, kept)
+        self.confirmed.add(allocation.digest)
         return Measured(
             allocation, tuple(kept["values"]), kept["applied"], kept["details"]
         )

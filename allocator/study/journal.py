@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 SPEC = "spec"
 MEASURED = "evaluation:"
 DAMAGE, COSTS, LOOKS = "damage", "costs", "looks:"
+# of a damage table that is not whole
+SO_FAR = "damage so far"
 FIRST_PROMPT = "first prompt"
 FAILED, PASSED = TrialState.FAIL, TrialState.PRUNED
 
@@ -292,9 +294,11 @@ class Journal:
             if entry.score is not None
         ]
 
-    def damage(self, space: Space) -> dict[tuple[str, Choice], float] | None:
-        """The prior's damage table, if it was measured."""
-        kept = self.attribute(DAMAGE)
+    def damage(
+        self, space: Space, name: str = DAMAGE
+    ) -> dict[tuple[str, Choice], float] | None:
+        """The prior's damage table, if it was measured, or what there is `SO_FAR`."""
+        kept = self.attribute(name)
         if kept is None:
             return None
         return {
@@ -303,12 +307,14 @@ class Journal:
             for label, value in row.items()
         }
 
-    def keep_damage(self, damage: Mapping[tuple[str, Choice], float]) -> None:
-        """Keep the prior's damage table."""
+    def keep_damage(
+        self, damage: Mapping[tuple[str, Choice], float], name: str = DAMAGE
+    ) -> None:
+        """Keep the prior's damage table, or what there is `SO_FAR`."""
         table: dict[str, dict[str, float]] = {}
         for (key, choice), value in damage.items():
             table.setdefault(key, {})[str(choice)] = value
-        self.set_attribute(DAMAGE, table)
+        self.set_attribute(name, table)
 
 
 def _about(trial: FrozenTrial) -> dict[str, Any]:
