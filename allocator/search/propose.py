@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from allocator.core.allocation import FULL
+from allocator.core.clock import Clock
+from allocator.core.errors import StudyError
 from allocator.core.plugins import load
 from allocator.core.records import RungReport
+from allocator.search.leftover import take_over
 from allocator.search.narrowing import Narrowing
+from allocator.search.races import keep_race, unfinished_race
 from allocator.space.model import limit_of, within_name
 from allocator.strategies._base import Known
 from allocator.study.frozen import keep_frozen, read_frozen
+from allocator.study.journal import SO_FAR
 from allocator.study.looks import correlation
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from allocator.core.allocation import Allocation
     from allocator.search.running import Search
@@ -26,6 +32,8 @@ if TYPE_CHECKING:
 
 # samples of the calibration set that the prior's probes read
 PROBED = 64
+# seconds of probes that a kill may lose
+PROBES_KEPT = 5.0
 
 
 def propose(search: Search) -> None:
@@ -34,27 +42,48 @@ def propose(search: Search) -> None:
     if search.made >= asked.trials:
         return
     damage = prior(search)
-    make = load("allocator.strategies", asked.strategy, "strategy")
-    strategies: dict[float, Proposer] = {}
+    if damage is None:
+        return
+    proposer = proposers(search, damage)
     with search.watch.phase("search") as progress:
-        while (made := search.made) < asked.trials:
+        while (made := _made(search)) < asked.trials:
             progress(made, asked.trials, so_far(search))
-            if asked.seconds and search.clock.seconds > asked.seconds:
+            if not search.deadline.allows_step(search):
                 search.watch.say(f"time limit reached after {made} proposals")
                 return
             space = search.goal.space(search.records, search.spent_limits)
             if space is None:
                 search.watch.say(f"nothing left to try after {made} proposals")
                 return
-            # one for each budget: it remembers what it worked out
-            if space.room not in strategies:
-                proposer = make(space, asked.seed, damage)
-                if asked.narrowing:
-                    proposer = narrowing(search, space, proposer)
-                strategies[space.room] = proposer
-            if not step(search, space, strategies[space.room]):
+            with search.deadline.step():
+                found = step(search, space, proposer(space))
+            if not found:
                 search.spent_limits.add(limit_of(space))
         progress(asked.trials, asked.trials, so_far(search))
+
+
+def proposers(
+    search: Search, damage: dict[Any, float]
+) -> Callable[[ModelSpace], Proposer]:
+    """What proposes within a budget: one for each, as it remembers what it found."""
+    asked = search.setup.asked
+    make = load("allocator.strategies", asked.strategy, "strategy")
+    known: dict[float, Proposer] = {}
+
+    def proposer(space: ModelSpace) -> Proposer:
+        if space.room not in known:
+            made = make(space, asked.seed, damage)
+            own = narrowing(search, space, made) if asked.narrowing else made
+            known[space.room] = own
+        return known[space.room]
+
+    return proposer
+
+
+def _made(search: Search) -> int:
+    """Proposals made, those among them that dead processes left."""
+    take_over(search)
+    return search.made
 
 
 def so_far(search: Search) -> str:
@@ -78,13 +107,15 @@ def step(search: Search, space: ModelSpace, strategy: Proposer) -> bool:
     since = search.clock.seconds
     known = known_of(search, space)
     with_rungs = search.setup.asked.rungs and search.rungs.ladder
-    found = strategy.ask(known, strategy.offspring if with_rungs else 1)
+    search.rungs.fresh.clear()
+    found = unfinished_race(search, space) if with_rungs else []
+    found = found or strategy.ask(known, strategy.offspring if with_rungs else 1)
     search.spent("sampler", since)
     if not found:
         return False
     chosen = found[0]
     if len(found) > 1:
-        chosen = survivor(search, found, known)
+        chosen = survivor(search, found, known, space)
     digest = chosen.allocation.digest
     is_taken = digest in search.journal.taken(search.setup.space)
     reason = None
@@ -108,10 +139,11 @@ def step(search: Search, space: ModelSpace, strategy: Proposer) -> bool:
     return True
 
 
-def survivor(search: Search, found: list[Candidate], known: Known) -> Candidate:
+def survivor(
+    search: Search, found: list[Candidate], known: Known, space: ModelSpace
+) -> Candidate:
     """The candidate that outlives the rungs; the others are told as passed over."""
     rungs = search.rungs
-    rungs.fresh.clear()
     if not search.distrusts and not rungs.trusts(known.measured):
         search.distrusts = True
         report = rungs.widest(known.measured)
@@ -120,7 +152,9 @@ def survivor(search: Search, found: list[Candidate], known: Known) -> Candidate:
             f"{report.spearman:.2f} over {report.count} allocations): few samples are "
             "scored instead"
         )
-    chosen = rungs.survivor(found, known.measured)
+    chosen = rungs.survivor(
+        found, known.measured, lambda: keep_race(search, space, found)
+    )
     space, goal = search.setup.space, search.goal.name
     search.journal.keep_looks(space, chosen.allocation.digest, goal, rungs.fresh)
     # those that went far are trials of their own
@@ -146,30 +180,58 @@ def known_of(search: Search, space: ModelSpace) -> Known:
     return Known(measured, estimated, frozenset(search.journal.taken(space)))
 
 
-def prior(search: Search) -> dict[Any, float]:
-    """Damage of every group at every choice, measured once for a study."""
+def prior(search: Search) -> dict[Any, float] | None:
+    """Damage of every group at every choice, measured once for a study.
+
+    None where there is no time for it.
+    """
+    space, since = search.setup.space, Clock()
+    kept = search.journal.damage(space)
+    if kept is not None:
+        return kept
+    total = len(space.keys) * len(space.choices)
+    found = search.journal.damage(space, SO_FAR) or {}
+
+    def tick(done: int) -> None:
+        nonlocal since
+        progress(done, total)
+        if since.seconds > PROBES_KEPT:
+            search.journal.keep_damage(found, SO_FAR)
+            since = Clock()
+        if search.deadline.is_reached(search):
+            raise TimeoutError
+
+    with search.watch.phase("probes") as progress:
+        try:
+            damage = _probe(search, found, tick)
+        except TimeoutError:
+            search.journal.keep_damage(found, SO_FAR)
+            search.watch.say(f"time limit reached after {len(found)} of {total} probes")
+            return None
+        except BaseException:
+            with suppress(StudyError):
+                search.journal.keep_damage(found, SO_FAR)
+            raise
+    search.journal.keep_damage(damage)
+    search.journal.set_attribute(SO_FAR, None)
+    return damage
+
+
+def _probe(
+    search: Search, found: dict[Any, float], tick: Callable[[int], object]
+) -> dict[Any, float]:
+    """All probes; those that are not among those found are taken."""
     from allocator.bench.probes import damages
 
-    space = search.setup.space
-    kept = search.journal.damage(space)
-    if kept is None:
-        total = len(space.keys) * len(space.choices)
-        probed = search.setup.samples["calibration"][:PROBED]
-        with search.watch.phase("probes") as progress:
-            kept = dict(
-                damages(
-                    search.bench,
-                    probed,
-                    space.choices,
-                    lambda done: progress(done, total),
-                )
-            )
+    space, before = search.setup.space, set(found)
+    probed = search.setup.samples["calibration"][:PROBED]
+    try:
+        return damages(search.bench, probed, space.choices, tick, found)
+    finally:
         search.count(space.full, len(probed))
-        for key, choice in kept:
-            if choice.bits < FULL:
+        for key, choice in found:
+            if choice.bits < FULL and (key, choice) not in before:
                 search.count(space.full.replace({key: choice}), len(probed))
-        search.journal.keep_damage(kept)
-    return kept
 
 
 def reliable_scores(search: Search) -> list[tuple[Allocation, float]]:

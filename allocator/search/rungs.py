@@ -72,8 +72,9 @@ class Rungs(Looks):
         self,
         candidates: Sequence[Candidate],
         measured: Sequence[tuple[Allocation, float]],
+        between: Callable[[], object] = lambda: None,
     ) -> Candidate:
-        """The candidate that outlives all rungs."""
+        """The candidate that outlives all rungs; looks may be kept `between` two."""
         rungs = self.rungs(measured)
         left = list(candidates)
         for at, (kind, size, outlive) in enumerate(rungs):
@@ -83,6 +84,8 @@ class Rungs(Looks):
             behind = [c for c in left if c not in ahead]
             for each in sorted(behind, key=lambda c: self.prefix(c.allocation)):
                 self.value(each.allocation, kind, size)
+            if later:
+                between()
             suggests = self._suggests(rungs[: at + 1], measured)
             values = {
                 c.allocation.digest: suggests(self.seen(c.allocation)) for c in behind

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import nan
 from typing import TYPE_CHECKING, Any
 
 import optuna
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
 SPEC = "spec"
 MEASURED = "evaluation:"
 DAMAGE, COSTS, LOOKS = "damage", "costs", "looks:"
+# of a damage table that is not whole
+SO_FAR = "damage so far"
 FIRST_PROMPT = "first prompt"
 
 
@@ -280,21 +283,29 @@ class Journal:
             if entry.score is not None
         ]
 
-    def damage(self, space: Space) -> dict[tuple[str, Choice], float] | None:
-        """The prior's damage table, if it was measured; all of it is finite."""
-        kept = self.attribute(DAMAGE)
+    def damage(
+        self, space: Space, name: str = DAMAGE
+    ) -> dict[tuple[str, Choice], float] | None:
+        """The prior's damage table, if it was measured, or what there is `SO_FAR`.
+
+        The whole table is finite; of a part it is not known yet how large is large.
+        """
+        kept = self.attribute(name)
         if kept is None:
             return None
         table = {
-            (key, space.by_label[label]): value
+            (key, space.by_label[label]): nan if value is None else value
             for key, row in kept.items()
             for label, value in row.items()
         }
-        return finite_damage(table)
+        return table if name == SO_FAR else finite_damage(table)
 
-    def keep_damage(self, damage: Mapping[tuple[str, Choice], float]) -> None:
-        """Keep the prior's damage table."""
-        table: dict[str, dict[str, float]] = {}
-        for (key, choice), value in finite_damage(damage).items():
-            table.setdefault(key, {})[str(choice)] = value
-        self.set_attribute(DAMAGE, table)
+    def keep_damage(
+        self, damage: Mapping[tuple[str, Choice], float], name: str = DAMAGE
+    ) -> None:
+        """Keep the prior's damage table, or what there is `SO_FAR`."""
+        table: dict[str, dict[str, float | None]] = {}
+        for (key, choice), value in damage.items():
+            kept = value if is_number(value) else None
+            table.setdefault(key, {})[str(choice)] = kept
+        self.set_attribute(name, table)
