@@ -12,6 +12,7 @@ import cloup
 
 from allocator.cli.bank import bank
 from allocator.cli.debug import debug, tell, with_debug
+from allocator.cli.echo import echo
 from allocator.cli.explain import dashboard, explain, report
 from allocator.cli.model import doctor, evaluate, inspect
 from allocator.cli.options import (
@@ -64,11 +65,8 @@ class Guarded(cloup.Group):
             sys.exit(AllocateError.exit_code)
         except KeyboardInterrupt:
             again = shlex.join(["allocate", *sys.argv[1:]])
-            click.echo(
-                "allocate: interrupted; everything finished is kept. Go on with:\n"
-                f"  {again}",
-                err=True,
-            )
+            kept = "allocate: interrupted; everything finished is kept. Go on with:"
+            echo(kept, f"  {again}", err=True)
             sys.exit(INTERRUPTED)
         except (click.exceptions.Exit, click.Abort, click.ClickException):
             raise
@@ -159,7 +157,7 @@ def _search(asked: StudySpec, as_json: bool) -> None:
 
     clock = Clock()
     if told := estimate(asked):
-        click.echo(told.sentence, err=True)
+        echo(told.sentence, err=True)
     # torch comes with what follows, and the estimate should not wait for it
     from allocator.bench.prepare import prepare
     from allocator.report.progress import Bars
@@ -169,7 +167,7 @@ def _search(asked: StudySpec, as_json: bool) -> None:
     from allocator.report.text_search import headline, print_recommendation
     from allocator.search.run import run_prepared
 
-    click.echo(headline(asked), err=True)
+    echo(headline(asked), err=True)
     found = run_prepared(setup, bars, clock)
     if as_json:
         click.echo(json.dumps(found.to_json()))

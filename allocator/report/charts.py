@@ -10,6 +10,7 @@ from __future__ import annotations
 import html
 from typing import TYPE_CHECKING, Any
 
+from allocator.core.text import visible
 from allocator.report.colours import place
 from allocator.report.text_search import choice_text
 from allocator.report.view import (
@@ -43,7 +44,7 @@ SYMBOLS = ("diamond", "square", "triangle-up", "cross", "pentagon")
 
 def safe(text: str) -> str:
     """Text as it is where Plotly would read it as markup."""
-    return html.escape(" ".join(str(text).split()), quote=False)
+    return html.escape(visible(" ".join(str(text).split())), quote=False)
 
 
 def chart(

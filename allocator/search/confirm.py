@@ -75,12 +75,7 @@ def confirm(  # noqa: PLR0913, each is what one part of the search gives
     full = evaluate(space.full)
     if space.fits(space.full):
         finalists.append(full)
-    uniform, finalists = with_scores(uniform), with_scores(finalists)
-    if not uniform and not finalists:
-        raise NotReachedError(
-            "nothing that fits has a score: of all that was measured something is no "
-            "finite number; allow a larger budget or more widths"
-        )
+    uniform, finalists = with_scores(uniform, finalists)
 
     rank = _rank(space)
     chosen = goal.choose([*uniform, *finalists], full)
@@ -99,9 +94,21 @@ def confirm(  # noqa: PLR0913, each is what one part of the search gives
     return _outcome(space, winner, best, uniform, full, members, seed, strata)
 
 
-def with_scores(measured: Sequence[Measured]) -> list[Measured]:
-    """Those that have one: of the others something was no finite number."""
-    return [each for each in measured if each.failed is None]
+def with_scores(
+    uniform: Sequence[Measured], finalists: Sequence[Measured]
+) -> tuple[list[Measured], list[Measured]]:
+    """Those that have one: of the others something was no finite number.
+
+    Raises:
+        NotReachedError: none of them has.
+    """
+    kept = [[m for m in own if m.failed is None] for own in (uniform, finalists)]
+    if not any(kept):
+        raise NotReachedError(
+            "nothing that fits has a score: of all that was measured something is no "
+            "finite number; allow a larger budget or more widths"
+        )
+    return kept[0], kept[1]
 
 
 def comparable(
