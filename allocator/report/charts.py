@@ -10,6 +10,7 @@ from __future__ import annotations
 import html
 from typing import TYPE_CHECKING, Any
 
+from allocator.core.text import visible
 from allocator.report.colours import place
 from allocator.report.text_gains import choice_text
 from allocator.report.view import (
@@ -45,7 +46,7 @@ RIVAL_SYMBOLS = ("diamond-open", "square-open")
 
 def safe(text: str) -> str:
     """Text as it is where Plotly would read it as markup."""
-    return html.escape(" ".join(str(text).split()), quote=False)
+    return html.escape(visible(" ".join(str(text).split())), quote=False)
 
 
 def chart(

@@ -6,6 +6,7 @@ import html
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from allocator.core.text import visible
 from allocator.explain.evidence import parts_of
 from allocator.report.charts import bits_chart, front_chart
 from allocator.report.charts_surrogate import MOST_ROWS, importance_chart
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 def plain(text: Any) -> str:
     """Text as it is where a browser would read it as markup."""
-    return html.escape(str(text))
+    return html.escape(visible(str(text)))
 
 
 def paragraph(text: str, kind: str = "") -> str:

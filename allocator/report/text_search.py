@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.table import Table
 
 from allocator.core.pins import in_words
 from allocator.embedded import is_embedded
 from allocator.explain.sentences import unit_of, varied
+from allocator.report.console import PlainConsole, say
 from allocator.report.text_gains import (
     beside,
     choice_text,
@@ -45,7 +45,7 @@ def scored(score: float, ci95: list[float]) -> str:
 
 def print_recommendation(found: Mapping[str, Any]) -> None:
     """Print a search's outcome, as `to_json` gives it."""
-    console = Console()
+    console = PlainConsole()
     console.print(scores_table(found))
     console.print(_bits_map(found["recommended"]["allocation"]))
     for sentence in sentences(found):
@@ -66,7 +66,7 @@ def print_recommendation(found: Mapping[str, Any]) -> None:
 def print_first_prompt(prompt: str | None) -> None:
     """Print how a search asked its first sample; studies of before did not keep it."""
     if prompt is not None:
-        Console().print(f"First prompt: {prompt!r}", markup=False, highlight=False)
+        PlainConsole().print(f"First prompt: {prompt!r}")
 
 
 def scores_table(found: Mapping[str, Any]) -> Table:
@@ -222,7 +222,7 @@ def _what_mattered(found: Mapping[str, Any]) -> list[str]:
 
 def print_importance(found: Mapping[str, Any]) -> None:
     """Print which components and groups mattered, or why that cannot be said."""
-    console, importance = Console(), found["importance"]
+    console, importance = PlainConsole(), found["importance"]
     table = Table(title="what mattered: consensus of forest, permutation and SHAP")
     table.add_column("part")
     table.add_column("percent", justify="right")
@@ -243,19 +243,14 @@ def print_importance(found: Mapping[str, Any]) -> None:
         console.print(table)
 
 
-def say(console: Console, text: str) -> None:
-    """Print a sentence as it is: the terminal wraps it, a file keeps it whole."""
-    console.print(text, highlight=False, markup=False, emoji=False, soft_wrap=True)
-
-
 def print_evaluation(found: Mapping[str, Any]) -> None:
     """Print one model's score."""
     under = f"under {found['plan']}" if found["plan"] else "at full precision"
     say(
-        Console(),
+        PlainConsole(),
         f"{found['model']} {under}: {scored(found['score'], found['ci95'])} "
         f"{found['metric']} on {found['samples']} {found['task']} samples, "
         f"{found['bpw']:.3f} bpw (model), {found['bpw_quantized']:.3f} (quantized)",
     )
     for name, value in found["details"].items():
-        say(Console(), f"  {name}: {value:.4f}")
+        say(PlainConsole(), f"  {name}: {value:.4f}")
