@@ -12,11 +12,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 from allocator.core.errors import NotReachedError
+from allocator.core.study import CONFIDENCE
 from allocator.space.fronts import front, knee
 from allocator.space.model import limit_of, pins_name, within, within_name
+from evals.interval import surplus
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from allocator.core.records import TrialRecord
     from allocator.core.study import StudySpec
@@ -28,6 +30,10 @@ FINALISTS = 5
 SWEEP = 8
 # proposals that may miss a score within a budget before a wider one is tried
 MISSES = 3
+# margins on the search set, in what the evaluation set will ask for: what a search for
+# a score aims at, and what its finalists have
+AIMS = (2.0, 1.0)
+LEVELS = (0.5, 1.0, 1.5, 2.0, 3.0)
 # ratio of two sizes that are no longer told apart
 CLOSE = 1.004
 
@@ -163,35 +169,57 @@ class WholeFront:
 
 @dataclass(frozen=True)
 class KeepScore:
-    """The smallest allocation that keeps a share of the full-precision score.
+    """The smallest allocation that surely keeps a share of the full-precision score.
 
-    The size is bisected: a budget within which some proposals miss the score makes room
-    for a wider one, a smaller size that keeps it for a narrower one.
+    Surely: the share is below what is kept with probability `confidence`. The size is
+    bisected: a budget within which some proposals miss the score makes room for a wider
+    one, a smaller size that keeps it for a narrower one.
+
+    `strata` are the numbers of evaluation samples of each task, `values` gives what is
+    known of the search set sample by sample, by digest.
     """
 
     inside: ModelSpace
     share: float
+    confidence: float = CONFIDENCE
+    strata: tuple[int, ...] = ()
+    values: Callable[[], Mapping[str, Sequence[float]]] = dict
     kind: str = "min-score"
 
     @property
     def name(self) -> str:
-        """One for each share and scope, under the same pins."""
-        scope = self.inside.budget.scope
-        return f"min-score {self.share:g}/{scope}{pins_name(self.inside)}"
+        """One for each share, confidence and scope, under the same pins."""
+        asked = f"{self.share:g} at {self.confidence!r}"
+        return f"min-score {asked}/{self.inside.budget.scope}{pins_name(self.inside)}"
 
     def space(
         self, records: Sequence[TrialRecord], spent: Collection[float] = ()
     ) -> ModelSpace | None:
-        """Between the widest budget that missed and the smallest size that kept it."""
-        reached = self._reached(records)
-        low = self.inside.bpw(self.inside.smallest)
-        high = self.inside.bpw(self.inside.widest)
-        if reached:
-            high = min(high, reached[0].bpw)
+        """Between the widest budget that missed and the smallest size that kept it.
+
+        Where nothing is left between them, the same by the next margin.
+        """
         tried: dict[float, int] = {}
         for record in records:
             if record.budget == self.name and record.limit is not None:
                 tried[record.limit] = tried.get(record.limit, 0) + 1
+        for level in AIMS:
+            found = self._between(self._reached(records, level), tried, spent)
+            if found is not None:
+                return within(self.inside, found)
+        return None
+
+    def _between(
+        self,
+        reached: Sequence[TrialRecord],
+        tried: Mapping[float, int],
+        spent: Collection[float],
+    ) -> float | None:
+        """The next budget of a bisection, in bits per weight; None where it ended."""
+        low = self.inside.bpw(self.inside.smallest)
+        high = self.inside.bpw(self.inside.widest)
+        if reached:
+            high = min(high, reached[0].bpw)
         # a budget at or above what kept the score has not missed it
         over = [*spent, *(at for at, n in tried.items() if n >= MISSES)]
         low = max([low, *(at for at in over if at < high)])
@@ -199,51 +227,104 @@ class KeepScore:
             return None
         # where a budget is under way it is gone on with, so that restarts agree
         begun = [at for at, n in tried.items() if n < MISSES and low < at < high]
-        return within(self.inside, max(begun) if begun else (low * high) ** 0.5)
+        return max(begun) if begun else (low * high) ** 0.5
 
     def best(self, records: Sequence[TrialRecord]) -> TrialRecord | None:
-        """The smallest that keeps the score; until there is one, the highest score."""
-        return next(iter(self.finalists(records)), None)
+        """The smallest that seems to keep it; until there is one, the highest score."""
+        reached = self._reached(records, AIMS[0]) or self.finalists(records)
+        return next(iter(reached), None)
 
     def finalists(self, records: Sequence[TrialRecord]) -> list[TrialRecord]:
-        """The smallest that keep the score; where none does, the highest scores."""
-        reached = self._reached(records)
+        """The smallest by ever safer margins; where none keeps it, the highest scores.
+
+        On the evaluation set some fall short of what they had on the search set: the
+        smallest that may do comes with larger ones that surely will.
+        """
+        steps = [self._reached(records, level)[:1] for level in LEVELS]
+        reached = {r.allocation.digest: r for step in steps for r in step}
         if reached:
-            return reached[:FINALISTS]
+            return list(reached.values())
         allowed = [r for r in records if self.inside.fits(r.allocation)]
         return sorted(allowed, key=lambda r: (-r.score, r.bpw))[:FINALISTS]
 
     def choose(self, measured: Sequence[Measured], full: Measured) -> Measured:
-        """The smallest that keeps the score on the evaluation set."""
-        target = self.share * full.mean
-        kept = [m for m in measured if m.mean >= target]
-        if not kept:
-            best = max(measured, key=lambda m: m.mean)
-            raise NotReachedError(
-                f"nothing kept {100 * self.share:g} % of full precision's "
-                f"{full.mean:.2f}: the best found scores {best.mean:.2f} "
-                f"({100 * best.mean / full.mean:.1f} %) at "
-                f"{self.inside.bpw(best.allocation):.3f} bpw; allow more widths, more "
-                f"--trials, {'other pins, ' if self.inside.pinned else ''}or ask for "
-                "less"
-            )
-        return min(kept, key=lambda m: (self.inside.bpw(m.allocation), -m.mean))
+        """The smallest that surely keeps the score on the evaluation set.
 
-    def _reached(self, records: Sequence[TrialRecord]) -> list[TrialRecord]:
-        """What keeps the score on the search set, the smallest first."""
-        full = [r.score for r in records if r.kind == "full"]
+        They are tested in the order given, from that of which most is expected, until
+        one fails: so no more than 1 - `confidence` of all choices are wrong, however
+        many are tested (fixed sequence testing: Angelopoulos et al., "Learn then Test",
+        arXiv 2110.01052). What is larger than one that passed need not be tested.
+        """
+        kept: Measured | None = None
+        for each in measured:
+            if kept is not None and self._rank(each) >= self._rank(kept):
+                continue
+            if self.surplus(each, full) < 0:
+                break
+            kept = each
+        if kept is None:
+            raise NotReachedError(self._missed(measured, full))
+        return kept
+
+    def surplus(self, measured: Measured, full: Measured) -> float:
+        """What is surely left on the evaluation set beyond the share asked for."""
+        known = measured.values, full.values, self.share, self.confidence
+        return surplus(*known, strata=self.strata)
+
+    def _rank(self, measured: Measured) -> tuple[float, float]:
+        """The smallest first, the best of equals."""
+        return self.inside.bpw(measured.allocation), -measured.mean
+
+    def _missed(self, measured: Sequence[Measured], full: Measured) -> str:
+        """Why nothing is chosen."""
+        best = max(measured, key=lambda m: m.mean)
+        bound = self.share + self.surplus(best, full) / full.mean
+        size = self.inside.bpw(best.allocation)
+        return (
+            f"nothing kept {100 * self.share:g} % of full precision's {full.mean:.2f} "
+            f"with probability {100 * self.confidence:g} %: the best found scores "
+            f"{best.mean:.2f} ({100 * best.mean / full.mean:.1f} %, surely "
+            f"{100 * bound:.1f} %) at {size:.3f} bpw; allow more widths, more "
+            f"--trials, {'other pins, ' if self.inside.pinned else ''}or ask for less "
+            "or with less --confidence"
+        )
+
+    def _reached(
+        self, records: Sequence[TrialRecord], level: float
+    ) -> list[TrialRecord]:
+        """What keeps the score on the search set by a margin, the smallest first.
+
+        The margin is a multiple of what the evaluation set will ask for.
+        """
+        full = [r for r in records if r.kind == "full"]
         if not full:
             return []
-        target = self.share * full[0]
+        values = self.values()
+        whole = values.get(full[0].allocation.digest, ())
         fitting = [r for r in records if self.inside.fits(r.allocation)]
-        kept = [r for r in fitting if r.score >= target]
+        kept = []
+        for record in fitting:
+            beyond, margin = record.score - self.share * full[0].score, 0.0
+            own = values.get(record.allocation.digest, ())
+            if len(own) and len(whole) and self.strata:
+                known = own, whole, self.share, self.confidence
+                sure = surplus(*known, size=sum(self.strata))
+                margin = level * (beyond - sure)
+            if beyond >= margin:
+                kept.append(record)
         return sorted(kept, key=lambda r: (r.bpw, -r.score))
 
 
-def goal_of(asked: StudySpec, space: ModelSpace) -> Goal:
-    """What a request is for."""
+def goal_of(
+    asked: StudySpec,
+    space: ModelSpace,
+    strata: Sequence[int] = (),
+    values: Callable[[], Mapping[str, Sequence[float]]] = dict,
+) -> Goal:
+    """What a request is for; `strata` and `values` are as in `KeepScore`."""
     if asked.front:
         return WholeFront(space)
     if asked.min_score is not None:
-        return KeepScore(space, asked.min_score)
+        share, confidence = float(asked.min_score), float(asked.confidence)
+        return KeepScore(space, share, confidence, tuple(strata), values)
     return WithinBudget(space)
