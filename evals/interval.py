@@ -70,6 +70,11 @@ class Draws:
             totals += _totals(part, rng)
         return Draws(means, totals / table.shape[1])
 
+    @property
+    def drawn(self) -> Floats:
+        """Means over the draws: [DRAWS, rows]."""
+        return self.means - self.errors
+
     def score(self, at: int, among: Collection[int] = ()) -> Interval:
         """The mean of a row that was chosen among others as the highest.
 
@@ -111,12 +116,12 @@ class Draws:
     def winners(self, among: Sequence[int]) -> set[int]:
         """Those of some rows that are the highest in any of the draws."""
         rows = np.asarray(among)
-        drawn = self.means[rows] - self.errors[:, rows]
-        return {int(rows[at]) for at in np.unique(drawn.argmax(axis=1))}
+        return {int(rows[at]) for at in np.unique(self.drawn[:, rows].argmax(axis=1))}
 
     def _worst(self, at: int, among: Collection[int]) -> Floats:
         """The largest error [DRAWS] of a row and those beside which it was chosen."""
-        return self.errors[:, sorted({at, *among})].max(axis=1)
+        worst: Floats = self.errors[:, sorted({at, *among})].max(axis=1)
+        return worst
 
 
 def surplus(

@@ -10,13 +10,14 @@ from allocator.bench.loading import open_bank, open_full_precision
 from allocator.bench.prepare import prepare
 from allocator.core.clock import Clock
 from allocator.core.plan import plan_json
-from allocator.core.records import Recommendation
+from allocator.core.records import RIVALS, Recommendation
 from allocator.core.watch import Silent
 from allocator.explain.evidence import Evidence
 from allocator.explain.importance import importance
-from allocator.search.confirm import confirm
+from allocator.search.confirm import confirm, front_of
 from allocator.search.full import full_precision
 from allocator.search.propose import propose, proxies, reliable_scores
+from allocator.search.rivals import measure_baseline, rivals
 from allocator.search.running import Search
 from allocator.study.journal import COSTS, FIRST_PROMPT, Journal
 from allocator.study.per_sample import STRATA
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from allocator.bench.prepare import Setup
+    from allocator.core.records import Interval
     from allocator.core.study import StudySpec
     from allocator.core.watch import Watch
     from allocator.search.confirm import Outcome
@@ -88,19 +90,25 @@ def run_prepared(setup: Setup, watch: Watch, clock: Clock) -> Recommendation:
 def in_short(found: Recommendation) -> dict[str, str]:
     """A recommendation in a few lines, for people who open its study elsewhere."""
     full, best, rival = found.full_precision, found.score, found.best_uniform
-    low, high = found.versus.ci95
+
+    def gain(over: Interval) -> str:
+        return f"{over.mean:+.4g} [{over.low:+.4g}, {over.high:+.4g}]"
+
     return {
         "recommended": f"{best.mean:.4g} [{best.low:.4g}, {best.high:.4g}] at "
         f"{found.bpw:.3f} bits per weight",
-        "over the best uniform allocation": f"{found.versus.mean:+.4g} "
-        f"[{low:+.4g}, {high:+.4g}], {rival.name}",
+        "over the best uniform allocation": f"{gain(found.versus)}, {rival.name}",
+        **{f"over the {RIVALS[r.name]}": gain(r.versus) for r in found.rivals},
         "full precision": f"{full.mean:.4g} [{full.low:.4g}, {full.high:.4g}]",
         "shown by": f"allocate studies show {found.study}",
     }
 
 
 def baselines(search: Search) -> None:
-    """Measure full precision and every uniform allocation that fits, on both sets."""
+    """Measure full precision and every uniform allocation that fits, on both sets.
+
+    So are the rivals, where the budget says how large they are.
+    """
     space = search.setup.space
     wanted = [a for a in space.uniform if space.fits(a)]
     with search.watch.phase("baselines") as progress:
@@ -109,27 +117,24 @@ def baselines(search: Search) -> None:
         full_precision(search)
         for done, allocation in enumerate(wanted, 1):
             progress(done, len(wanted) + 1)
-            # asked each time: another process may be at it too
-            if allocation.digest not in search.journal.taken(space):
-                if search.setup.asked.rungs:
-                    search.look_at(allocation)
-                search.measure(allocation, "uniform")
-            search.evaluate(allocation)
+            measure_baseline(search, allocation, "uniform")
         progress(len(wanted) + 1, len(wanted) + 1)
+    if search.goal.kind == "budget":
+        rivals(search, space)
 
 
 def conclude(search: Search) -> Recommendation:
     """Confirm finalists on the evaluation set and put the outcome together."""
     setup, space = search.setup, search.setup.space
     confirming = Clock()
-    records = search.records
     with search.watch.phase("confirmation") as progress:
         outcome = confirm(
             space,
-            records,
+            search.records,
             search.goal,
             evaluate=search.evaluate,
             finish=lambda measured: finished(search, measured),
+            rivals=lambda inside: rivals(search, inside),
             progress=progress,
             seed=setup.asked.seed,
             strata=strata(setup.task, setup.samples["evaluation"]),
@@ -182,7 +187,8 @@ def _recommendation(
         versus=outcome.versus,
         best_uniform=outcome.best_uniform,
         details=outcome.details,
-        front=outcome.front,
+        rivals=outcome.rivals,
+        front=front_of([r for r in search.records if space.keeps_pins(r.allocation)]),
         importance=shares,
         complete=counts["complete"],
         pruned=counts["pruned"],
@@ -191,6 +197,7 @@ def _recommendation(
         evaluated_samples=search.evaluated,
         goal=search.goal.kind,
         retained=outcome.retained,
+        sure=outcome.sure,
         finalized=outcome.winner.finalized,
         evaluated_allocations=len(search.seen),
         rungs=proxies(search),

@@ -1,9 +1,9 @@
 """How often a score that is to be kept is not: `python -m studies.statistics.kept`.
 
 Searches for the smallest allocation that keeps a share of full precision's score, in a
-world whose true scores are known: 18 groups, each of which loses a part of the score at
-few bits; proposals come from a search of 20 that knows the losses but for some noise.
-The product's own goal says where to look, takes the finalists and chooses; beside it the
+world whose true scores are known: 18 groups that lose a part of the score at few bits;
+20 proposals are optima of damages that are right but for some noise. The product's own
+goal says where to look and the product's own end of a search chooses; beside it the
 rule of before, by the mean alone. Writes studies/results/statistics_kept.json.
 """
 
@@ -23,7 +23,7 @@ from allocator.core.allocation import Budget, Choice, Scheme
 from allocator.core.errors import NotReachedError
 from allocator.core.records import TrialRecord
 from allocator.core.spec import Linear, ModelSpec, build_groups
-from allocator.search.goals import FINALISTS, KeepScore
+from allocator.search.keep_score import LEVELS, KeepScore
 from allocator.search.measured import Measured
 from allocator.space.model import ModelSpace, limit_of
 from allocator.strategies._base import Known
@@ -51,7 +51,7 @@ class ByMean(KeepScore):
 
     def finalists(self, records: Sequence[TrialRecord]) -> list[TrialRecord]:
         """The five smallest that reach it on the search set."""
-        return self._reached(records, 0)[:FINALISTS]
+        return self._reached(records, 0)[: len(LEVELS)]
 
     def choose(self, measured: Sequence[Measured], full: Measured) -> Measured:
         """The smallest that reaches it, in whatever order they come."""

@@ -169,6 +169,7 @@ def test_the_winner_is_never_worse_than_the_best_uniform_one_with_the_same_pins(
         wanted,
         evaluate=evaluate,
         finish=lambda measured: measured,
+        rivals=lambda _: {},
         progress=lambda *_: None,
         seed=0,
     )
