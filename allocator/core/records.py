@@ -54,6 +54,14 @@ class Interval:
 
 
 @dataclass(frozen=True)
+class SureShare:
+    """A share of full precision's score, and how probably at least that is kept."""
+
+    share: float
+    probability: float
+
+
+@dataclass(frozen=True)
 class UniformResult:
     """A uniform allocation; the score is None where it does not fit the budget.
 
@@ -132,7 +140,8 @@ class Recommendation:
 
     `importance` is plain data, as `allocator.explain.importance` gives it; `details`
     are further figures: name, value, value of full precision; `goal` is "budget",
-    "front" or "min-score"; `retained` the share of the full-precision score,
+    "front" or "min-score"; `retained` the share of the full-precision score, `sure` the
+    same with the probability that was asked for;
     `finalized` the digest of weights that were quantized once more in sequence.
     `evaluated_samples` counts every sample that any of `evaluated_allocations` was run
     on, baselines and probes included; `pins` are what was asked of single groups;
@@ -168,6 +177,7 @@ class Recommendation:
     details: tuple[tuple[str, float, float], ...] = ()
     goal: str = "budget"
     retained: Interval | None = None
+    sure: SureShare | None = None
     finalized: str | None = None
     evaluated_allocations: int = 0
     rungs: tuple[RungReport, ...] = ()
@@ -235,7 +245,7 @@ class Recommendation:
             "bpw_quantized": self.bpw_quantized,
             "score": self.score.mean,
             "ci95": self.score.ci95,
-            "retained": _retained_json(self.retained),
+            "retained": _retained_json(self.retained, self.sure),
             "details": {name: value for name, value, _ in self.details},
             "vs_best_uniform": _versus_json(self.versus),
             "vs_even_mix": _versus_json(over.get(EVEN_MIX)),
@@ -251,10 +261,16 @@ def _versus_json(gain: Interval | None) -> dict[str, Any]:
     }
 
 
-def _retained_json(retained: Interval | None) -> dict[str, Any] | None:
+def _retained_json(
+    retained: Interval | None, sure: SureShare | None
+) -> dict[str, Any] | None:
     if retained is None:
         return None
-    return {"share": retained.mean, "ci95": retained.ci95}
+    return {
+        "share": retained.mean,
+        "ci95": retained.ci95,
+        "sure": None if sure is None else asdict(sure),
+    }
 
 
 def _uniform_json(each: UniformResult) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
@@ -156,10 +157,15 @@ def _retained(found: Mapping[str, Any]) -> list[str]:
     if found.get("goal") != "min-score" or not kept:
         return []
     low, high = kept["ci95"]
-    return [
+    said = (
         f"It keeps {100 * kept['share']:.1f} % of full precision's score "
-        f"[{100 * low:.1f}, {100 * high:.1f}]."
-    ]
+        f"[{100 * low:.1f}, {100 * high:.1f}]"
+    )
+    # studies of before went by the mean alone
+    if sure := kept.get("sure"):
+        share = math.floor(1000 * sure["share"]) / 10
+        said += f", with probability {100 * sure['probability']:g} % at least {share} %"
+    return [f"{said}."]
 
 
 def _looks(found: Mapping[str, Any]) -> list[str]:

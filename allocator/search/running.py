@@ -18,6 +18,7 @@ from allocator.space.model import limit_of
 from allocator.study.entry import not_finite
 from allocator.study.journal import MEASURED
 from allocator.study.looks import LADDER, SCORE
+from evals.taskset import strata
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -61,7 +62,13 @@ class Search:
     has_raced: bool = False
 
     def __post_init__(self) -> None:
-        self.goal: Goal = goal_of(self.setup.asked, self.setup.space)
+        setup = self.setup
+        self.goal: Goal = goal_of(
+            setup.asked,
+            setup.space,
+            strata(setup.task, setup.samples["evaluation"]),
+            lambda: self.journal.sample_scores(setup.space),
+        )
         total = len(self.setup.samples["search"])
         # a rung that is not much cheaper than the full measurement is none
         ladder = tuple(rung for rung in LADDER if 2 * rung[1] <= total)

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from allocator.core.allocation import FULL, Budget
 from allocator.core.errors import BudgetError, SpecError
+from allocator.core.options import typed_options
 from allocator.core.plugins import load
 from allocator.core.records import RIVALS, FrontMember
-from allocator.core.study import check_options, typed_options
+from allocator.core.study import check_options
 from allocator.explain.explanation import explain_rows
 from allocator.search.narrowing import Narrowing
 from allocator.space.directions import best, is_higher_better

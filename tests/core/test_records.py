@@ -10,6 +10,7 @@ from allocator.core.records import (
     Recommendation,
     RivalResult,
     RungReport,
+    SureShare,
     UniformResult,
 )
 
@@ -125,6 +126,7 @@ def test_json_tells_the_goal_the_rungs_and_what_it_took() -> None:
         recommendation(),
         goal="min-score",
         retained=Interval(0.98, 0.96, 1.0),
+        sure=SureShare(0.965, 0.95),
         finalized="of the weights",
         evaluated_allocations=12,
         rungs=(RungReport("divergence", 32, 9, 0.75),),
@@ -132,7 +134,11 @@ def test_json_tells_the_goal_the_rungs_and_what_it_took() -> None:
     )
     found = json.loads(json.dumps(asked.to_json()))
     assert found["goal"] == "min-score"
-    assert found["recommended"]["retained"] == {"share": 0.98, "ci95": [0.96, 1]}
+    assert found["recommended"]["retained"] == {
+        "share": 0.98,
+        "ci95": [0.96, 1],
+        "sure": {"share": 0.965, "probability": 0.95},
+    }
     assert found["recommended"]["finalized"] == "of the weights"
     assert (found["evaluated_samples"], found["evaluated_allocations"]) == (700, 12)
     rung = {"kind": "divergence", "samples": 32, "count": 9, "spearman": 0.75}
