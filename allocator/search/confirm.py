@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from allocator.core.errors import NotReachedError
@@ -88,19 +88,8 @@ def confirm(  # noqa: PLR0913, each is what one part of the search gives
     if space.fits(space.full):
         finalists.append(full)
     uniform, finalists = with_scores(uniform), with_scores(finalists)
-    if not uniform and not finalists:
-        raise NotReachedError(
-            "nothing that fits has a score: of all that was measured something is no "
-            "finite number; allow a larger budget or more widths"
-        )
-
-    done: dict[str, Measured] = {}
-
-    def finished(measured: Measured) -> Measured:
-        digest = measured.allocation.digest
-        if digest not in done:
-            done[digest] = finish(measured)
-        return done[digest]
+    check_any([*uniform, *finalists])
+    finished = Finished(finish)
 
     def beside(winner: Measured) -> Beside:
         is_given = goal.kind == "budget"
@@ -114,8 +103,40 @@ def confirm(  # noqa: PLR0913, each is what one part of the search gives
 
     chosen = finished(goal.choose([*uniform, *finalists], full))
     winner, held = _settled(space, goal, chosen, full, beside)
-    uniform = [done.get(each.allocation.digest, each) for each in uniform]
+    uniform = [finished.recall(each) for each in uniform]
     return _outcome(space, winner, held, uniform, full, seed, strata)
+
+
+def check_any(measured: Sequence[Measured]) -> None:
+    """Refuse to go on where nothing has a score.
+
+    Raises:
+        NotReachedError: nothing has.
+    """
+    if not measured:
+        raise NotReachedError(
+            "nothing that fits has a score: of all that was measured something is no "
+            "finite number; allow a larger budget or more widths"
+        )
+
+
+@dataclass(frozen=True)
+class Finished:
+    """Finishes each allocation once."""
+
+    finish: Callable[[Measured], Measured]
+    done: dict[str, Measured] = field(default_factory=dict)
+
+    def __call__(self, measured: Measured) -> Measured:
+        """Finished now, or before."""
+        digest = measured.allocation.digest
+        if digest not in self.done:
+            self.done[digest] = self.finish(measured)
+        return self.done[digest]
+
+    def recall(self, measured: Measured) -> Measured:
+        """Finished if it was before, else as it is."""
+        return self.done.get(measured.allocation.digest, measured)
 
 
 def _settled(
