@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from allocator.core.allocation import FULL, Allocation, Budget, Choice
-from allocator.core.errors import StudyError
+from allocator.core.errors import DataError, StudyError
 from allocator.core.pins import Pins
 from allocator.explain.evidence import Evidence
 from allocator.explain.importance import contributions_json, effects
@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 
     Progress = Callable[[int, int], object]
     Scored = Sequence[tuple[Allocation, float]]
+
+
+# lines of failed rows that are named
+NAMED = 5
 
 
 def explain_study(journal: Journal, progress: Progress | None = None) -> dict[str, Any]:
@@ -94,16 +98,39 @@ def explain_table(
         progress: told parts of the work done and parts in all.
 
     Raises:
-        DataError: a table that cannot be read.
+        DataError: a table that cannot be read, or one without a finite score.
     """
     sheet = read_csv(path, (score,), groups)
     higher = is_higher_better(score, minimize)
     bits = np.array(sheet.bits, dtype=np.float64)
     scores = np.array(sheet.scores(score))
+    kept = np.isfinite(scores)
+    failed = [
+        line for (line, _), known in zip(sheet.lines, kept, strict=True) if not known
+    ]
+    if not kept.any():
+        raise DataError(f"none of {len(failed)} scores of {path} is a finite number")
+    bits, scores = bits[kept], scores[kept]
     evidence = Evidence(sheet.keys, bits, scores, higher_is_better=higher)
     notes = [*guessed(score, minimize), *sheet.notes, *doubted(bits, scores, higher)]
+    notes += left_out(failed)
     about = about_a_table(path.name, score, higher, notes)
     return explanation_json(about, effects(evidence, progress), None)
+
+
+def left_out(lines: Sequence[int]) -> list[str]:
+    """That rows were left out whose measurement failed, the first of them by line.
+
+    >>> left_out([8, 3])
+    ['2 rows have no finite number as a score and count as failed (line 3, 8)']
+    """
+    if not lines:
+        return []
+    named = ", ".join(map(str, sorted(lines)[:NAMED]))
+    more = " and others" * (len(lines) > NAMED)
+    rows = f"{len(lines)} rows have" if len(lines) > 1 else "1 row has"
+    counts = "count as failed" if len(lines) > 1 else "counts as failed"
+    return [f"{rows} no finite number as a score and {counts} (line {named}{more})"]
 
 
 def explain_rows(
