@@ -7,6 +7,8 @@ import traceback
 import click
 import cloup
 
+from allocator.core.masking import masked
+
 DEBUG = "allocate.debug"
 
 
@@ -34,5 +36,5 @@ def with_debug(command: click.Command) -> None:
 def tell(ctx: click.Context, sentence: str) -> None:
     """Say why nothing came out; with --debug, where it happened first."""
     if ctx.meta.get(DEBUG):
-        traceback.print_exc()
-    click.echo(f"allocate: {sentence}", err=True)
+        click.echo(masked(traceback.format_exc()), err=True, nl=False)
+    click.echo(f"allocate: {masked(sentence)}", err=True)

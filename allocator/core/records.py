@@ -87,16 +87,16 @@ class UniformResult:
 class RivalResult:
     """One of `RIVALS`, no larger than the recommendation or its budget, by its `name`.
 
-    `versus` is what the recommendation gains over it; `finalized` as in
-    `UniformResult`.
+    `versus` is what the recommendation gains over it, and `finalized` as in
+    `UniformResult`; it has no score where something of it was no finite number.
     """
 
     name: str
     digest: str
     bpw: float
-    score: float
+    score: float | None
     fits: bool
-    versus: Interval
+    versus: Interval | None
     finalized: str | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -164,8 +164,8 @@ class Recommendation:
     bpw: float
     bpw_quantized: float
     score: Interval
-    versus: Interval
-    best_uniform: UniformResult
+    versus: Interval | None
+    best_uniform: UniformResult | None
     front: tuple[FrontMember, ...]
     importance: Mapping[str, Any]
     complete: int
@@ -188,7 +188,8 @@ class Recommendation:
     @property
     def is_uniform(self) -> bool:
         """Whether nothing better than a uniform allocation was found."""
-        return self.allocation.digest == self.best_uniform.digest
+        rival = self.best_uniform
+        return rival is not None and self.allocation.digest == rival.digest
 
     def to_json(self) -> dict[str, Any]:
         """The object `--json` prints; its keys are part of the interface."""

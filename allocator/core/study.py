@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from allocator.core.allocation import (
@@ -79,7 +79,7 @@ class StudySpec:
     trials: int = 20
     seconds: float | None = None
     study: str | None = None
-    storage: str | None = None
+    storage: str | None = field(default=None, repr=False)
     storage_timeout: float = STORAGE_TIMEOUT
     device: str = "auto"
     seed: int = 0

@@ -29,25 +29,26 @@ def finalized(each: Mapping[str, Any]) -> str:
     return ", finalized" if each.get("finalized") else ""
 
 
-def compared(found: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
-    """What was measured beside the recommendation, by its name in words.
+def beside(found: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """What a recommendation stands beside, by its name in words.
 
     Uniform allocations, the narrow first, then the rivals, which results of before did
     not have.
     """
     told = [(uniform_text(each), each) for each in found["uniform"]]
-    told += [(RIVALS[each["name"]], each) for each in found.get("rivals", [])]
-    return [
-        (f"{name}{finalized(each)}", each)
-        for name, each in told
-        if each["score"] is not None
-    ]
+    return told + [(RIVALS[each["name"]], each) for each in found.get("rivals", [])]
+
+
+def compared(found: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """The same, of what has a score, and whether it was finalized."""
+    told = [(f"{name}{finalized(each)}", each) for name, each in beside(found)]
+    return [(name, each) for name, each in told if each["score"] is not None]
 
 
 def gains(found: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
     """What the recommendation gains over the best uniform allocation and the rivals."""
     best, rival = found["recommended"], best_uniform(found)
-    told = [(uniform_text(rival), best["vs_best_uniform"])]
+    told = [(uniform_text(rival), best["vs_best_uniform"])] if rival else []
     told += [
         (f"the {name}", best[f"vs_{kind}"])
         for kind, name in RIVALS.items()
@@ -62,25 +63,29 @@ def gained(gain: Mapping[str, Any], unit: str = "") -> str:
     return f"{gain['difference']:+.2f}{unit} [{low:+.2f}, {high:+.2f}]"
 
 
-def best_uniform(found: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The uniform allocation that a recommendation is held against."""
+def best_uniform(found: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The uniform allocation that a recommendation is held against, or None."""
     fitting: list[Mapping[str, Any]]
     fitting = [each for each in found["uniform"] if each["score"] is not None]
     if found.get("goal", "budget") != "budget":
         size = found["recommended"]["bpw"]
         fitting = [each for each in fitting if each["bpw"] <= size]
-    return max(fitting, key=lambda each: (each["score"], -each["bpw"]))
+    if found["recommended"]["vs_best_uniform"]["ci95"] is None:
+        return None
+    return max(fitting, key=lambda each: (each["score"], -each["bpw"]), default=None)
 
 
 def gains_said(found: Mapping[str, Any]) -> list[str]:
     """What was gained over the best uniform allocation and each rival, or nothing."""
     best, rival = found["recommended"], best_uniform(found)
     unit = unit_of(found["metric"])
-    name = f"{uniform_text(rival)}{finalized(rival)}"
-    said = [_gain(name, best["vs_best_uniform"], unit, is_uniform(best, rival))]
+    said = ["No uniform allocation that fits has a score to compare to."]
+    if rival:
+        name = f"{uniform_text(rival)}{finalized(rival)}"
+        said = [_gain(name, best["vs_best_uniform"], unit, is_uniform(best, rival))]
     for each in found.get("rivals", []):
         gain = best.get(f"vs_{each['name']}")
-        if each["digest"] is None or not gain:
+        if not gain or gain["ci95"] is None:
             continue
         name = f"the {RIVALS[each['name']]}{finalized(each)}"
         if alike := _alike(each, found):

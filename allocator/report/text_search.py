@@ -12,6 +12,7 @@ from allocator.core.pins import in_words
 from allocator.embedded import is_embedded
 from allocator.explain.sentences import unit_of, varied
 from allocator.report.text_gains import (
+    beside,
     choice_text,
     compared,
     finalized,
@@ -46,7 +47,7 @@ def scored(score: float, ci95: list[float]) -> str:
 def print_recommendation(found: Mapping[str, Any]) -> None:
     """Print a search's outcome, as `to_json` gives it."""
     console = Console()
-    console.print(_scores(found))
+    console.print(scores_table(found))
     console.print(_bits_map(found["recommended"]["allocation"]))
     for sentence in sentences(found):
         say(console, sentence)
@@ -69,7 +70,8 @@ def print_first_prompt(prompt: str | None) -> None:
         Console().print(f"First prompt: {prompt!r}", markup=False, highlight=False)
 
 
-def _scores(found: Mapping[str, Any]) -> Table:
+def scores_table(found: Mapping[str, Any]) -> Table:
+    """Sizes and scores of all that is compared, and what was gained over it."""
     full, best = found["full_precision"], found["recommended"]
     scope = found["budget"]["scope"]
     table = Table(title=f"{found['model']}, {found['task']}: {found['metric']}")
@@ -123,11 +125,24 @@ def sentences(found: Mapping[str, Any]) -> list[str]:
     unit = unit_of(found["metric"])
     said = [
         f"{_goal(found)}, {best['bpw_quantized']:.3f} within the quantized groups; "
-        f"{best['score'] - full['score']:+.2f} {unit} to full precision."
+        f"{best['score'] - full['score']:+.2f} {unit} to full precision.",
+        *_without_scores(found),
     ]
     said += gains_said(found) + pins_said(found)
     said += _retained(found) + _details(best, full)
     return said + _what_mattered(found) + _looks(found)
+
+
+def _without_scores(found: Mapping[str, Any]) -> list[str]:
+    """Allocations beside the recommendation that fit and were measured in vain."""
+    lost = [
+        name
+        for name, each in beside(found)
+        if each.get("fits") and each["score"] is None
+    ]
+    if not lost:
+        return []
+    return [f"Without a score, as it was no finite number: {', '.join(lost)}."]
 
 
 def pins_said(found: Mapping[str, Any]) -> list[str]:

@@ -191,7 +191,11 @@ def trials(data: Data) -> list[Point]:
         and row.get("bpw") is not None
         and row.get("kind") != "full"
     ]
-    return [_point(f"trial {row['number']}, {row['kind']}", row) for row in rows]
+    kinds = [RIVALS.get(row["kind"], row["kind"]) for row in rows]
+    return [
+        _point(f"trial {row['number']}, {kind}", row)
+        for row, kind in zip(rows, kinds, strict=True)
+    ]
 
 
 def recommended(data: Data) -> Point | None:

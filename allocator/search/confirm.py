@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from allocator.core.errors import NotReachedError
 from allocator.core.records import (
     RIVALS,
     FrontMember,
@@ -20,7 +21,7 @@ from allocator.space.fronts import front
 from allocator.space.model import of_size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from allocator.core.allocation import Allocation
     from allocator.core.records import TrialRecord
@@ -34,15 +35,16 @@ class Outcome:
     """What the evaluation set decided.
 
     `details` are name, value of the winner, value of full precision; `retained` is the
-    winner's share of full precision's score, `sure` what it has to be sure of.
+    winner's share of full precision's score, `sure` what it has to be sure of. Where no
+    uniform allocation that fits has a score there is none to compare to.
     """
 
     winner: Measured
     score: Interval
     retained: Interval
     sure: SureShare | None
-    versus: Interval
-    best_uniform: UniformResult
+    versus: Interval | None
+    best_uniform: UniformResult | None
     uniform: tuple[UniformResult, ...]
     rivals: tuple[RivalResult, ...]
     full_precision: Interval
@@ -91,18 +93,22 @@ def confirm(  # noqa: PLR0913, each is what one part of the search gives
     uniform = [contest.measured(a) for a in space.uniform if space.fits(a)]
     if space.fits(space.full):
         finalists.append(contest.note(full))
+    uniform, finalists = with_scores(uniform), with_scores(finalists)
+    if not uniform and not finalists:
+        raise NotReachedError(
+            "nothing that fits has a score: of all that was measured something is no "
+            "finite number; allow a larger budget or more widths"
+        )
 
     def beside(winner: Measured) -> Beside:
         is_given = goal.kind == "budget"
         inside = space if is_given else of_size(space, winner.allocation)
         fitting = [each for each in uniform if inside.fits(each.allocation)]
+        found = {k: contest.measured(a) for k, a in rivals(inside).items()}
         return Beside(
             fitting,
             [contest.finished(each) for each in _best_of_methods(space, fitting)],
-            {
-                kind: contest.finished(contest.measured(allocation))
-                for kind, allocation in rivals(inside).items()
-            },
+            {k: m if m.failed else contest.finished(m) for k, m in found.items()},
         )
 
     chosen = contest.choose(_surest_first(records, [*uniform, *finalists]))
@@ -120,7 +126,7 @@ def _settled(
     """The winner that nothing it is held against beats, and what that was."""
     while True:
         held = beside(winner)
-        others = [*held.uniform, *held.rivals.values()]
+        others = [*held.uniform, *with_scores(held.rivals.values())]
         field = [winner, *sorted(others, key=_rank(space), reverse=True)]
         if goal.kind == "front":
             # a knee among so few says nothing
@@ -161,6 +167,11 @@ def _surest_first(
     return sorted(measured, key=lambda m: -scores.get(m.allocation.digest, -math.inf))
 
 
+def with_scores(measured: Iterable[Measured]) -> list[Measured]:
+    """Those that have one: of the others something was no finite number."""
+    return [each for each in measured if each.failed is None]
+
+
 def _rank(space: ModelSpace) -> Callable[[Measured], tuple[float, float]]:
     """By score, the smaller one of equals."""
     return lambda measured: (measured.mean, -space.bpw(measured.allocation))
@@ -181,25 +192,31 @@ def _outcome(
 ) -> Outcome:
     """What was decided, with its intervals."""
     goal, full = contest.goal, contest.full
-    best = max(held.uniform, key=_rank(space))
+
+    def versus(other: Measured | None, others: Sequence[Measured]) -> Interval | None:
+        if other is None or other.failed:
+            return None
+        return contest.versus(winner, other, others)
+
+    best = max(held.uniform, key=_rank(space), default=None)
     results = uniform_results(space, [contest.last(each) for each in uniform])
-    digest = best.allocation.digest
+    by_digest = {each.digest: each for each in results}
     return Outcome(
         winner=winner,
         score=contest.score(winner),
         retained=contest.retained(winner),
         sure=goal.sure(winner, full) if isinstance(goal, KeepScore) else None,
-        versus=contest.versus(winner, best, held.fitting),
-        best_uniform=next(each for each in results if each.digest == digest),
+        versus=versus(best, held.fitting),
+        best_uniform=by_digest[best.allocation.digest] if best else None,
         uniform=results,
         rivals=tuple(
             RivalResult(
                 kind,
                 each.allocation.digest,
                 space.bpw(each.allocation),
-                each.mean,
+                None if each.failed else each.mean,
                 space.fits(each.allocation),
-                contest.versus(winner, each),
+                versus(each, ()),
                 each.finalized,
             )
             for kind, each in held.rivals.items()

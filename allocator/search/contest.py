@@ -37,7 +37,9 @@ class Contest:
         self._done: dict[str, Measured] = {}
 
     def note(self, measured: Measured) -> Measured:
-        """Let something measured take part, and return it."""
+        """Let something measured take part, if it has a score, and return it."""
+        if measured.failed:
+            return measured
         return self._seen.setdefault(_key(measured), measured)
 
     def measured(self, allocation: Allocation) -> Measured:

@@ -136,11 +136,14 @@ def survivor(search: Search, found: list[Candidate], known: Known) -> Candidate:
 def known_of(search: Search, space: ModelSpace) -> Known:
     """Everything a strategy may know, of all budgets."""
     measured = tuple((r.allocation, r.score) for r in search.records)
-    return Known(
-        measured,
-        search.rungs.estimates(measured) if search.setup.asked.rungs else (),
-        frozenset(search.journal.taken(space)),
-    )
+    estimated = search.rungs.estimates(measured) if search.setup.asked.rungs else ()
+    if estimated:
+        # what overflowed is no better than the worst: nobody is to look there again
+        worst = min(score for _, score in (*measured, *estimated))
+        lost = {each.digest: each for each in search.lost}
+        known = ((a, score) for a, score in estimated if a.digest not in lost)
+        estimated = (*known, *((each, worst) for each in lost.values()))
+    return Known(measured, estimated, frozenset(search.journal.taken(space)))
 
 
 def prior(search: Search) -> dict[Any, float]:

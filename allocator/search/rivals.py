@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from allocator.core.finite import finite_damage
 from allocator.core.records import ADDITIVE, EVEN_MIX
 from allocator.search.propose import prior
 from allocator.space.even_mix import even_mix
@@ -27,7 +28,7 @@ def rivals(search: Search, space: ModelSpace) -> dict[str, Allocation]:
     """The two within a budget, by kind, measured on both sets."""
     found = {
         EVEN_MIX: even_mix(space, best_method(space, search.records)),
-        ADDITIVE: knapsack(space, prior(search)),
+        ADDITIVE: knapsack(space, finite_damage(prior(search))),
     }
     with search.watch.phase("rivals") as progress:
         for done, (kind, allocation) in enumerate(found.items()):

@@ -9,6 +9,7 @@ from allocator.bench.finalize import finalize
 from allocator.bench.loading import open_bank, open_full_precision
 from allocator.bench.prepare import prepare
 from allocator.core.clock import Clock
+from allocator.core.errors import BankError, ModelError, reason
 from allocator.core.plan import plan_json
 from allocator.core.records import RIVALS, Recommendation
 from allocator.core.watch import Silent
@@ -33,6 +34,10 @@ if TYPE_CHECKING:
     from allocator.core.watch import Watch
     from allocator.search.confirm import Outcome
     from allocator.search.measured import Measured
+
+
+# activations that overflow, a full disk, too little memory
+NOT_FINALIZED = (ModelError, BankError, OSError, MemoryError, RuntimeError)
 
 
 def run(asked: StudySpec, watch: Watch | None = None) -> Recommendation:
@@ -91,13 +96,16 @@ def in_short(found: Recommendation) -> dict[str, str]:
     """A recommendation in a few lines, for people who open its study elsewhere."""
     full, best, rival = found.full_precision, found.score, found.best_uniform
 
-    def gain(over: Interval) -> str:
-        return f"{over.mean:+.4g} [{over.low:+.4g}, {over.high:+.4g}]"
+    def gain(over: Interval | None, name: str = "") -> str:
+        if over is None:
+            return "none of these has a score"
+        return f"{over.mean:+.4g} [{over.low:+.4g}, {over.high:+.4g}]{name}"
 
+    uniform = f", {rival.name}" if rival else ""
     return {
         "recommended": f"{best.mean:.4g} [{best.low:.4g}, {best.high:.4g}] at "
         f"{found.bpw:.3f} bits per weight",
-        "over the best uniform allocation": f"{gain(found.versus)}, {rival.name}",
+        "over the best uniform allocation": gain(found.versus, uniform),
         **{f"over the {RIVALS[r.name]}": gain(r.versus) for r in found.rivals},
         "full precision": f"{full.mean:.4g} [{full.low:.4g}, {full.high:.4g}]",
         "shown by": f"allocate studies show {found.study}",
@@ -148,13 +156,22 @@ def conclude(search: Search) -> Recommendation:
 
 
 def finished(search: Search, measured: Measured) -> Measured:
-    """An allocation quantized once more in sequence, if that is better."""
+    """An allocation quantized once more in sequence, if that is possible and better."""
     methods = {choice.method for _, choice in measured.allocation}
     if not search.setup.asked.finalize or methods == {None}:
         return measured
-    weights = finalize(search.setup, measured.allocation, search.watch)
-    with search.bench.under(weights) as bench:
-        again = search.evaluate(measured.allocation, bench)
+    try:
+        weights = finalize(search.setup, measured.allocation, search.watch)
+        with search.bench.under(weights) as bench:
+            again = search.evaluate(measured.allocation, bench)
+    except NOT_FINALIZED as error:
+        # a search of hours must not end without what it found
+        name = search.name_of(measured.allocation)
+        search.watch.say(
+            f"{name} keeps the bank's weights, since it cannot be quantized in "
+            f"sequence: {reason(error)}"
+        )
+        return measured
     better = again.mean > measured.mean
     return replace(again, finalized=weights.digest) if better else measured
 
@@ -170,7 +187,7 @@ def _recommendation(
     budget = size.bpw(scope) if asked.budget is None else asked.limit.bpw(space.spec)
     return Recommendation(
         study=search.journal.name,
-        storage=search.journal.url,
+        storage=search.journal.shown,
         model=setup.asked.model,
         task=setup.task.name,
         metric=setup.task.metric,
