@@ -190,7 +190,10 @@ class KeepScore:
             high = min(high, reached[0].bpw)
         tried: dict[float, int] = {}
         for record in records:
-            if record.budget == self.name and record.limit is not None:
+            # what no look chose says nothing against a budget
+            if record.budget != self.name or record.control:
+                continue
+            if record.limit is not None:
                 tried[record.limit] = tried.get(record.limit, 0) + 1
         # a budget at or above what kept the score has not missed it
         over = [*spent, *(at for at, n in tried.items() if n >= MISSES)]

@@ -13,6 +13,7 @@ from allocator.search.rungs import Rungs, spread_out
 from allocator.space.model import limit_of
 from allocator.study.journal import MEASURED
 from allocator.study.looks import LADDER, SCORE
+from allocator.study.proposed import proposed_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -58,7 +59,13 @@ class Search:
         ladder = tuple(rung for rung in LADDER if 2 * rung[1] <= total)
         prefix = self.bench.model.prefix
         self.rungs = Rungs(self._look, lambda a: a.part(prefix).digest, ladder)
+        self.rungs.total = total
         self.rungs.recall(self.journal.looks(self.setup.space))
+        self.judge()
+
+    def judge(self) -> None:
+        """Tell the rungs what was proposed so far, by any process."""
+        self.rungs.proposed = proposed_in(self.journal, self.setup.space)
 
     def spent(self, what: str, since: float) -> None:
         """Add the time since a reading of the clock to what something took."""
@@ -89,7 +96,9 @@ class Search:
         """A cheap look at an allocation, on a few samples of the search set."""
         few = spread_out(self.setup.samples["search"], size)
         if kind == SCORE:
-            return float(self.score(allocation, few).mean)
+            score = self.score(allocation, few)
+            self.rungs.learn_parts(allocation, size, score.values)
+            return float(score.mean)
         self.count(allocation, len(few))
         return self.bench.divergence(allocation, few)
 
@@ -130,7 +139,18 @@ class Search:
             with suppress(StudyError):
                 self.journal.fail(number)
             raise
+        if kind == "proposal" and self.setup.asked.rungs:
+            self._keep_parts(allocation, score.values)
         self.journal.complete(number, score.mean, score.values)
+
+    def _keep_parts(self, allocation: Allocation, values: Sequence[float]) -> None:
+        """Keep what the rungs' samples contributed to a proposal's score."""
+        self.rungs.fresh.clear()
+        total = len(self.setup.samples["search"])
+        self.rungs.learn_parts(allocation, total, values)
+        self.journal.keep_looks(
+            self.setup.space, allocation.digest, self.goal.name, self.rungs.fresh
+        )
 
     def evaluate(
         self, allocation: Allocation, bench: Workbench | None = None

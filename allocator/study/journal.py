@@ -38,6 +38,8 @@ MEASURED = "evaluation:"
 DAMAGE, COSTS, LOOKS = "damage", "costs", "looks:"
 VALUES = "score of each sample"
 FIRST_PROMPT = "first prompt"
+# of a trial, and of those it raced with: chance chose them, no look did
+CONTROL = "control"
 FAILED, PASSED = TrialState.FAIL, TrialState.PRUNED
 
 
@@ -309,6 +311,7 @@ class Journal:
                 entry.about.get("applied", ""),
                 entry.about.get("budget"),
                 entry.about.get("limit"),
+                bool(entry.about.get(CONTROL)),
             )
             for entry in self.entries(space)
             if entry.score is not None

@@ -191,12 +191,8 @@ def test_a_recommendation_counts_what_it_took(toy: ModelSpec, url: str) -> None:
     assert (found.complete, found.pruned, found.failed) == (1, 0, 0)
     assert found.goal == "budget"
     assert found.budget_bpw == 5.0
-    # the looks of five baselines
-    looks = [r for r in found.rungs if r.kind == DIVERGENCE]
-    assert {(r.kind, r.samples, r.count) for r in looks} == {
-        (DIVERGENCE, 32, 5),
-        (DIVERGENCE, 128, 5),
-    }
+    # the looks of five baselines are nothing to judge looks by
+    assert [(r.kind, r.count) for r in found.rungs] == [("summed damage", 1)]
     assert found.allocation == max(
         (a for a in search.setup.space.uniform if search.setup.space.fits(a)), key=score
     )
