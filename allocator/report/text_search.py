@@ -174,17 +174,29 @@ def _looks(found: Mapping[str, Any]) -> list[str]:
     if not rungs:
         return []
     told = ", ".join(
-        f"{each['spearman']:.2f} for {each['kind']} on {each['samples']} samples "
-        f"({each['count']} allocations)"
+        f"{each['spearman']:.2f}{_ends(each)} for {each['kind']} on {each['samples']} "
+        f"samples ({each['count']} allocations{_drawn(each)})"
         for each in rungs
     )
     ran, reused = found["prefix"]["ran"], found["prefix"]["reused"]
     share = 100 * reused / max(1, ran + reused)
     return [
-        f"Rank correlation with the full score: {told}.",
+        f"Rank correlation with the score, within a budget: {told}.",
         f"{share:.0f} % of the images' passes through vision encoder and connector "
         "were saved.",
     ]
+
+
+def _ends(rung: Mapping[str, Any]) -> str:
+    """The interval of a rank correlation; results of before had none."""
+    ends = rung.get("ci95")
+    return f" [{ends[0]:.2f}, {ends[1]:.2f}]" if ends else ""
+
+
+def _drawn(rung: Mapping[str, Any]) -> str:
+    """How many of the allocations were no choice of the look's."""
+    count = rung.get("controls", 0)
+    return f", {count} drawn by chance" if count else ""
 
 
 def _goal(found: Mapping[str, Any]) -> str:

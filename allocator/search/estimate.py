@@ -118,7 +118,7 @@ def _of_study(journal: Journal, space: KeptSpace) -> Estimate | None:
     measured = [(e.allocation, e.score) for e in entries if e.score is not None]
     if damage is None or begun or not measured or not space.fits(smallest):
         return None
-    looks = Looks.recalled(journal.looks(space))
+    looks = Looks.of_study(journal, space)
     done = {allocation.digest for allocation, _ in measured}
     # nothing scores above all that was measured, full precision among it, but by luck
     top = max(score for _, score in measured)

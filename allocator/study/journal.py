@@ -17,7 +17,7 @@ from allocator.core.masking import masked
 from allocator.core.records import TrialRecord
 from allocator.core.study import STORAGE_TIMEOUT
 from allocator.study.attributes import keep_with, kept_in, kept_under
-from allocator.study.entry import FAILED, PASSED, VALUES, Entry, entry_of
+from allocator.study.entry import CONTROL, FAILED, PASSED, VALUES, Entry, entry_of
 from allocator.study.making import kept_with, make_study
 from allocator.study.owners import Leases
 from allocator.study.per_sample import decode_scores
@@ -278,6 +278,7 @@ class Journal:
                 entry.about.get("applied", ""),
                 entry.about.get("budget"),
                 entry.about.get("limit"),
+                bool(entry.about.get(CONTROL)),
             )
             for entry in self.entries(space)
             if entry.score is not None

@@ -129,7 +129,7 @@ def test_json_tells_the_goal_the_rungs_and_what_it_took() -> None:
         sure=SureShare(0.965, 0.95),
         finalized="of the weights",
         evaluated_allocations=12,
-        rungs=(RungReport("divergence", 32, 9, 0.75),),
+        rungs=(RungReport("divergence", 32, 9, 0.75, (0.5, 0.9), 3),),
         prefix=(100, 300),
     )
     found = json.loads(json.dumps(asked.to_json()))
@@ -142,5 +142,6 @@ def test_json_tells_the_goal_the_rungs_and_what_it_took() -> None:
     assert found["recommended"]["finalized"] == "of the weights"
     assert (found["evaluated_samples"], found["evaluated_allocations"]) == (700, 12)
     rung = {"kind": "divergence", "samples": 32, "count": 9, "spearman": 0.75}
+    rung |= {"ci95": [0.5, 0.9], "controls": 3}
     assert found["rungs"] == [rung]
     assert found["prefix"] == {"ran": 100, "reused": 300}
