@@ -223,9 +223,10 @@ def test_a_divergence_that_misleads_leads_to_scores_and_is_said_once(
     first = few.index(("score", 32))
     assert set(few[:first]) == {("divergence", 32), ("divergence", 128)}
     assert set(few[first:]) == {("score", 32), ("score", 128)}
-    # beside five baselines, the eight proposals it takes
+    # beside full precision, four uniform allocations and the even mix, the eight
+    # proposals it takes
     made = [(kind, n) for kind, _, n in runs(search)]
-    assert made[: made.index(("score", 32))].count(("score", 400)) == 5 + 8
+    assert made[: made.index(("score", 32))].count(("score", 400)) == 6 + 8
     search.judge()
     reports = search.rungs.reports()
     of = {(r.kind, r.samples): r for r in reports}
