@@ -5,12 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from allocator.core.records import (
-    FrontMember,
-    Interval,
-    UniformResult,
-)
-from allocator.space.fronts import front
+from allocator.core.records import Interval, UniformResult
 from evals.interval import bootstrap
 
 if TYPE_CHECKING:
@@ -39,7 +34,6 @@ class Outcome:
     uniform: tuple[UniformResult, ...]
     full_precision: Interval
     details: tuple[tuple[str, float, float], ...]
-    front: tuple[FrontMember, ...]
 
 
 def confirm(  # noqa: PLR0913, each is what one part of the search gives
@@ -87,8 +81,7 @@ def confirm(  # noqa: PLR0913, each is what one part of the search gives
     best = max(comparable(space, goal, rivals, winner), key=rank)
     done = {each.allocation.digest: each for each in rivals}
     uniform = [done.get(each.allocation.digest, each) for each in uniform]
-    members = front_of([r for r in records if space.keeps_pins(r.allocation)])
-    return _outcome(space, winner, best, uniform, full, members, seed, strata)
+    return _outcome(space, winner, best, uniform, full, seed, strata)
 
 
 def comparable(
@@ -118,7 +111,6 @@ def _outcome(  # noqa: PLR0913, PLR0917, all that was measured
     best: Measured,
     uniform: Sequence[Measured],
     full: Measured,
-    members: tuple[FrontMember, ...],
     seed: int,
     strata: Sequence[int],
 ) -> Outcome:
@@ -139,7 +131,6 @@ def _outcome(  # noqa: PLR0913, PLR0917, all that was measured
             for name, value in winner.details.items()
             if name in full.details
         ),
-        front=members,
     )
 
 
@@ -175,12 +166,3 @@ def uniform_results(
             )
         )
     return tuple(results)
-
-
-def front_of(records: Sequence[TrialRecord]) -> tuple[FrontMember, ...]:
-    """Non-dominated allocations of everything measured in full on the search set."""
-    kept = front([(record.bpw, record.score) for record in records])
-    return tuple(
-        FrontMember(records[i].allocation, records[i].bpw, records[i].score)
-        for i in kept
-    )

@@ -14,12 +14,13 @@ from allocator.core.records import Recommendation
 from allocator.core.watch import Silent
 from allocator.explain.evidence import Evidence
 from allocator.explain.importance import importance
+from allocator.explain.shown import Shown
 from allocator.search.confirm import confirm
 from allocator.search.full import full_precision
 from allocator.search.propose import propose, proxies, reliable_scores
 from allocator.search.running import Search
 from allocator.study.journal import COSTS, FIRST_PROMPT, Journal
-from allocator.study.per_sample import STRATA
+from allocator.study.per_sample import EVALUATION_STRATA, STRATA
 from allocator.study.recommendations import keep_recommendation
 from evals.taskset import strata
 
@@ -62,7 +63,9 @@ def run_prepared(setup: Setup, watch: Watch, clock: Clock) -> Recommendation:
     )
     journal.release_stale()
     journal.set_attribute(COSTS, setup.space.costs)
-    journal.set_attribute(STRATA, list(strata(setup.task, setup.samples["search"])))
+    searched, evaluated = setup.samples["search"], setup.samples["evaluation"]
+    journal.set_attribute(STRATA, list(strata(setup.task, searched)))
+    journal.set_attribute(EVALUATION_STRATA, list(strata(setup.task, evaluated)))
     journal.describe(setup.task.metric, {"model": asked.model, "task": asked.task})
     search = Search(setup, journal, open_full_precision(setup), watch, clock)
     with watch.phase("full precision") as progress:
@@ -95,6 +98,8 @@ def in_short(found: Recommendation) -> dict[str, str]:
         "over the best uniform allocation": f"{found.versus.mean:+.4g} "
         f"[{low:+.4g}, {high:+.4g}], {rival.name}",
         "full precision": f"{full.mean:.4g} [{full.low:.4g}, {full.high:.4g}]",
+        "values of trials": "of the search set, which flatters what was chosen on it; "
+        "the above and `allocate report` are of the evaluation set, or corrected",
         "shown by": f"allocate studies show {found.study}",
     }
 
@@ -182,7 +187,7 @@ def _recommendation(
         versus=outcome.versus,
         best_uniform=outcome.best_uniform,
         details=outcome.details,
-        front=outcome.front,
+        front=Shown.of(search.journal, space).front(space),
         importance=shares,
         complete=counts["complete"],
         pruned=counts["pruned"],

@@ -11,9 +11,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from allocator.study.looks import DIVERGENCE, LADDER, Looks
+from evals.splits import spread_places
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,10 +24,7 @@ if TYPE_CHECKING:
 
 def spread_out(samples: Sequence[Sample], count: int) -> Sequence[Sample]:
     """Evenly spaced samples: several tasks stand behind one another in a set."""
-    if count >= len(samples):
-        return samples
-    places = np.linspace(0, len(samples), count, endpoint=False).astype(int)
-    return [samples[place] for place in places]
+    return [samples[place] for place in spread_places(len(samples), count)]
 
 
 class Rungs(Looks):
