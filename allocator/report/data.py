@@ -137,13 +137,7 @@ def replay_report(replay: Replay, command: str) -> dict[str, Any]:
             for number, (allocation, score) in enumerate(replay.read)
         ],
         "front": [
-            {
-                "digest": member.allocation.digest,
-                "bpw": member.bpw,
-                "score": member.score,
-                "ci95": None,
-                "allocation": bits_json(member.allocation),
-            }
+            {**member.to_json(), "allocation": bits_json(member.allocation)}
             for member in replay.front
         ],
         "uniform": found["uniform"],

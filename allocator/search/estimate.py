@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from allocator.core.allocation import Allocation, Choice
+    from allocator.space.base import Space
 
     Damage = Mapping[tuple[str, Choice], float]
     Floats = NDArray[np.float64]
@@ -130,18 +131,27 @@ def _of_study(journal: Journal, space: KeptSpace) -> Estimate | None:
     known = Known.of(measured, suggested, damage)
     if len(known.scores) < FEWEST:
         return None
-    optimum = knapsack(space, damage)
-    fitting = [pair for pair in known.scores if space.fits(pair[0])]
-    best = max([*fitting, (optimum, known.at(optimum))], key=lambda pair: pair[1])
+    allocation, score = promised(known, space)
     return Estimate(
         journal.name,
-        best[0],
-        space.bpw(best[0]),
-        best[1],
-        known.spread(best[0]),
+        allocation,
+        space.bpw(allocation),
+        score,
+        known.spread(allocation),
         len(measured),
         len(known.scores) - len(measured),
     )
+
+
+def promised(known: Known, space: Space) -> tuple[Allocation, float]:
+    """The best that a budget seems to allow: of what is known, or of least damage.
+
+    What is known is the same for every budget, and a line through it only falls as the
+    damage rises: so a larger budget is never promised less.
+    """
+    optimum = knapsack(space, known.damage)
+    fitting = [pair for pair in known.scores if space.fits(pair[0])]
+    return max([*fitting, (optimum, known.at(optimum))], key=lambda pair: pair[1])
 
 
 @dataclass(frozen=True, eq=False)

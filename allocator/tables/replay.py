@@ -156,10 +156,7 @@ class Replay:
             },
             "uniform": uniform,
             "recommended": self._recommended(uniform),
-            "front": [
-                {"digest": m.allocation.digest, "bpw": m.bpw, "score": m.score}
-                for m in self.front
-            ],
+            "front": [member.to_json() for member in self.front],
             "importance": self.explained["importance"],
             "explanation": {key: self.explained[key] for key in EXPLANATION},
             "trials": {
