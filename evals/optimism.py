@@ -35,9 +35,10 @@ SLIGHT, LEAST = 1e-9, 1e-12
 class Elsewhere:
     """Scores of one set of samples as another set would give them.
 
-    The difference of the two sets is a shift that all share, an optimism that all share
-    that were chosen, the luck of each of those, and what the samples happen to be like,
-    which is the more alike the more two fail on the same samples.
+    The difference of the two sets is a shift that all share, an optimism of those that
+    were chosen, the luck of each of those, and what the samples happen to be like: the
+    more alike, the more two fail on the same samples. The optimism is as many standard
+    deviations for all: of the noise that a row does not share with what was not chosen.
 
     Attributes:
         values: [k, n], the score of each sample of the first set.
@@ -45,7 +46,8 @@ class Elsewhere:
         size: samples of the other set.
         groups: k names of what was chosen for one purpose on the first set; None for
             what was not chosen there.
-        expected: the optimism where nothing that was chosen is known, and its variance.
+        expected: the optimism, in standard deviations, where nothing that was chosen is
+            known, and its variance.
         strata: sizes of parts of the first set that stand one behind the other.
     """
 
@@ -81,7 +83,8 @@ class Elsewhere:
         lucky = luck(own, self._spread / samples, self.groups)
         known = bool(np.isfinite(self.known[chosen]).any())
         expected = (0.0, np.inf) if known else self.expected
-        gaps, errors = predict(noise, own - self.known - lucky, chosen, expected)
+        noises = own_noise(self._spread / samples, chosen)
+        gaps, errors = predict(noise, own - self.known - lucky, noises, expected)
         return gaps + lucky, errors
 
 
@@ -99,6 +102,22 @@ def spread(values: Floats, strata: Sequence[int] = ()) -> Floats:
     own = np.diag(variances + SLIGHT * variances.max(initial=0.0) + LEAST)
     drawn: Floats = found + (own - found) * count / (count + samples)
     return drawn
+
+
+def own_noise(noise: Floats, chosen: Switches) -> Floats:
+    """Standard deviation, [k], of what a chosen row does not share with the others.
+
+    0 for those that were not chosen.
+
+    Args:
+        noise: [k, k], covariance of the scores.
+        chosen: [k].
+    """
+    others = np.flatnonzero(~chosen)
+    weights = noise[:, others] @ np.linalg.inv(noise[np.ix_(others, others)])
+    rest = np.diag(noise) - np.einsum("ij,ij->i", weights, noise[:, others])
+    found: Floats = chosen * np.sqrt(np.maximum(rest, 0.0))
+    return found
 
 
 def luck(scores: Floats, noise: Floats, groups: Sequence[Hashable]) -> Floats:
@@ -124,20 +143,20 @@ def luck(scores: Floats, noise: Floats, groups: Sequence[Hashable]) -> Floats:
 
 
 def predict(
-    noise: Floats, gaps: Floats, chosen: Switches, optimism: tuple[float, float]
+    noise: Floats, gaps: Floats, shares: Floats, optimism: tuple[float, float]
 ) -> tuple[Floats, Floats]:
     """Gaps between two sets, of all from those known; and the covariance of the errors.
 
     Args:
         noise: [k, k], covariance of the gaps.
         gaps: [k], NaN where unknown.
-        chosen: [k], of which the optimism is a part.
+        shares: [k], what each has of the optimism.
         optimism: what is expected of it, and the variance of that.
     """
     at = np.flatnonzero(np.isfinite(gaps))
     # the shift of all, and the optimism beyond what is expected of it
-    design = np.column_stack([np.ones(len(chosen)), chosen])
-    expected = chosen * optimism[0]
+    design = np.column_stack([np.ones(len(shares)), shares])
+    expected = shares * optimism[0]
     precision = np.diag([0.0, 1 / max(optimism[1], LEAST)])
     if not len(at):
         # nothing says how the sets differ
@@ -167,14 +186,17 @@ def look_optimism(
         strata: as in `Elsewhere`.
 
     Returns:
-        The optimism and its variance; 0 and 0 where nothing says.
+        The optimism in standard deviations (`own_noise`), and the variance of that; 0
+        and 0 where nothing says.
     """
     count, rest = len(looked), int((~looked).sum())
     if not rest or rest == count or not chosen.any() or chosen.all():
         return 0.0, 0.0
-    noise = spread(values, strata) * (1 / rest - 1 / count)
+    apart = spread(values, strata)
+    noise = apart * (1 / rest - 1 / count)
     gaps = values.mean(axis=1) - values[:, ~looked].mean(axis=1)
     inverse = np.linalg.inv(noise)
-    design = np.column_stack([np.ones(len(chosen)), chosen])
+    shares = own_noise(apart / count, chosen)
+    design = np.column_stack([np.ones(len(chosen)), shares])
     variance = np.linalg.pinv(design.T @ inverse @ design)
     return float((variance @ design.T @ inverse @ gaps)[1]), float(variance[1, 1])

@@ -133,7 +133,9 @@ def front_section(data: Data, charts: Charts) -> str:
         (i for i, point in enumerate(front) if best and point.digest == best.digest),
         None,
     )
-    head = ("bpw", "score", "95 %", "samples", "bits and methods")
+    # a table of measurements has one set alone
+    of = ("samples",) * any(point.samples for point in front)
+    head = ("bpw", "score", "95 %", *of, "bits and methods")
     told = table(head, rows, (0, 1, 2), marked)
     others = [
         (point.name, f"{point.bpw:.3f}", number(point.score, metric))
@@ -153,7 +155,7 @@ def _row(point: Any, metric: str) -> tuple[str, ...]:
         f"{point.bpw:.3f}",
         number(point.score, metric),
         interval(point.ci95, metric).strip(),
-        point.samples,
+        *([point.samples] if point.samples else []),
         "; ".join(compact(point.allocation)),
     )
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 def spread_out(samples: Sequence[Sample], count: int) -> Sequence[Sample]:
     """Evenly spaced samples: several tasks stand behind one another in a set."""
+    if count >= len(samples):
+        return samples
     return [samples[place] for place in spread_places(len(samples), count)]
 
 

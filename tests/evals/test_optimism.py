@@ -3,7 +3,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from evals.optimism import SIDE, Elsewhere, look_optimism, luck, predict, spread
+from evals.optimism import (
+    SIDE,
+    Elsewhere,
+    look_optimism,
+    luck,
+    own_noise,
+    predict,
+    spread,
+)
 
 UNKNOWN = float("nan")
 # nothing is expected of an optimism
@@ -22,19 +30,33 @@ def test_what_all_share_is_taken_off_all() -> None:
     own = values.mean(axis=1)
     known = np.array([own[0] - 2, own[1] - 2, own[2] - 5, UNKNOWN])
     # chosen each for a purpose of its own: none is known to be luckier than others
-    found = Elsewhere(values, known, 100, (None, None, "a", "b")).scores
-    assert found == pytest.approx([*known[:3], own[3] - 5])
+    groups = (None, None, "a", "b")
+    found = Elsewhere(values, known, 100, groups).scores
+    assert found[:3] == pytest.approx(known[:3])
+    # as many standard deviations as the other one that was chosen has
+    first, second = own_noise(spread(values), np.array(groups) != np.array(None))[2:]
+    assert 0.5 < second / first < 2
+    assert found[3] == pytest.approx(own[3] - 2 - 3 * second / first)
 
 
 def test_what_is_expected_counts_where_nothing_that_was_chosen_is_known() -> None:
     values = drawn(np.random.default_rng(0), 3, 50)
     own, groups = values.mean(axis=1), (None, "a", "b")
+    noises = own_noise(spread(values) / 50, np.array([False, True, True]))
     nothing = np.full(3, UNKNOWN)
     found = Elsewhere(values, nothing, 100, groups, (1.5, 0.1)).scores
-    assert found == pytest.approx(own - [0, 1.5, 1.5])
+    assert found == pytest.approx(own - 1.5 * noises)
     baseline = np.array([own[0] - 2, UNKNOWN, UNKNOWN])
     found = Elsewhere(values, baseline, 100, groups, (1.5, 0.1)).scores
-    assert found == pytest.approx(own - [2, 3.5, 3.5])
+    assert found == pytest.approx(own - 2 - 1.5 * noises)
+
+
+def test_noise_of_ones_own_is_what_others_do_not_tell() -> None:
+    # the second is the first and as much again, the third is the first
+    noise = np.array([[4.0, 4, 4], [4, 8, 4], [4, 4, 4]])
+    chosen = np.array([False, True, True])
+    assert own_noise(noise, chosen) == pytest.approx([0, 2, 0])
+    assert own_noise(noise, ~(chosen & ~chosen)) == pytest.approx([2, 8**0.5, 2])
 
 
 def test_what_fails_on_the_same_samples_is_taken_for_alike() -> None:
@@ -125,8 +147,10 @@ def test_looks_flatter_by_what_their_samples_say_beyond_the_rest() -> None:
     for part in (looked, ~looked):
         values[:, part] += 80 - values[:, part].mean(axis=1, keepdims=True)
     values[np.ix_(chosen, looked)] += 4
+    noises = own_noise(spread(values) / 40, chosen)[2:]
     optimism, variance = look_optimism(values, chosen, looked)
-    assert optimism == pytest.approx(1.0)
+    # 1 on all samples, in standard deviations of either
+    assert min(1 / noises) - 1e-6 <= optimism <= max(1 / noises) + 1e-6
     assert variance > 0
 
 
@@ -142,7 +166,8 @@ def test_where_there_is_nothing_to_compare_looks_say_nothing(
 
 def test_gaps_that_the_design_explains_leave_nothing_to_the_noise() -> None:
     noise = np.array([[2.0, 1.0, 0.5], [1.0, 3.0, 0.2], [0.5, 0.2, 1.0]])
-    chosen = np.array([False, True, True])
-    found, errors = predict(noise, np.array([1.0, 4.0, np.nan]), chosen, FLAT)
-    assert found == pytest.approx([1, 4, 4])
+    shares = np.array([0.0, 1.0, 2.0])
+    found, errors = predict(noise, np.array([1.0, 4.0, np.nan]), shares, FLAT)
+    # a shift of 1 and an optimism of 3, once and twice; the rest of a known row is none
+    assert found == pytest.approx([1, 4, 7])
     assert errors[:2, :2] == pytest.approx(np.zeros((2, 2)), abs=1e-9)

@@ -48,9 +48,9 @@ def written(
         a.digest: TrialRecord(a, score, space.bpw(a), kind, a.digest, "b", 4.0)
         for a, kind, score, _ in rows
     }
-    # each fails on samples of its own: the signs are rolled
+    # each fails on samples of its own
     search = {
-        a.digest: tuple(score + np.roll(SIGNS, place % 2) * (1 + place))
+        a.digest: tuple(score + 4 * np.random.default_rng(place).permutation(SIGNS))
         for place, (a, _, score, _) in enumerate(rows)
     }
     evaluation = {
@@ -86,8 +86,8 @@ def test_what_was_measured_elsewhere_is_shown_as_it_was_there(
     # 1.96 / sqrt(100) to either side
     assert (low, high) == pytest.approx((89.5 - 0.196, 89.5 + 0.196), abs=0.03)
     assert shown.samples(second.digest) == CORRECTED
-    # between what the first lost by being chosen and nothing
-    assert 91 - 2.5 < shown.score(second.digest) < 91
+    # the first lost 2.5; the second was chosen as well, and was less lucky
+    assert 91 - 2.5 < shown.score(second.digest) < 91 - 2
 
 
 @pytest.mark.parametrize("samples", [True, False])
@@ -101,7 +101,7 @@ def test_the_shift_of_the_sets_is_no_optimism(space: ModelSpace, samples: bool) 
     ]
     # 3 for all, and 1 more for proposals that have equal scores
     shown = written(space, rows, samples=samples)
-    assert shown.score(second.digest) == pytest.approx(86, abs=1e-3)
+    assert shown.score(second.digest) == pytest.approx(86, abs=0.2 * samples + 1e-9)
     assert (shown.ci95(second.digest) is None) != samples
 
 
