@@ -115,11 +115,27 @@ class RivalResult:
 
 @dataclass(frozen=True)
 class FrontMember:
-    """A non-dominated allocation, scored on the full search set."""
+    """A non-dominated allocation.
+
+    `samples` says where its score is from: "evaluation", or "search, corrected" for
+    having been chosen there; None where there is one set alone, as in a table.
+    """
 
     allocation: Allocation
     bpw: float
     score: float
+    samples: str | None = None
+    ci95: tuple[float, float] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {
+            "digest": self.allocation.digest,
+            "bpw": self.bpw,
+            "score": self.score,
+            "ci95": self.ci95 and list(self.ci95),
+            "samples": self.samples,
+        }
 
 
 @dataclass(frozen=True)
@@ -222,10 +238,7 @@ class Recommendation:
             "uniform": [_uniform_json(each) for each in self.uniform],
             "rivals": [each.to_json() for each in self.rivals],
             "recommended": self._recommended_json(),
-            "front": [
-                {"digest": m.allocation.digest, "bpw": m.bpw, "score": m.score}
-                for m in self.front
-            ],
+            "front": [member.to_json() for member in self.front],
             "importance": dict(self.importance),
             "trials": {
                 "complete": self.complete,

@@ -12,8 +12,8 @@ from allocator.core.pins import Pins
 from allocator.explain.evidence import Evidence
 from allocator.explain.importance import contributions_json, effects
 from allocator.explain.neighbours import Neighbours
-from allocator.explain.paired import indistinguishable
 from allocator.explain.sentences import sentences
+from allocator.explain.shown import Shown, indistinguishable
 from allocator.space.csv_file import read_csv
 from allocator.space.directions import best, doubted, guessed, is_higher_better
 from allocator.space.model import KeptSpace, within_name
@@ -67,15 +67,16 @@ def explain_study(journal: Journal, progress: Progress | None = None) -> dict[st
     }
     chosen = None
     if told:
+        # scores of what was chosen are told here, and so are those they rest on
+        shown = Shown.of(journal, space)
+        fair = reliable_scores(journal, space, shown)
         chosen = allocation_json(
-            evidence,
-            Neighbours(space, scored, journal.damage(space), spec["seed"]),
+            Evidence.of(space.keys, fair, weights, spec["seed"]),
+            Neighbours(space, fair, journal.damage(space), spec["seed"]),
             Allocation.of(space.keys, read_choices(told["recommended"]["allocation"])),
             told["recommended"]["score"],
         )
-        chosen["equal"] = indistinguishable(
-            journal, space, told["front"], chosen["digest"]
-        )
+        chosen["equal"] = indistinguishable(shown, shown.front(space), chosen["digest"])
     return explanation_json(
         about, found, chosen, latest_frozen(journal, within_name(space))
     )
@@ -216,13 +217,17 @@ def space_of_study(journal: Journal) -> KeptSpace:
 
 
 def reliable_scores(
-    journal: Journal, space: KeptSpace
+    journal: Journal, space: KeptSpace, shown: Shown | None = None
 ) -> list[tuple[Allocation, float]]:
     """Scores measured in full, and those that looks on many samples suggest.
 
-    Of what keeps the pins of the space: under others, other groups matter.
+    Of what keeps the pins of the space: under others, other groups matter. Scores of
+    the search set, or those that may be shown.
     """
-    measured = [(r.allocation, r.score) for r in journal.records(space)]
+    measured = [
+        (r.allocation, r.score if shown is None else shown.score(r.allocation.digest))
+        for r in journal.records(space)
+    ]
     known = Looks.of_study(journal, space).known_well(measured)
     return [pair for pair in known if space.keeps_pins(pair[0])]
 

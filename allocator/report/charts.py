@@ -111,6 +111,7 @@ def names_axis(names: Sequence[str], **more: Any) -> Chart:
 def hover_of(point: Point, metric: str) -> str:
     """What is told of an allocation under the pointer."""
     score = f"{number(point.score, metric)}{interval(point.ci95, metric)}"
+    score += f" ({safe(point.samples)})" if point.samples else ""
     lines = [f"<b>{safe(point.name)}</b>", f"{safe(metric)}: {score}"]
     lines.append(f"{point.bpw:.3f} bits per weight")
     return "<br>".join([*lines, *map(safe, compact(point.allocation))])

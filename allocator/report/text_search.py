@@ -94,12 +94,16 @@ def scores_table(found: Mapping[str, Any]) -> Table:
 
 
 def _front(found: Mapping[str, Any]) -> Table:
-    """Sizes and scores of the front."""
-    table = Table(title=f"front, {found['metric']} on the search set")
+    """Sizes and scores of the front; those of before are of the search set."""
+    table = Table(title=f"front before finalization, {found['metric']}")
     table.add_column(f"bpw ({found['budget']['scope']})", justify="right")
-    table.add_column("score", justify="right")
+    table.add_column("score [95 %]", justify="right")
+    table.add_column("samples")
     for member in found["front"]:
-        table.add_row(f"{member['bpw']:.3f}", f"{member['score']:.2f}")
+        told, ci95 = f"{member['score']:.2f}", member.get("ci95")
+        told = scored(member["score"], ci95) if ci95 else told
+        samples = member.get("samples") or "search, where it was chosen"
+        table.add_row(f"{member['bpw']:.3f}", told, samples)
     return table
 
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from allocator.core.errors import NotReachedError
 from allocator.core.records import (
     RIVALS,
-    FrontMember,
     Interval,
     RivalResult,
     SureShare,
@@ -17,7 +16,6 @@ from allocator.core.records import (
 )
 from allocator.search.contest import Contest
 from allocator.search.keep_score import KeepScore
-from allocator.space.fronts import front
 from allocator.space.model import of_size
 
 if TYPE_CHECKING:
@@ -265,12 +263,3 @@ def uniform_results(
             )
         )
     return tuple(results)
-
-
-def front_of(records: Sequence[TrialRecord]) -> tuple[FrontMember, ...]:
-    """Non-dominated allocations of everything measured in full on the search set."""
-    kept = front([(record.bpw, record.score) for record in records])
-    return tuple(
-        FrontMember(records[i].allocation, records[i].bpw, records[i].score)
-        for i in kept
-    )

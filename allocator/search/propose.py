@@ -91,9 +91,11 @@ def _made(search: Search) -> int:
 
 
 def so_far(search: Search) -> str:
-    """The best score and its size."""
+    """The best score and its size: of the search set, which knows no better."""
     best = search.goal.best(search.records)
-    return "" if best is None else f"best {best.score:.2f} at {best.bpw:.3f} bpw"
+    if best is None:
+        return ""
+    return f"best {best.score:.2f} on the search set at {best.bpw:.3f} bpw"
 
 
 def narrowing(search: Search, space: ModelSpace, strategy: Strategy) -> Narrowing:

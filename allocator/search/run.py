@@ -15,7 +15,8 @@ from allocator.core.records import RIVALS, Recommendation
 from allocator.core.watch import Silent
 from allocator.explain.evidence import Evidence
 from allocator.explain.importance import importance
-from allocator.search.confirm import confirm, front_of
+from allocator.explain.shown import Shown
+from allocator.search.confirm import confirm
 from allocator.search.deadline import Watched
 from allocator.search.full import full_precision
 from allocator.search.leftover import await_full, note_dead, settle
@@ -23,7 +24,7 @@ from allocator.search.propose import propose, proxies, reliable_scores
 from allocator.search.rivals import measure_baseline, rivals
 from allocator.search.running import Search
 from allocator.study.journal import COSTS, FIRST_PROMPT, Journal
-from allocator.study.per_sample import STRATA
+from allocator.study.per_sample import EVALUATION_STRATA, STRATA
 from allocator.study.recommendations import keep_recommendation
 from evals.taskset import strata
 
@@ -70,7 +71,9 @@ def run_prepared(setup: Setup, watch: Watch, clock: Clock) -> Recommendation:
         asked.storage_timeout,
     )
     journal.set_attribute(COSTS, setup.space.costs)
-    journal.set_attribute(STRATA, list(strata(setup.task, setup.samples["search"])))
+    searched, evaluated = setup.samples["search"], setup.samples["evaluation"]
+    journal.set_attribute(STRATA, list(strata(setup.task, searched)))
+    journal.set_attribute(EVALUATION_STRATA, list(strata(setup.task, evaluated)))
     journal.describe(setup.task.metric, {"model": asked.model, "task": asked.task})
     search = Search(setup, journal, open_full_precision(setup), watch, clock)
     note_dead(search)
@@ -113,6 +116,8 @@ def in_short(found: Recommendation) -> dict[str, str]:
         "over the best uniform allocation": gain(found.versus, uniform),
         **{f"over the {RIVALS[r.name]}": gain(r.versus) for r in found.rivals},
         "full precision": f"{full.mean:.4g} [{full.low:.4g}, {full.high:.4g}]",
+        "values of trials": "of the search set, which flatters what was chosen on it; "
+        "the above and `allocate report` are of the evaluation set, or corrected",
         "shown by": f"allocate studies show {found.study}",
     }
 
@@ -217,7 +222,7 @@ def _recommendation(
         best_uniform=outcome.best_uniform,
         details=outcome.details,
         rivals=outcome.rivals,
-        front=front_of([r for r in search.records if space.keeps_pins(r.allocation)]),
+        front=Shown.of(search.journal, space).front(space),
         importance=shares,
         complete=counts["complete"],
         pruned=counts["pruned"],

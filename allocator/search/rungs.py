@@ -12,12 +12,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-import numpy as np
-
 from allocator.study.looks import DIVERGENCE, LADDER, SCORE, Looks
+from evals.splits import spread_places
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    import numpy as np
 
     from allocator.core.allocation import Allocation
     from allocator.strategies._base import Candidate
@@ -35,8 +36,7 @@ def spread_out(samples: Sequence[Each], count: int) -> Sequence[Each]:
     """Evenly spaced samples: several tasks stand behind one another in a set."""
     if count >= len(samples):
         return samples
-    places = np.linspace(0, len(samples), count, endpoint=False).astype(int)
-    return [samples[place] for place in places]
+    return [samples[place] for place in spread_places(len(samples), count)]
 
 
 class Rungs(Looks):

@@ -128,7 +128,7 @@ class Journal:
 
     def describe(self, metric: str, about: Mapping[str, Any]) -> None:
         """Tell people who open the study elsewhere what it is and what came out."""
-        name_metric(self.study, metric)
+        name_metric(self.study, f"{metric} on the search set")
         for name, value in about.items():
             self.study.set_user_attr(name, value)
 

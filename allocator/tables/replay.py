@@ -164,10 +164,7 @@ class Replay:
             "uniform": uniform,
             "rivals": [dict.fromkeys(RIVAL) | {"name": name} for name in RIVALS],
             "recommended": self._recommended(uniform),
-            "front": [
-                {"digest": m.allocation.digest, "bpw": m.bpw, "score": m.score}
-                for m in self.front
-            ],
+            "front": [member.to_json() for member in self.front],
             "importance": self.explained["importance"],
             "explanation": {key: self.explained[key] for key in EXPLANATION},
             "trials": {

@@ -36,7 +36,7 @@ def recommendation() -> Recommendation:
         score=Interval(70.0, 68.0, 72.0),
         versus=Interval(10.0, 8.0, 12.0),
         best_uniform=best,
-        front=(FrontMember(found, 3.9, 71.0),),
+        front=(FrontMember(found, 3.9, 71.0, "evaluation", (70.0, 72.0)),),
         importance={"group": {"vision.all.all": {"consensus": 100.0}}},
         complete=5,
         pruned=2,
@@ -111,7 +111,8 @@ def test_json_shows_what_is_recommended_and_what_it_was_compared_with() -> None:
         {**shown, "bits": 8, "method": "awq", "bpw": 9, "score": None, "fits": False},
     ]
     digest = asked.allocation.digest
-    assert found["front"] == [{"digest": digest, "bpw": 3.9, "score": 71}]
+    member = {"digest": digest, "bpw": 3.9, "score": 71, "ci95": [70, 72]}
+    assert found["front"] == [{**member, "samples": "evaluation"}]
 
 
 def test_a_recommendation_says_whether_it_is_the_best_uniform_one() -> None:
