@@ -20,6 +20,7 @@ from allocator.cli.options import (
     seed,
     strategy,
 )
+from allocator.core.masking import masked
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -90,4 +91,4 @@ def replay(table: Path, out: Path | None, as_json: bool, **options: Any) -> None
     if show:
         from allocator.report.data import replay_report
 
-        show(replay_report(done, shlex.join(["allocate", *sys.argv[1:]])))
+        show(replay_report(done, masked(shlex.join(["allocate", *sys.argv[1:]]))))

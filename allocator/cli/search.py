@@ -32,6 +32,7 @@ from allocator.cli.options import (
 from allocator.cli.replay import replay
 from allocator.cli.studies import export, studies
 from allocator.core.errors import AllocateError, SpecError, first_line
+from allocator.core.masking import HIDDEN, masked
 from allocator.search.request import read_request
 
 if TYPE_CHECKING:
@@ -64,11 +65,13 @@ class Guarded(cloup.Group):
             tell(ctx, f"{error.filename}: {error.strerror}")
             sys.exit(AllocateError.exit_code)
         except KeyboardInterrupt:
-            again = shlex.join(["allocate", *sys.argv[1:]])
-            kept = "allocate: interrupted; everything finished is kept. Go on with:"
-            echo(kept, f"  {again}", err=True)
+            kept = "allocate: interrupted; everything finished is kept. Go on with"
+            echo(*f"{kept}{same_command()}".split("\n", 1), err=True)
             sys.exit(INTERRUPTED)
-        except (click.exceptions.Exit, click.Abort, click.ClickException):
+        except click.ClickException as error:
+            vars(error)["message"] = masked(error.message)
+            raise
+        except (click.exceptions.Exit, click.Abort):
             raise
         except Exception as error:
             tell(
@@ -77,6 +80,14 @@ class Guarded(cloup.Group):
                 "allocate's own, please report it with what --debug shows",
             )
             sys.exit(FAULT)
+
+
+def same_command() -> str:
+    """The command that was given, without passwords."""
+    words = sys.argv[1:]
+    shown = [masked(word) for word in words]
+    note = f" (with its password in place of {HIDDEN})" if shown != words else ""
+    return f"{note}:\n  {shlex.join(['allocate', *shown])}"
 
 
 EXAMPLES = """\b

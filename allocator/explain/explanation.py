@@ -223,7 +223,7 @@ def reliable_scores(
     Of what keeps the pins of the space: under others, other groups matter.
     """
     measured = [(r.allocation, r.score) for r in journal.records(space)]
-    known = Looks.recalled(journal.looks(space)).known_well(measured)
+    known = Looks.of_study(journal, space).known_well(measured)
     return [pair for pair in known if space.keeps_pins(pair[0])]
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 WIDE, ROW, AROUND = 8.0, 0.26, 1.1
 DPI = 150
 MARKERS = ("D", "s", "^", "P", "p", "h")
+RIVAL_MARKERS = ("1", "2")
 FORMATS = ("png", "svg")
 
 
@@ -109,6 +110,8 @@ def front(data: Data) -> Figure | None:
         name = f"{method or 'same bits'} {view.where(own)}"
         marker = MARKERS[at % len(MARKERS)]
         _dots(panel, own, plain(name), marker, LIGHT["uniform"], 44)
+    for point, marker in zip(view.rivals(data), RIVAL_MARKERS, strict=False):
+        _dots(panel, [point], point.name, marker, LIGHT["uniform"], 44)
     if best:
         _dots(panel, [best], "recommended", "*", LIGHT["best"], 190, zorder=5)
     _lines(panel, data)

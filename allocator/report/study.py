@@ -183,7 +183,7 @@ class Study:
         return file
 
     def __repr__(self) -> str:
-        return f"Study({self.name!r}, {self.journal.url!r})"
+        return f"Study({self.name!r}, {self.journal.shown!r})"
 
     def _repr_html_(self) -> str:
         found = self.recommendation

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
@@ -10,6 +11,15 @@ from allocator.core.pins import in_words
 from allocator.embedded import is_embedded
 from allocator.explain.sentences import unit_of, varied
 from allocator.report.console import PlainConsole, say
+from allocator.report.text_gains import (
+    beside,
+    choice_text,
+    compared,
+    finalized,
+    gained,
+    gains,
+    gains_said,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,27 +44,10 @@ def scored(score: float, ci95: list[float]) -> str:
     return f"{score:.2f} [{ci95[0]:.2f}, {ci95[1]:.2f}]"
 
 
-def choice_text(choice: Mapping[str, Any]) -> str:
-    """Bits and method, short."""
-    if choice["method"] is None:
-        return f"{choice['bits']}"
-    return f"{choice['bits']} {choice['method']}"
-
-
-def uniform_text(each: Mapping[str, Any]) -> str:
-    """A uniform allocation; pins may have left some groups something else."""
-    return f"{choice_text(each)} everywhere{' else' if each.get('pinned') else ''}"
-
-
-def finalized(each: Mapping[str, Any]) -> str:
-    """Said of what was quantized once more in sequence."""
-    return ", finalized" if each.get("finalized") else ""
-
-
 def print_recommendation(found: Mapping[str, Any]) -> None:
     """Print a search's outcome, as `to_json` gives it."""
     console = PlainConsole()
-    console.print(_scores(found))
+    console.print(scores_table(found))
     console.print(_bits_map(found["recommended"]["allocation"]))
     for sentence in sentences(found):
         say(console, sentence)
@@ -77,7 +70,8 @@ def print_first_prompt(prompt: str | None) -> None:
         PlainConsole().print(f"First prompt: {prompt!r}")
 
 
-def _scores(found: Mapping[str, Any]) -> Table:
+def scores_table(found: Mapping[str, Any]) -> Table:
+    """Sizes and scores of all that is compared, and what was gained over it."""
     full, best = found["full_precision"], found["recommended"]
     scope = found["budget"]["scope"]
     table = Table(title=f"{found['model']}, {found['task']}: {found['metric']}")
@@ -85,18 +79,17 @@ def _scores(found: Mapping[str, Any]) -> Table:
     table.add_column(f"bpw ({scope})", justify="right")
     table.add_column("score [95 %]", justify="right")
     table.add_row("full precision", "16.000", scored(full["score"], full["ci95"]))
-    for each in found["uniform"]:
-        if each["score"] is not None:
-            name = f"uniform allocation, {choice_text(each)}"
-            name = uniform_text(each) if each.get("pinned") else name
-            name += finalized(each)
-            table.add_row(name, f"{each['bpw']:.3f}", f"{each['score']:.2f}")
+    for name, each in compared(found):
+        table.add_row(name, f"{each['bpw']:.3f}", f"{each['score']:.2f}")
     table.add_row(
         f"recommended{finalized(best)}",
         f"{best['bpw']:.3f}",
         scored(best["score"], best["ci95"]),
         style="bold",
     )
+    table.add_section()
+    for name, gain in gains(found):
+        table.add_row(f"over {name}", "", gained(gain))
     return table
 
 
@@ -129,49 +122,27 @@ def _bits_map(allocation: Mapping[str, Mapping[str, Any]]) -> Table:
 def sentences(found: Mapping[str, Any]) -> list[str]:
     """The outcome in words: what was gained, whether it is more than noise."""
     best, full = found["recommended"], found["full_precision"]
-    gain = best["vs_best_uniform"]
-    fitting = [u for u in found["uniform"] if u["score"] is not None]
-    if found.get("goal", "budget") != "budget":
-        fitting = [u for u in fitting if u["bpw"] <= best["bpw"]]
     unit = unit_of(found["metric"])
     said = [
         f"{_goal(found)}, {best['bpw_quantized']:.3f} within the quantized groups; "
         f"{best['score'] - full['score']:+.2f} {unit} to full precision.",
         *_without_scores(found),
     ]
-    if not fitting or gain["ci95"] is None:
-        said.append("No uniform allocation that fits has a score to compare to.")
-        return said + pins_said(found) + _what_mattered(found) + _looks(found)
-    rival = max(fitting, key=lambda u: (u["score"], -u["bpw"]))
-    name = f"{uniform_text(rival)}{finalized(rival)}"
-    interval = f"[{gain['ci95'][0]:+.2f}, {gain['ci95'][1]:+.2f}]"
-    if is_uniform(best, rival):
-        said.append(f"Nothing better than {name} was found: it is the recommendation.")
-    elif gain["ci95"][0] > 0:
-        said.append(f"{gain['difference']:+.2f} {unit} {interval} over {name}.")
-    else:
-        said.append(
-            f"{gain['difference']:+.2f} {unit} {interval} over {name}: "
-            "within the noise of these samples."
-        )
-    said += pins_said(found) + _retained(found) + _details(best, full)
+    said += gains_said(found) + pins_said(found)
+    said += _retained(found) + _details(best, full)
     return said + _what_mattered(found) + _looks(found)
 
 
 def _without_scores(found: Mapping[str, Any]) -> list[str]:
-    """Uniform allocations that fit and were measured in vain."""
-    lost = [u for u in found["uniform"] if u.get("fits") and u["score"] is None]
-    names = [uniform_text(each) for each in lost]
-    if not names:
+    """Allocations beside the recommendation that fit and were measured in vain."""
+    lost = [
+        name
+        for name, each in beside(found)
+        if each.get("fits") and each["score"] is None
+    ]
+    if not lost:
         return []
-    return [f"Without a score, as it was no finite number: {', '.join(names)}."]
-
-
-def is_uniform(best: Mapping[str, Any], uniform: Mapping[str, Any]) -> bool:
-    """Whether an allocation is a uniform one; results of before had no digest."""
-    if uniform.get("digest"):
-        return bool(best["digest"] == uniform["digest"])
-    return all(choice == choice_of(uniform) for choice in best["allocation"].values())
+    return [f"Without a score, as it was no finite number: {', '.join(lost)}."]
 
 
 def pins_said(found: Mapping[str, Any]) -> list[str]:
@@ -186,10 +157,15 @@ def _retained(found: Mapping[str, Any]) -> list[str]:
     if found.get("goal") != "min-score" or not kept:
         return []
     low, high = kept["ci95"]
-    return [
+    said = (
         f"It keeps {100 * kept['share']:.1f} % of full precision's score "
-        f"[{100 * low:.1f}, {100 * high:.1f}]."
-    ]
+        f"[{100 * low:.1f}, {100 * high:.1f}]"
+    )
+    # studies of before went by the mean alone
+    if sure := kept.get("sure"):
+        share = math.floor(1000 * sure["share"]) / 10
+        said += f", with probability {100 * sure['probability']:g} % at least {share} %"
+    return [f"{said}."]
 
 
 def _looks(found: Mapping[str, Any]) -> list[str]:
@@ -198,17 +174,29 @@ def _looks(found: Mapping[str, Any]) -> list[str]:
     if not rungs:
         return []
     told = ", ".join(
-        f"{each['spearman']:.2f} for {each['kind']} on {each['samples']} samples "
-        f"({each['count']} allocations)"
+        f"{each['spearman']:.2f}{_ends(each)} for {each['kind']} on {each['samples']} "
+        f"samples ({each['count']} allocations{_drawn(each)})"
         for each in rungs
     )
     ran, reused = found["prefix"]["ran"], found["prefix"]["reused"]
     share = 100 * reused / max(1, ran + reused)
     return [
-        f"Rank correlation with the full score: {told}.",
+        f"Rank correlation with the score, within a budget: {told}.",
         f"{share:.0f} % of the images' passes through vision encoder and connector "
         "were saved.",
     ]
+
+
+def _ends(rung: Mapping[str, Any]) -> str:
+    """The interval of a rank correlation; results of before had none."""
+    ends = rung.get("ci95")
+    return f" [{ends[0]:.2f}, {ends[1]:.2f}]" if ends else ""
+
+
+def _drawn(rung: Mapping[str, Any]) -> str:
+    """How many of the allocations were no choice of the look's."""
+    count = rung.get("controls", 0)
+    return f", {count} drawn by chance" if count else ""
 
 
 def _goal(found: Mapping[str, Any]) -> str:
@@ -248,11 +236,6 @@ def _what_mattered(found: Mapping[str, Any]) -> list[str]:
         f"Around this budget{under} the score hangs most on {first}: "
         f"{shares[first]['consensus']:.0f} % of the importance."
     ]
-
-
-def choice_of(uniform: Mapping[str, Any]) -> dict[str, Any]:
-    """A uniform result's choice, as allocations spell it."""
-    return {"bits": uniform["bits"], "method": uniform["method"]}
 
 
 def print_importance(found: Mapping[str, Any]) -> None:

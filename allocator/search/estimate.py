@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 FREE = (
     *("budget", "budget_scope", "front", "min_score", "strategy", "trials", "seconds"),
     *("study", "storage", "storage_timeout", "device", "rungs", "narrowing"),
-    *("cache_memory", "finalize"),
+    *("cache_memory", "finalize", "confidence"),
     *PINS,
 )
 # scores before a line through them says how far it is off
@@ -118,7 +118,7 @@ def _of_study(journal: Journal, space: KeptSpace) -> Estimate | None:
     measured = [(e.allocation, e.score) for e in entries if e.score is not None]
     if damage is None or begun or not measured or not space.fits(smallest):
         return None
-    looks = Looks.recalled(journal.looks(space))
+    looks = Looks.of_study(journal, space)
     done = {allocation.digest for allocation, _ in measured}
     # nothing scores above all that was measured, full precision among it, but by luck
     top = max(score for _, score in measured)

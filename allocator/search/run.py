@@ -11,13 +11,16 @@ from allocator.bench.prepare import prepare
 from allocator.core.clock import Clock
 from allocator.core.errors import BankError, ModelError, reason
 from allocator.core.plan import plan_json
-from allocator.core.records import Recommendation
+from allocator.core.records import RIVALS, Recommendation
 from allocator.core.watch import Silent
 from allocator.explain.evidence import Evidence
 from allocator.explain.importance import importance
-from allocator.search.confirm import confirm
+from allocator.search.confirm import confirm, front_of
+from allocator.search.deadline import Watched
 from allocator.search.full import full_precision
+from allocator.search.leftover import await_full, note_dead, settle
 from allocator.search.propose import propose, proxies, reliable_scores
+from allocator.search.rivals import measure_baseline, rivals
 from allocator.search.running import Search
 from allocator.study.journal import COSTS, FIRST_PROMPT, Journal
 from allocator.study.per_sample import STRATA
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from allocator.bench.prepare import Setup
+    from allocator.core.records import Interval
     from allocator.core.study import StudySpec
     from allocator.core.watch import Watch
     from allocator.search.confirm import Outcome
@@ -65,11 +69,11 @@ def run_prepared(setup: Setup, watch: Watch, clock: Clock) -> Recommendation:
         asked.to_json(),
         asked.storage_timeout,
     )
-    journal.release_stale()
     journal.set_attribute(COSTS, setup.space.costs)
     journal.set_attribute(STRATA, list(strata(setup.task, setup.samples["search"])))
     journal.describe(setup.task.metric, {"model": asked.model, "task": asked.task})
     search = Search(setup, journal, open_full_precision(setup), watch, clock)
+    note_dead(search)
     with watch.phase("full precision") as progress:
         progress(0, 1)
         full_precision(search)
@@ -77,11 +81,14 @@ def run_prepared(setup: Setup, watch: Watch, clock: Clock) -> Recommendation:
     bank = Clock()
     first = search.bench.model.prompt(setup.samples["search"][0])
     journal.describe(setup.task.metric, {FIRST_PROMPT: first})
-    search.bench.bank = open_bank(setup, watch)
+    search.bench.bank = open_bank(setup, Watched(search, watch))
     search.seconds["bank"] = bank.seconds
     searching = Clock()
     baselines(search)
+    # from here on there is something to recommend
+    search.deadline.binding = False
     propose(search)
+    settle(search)
     search.seconds["search"] = searching.seconds
     found = conclude(search)
     plan = plan_json(asked, setup.model, found.allocation, found.finalized)
@@ -93,22 +100,28 @@ def run_prepared(setup: Setup, watch: Watch, clock: Clock) -> Recommendation:
 def in_short(found: Recommendation) -> dict[str, str]:
     """A recommendation in a few lines, for people who open its study elsewhere."""
     full, best, rival = found.full_precision, found.score, found.best_uniform
-    if found.versus is None or rival is None:
-        over = "none of these has a score"
-    else:
-        low, high = found.versus.ci95
-        over = f"{found.versus.mean:+.4g} [{low:+.4g}, {high:+.4g}], {rival.name}"
+
+    def gain(over: Interval | None, name: str = "") -> str:
+        if over is None:
+            return "none of these has a score"
+        return f"{over.mean:+.4g} [{over.low:+.4g}, {over.high:+.4g}]{name}"
+
+    uniform = f", {rival.name}" if rival else ""
     return {
         "recommended": f"{best.mean:.4g} [{best.low:.4g}, {best.high:.4g}] at "
         f"{found.bpw:.3f} bits per weight",
-        "over the best uniform allocation": over,
+        "over the best uniform allocation": gain(found.versus, uniform),
+        **{f"over the {RIVALS[r.name]}": gain(r.versus) for r in found.rivals},
         "full precision": f"{full.mean:.4g} [{full.low:.4g}, {full.high:.4g}]",
         "shown by": f"allocate studies show {found.study}",
     }
 
 
 def baselines(search: Search) -> None:
-    """Measure full precision and every uniform allocation that fits, on both sets."""
+    """Measure full precision and every uniform allocation that fits, on both sets.
+
+    So are the rivals, where the budget says how large they are.
+    """
     space = search.setup.space
     wanted = [a for a in space.uniform if space.fits(a)]
     with search.watch.phase("baselines") as progress:
@@ -117,27 +130,27 @@ def baselines(search: Search) -> None:
         full_precision(search)
         for done, allocation in enumerate(wanted, 1):
             progress(done, len(wanted) + 1)
-            # asked each time: another process may be at it too
-            if allocation.digest not in search.journal.taken(space):
-                if search.setup.asked.rungs:
-                    search.look_at(allocation)
-                search.measure(allocation, "uniform")
-            search.evaluate(allocation)
+            search.deadline.check(search)
+            measure_baseline(search, allocation, "uniform")
+        await_full(search)
         progress(len(wanted) + 1, len(wanted) + 1)
+    if search.goal.kind == "budget":
+        rivals(search, space)
 
 
 def conclude(search: Search) -> Recommendation:
     """Confirm finalists on the evaluation set and put the outcome together."""
     setup, space = search.setup, search.setup.space
     confirming = Clock()
-    records = search.records
     with search.watch.phase("confirmation") as progress:
         outcome = confirm(
             space,
-            records,
+            search.records,
             search.goal,
             evaluate=search.evaluate,
             finish=lambda measured: finished(search, measured),
+            rivals=lambda inside: rivals(search, inside),
+            most=search.deadline.finalists(search),
             progress=progress,
             seed=setup.asked.seed,
             strata=strata(setup.task, setup.samples["evaluation"]),
@@ -155,8 +168,12 @@ def finished(search: Search, measured: Measured) -> Measured:
     methods = {choice.method for _, choice in measured.allocation}
     if not search.setup.asked.finalize or methods == {None}:
         return measured
+    if not search.deadline.finalizes(search):
+        return measured
+    since = Clock()
     try:
         weights = finalize(search.setup, measured.allocation, search.watch)
+        search.deadline.finalized(search, since.seconds)
         with search.bench.under(weights) as bench:
             again = search.evaluate(measured.allocation, bench)
     except NOT_FINALIZED as error:
@@ -182,7 +199,7 @@ def _recommendation(
     budget = size.bpw(scope) if asked.budget is None else asked.limit.bpw(space.spec)
     return Recommendation(
         study=search.journal.name,
-        storage=search.journal.url,
+        storage=search.journal.shown,
         model=setup.asked.model,
         task=setup.task.name,
         metric=setup.task.metric,
@@ -199,7 +216,8 @@ def _recommendation(
         versus=outcome.versus,
         best_uniform=outcome.best_uniform,
         details=outcome.details,
-        front=outcome.front,
+        rivals=outcome.rivals,
+        front=front_of([r for r in search.records if space.keeps_pins(r.allocation)]),
         importance=shares,
         complete=counts["complete"],
         pruned=counts["pruned"],
@@ -208,6 +226,7 @@ def _recommendation(
         evaluated_samples=search.evaluated,
         goal=search.goal.kind,
         retained=outcome.retained,
+        sure=outcome.sure,
         finalized=outcome.winner.finalized,
         evaluated_allocations=len(search.seen),
         rungs=proxies(search),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from optuna.trial import TrialState
 
+from allocator.study.attributes import kept_under
 from allocator.study.per_sample import decode_scores
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 FAILED, PASSED = TrialState.FAIL, TrialState.PRUNED
 # attributes of a trial
 REASON, VALUES = "reason of failure", "score of each sample"
+# of a trial, and of those it raced with: chance chose them, no look did
+CONTROL = "control"
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ def entry_of(trial: FrozenTrial, allocation: Allocation, digest: str) -> Entry:
     if trial.state != TrialState.COMPLETE:
         return Entry(allocation, digest, trial.state, None, about, trial.number)
     score = trial.values[0]
-    values = decode_scores(about[VALUES]) if VALUES in about else ()
+    values = decode_scores(kept_under(VALUES, about)) if VALUES in about else ()
     if (reason := not_finite(score, values)) is None:
         return Entry(allocation, digest, trial.state, score, about, trial.number)
     if about.get("kind") != "full":

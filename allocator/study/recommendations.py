@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from allocator.core.errors import StudyError
 from allocator.core.finite import without_overflow
+from allocator.study.storage import without_password
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,7 +40,8 @@ def recommendation(journal: Journal) -> dict[str, Any]:
             f"study {journal.name!r} has no recommendation yet: "
             "run its search again to finish it"
         )
-    return {**kept, "found": found}
+    # one of before may hold a password
+    return {**kept, "found": without_password(found)}
 
 
 def _with_scores(found: dict[str, Any]) -> dict[str, Any] | None:
