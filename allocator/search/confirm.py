@@ -94,11 +94,7 @@ def confirm(  # noqa: PLR0913, each is what one part of the search gives
     if space.fits(space.full):
         finalists.append(contest.note(full))
     uniform, finalists = with_scores(uniform), with_scores(finalists)
-    if not uniform and not finalists:
-        raise NotReachedError(
-            "nothing that fits has a score: of all that was measured something is no "
-            "finite number; allow a larger budget or more widths"
-        )
+    check_any([*uniform, *finalists])
 
     def beside(winner: Measured) -> Beside:
         is_given = goal.kind == "budget"
@@ -114,6 +110,19 @@ def confirm(  # noqa: PLR0913, each is what one part of the search gives
     chosen = contest.choose(_surest_first(records, [*uniform, *finalists]))
     winner, held = _settled(space, goal, chosen, full, beside)
     return _outcome(space, winner, held, uniform, contest)
+
+
+def check_any(measured: Sequence[Measured]) -> None:
+    """Refuse to go on where nothing has a score.
+
+    Raises:
+        NotReachedError: nothing has.
+    """
+    if not measured:
+        raise NotReachedError(
+            "nothing that fits has a score: of all that was measured something is no "
+            "finite number; allow a larger budget or more widths"
+        )
 
 
 def _settled(

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import itertools
+import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -8,6 +10,7 @@ import pytest
 from allocator.core.allocation import Allocation, Budget, Choice, Scheme
 from allocator.core.records import ADDITIVE, BASELINES, EVEN_MIX, TrialRecord
 from allocator.core.spec import ModelSpec, build_groups
+from allocator.report.text_search import sentences
 from allocator.search import run as searching
 from allocator.search.propose import propose
 from allocator.search.rivals import best_method, rivals
@@ -24,6 +27,7 @@ from tests.searches import (
     runs,
     score,
     search_of,
+    space_of,
 )
 
 if TYPE_CHECKING:
@@ -124,6 +128,7 @@ def test_what_is_recommended_is_worse_than_neither(
     for each in found.rivals:
         assert each.bpw <= found.bpw or goal == {}
         assert each.fits
+        assert each.versus is not None
         assert each.versus.mean >= 0
         assert each.score == pytest.approx(found.score.mean - each.versus.mean)
     limit = space
@@ -182,3 +187,25 @@ def test_what_damage_was_kept_is_not_taken_again_and_what_was_not_is(
     first = rivals(search, search.setup.space)
     assert rivals(search, search.setup.space) == first
     assert asked == [1]
+
+
+def test_a_rival_without_a_score_is_told_and_beats_nothing(
+    toy: ModelSpec, url: str
+) -> None:
+    space = space_of(toy, asked_for(budget="6"))
+    mix = even_mix(space, "awq")
+
+    class Broken(FakeBench):
+        def score(self, allocation: Allocation, some: Any) -> Any:
+            found = super().score(allocation, some)
+            return replace(found, mean=math.nan) if allocation == mix else found
+
+    found = conclude(searched(toy, url, Broken(), budget="6"))
+    first, second = found.rivals
+    assert (first.digest, first.score, first.versus) == (mix.digest, None, None)
+    assert second.versus is not None
+    told = found.to_json() | {"importance": {"unreliable": {"component": "few"}}}
+    assert told["recommended"]["vs_even_mix"] == {"difference": None, "ci95": None}
+    assert in_short(found)["over the even mix"] == "none of these has a score"
+    assert "Without a score, as it was no finite number: even mix." in sentences(told)
+    assert "over the even mix" not in " ".join(sentences(told))
