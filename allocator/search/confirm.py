@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from allocator.core.errors import NotReachedError
 from allocator.core.records import (
     RIVALS,
-    FrontMember,
     Interval,
     RivalResult,
     SureShare,
@@ -17,7 +16,6 @@ from allocator.core.records import (
 )
 from allocator.search.contest import Contest
 from allocator.search.keep_score import KeepScore
-from allocator.space.fronts import front
 from allocator.space.model import of_size
 
 if TYPE_CHECKING:
@@ -75,6 +73,7 @@ def confirm(  # noqa: PLR0913, each is what one part of the search gives
     progress: Callable[[int, int], object],
     seed: int,
     strata: Sequence[int] = (),
+    most: int | None = None,
 ) -> Outcome:
     """Choose among a goal's finalists, the uniform allocations that fit, and rivals.
 
@@ -82,14 +81,19 @@ def confirm(  # noqa: PLR0913, each is what one part of the search gives
     than a uniform allocation, or than one of the `rivals` within a space. `finish` may
     better what was measured: it is done, once each, to the winner, to the best uniform
     allocation of each method and to the rivals alike, before they are compared.
-    `strata` are the numbers of samples of each task, for the intervals.
+    `strata` are the numbers of samples of each task, for the intervals; `most` how many
+    finalists there is time for, None for all.
 
     Raises:
         NotReachedError: nothing measured does what the goal asks.
     """
     full = evaluate(space.full)
     contest = Contest(goal, full, evaluate, finish, seed, strata)
-    finalists = _finalists(goal, records, contest.measured, progress)
+    listed, finalists = finalists_of(goal, records, most), []
+    for number, record in enumerate(listed):
+        progress(number, len(listed))
+        finalists.append(contest.measured(record.allocation))
+    progress(len(listed), len(listed))
     uniform = [contest.measured(a) for a in space.uniform if space.fits(a)]
     if space.fits(space.full):
         finalists.append(contest.note(full))
@@ -100,11 +104,13 @@ def confirm(  # noqa: PLR0913, each is what one part of the search gives
         is_given = goal.kind == "budget"
         inside = space if is_given else of_size(space, winner.allocation)
         fitting = [each for each in uniform if inside.fits(each.allocation)]
-        found = {k: contest.measured(a) for k, a in rivals(inside).items()}
         return Beside(
             fitting,
             [contest.finished(each) for each in _best_of_methods(space, fitting)],
-            {k: m if m.failed else contest.finished(m) for k, m in found.items()},
+            {
+                kind: contest.finished(contest.measured(allocation))
+                for kind, allocation in rivals(inside).items()
+            },
         )
 
     chosen = contest.choose(_surest_first(records, [*uniform, *finalists]))
@@ -135,7 +141,7 @@ def _settled(
     """The winner that nothing it is held against beats, and what that was."""
     while True:
         held = beside(winner)
-        others = [*held.uniform, *with_scores(held.rivals.values())]
+        others = with_scores([*held.uniform, *held.rivals.values()])
         field = [winner, *sorted(others, key=_rank(space), reverse=True)]
         if goal.kind == "front":
             # a knee among so few says nothing
@@ -148,24 +154,24 @@ def _settled(
         winner = better
 
 
-def _finalists(
-    goal: Goal,
-    records: Sequence[TrialRecord],
-    evaluate: Callable[[Allocation], Measured],
-    progress: Callable[[int, int], object],
-) -> list[Measured]:
-    """A goal's finalists on the evaluation set.
+def finalists_of(
+    goal: Goal, records: Sequence[TrialRecord], most: int | None = None
+) -> list[TrialRecord]:
+    """A goal's finalists; where only so many are wanted, the best so far and others.
 
     Rivals of a size that a search came to are left out, since they were measured after
     its finalists: asked again, it comes to the same ones.
     """
     kept = [r for r in records if goal.kind == "budget" or r.kind not in RIVALS]
-    listed, found = goal.finalists(kept), []
-    for number, record in enumerate(listed):
-        progress(number, len(listed))
-        found.append(evaluate(record.allocation))
-    progress(len(listed), len(listed))
-    return found
+    found, best = goal.finalists(kept), goal.best(kept)
+    if most is None:
+        return found
+    return sorted(found, key=lambda record: record is not best)[:most]
+
+
+def with_scores(measured: Iterable[Measured]) -> list[Measured]:
+    """Those that have one: of the others something was no finite number."""
+    return [each for each in measured if each.failed is None]
 
 
 def _surest_first(
@@ -174,11 +180,6 @@ def _surest_first(
     """The highest scores of the search set first, since those say nothing new."""
     scores = {record.allocation.digest: record.score for record in records}
     return sorted(measured, key=lambda m: -scores.get(m.allocation.digest, -math.inf))
-
-
-def with_scores(measured: Iterable[Measured]) -> list[Measured]:
-    """Those that have one: of the others something was no finite number."""
-    return [each for each in measured if each.failed is None]
 
 
 def _rank(space: ModelSpace) -> Callable[[Measured], tuple[float, float]]:
@@ -200,13 +201,15 @@ def _outcome(
     contest: Contest,
 ) -> Outcome:
     """What was decided, with its intervals."""
-    goal, full = contest.goal, contest.full
 
-    def versus(other: Measured | None, others: Sequence[Measured]) -> Interval | None:
+    def versus(
+        other: Measured | None, others: Sequence[Measured] = ()
+    ) -> Interval | None:
         if other is None or other.failed:
             return None
         return contest.versus(winner, other, others)
 
+    goal, full = contest.goal, contest.full
     best = max(held.uniform, key=_rank(space), default=None)
     results = uniform_results(space, [contest.last(each) for each in uniform])
     by_digest = {each.digest: each for each in results}
@@ -225,7 +228,7 @@ def _outcome(
                 space.bpw(each.allocation),
                 None if each.failed else each.mean,
                 space.fits(each.allocation),
-                versus(each, ()),
+                versus(each),
                 each.finalized,
             )
             for kind, each in held.rivals.items()
@@ -260,12 +263,3 @@ def uniform_results(
             )
         )
     return tuple(results)
-
-
-def front_of(records: Sequence[TrialRecord]) -> tuple[FrontMember, ...]:
-    """Non-dominated allocations of everything measured in full on the search set."""
-    kept = front([(record.bpw, record.score) for record in records])
-    return tuple(
-        FrontMember(records[i].allocation, records[i].bpw, records[i].score)
-        for i in kept
-    )

@@ -49,6 +49,8 @@ class Contest:
     def finished(self, bank: Measured) -> Measured:
         """The same with the better of two kinds of weights, or those it has to keep."""
         digest = bank.allocation.digest
+        if bank.failed:
+            return bank
         if digest not in self._done:
             self._done[digest] = self.note(self.finish(bank))
         return self._done[digest]

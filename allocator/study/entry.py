@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 FAILED, PASSED = TrialState.FAIL, TrialState.PRUNED
 # attributes of a trial
 REASON, VALUES = "reason of failure", "score of each sample"
+# of a trial, and of those it raced with: chance chose them, no look did
+CONTROL = "control"
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import nan
 from typing import TYPE_CHECKING, Any
 
 import optuna
@@ -16,7 +17,7 @@ from allocator.core.masking import masked
 from allocator.core.records import TrialRecord
 from allocator.core.study import STORAGE_TIMEOUT
 from allocator.study.attributes import keep_with, kept_in, kept_under
-from allocator.study.entry import FAILED, PASSED, VALUES, Entry, entry_of
+from allocator.study.entry import CONTROL, FAILED, PASSED, VALUES, Entry, entry_of
 from allocator.study.making import kept_with, make_study
 from allocator.study.owners import Leases
 from allocator.study.per_sample import decode_scores
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
 SPEC = "spec"
 MEASURED = "evaluation:"
 DAMAGE, COSTS, LOOKS = "damage", "costs", "looks:"
+# of a damage table that is not whole
+SO_FAR = "damage so far"
 FIRST_PROMPT = "first prompt"
 
 
@@ -125,7 +128,7 @@ class Journal:
 
     def describe(self, metric: str, about: Mapping[str, Any]) -> None:
         """Tell people who open the study elsewhere what it is and what came out."""
-        name_metric(self.study, metric)
+        name_metric(self.study, f"{metric} on the search set")
         for name, value in about.items():
             self.study.set_user_attr(name, value)
 
@@ -275,26 +278,35 @@ class Journal:
                 entry.about.get("applied", ""),
                 entry.about.get("budget"),
                 entry.about.get("limit"),
+                bool(entry.about.get(CONTROL)),
             )
             for entry in self.entries(space)
             if entry.score is not None
         ]
 
-    def damage(self, space: Space) -> dict[tuple[str, Choice], float] | None:
-        """The prior's damage table, if it was measured; all of it is finite."""
-        kept = self.attribute(DAMAGE)
+    def damage(
+        self, space: Space, name: str = DAMAGE
+    ) -> dict[tuple[str, Choice], float] | None:
+        """The prior's damage table, if it was measured, or what there is `SO_FAR`.
+
+        The whole table is finite; of a part it is not known yet how large is large.
+        """
+        kept = self.attribute(name)
         if kept is None:
             return None
         table = {
-            (key, space.by_label[label]): value
+            (key, space.by_label[label]): nan if value is None else value
             for key, row in kept.items()
             for label, value in row.items()
         }
-        return finite_damage(table)
+        return table if name == SO_FAR else finite_damage(table)
 
-    def keep_damage(self, damage: Mapping[tuple[str, Choice], float]) -> None:
-        """Keep the prior's damage table."""
-        table: dict[str, dict[str, float]] = {}
-        for (key, choice), value in finite_damage(damage).items():
-            table.setdefault(key, {})[str(choice)] = value
-        self.set_attribute(DAMAGE, table)
+    def keep_damage(
+        self, damage: Mapping[tuple[str, Choice], float], name: str = DAMAGE
+    ) -> None:
+        """Keep the prior's damage table, or what there is `SO_FAR`."""
+        table: dict[str, dict[str, float | None]] = {}
+        for (key, choice), value in damage.items():
+            kept = value if is_number(value) else None
+            table.setdefault(key, {})[str(choice)] = kept
+        self.set_attribute(name, table)
