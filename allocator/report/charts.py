@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 ROW = 25  # pixels of a row
 FAMILY = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
 SYMBOLS = ("diamond", "square", "triangle-up", "cross", "pentagon")
-RIVAL_SYMBOLS = ("diamond-open", "square-open")
+RIVAL_SYMBOLS = ("triangle-down", "x")
 
 
 def safe(text: str) -> str:

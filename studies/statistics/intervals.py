@@ -1,10 +1,10 @@
 """Whether intervals cover what was chosen: `python -m studies.statistics.intervals`.
 
-Scores of samples are drawn for finalists, uniform allocations, the even mix, the additive
-optimum and full precision, each with the bank's weights and with finalized ones, whose
-true scores are known. The product's own end of a search (`confirm`) chooses among them
-and gives its intervals; beside them those of a bootstrap that knows of no choice. Writes
-studies/results/statistics_intervals.json.
+Scores of samples are drawn for finalists, uniform allocations, the even mix, the
+additive optimum and full precision, each with the bank's weights and with finalized
+ones, whose true scores are known. The product's own end of a search (`confirm`) chooses
+among them and gives its intervals; beside them those of a bootstrap that knows of no
+choice. Writes studies/results/statistics_intervals.json.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from allocator.core.allocation import Allocation, Budget, Choice, Scheme
+from allocator.core.allocation import Allocation, Budget, Choice, Scheme, Size
 from allocator.core.records import ADDITIVE, EVEN_MIX, TrialRecord
 from allocator.core.spec import Linear, ModelSpec, build_groups
 from allocator.search import confirm as end
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    Floats = NDArray[np.float64]
+    Floats = NDArray[Any]
 
 OUT = Path(__file__).parents[1] / "results" / "statistics_intervals.json"
 # values of a VQA answer, by how many people gave it
@@ -68,21 +68,22 @@ class Case:
     runs: int = 4_000
 
 
+THREE = ("uniform", "gptq", "awq")
 CASES = (
     Case("equal", (500,), "accuracy", 0.8, 0.5, budget=2.5),
     Case("equal", (500,), "accuracy", 0.94, 0.5, budget=2.5),
     Case("equal", (500,), "vqa", 0.94, 0.95, budget=2.5),
     Case("equal", (2_000,), "accuracy", 0.94, 0.8, budget=2.5),
     Case("equal", (2_000,), "vqa", 0.8, 0.5),
-    Case("equal", (21_435,), "vqa", 0.7, 0.8, budget=2.5, runs=1_000),
+    Case("equal", (21_435,), "vqa", 0.7, 0.8, budget=2.5, runs=200),
     Case("equal", (300, 1_700), "accuracy", 0.8, 0.8, budget=2.5),
-    Case("equal", (500,), "accuracy", 0.94, 0.5, ("uniform", "gptq", "awq"), True),
-    Case("equal", (2_000,), "vqa", 0.94, 0.8, ("uniform", "gptq", "awq"), True),
-    Case("mixed", (500,), "accuracy", 0.94, 0.8),
-    Case("mixed", (2_000,), "vqa", 0.8, 0.5, ("uniform", "gptq", "awq"), True),
-    Case("ahead", (2_000,), "accuracy", 0.94, 0.8, ("uniform", "gptq", "awq"), True),
-    Case("rival", (500,), "accuracy", 0.8, 0.5, ("uniform", "gptq", "awq"), True),
-    Case("lifted", (2_000,), "accuracy", 0.94, 0.8, ("uniform", "gptq", "awq"), True),
+    Case("equal", (500,), "accuracy", 0.94, 0.5, THREE, True),
+    Case("equal", (2_000,), "vqa", 0.94, 0.8, THREE, True),
+    Case("mixed", (500,), "accuracy", 0.94, 0.8, runs=2_000),
+    Case("mixed", (2_000,), "vqa", 0.8, 0.5, THREE, True, runs=2_000),
+    Case("ahead", (2_000,), "accuracy", 0.94, 0.8, THREE, True, runs=2_000),
+    Case("rival", (500,), "accuracy", 0.8, 0.5, THREE, True, runs=2_000),
+    Case("lifted", (2_000,), "accuracy", 0.94, 0.8, THREE, True, runs=2_000),
 )
 
 
@@ -130,6 +131,19 @@ class Stacked(Contest):
         return self.block.of_run([*keys, self.block.full])
 
 
+class Sized(ModelSpace):
+    """A space that works out each size once."""
+
+    sizes: ClassVar[dict[str, Size]] = {}
+
+    def size(self, allocation: Allocation) -> Size:
+        """Stored size in both scopes."""
+        key = allocation.digest
+        if key not in self.sizes:
+            self.sizes[key] = super().size(allocation)
+        return self.sizes[key]
+
+
 @cache
 def space_of(methods: tuple[str, ...], budget: float) -> ModelSpace:
     """Twelve groups of one size."""
@@ -140,7 +154,7 @@ def space_of(methods: tuple[str, ...], budget: float) -> ModelSpace:
     ]
     spec = ModelSpec("toy", 800_000, build_groups(linears, "block"), ())
     choices = tuple(Choice(bits, m) for bits in (2, 3) for m in methods)
-    return ModelSpace(spec, Scheme(), choices, Budget(budget))
+    return Sized(spec, Scheme(), choices, Budget(budget))
 
 
 def drawn_values(case: Case, short: Floats, runs: int, rng: Any) -> tuple[Floats, Any]:
@@ -178,7 +192,8 @@ def graded(own: Floats, metric: str, score: float) -> tuple[Floats, float]:
         return 100.0 * (own < NormalDist().inv_cdf(score)), 100 * score
     shares = [min(score + more, 0.999) for more in (0.05, 0.01, -0.06)]
     edges = [NormalDist().inv_cdf(share) for share in shares]
-    return sum(100 / 3 * (own < edge) for edge in edges), 100 * sum(shares) / 3
+    given = np.sum([own < edge for edge in edges], axis=0)
+    return 100 / 3 * given, 100 * sum(shares) / 3
 
 
 @cache
@@ -234,7 +249,8 @@ def run(case: Case, runs: int, seed: int) -> dict[str, Any]:
         for at, a in enumerate(everyone)
         for which, weights in enumerate((None, "in sequence"))
     }
-    rng, found = np.random.default_rng(seed), []
+    rng = np.random.default_rng(seed)
+    found: list[dict[str, Any]] = []
     size = max(1, 2_500_000 // (len(short) * sum(case.strata)))
     while len(found) < runs:
         count = min(size, runs - len(found))
@@ -263,8 +279,8 @@ def once(
         return again if case.finalize and again.mean > bank.mean else bank
 
     Stacked.block = block
-    # the module's own, in the place where it looks for it
-    end.Contest = Stacked  # type: ignore[misc]
+    # in the place where the module looks for it
+    end.Contest = Stacked  # type: ignore[attr-defined]
     found = end.confirm(
         space,
         records,
@@ -279,9 +295,11 @@ def once(
     def at(digest: str, weights: str | None) -> int:
         return block.columns[digest, weights]
 
+    assert found.versus is not None
+    assert found.best_uniform is not None
     winner = at(found.winner.allocation.digest, found.winner.finalized)
     uniform = at(found.best_uniform.digest, found.best_uniform.finalized)
-    held = {"uniform": (uniform, found.versus)}
+    held: dict[str, tuple[int, Any]] = {"uniform": (uniform, found.versus)}
     held |= {
         each.name: (at(each.digest, each.finalized), each.versus)
         for each in found.rivals
@@ -325,16 +343,16 @@ def main() -> None:
     """Run all cases, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--runs", type=int)
+    parser.add_argument("--runs", type=int, default=4_000, help="of a case, at most")
     given = parser.parse_args()
     started, table = time.monotonic(), []
     for seed, case in enumerate(CASES):
-        runs = given.runs or (case.runs // 40 if given.quick else case.runs)
+        runs = min(given.runs, case.runs // 20 if given.quick else case.runs)
         row = {**vars(case), "runs": runs, **run(case, runs, seed)}
         table.append(row)
         print(json.dumps(row), flush=True)
-    if not given.quick and not given.runs:
-        OUT.write_text(json.dumps(table, indent=1) + "\n")
+        if not given.quick:
+            OUT.write_text(json.dumps(table, indent=1) + "\n")
     print(f"{time.monotonic() - started:.0f} s")
 
 
