@@ -71,7 +71,7 @@ class Guarded(cloup.Group):
             )
             sys.exit(INTERRUPTED)
         except click.ClickException as error:
-            error.message = masked(error.message)
+            vars(error)["message"] = masked(error.message)
             raise
         except (click.exceptions.Exit, click.Abort):
             raise

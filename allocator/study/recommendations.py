@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from allocator.core.errors import StudyError
+from allocator.study.journal import RECOMMENDED
 from allocator.study.storage import without_password
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from allocator.core.records import Recommendation
     from allocator.study.journal import Journal
 
-RECOMMENDED, LATEST = "recommendation:", "latest"
+LATEST = "latest"
 
 
 def keep_recommendation(
