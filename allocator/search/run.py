@@ -17,8 +17,8 @@ from allocator.explain.importance import importance
 from allocator.search.confirm import confirm
 from allocator.search.deadline import Watched
 from allocator.search.full import full_precision
-from allocator.search.leftover import await_full, note_dead, settle
-from allocator.search.propose import propose, proxies, reliable_scores
+from allocator.search.leftover import await_full, is_elsewhere, note_dead, settle
+from allocator.search.propose import prior, propose, proxies, reliable_scores
 from allocator.search.running import Search
 from allocator.study.journal import COSTS, FIRST_PROMPT, Journal
 from allocator.study.per_sample import STRATA
@@ -121,6 +121,9 @@ def baselines(search: Search) -> None:
                     search.look_at(allocation)
                 search.measure(allocation, "uniform")
             search.evaluate(allocation)
+        if is_elsewhere(search):
+            # something to do in the meantime, which does not hang on any score
+            prior(search)
         await_full(search)
         progress(len(wanted) + 1, len(wanted) + 1)
 
