@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from allocator.bench.divergence import kl
+from allocator.bench.divergence import kl, known
 from allocator.core.allocation import FULL, Allocation, Choice
+from allocator.core.finite import finite_damage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableMapping, Sequence
@@ -20,17 +21,20 @@ def damages(
     choices: Sequence[Choice],
     tick: Callable[[int], object] = lambda _: None,
     found: MutableMapping[tuple[str, Choice], float] | None = None,
-) -> MutableMapping[tuple[str, Choice], float]:
+) -> dict[tuple[str, Choice], float]:
     """KL to the full-precision model when one group alone gets a choice.
 
     Mean over samples and positions of KL(full || quantized) of the next token, in nats
     (`allocator.bench.workbench.Workbench.logits`). It adds up over groups only
     roughly: a prior, not a score. What is among those `found` before is not probed
-    again; the others go there, each before `tick` is told how many there are.
+    again; the others go there as they are, each before `tick` is told how many there
+    are. What is returned has a large number, beyond all the others, where logits
+    overflowed (`allocator.core.finite.finite_damage`).
     """
     found = {} if found is None else found
     full = Allocation.uniform(bench.spec, Choice(FULL))
     reference = bench.logits(full, samples)
+    rows = known(reference)
     for key in bench.spec.keys:
         for choice in choices:
             if (key, choice) in found:
@@ -38,7 +42,7 @@ def damages(
             gap = 0.0
             if choice.bits < FULL:
                 other = bench.logits(full.replace({key: choice}), samples)
-                gap = float(kl(reference, other).mean())
+                gap = float(kl(reference, other)[rows].mean())
             found[key, choice] = gap
             tick(len(found))
-    return found
+    return finite_damage(found)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
-from allocator.bench.divergence import kl
+from allocator.bench.divergence import kl, known
 from allocator.bench.lru_cache import LRUCache, size_of
 from allocator.bench.replies import predict
 from allocator.bench.sense import Said
@@ -260,13 +260,14 @@ class Workbench:
         Mean over samples and positions of sqrt(KL(full || quantized) / 2), at most 1
         each: by Pinsker's inequality no token's probability changes by more. The root
         keeps the few that are far off from drowning all others, and so predicts a
-        task's score better than the mean KL does.
+        task's score better than the mean KL does. NaN where logits overflowed.
         """
         name = ("logits", *_name(samples))
         if name not in self.references:
-            full = Allocation.uniform(self.spec, Choice(FULL))
-            self.references[name] = self.logits(full, samples)
-        gaps = kl(self.references[name], self.logits(allocation, samples))
+            uniform = Allocation.uniform(self.spec, Choice(FULL))
+            self.references[name] = self.logits(uniform, samples)
+        full = self.references[name]
+        gaps = kl(full, self.logits(allocation, samples))[known(full)]
         return float((gaps / 2).sqrt().clamp(max=1.0).mean())
 
     def batches(self, samples: Sequence[Sample]) -> Iterator[Sequence[Sample]]:

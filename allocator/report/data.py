@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING, Any
 
+from allocator.core.finite import is_number
 from allocator.core.pins import KINDS
 from allocator.core.study import StudySpec
 from allocator.explain.explanation import explain_study, space_of_study
@@ -68,7 +69,7 @@ def trials_of(
             "looks": {
                 name: value
                 for name, value in entry.about.items()
-                if name.endswith(" samples")
+                if name.endswith(" samples") and is_number(value)
             },
         }
         for entry in journal.entries(space)

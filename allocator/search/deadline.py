@@ -16,13 +16,10 @@ from allocator.core.clock import Clock
 from allocator.core.errors import NotReachedError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Iterator
 
     from allocator.core.allocation import Allocation
-    from allocator.core.records import TrialRecord
     from allocator.core.watch import Tell, Watch
-    from allocator.search.goals import Goal
-    from allocator.search.measured import Measured
     from allocator.search.running import Search
     from allocator.space.model import ModelSpace
 
@@ -71,7 +68,9 @@ class Deadline:
         """Seconds that a recommendation still takes at least."""
         sets, taken = search.setup.samples, search.journal.taken(search.setup.space)
         wanted = [search.setup.space.full, *fitting(search.setup.space)]
-        missing = sum(a.digest not in search.confirmed for a in wanted) + OTHERS
+        missing = sum(a.digest not in search.confirmed for a in wanted)
+        beside = search.confirmed - {a.digest for a in wanted}
+        missing += max(1, OTHERS - len(beside))
         unmeasured = sum(a.digest not in taken for a in wanted)
         samples = missing * len(sets["evaluation"]) + unmeasured * len(sets["search"])
         return samples * self.per_sample
@@ -115,14 +114,13 @@ class Deadline:
         first = self.per_sample * len(search.setup.samples["search"])
         return not self.is_reached(search, self._step or 2 * first)
 
-    def finalists(self, search: Search, goal: Goal) -> Goal:
-        """The goal with as many finalists as there is time for, one at least."""
-        if self.seconds is None:
-            return goal
+    def finalists(self, search: Search) -> int | None:
+        """How many finalists there is time for, one at least; None for all."""
         one = self.per_sample * len(search.setup.samples["evaluation"])
+        if self.seconds is None or not one:
+            return None
         spare = self.left - MARGIN * self.needed(search)
-        more = int(spare / one) if one else len(goal.finalists(search.records))
-        return FewerFinalists(goal, 1 + max(0, more))
+        return 1 + max(0, int(spare / one))
 
     def finalizes(self, search: Search) -> bool:
         """Whether there is time to finalize the winner and all beside it: all or none.
@@ -152,44 +150,6 @@ class Deadline:
 def fitting(space: ModelSpace) -> list[Allocation]:
     """Uniform allocations that are always measured."""
     return [each for each in space.uniform if space.fits(each)]
-
-
-@dataclass(frozen=True)
-class FewerFinalists:
-    """A goal with as many finalists as there is time for: its best so far first."""
-
-    inner: Goal
-    most: int
-
-    @property
-    def kind(self) -> str:
-        """Its kind."""
-        return self.inner.kind
-
-    @property
-    def name(self) -> str:
-        """Its name in the study."""
-        return self.inner.name
-
-    def space(
-        self, records: Sequence[TrialRecord], spent: Collection[float] = ()
-    ) -> ModelSpace | None:
-        """Where the next proposal is to be made."""
-        return self.inner.space(records, spent)
-
-    def best(self, records: Sequence[TrialRecord]) -> TrialRecord | None:
-        """The best so far."""
-        return self.inner.best(records)
-
-    def finalists(self, records: Sequence[TrialRecord]) -> list[TrialRecord]:
-        """The best so far, and others while there is time."""
-        found, best = self.inner.finalists(records), self.inner.best(records)
-        found.sort(key=lambda record: record is not best)
-        return found[: self.most]
-
-    def choose(self, measured: Sequence[Measured], full: Measured) -> Measured:
-        """The recommended one."""
-        return self.inner.choose(measured, full)
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 FREE = (
     *("budget", "budget_scope", "front", "min_score", "strategy", "trials", "seconds"),
     *("study", "storage", "storage_timeout", "device", "rungs", "narrowing"),
-    *("cache_memory", "finalize"),
+    *("cache_memory", "finalize", "confidence"),
     *PINS,
 )
 # scores before a line through them says how far it is off

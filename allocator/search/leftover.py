@@ -6,16 +6,15 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from allocator.search.full import full_precision
-from allocator.study.journal import FAILED, PASSED
+from allocator.study.entry import VALUES
 from allocator.study.owners import Owner, owner_of
 from allocator.study.storage import INTERNAL, LIMIT, OVER, SIZE
-from allocator.study.trials import VALUES
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
     from allocator.search.running import Search
-    from allocator.study.journal import Entry
+    from allocator.study.entry import Entry
 
 # seconds between two looks at others
 PAUSE = 1.0
@@ -81,8 +80,8 @@ def _at_full(search: Search) -> Owner | None:
     """Who is measuring full precision."""
     space = search.setup.space
     full = [e for e in search.journal.entries(space) if e.digest == space.full.digest]
-    left = [e for e in full if e.state not in (FAILED, PASSED)]
-    if not left or any(entry.score is not None for entry in left):
+    left = [e for e in full if not e.state.is_finished()]
+    if not left or any(entry.score is not None for entry in full):
         return None
     return Owner.read(str(left[0].about.get("owner", "")))
 

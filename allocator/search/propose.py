@@ -170,11 +170,14 @@ def survivor(
 def known_of(search: Search, space: ModelSpace) -> Known:
     """Everything a strategy may know, of all budgets."""
     measured = tuple((r.allocation, r.score) for r in search.records)
-    return Known(
-        measured,
-        search.rungs.estimates(measured) if search.setup.asked.rungs else (),
-        frozenset(search.journal.taken(space)),
-    )
+    estimated = search.rungs.estimates(measured) if search.setup.asked.rungs else ()
+    if estimated:
+        # what overflowed is no better than the worst: nobody is to look there again
+        worst = min(score for _, score in (*measured, *estimated))
+        lost = {each.digest: each for each in search.lost}
+        known = ((a, score) for a, score in estimated if a.digest not in lost)
+        estimated = (*known, *((each, worst) for each in lost.values()))
+    return Known(measured, estimated, frozenset(search.journal.taken(space)))
 
 
 def prior(search: Search) -> dict[Any, float] | None:
@@ -200,7 +203,7 @@ def prior(search: Search) -> dict[Any, float] | None:
 
     with search.watch.phase("probes") as progress:
         try:
-            _probe(search, found, tick)
+            damage = _probe(search, found, tick)
         except TimeoutError:
             search.journal.keep_damage(found, SO_FAR)
             search.watch.say(f"time limit reached after {len(found)} of {total} probes")
@@ -209,21 +212,21 @@ def prior(search: Search) -> dict[Any, float] | None:
             with suppress(StudyError):
                 search.journal.keep_damage(found, SO_FAR)
             raise
-    search.journal.keep_damage(found)
+    search.journal.keep_damage(damage)
     search.journal.set_attribute(SO_FAR, None)
-    return found
+    return damage
 
 
 def _probe(
     search: Search, found: dict[Any, float], tick: Callable[[int], object]
-) -> None:
-    """Take the probes that are not among those found."""
+) -> dict[Any, float]:
+    """All probes; those that are not among those found are taken."""
     from allocator.bench.probes import damages
 
     space, before = search.setup.space, set(found)
     probed = search.setup.samples["calibration"][:PROBED]
     try:
-        damages(search.bench, probed, space.choices, tick, found)
+        return damages(search.bench, probed, space.choices, tick, found)
     finally:
         search.count(space.full, len(probed))
         for key, choice in found:

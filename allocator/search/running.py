@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from allocator.core.clock import Clock
 from allocator.core.errors import StudyError
+from allocator.core.finite import is_number
 from allocator.search.deadline import Deadline
 from allocator.search.goals import goal_of
-from allocator.search.measured import Measured
+from allocator.search.measured import FAILED, Measured, recalled
 from allocator.search.replies import KeptReplies
 from allocator.search.rungs import Rungs, spread_out
 from allocator.space.model import limit_of
+from allocator.study.entry import not_finite
 from allocator.study.journal import MEASURED
 from allocator.study.looks import LADDER, SCORE
+from evals.taskset import strata
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -59,7 +62,13 @@ class Search:
     has_raced: bool = False
 
     def __post_init__(self) -> None:
-        self.goal: Goal = goal_of(self.setup.asked, self.setup.space)
+        setup = self.setup
+        self.goal: Goal = goal_of(
+            setup.asked,
+            setup.space,
+            strata(setup.task, setup.samples["evaluation"]),
+            lambda: self.journal.sample_scores(setup.space),
+        )
         total = len(self.setup.samples["search"])
         # a rung that is not much cheaper than the full measurement is none
         ladder = tuple(rung for rung in LADDER if 2 * rung[1] <= total)
@@ -83,6 +92,19 @@ class Search:
     def made(self) -> int:
         """Proposals for this goal, finished or under way in any process."""
         return self.journal.made(self.setup.space, self.goal.name)
+
+    @property
+    def failures(self) -> dict[str, str]:
+        """Why what was measured on the search set has no score, by digest."""
+        return self.journal.failures(self.setup.space)
+
+    @property
+    def lost(self) -> list[Allocation]:
+        """What was looked at or measured in vain: it gave no finite number."""
+        entries = self.journal.entries(self.setup.space)
+        scored = {entry.digest for entry in entries if entry.score is not None}
+        looked = [a for a in self.rungs.overflowed if a.digest not in scored]
+        return [*looked, *(entry.allocation for entry in entries if entry.failure)]
 
     @property
     def records(self) -> list[TrialRecord]:
@@ -134,9 +156,10 @@ class Search:
     ) -> None:
         """Measure an allocation on the search set, once and for all.
 
-        Nothing is kept where `check` raises when it is shown the score.
+        Nothing is kept where `check` raises when it is shown the score. A score that is
+        no finite number fails the trial, which is said.
         """
-        space = self.setup.space
+        space, samples = self.setup.space, self.setup.samples["search"]
         known = {
             "limit": limit_of(space),
             "kind": kind,
@@ -148,37 +171,58 @@ class Search:
         number = self.journal.begin(space, allocation, known)
         try:
             with self.journal.at_work(number):
-                score = self.score(allocation, self.setup.samples["search"])
+                score = self.score(allocation, samples)
             check(score)
         except BaseException:
             # what went wrong counts; a trial that cannot be given up is stale later
             with suppress(StudyError):
                 self.journal.fail(number)
             raise
+        names = [sample.id for sample in samples]
+        if reason := not_finite(score.mean, score.values, names):
+            self.journal.fail(number, reason)
+            self.watch.say(f"{self.name_of(allocation)} {reason}: it counts as failed")
+            return
         self.journal.complete(number, score.mean, score.values)
+
+    def name_of(self, allocation: Allocation) -> str:
+        """An allocation in a few words."""
+        choices = {choice for _, choice in allocation}
+        if len(choices) == 1:
+            return f"the uniform allocation {choices.pop()}"
+        return f"allocation {allocation.digest}"
 
     def evaluate(
         self, allocation: Allocation, bench: Workbench | None = None
     ) -> Measured:
         """Measure an allocation on the evaluation set, or recall that it was.
 
-        `bench` is one whose weights are not the bank's.
+        `bench` is one whose weights are not the bank's. What scored no finite number,
+        here or on the search set, has no values; that is said.
         """
-        bench = bench or self.bench
+        bench, space = bench or self.bench, self.setup.space
         applied = bench.applied(allocation)
+        if bench is self.bench and (reason := self.failures.get(allocation.digest)):
+            self.confirmed.add(allocation.digest)
+            return Measured(allocation, (), applied, failed=reason)
         key = MEASURED + applied
         kept = self.journal.attribute(key)
-        if kept is None:
+        found = None if kept is None else recalled(allocation, kept)
+        # without full precision there is no search: that may be tried again
+        if found is None or (found.failed and allocation == space.full):
             samples = self.setup.samples["evaluation"]
             self.count(allocation, len(samples))
             score = self._scored(bench, allocation, samples)
             kept = {
                 "values": list(score.values),
                 "applied": applied,
-                "details": dict(score.details),
+                "details": {k: v for k, v in score.details.items() if is_number(v)},
             }
+            names = [sample.id for sample in samples]
+            if reason := not_finite(score.mean, score.values, names):
+                kept |= {"values": [], FAILED: reason}
+                self.watch.say(f"{self.name_of(allocation)} {reason}: it is left out")
             self.journal.set_attribute(key, kept)
+            found = recalled(allocation, kept)
         self.confirmed.add(allocation.digest)
-        return Measured(
-            allocation, tuple(kept["values"]), kept["applied"], kept["details"]
-        )
+        return found

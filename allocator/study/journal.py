@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import nan
 from typing import TYPE_CHECKING, Any
 
 import optuna
@@ -10,11 +11,13 @@ from optuna.trial import TrialState
 
 from allocator.core.allocation import Allocation
 from allocator.core.errors import StudyError
+from allocator.core.finite import finite_damage, is_number
 from allocator.core.home import default_storage
 from allocator.core.masking import masked
 from allocator.core.records import TrialRecord
 from allocator.core.study import STORAGE_TIMEOUT
 from allocator.study.attributes import keep_with, kept_in, kept_under
+from allocator.study.entry import FAILED, PASSED, VALUES, Entry, entry_of
 from allocator.study.making import kept_with, make_study
 from allocator.study.owners import Leases
 from allocator.study.per_sample import decode_scores
@@ -25,11 +28,11 @@ from allocator.study.storage import (
     without_password,
 )
 from allocator.study.trials import (
-    VALUES,
     add_trial,
     at_work,
     begin_trial,
     complete_trial,
+    fail_trial,
     release_dead,
     unknown_trials,
 )
@@ -49,19 +52,6 @@ DAMAGE, COSTS, LOOKS = "damage", "costs", "looks:"
 # of a damage table that is not whole
 SO_FAR = "damage so far"
 FIRST_PROMPT = "first prompt"
-FAILED, PASSED = TrialState.FAIL, TrialState.PRUNED
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A trial of a study, its parameters read as an allocation."""
-
-    allocation: Allocation
-    digest: str
-    state: TrialState
-    score: float | None
-    about: Mapping[str, Any]
-    number: int
 
 
 @dataclass(frozen=True)
@@ -71,7 +61,7 @@ class Journal:
     study: optuna.Study
     url: str = field(repr=False)
     leases: Leases = field(default_factory=Leases, repr=False)
-    _read: dict[int, tuple[Allocation, str]] = field(default_factory=dict, repr=False)
+    _read: dict[int, Entry] = field(default_factory=dict, repr=False)
 
     @staticmethod
     def create(
@@ -188,9 +178,9 @@ class Journal:
             if entry.score is not None and VALUES in entry.about
         }
 
-    def fail(self, number: int) -> None:
-        """Give up a trial that was not finished."""
-        self.study.tell(number, state=FAILED, skip_if_finished=True)
+    def fail(self, number: int, reason: str | None = None) -> None:
+        """Give up a trial that was not finished, for good where a reason is given."""
+        fail_trial(self.study, number, reason)
 
     def entries(self, space: Space) -> list[Entry]:
         """All trials that allocate, in order."""
@@ -198,27 +188,22 @@ class Journal:
         for trial in self.study.get_trials(deepcopy=False):
             if not trial.params:
                 continue
-            if trial.number not in self._read:
-                allocation = space.allocation(trial.params)
-                self._read[trial.number] = allocation, allocation.digest
-            found.append(
-                Entry(
-                    *self._read[trial.number],
-                    trial.state,
-                    trial.value if trial.state == TrialState.COMPLETE else None,
-                    _about(trial),
-                    trial.number,
-                )
-            )
+            kept = self._read.get(trial.number)
+            if kept is None or not kept.state.is_finished():
+                allocation = kept.allocation if kept else space.allocation(trial.params)
+                digest = kept.digest if kept else allocation.digest
+                kept = self._read[trial.number] = entry_of(trial, allocation, digest)
+            found.append(kept)
         return found
+
+    def failures(self, space: Space) -> dict[str, str]:
+        """Why what was measured has no score, by digest."""
+        return {e.digest: e.failure for e in self.entries(space) if e.failure}
 
     def made(self, space: Space, budget: str) -> int:
         """Proposals for a budget, finished or under way in any process."""
-        gone = (FAILED, PASSED)
-        return sum(
-            e.about.get("budget") == budget and e.state not in gone
-            for e in self.entries(space)
-        )
+        own = [e for e in self.entries(space) if e.about.get("budget") == budget]
+        return sum(e.counts for e in own)
 
     def counts(self, space: Space, budget: str) -> dict[str, int]:
         """Proposals made for a budget, by state; baselines left out.
@@ -227,7 +212,7 @@ class Journal:
         """
         entries = self.entries(space)
         states = [e.state for e in entries if e.about.get("budget") == budget]
-        measured = {e.digest for e in entries if e.state not in (FAILED, PASSED)}
+        measured = {e.digest for e in entries if e.counts}
         passed = {a.digest for at, a, _, _ in self.looks(space) if at == budget}
         return {
             "running": states.count(TrialState.RUNNING),
@@ -252,7 +237,10 @@ class Journal:
             return
         labels = list(space.by_label)
         rows = [
-            [[labels.index(str(c)) for _, c in allocation], *key, value]
+            [
+                [labels.index(str(c)) for _, c in allocation],
+                *(*key, value if is_number(value) else None),
+            ]
             for allocation, key, value in looks
         ]
         name = f"{LOOKS}{budget}:{chosen}"
@@ -270,8 +258,11 @@ class Journal:
 
     def looks(
         self, space: Space
-    ) -> Iterator[tuple[str, Allocation, tuple[str, int], float]]:
-        """Budget, allocation, (kind, samples) and value of every cheap look."""
+    ) -> Iterator[tuple[str, Allocation, tuple[str, int], float | None]]:
+        """Budget, allocation, (kind, samples) and value of every cheap look.
+
+        None, or what a study of before kept, where that is no finite number.
+        """
         for kept in self._looks():
             choices = [space.by_label[label] for label in kept["labels"]]
             for places, kind, size, value in kept["rows"]:
@@ -281,9 +272,7 @@ class Journal:
 
     def taken(self, space: Space) -> set[str]:
         """Digests of what was measured or is being measured."""
-        return {
-            e.digest for e in self.entries(space) if e.state not in (FAILED, PASSED)
-        }
+        return {e.digest for e in self.entries(space) if e.counts}
 
     def records(self, space: Space) -> list[TrialRecord]:
         """Everything measured in full, in order."""
@@ -305,26 +294,26 @@ class Journal:
     def damage(
         self, space: Space, name: str = DAMAGE
     ) -> dict[tuple[str, Choice], float] | None:
-        """The prior's damage table, if it was measured, or what there is `SO_FAR`."""
+        """The prior's damage table, if it was measured, or what there is `SO_FAR`.
+
+        The whole table is finite; of a part it is not known yet how large is large.
+        """
         kept = self.attribute(name)
         if kept is None:
             return None
-        return {
-            (key, space.by_label[label]): value
+        table = {
+            (key, space.by_label[label]): nan if value is None else value
             for key, row in kept.items()
             for label, value in row.items()
         }
+        return table if name == SO_FAR else finite_damage(table)
 
     def keep_damage(
         self, damage: Mapping[tuple[str, Choice], float], name: str = DAMAGE
     ) -> None:
         """Keep the prior's damage table, or what there is `SO_FAR`."""
-        table: dict[str, dict[str, float]] = {}
+        table: dict[str, dict[str, float | None]] = {}
         for (key, choice), value in damage.items():
-            table.setdefault(key, {})[str(choice)] = value
+            kept = value if is_number(value) else None
+            table.setdefault(key, {})[str(choice)] = kept
         self.set_attribute(name, table)
-
-
-def _about(trial: FrozenTrial) -> dict[str, Any]:
-    """What is known of a trial; those of before kept it in one place."""
-    return {**trial.user_attrs, **trial.system_attrs}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from allocator.core.finite import is_number
 from allocator.core.records import RungReport
 from surrogate.importance import spearman
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from allocator.core.allocation import Allocation
 
-    Look = tuple[str, Allocation, tuple[str, int], float]
+    Look = tuple[str, Allocation, tuple[str, int], float | None]
 
 DIVERGENCE, SCORE = "divergence", "score"
 # what is looked at, on how many samples, and how many candidates outlive it: on few
@@ -58,19 +59,22 @@ class Looks:
         for _, allocation, key, value in looks:
             self.learn(allocation, key, value)
 
-    def learn(self, allocation: Allocation, key: tuple[str, int], value: float) -> None:
-        """Remember a look."""
-        self.looks.setdefault(allocation.digest, (allocation, {}))[1][key] = value
+    def learn(
+        self, allocation: Allocation, key: tuple[str, int], value: float | None
+    ) -> None:
+        """Remember a look; one that is no finite number is the worst there is."""
+        known = value if is_number(value) else -sign(key[0]) * np.inf
+        self.looks.setdefault(allocation.digest, (allocation, {}))[1][key] = known
 
     @staticmethod
     def name(kind: str, size: int) -> str:
         """A look's name among a trial's attributes."""
         return f"{kind} on {size} samples"
 
-    def of(self, allocation: Allocation) -> dict[str, float]:
-        """What was looked at, as attributes of a trial."""
-        seen = self.seen(allocation)
-        return {self.name(*key): value for key, value in seen.items()}
+    def of(self, allocation: Allocation) -> dict[str, float | None]:
+        """What was looked at, as attributes of a trial; None for no finite number."""
+        seen = self.seen(allocation).items()
+        return {self.name(*key): v if is_number(v) else None for key, v in seen}
 
     def seen(self, allocation: Allocation) -> dict[tuple[str, int], float]:
         """The looks at an allocation, by (kind, samples)."""
@@ -112,7 +116,7 @@ class Looks:
         pairs = [
             (sign(kind) * self.seen(a)[kind, size], score)
             for a, score in measured
-            if (kind, size) in self.seen(a)
+            if is_number(self.seen(a).get((kind, size)))
         ]
         return RungReport(kind, size, len(pairs), correlation(pairs))
 
@@ -122,7 +126,7 @@ class Looks:
         """Scores that the largest looks suggest, those on `least` samples or more.
 
         The mean over the kinds of looks, of each the one on the most samples: they err
-        differently.
+        differently. What had a look that is no finite number is left out.
         """
         rungs = self.rungs(measured)
         suggests = self._suggests(rungs, measured)
@@ -130,7 +134,16 @@ class Looks:
         return tuple(
             (allocation, suggests(values))
             for allocation, values in self.looks.values()
-            if keys & values.keys()
+            if keys & values.keys() and all(map(is_number, values.values()))
+        )
+
+    @property
+    def overflowed(self) -> tuple[Allocation, ...]:
+        """What had a look that is no finite number."""
+        return tuple(
+            allocation
+            for allocation, values in self.looks.values()
+            if not all(map(is_number, values.values()))
         )
 
     def known_well(
@@ -151,10 +164,12 @@ class Looks:
         rungs: Sequence[tuple[str, int, int]],
         measured: Sequence[tuple[Allocation, float]],
     ) -> Callable[[Mapping[tuple[str, int], float]], float]:
-        """What the looks of some rungs suggest of a score."""
+        """What the looks of some rungs suggest of a score; -inf where one is none."""
         lines = {(kind, n): self._line((kind, n), measured) for kind, n, _ in rungs}
 
         def suggests(values: Mapping[tuple[str, int], float]) -> float:
+            if not all(map(is_number, values.values())):
+                return -np.inf
             by_kind = {
                 key[0]: offset + slope * values[key]
                 for key, (slope, offset) in lines.items()
@@ -173,7 +188,9 @@ class Looks:
         divergence, a reply that may change is taken for a wrong one.
         """
         pairs = [
-            (self.seen(a)[key], score) for a, score in measured if key in self.seen(a)
+            (self.seen(a)[key], score)
+            for a, score in measured
+            if is_number(self.seen(a).get(key))
         ]
         if key[0] == SCORE:
             gaps = [score - look for look, score in pairs]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 from allocator.study.attributes import keep
+from allocator.study.entry import FAILED, REASON, VALUES
 from allocator.study.owners import LEASE, OWNER, new_owner, owner_of, renewed
 from allocator.study.per_sample import encode_scores
 from allocator.study.storage import user_and_system_attributes
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from allocator.space.base import Space
     from allocator.study.owners import Leases
 
-VALUES = "score of each sample"
 RUNNING = (TrialState.RUNNING,)
 
 
@@ -112,6 +112,16 @@ def _complete_late(
         system_attrs=about,
     )
     study.add_trial(again)
+
+
+def fail_trial(study: optuna.Study, number: int, reason: str | None) -> None:
+    """Give up a trial, for good where a reason is given."""
+    if reason is not None:
+        trial = study.get_trials(deepcopy=False)[number]._trial_id
+        # others may have given it up already
+        with suppress(UpdateFinishedTrialError):
+            study._storage.set_trial_user_attr(trial, REASON, reason)
+    study.tell(number, state=FAILED, skip_if_finished=True)
 
 
 def release_dead(study: optuna.Study, leases: Leases) -> list[int]:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from allocator.core.allocation import FULL, Budget
 from allocator.core.errors import BudgetError, SpecError
+from allocator.core.options import typed_options
 from allocator.core.plugins import load
-from allocator.core.records import FrontMember
-from allocator.core.study import check_options, typed_options
+from allocator.core.records import RIVALS, FrontMember
+from allocator.core.study import check_options
 from allocator.explain.explanation import explain_rows
 from allocator.search.narrowing import Narrowing
 from allocator.space.directions import best, is_higher_better
@@ -31,6 +32,8 @@ OPTIONS = (
 )
 # of the explanation, what a search prints nowhere else
 EXPLANATION = ("interactions", "together", "allocation", "sentences")
+# of a rival: it would take the sizes of groups, and what each loses alone
+RIVAL = ("name", "digest", "bpw", "score", "finalized", "fits")
 
 
 @dataclass(frozen=True)
@@ -155,6 +158,7 @@ class Replay:
                 "details": {},
             },
             "uniform": uniform,
+            "rivals": [dict.fromkeys(RIVAL) | {"name": name} for name in RIVALS],
             "recommended": self._recommended(uniform),
             "front": [
                 {"digest": m.allocation.digest, "bpw": m.bpw, "score": m.score}
@@ -195,6 +199,7 @@ class Replay:
                 "difference": score - rival(rivals) if rivals else None,
                 "ci95": None,
             },
+            **{f"vs_{name}": dict.fromkeys(("difference", "ci95")) for name in RIVALS},
         }
 
     def _about(self) -> dict[str, Any]:

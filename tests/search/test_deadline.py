@@ -8,6 +8,7 @@ import pytest
 
 from allocator.core.errors import NotReachedError
 from allocator.search import deadline, running
+from allocator.search.confirm import finalists_of
 from allocator.search.deadline import CLOSING, Deadline, Watched
 from allocator.search.leftover import settle
 from allocator.search.propose import PROBED, prior, propose
@@ -92,8 +93,8 @@ def url(tmp_path: Path) -> str:
 
 def confirmed(search: Search, time: Time) -> float:
     """Seconds from its beginning to the finalists' scores."""
-    goal = search.deadline.finalists(search, search.goal)
-    for record in goal.finalists(search.records):
+    most = search.deadline.finalists(search)
+    for record in finalists_of(search.goal, search.records, most):
         search.evaluate(record.allocation)
     return time.now
 
@@ -166,8 +167,8 @@ def test_finalists_are_fewer_where_time_is_short_and_the_best_is_among_them(
     counts = []
     for left in (1, 60, 150, 250, 4000):
         search.deadline.seconds = search.deadline.clock.seconds + left
-        found = search.deadline.finalists(search, search.goal)
-        listed = found.finalists(search.records)
+        most = search.deadline.finalists(search)
+        listed = finalists_of(search.goal, search.records, most)
         assert listed[0] == best
         counts.append(len(listed))
     assert counts[0] == 1
@@ -182,7 +183,7 @@ def test_a_search_without_a_limit_is_never_held_up(
     time.now = 1e9
     assert search.deadline.allows_step(search)
     assert search.deadline.finalizes(search)
-    assert search.deadline.finalists(search, search.goal) is search.goal
+    assert search.deadline.finalists(search) is None
     search.deadline.check(search)
 
 

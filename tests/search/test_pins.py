@@ -161,7 +161,7 @@ def test_the_winner_is_never_worse_than_the_best_uniform_one_with_the_same_pins(
 
     def evaluate(allocation: Allocation) -> Measured:
         evaluated.append(allocation)
-        return Measured(allocation, (score(allocation),) * 2, allocation.digest)
+        return Measured(allocation, (score(allocation),) * 2_000, allocation.digest)
 
     found = confirm(
         space,
@@ -169,6 +169,7 @@ def test_the_winner_is_never_worse_than_the_best_uniform_one_with_the_same_pins(
         wanted,
         evaluate=evaluate,
         finish=lambda measured: measured,
+        rivals=lambda _: {},
         progress=lambda *_: None,
         seed=0,
     )

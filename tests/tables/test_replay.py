@@ -227,6 +227,11 @@ def test_the_object_has_the_keys_of_a_search_and_is_right() -> None:
         "difference": pytest.approx(told["score"] - uniform[4]["score"]),
         "ci95": None,
     }
+    # a table does not say what groups weigh, or lose alone
+    assert [each.pop("name") for each in found["rivals"]] == ["even_mix", "additive"]
+    assert {value for each in found["rivals"] for value in each.values()} == {None}
+    for key in ("vs_even_mix", "vs_additive"):
+        assert told[key] == {"difference": None, "ci95": None}
     assert found["full_precision"]["score"] is None
     assert max(each["score"] for each in found["front"]) == told["score"]
     shares = found["importance"]["group"]
