@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from allocator.space.base import Space
 
 SPEC = "spec"
-MEASURED, RECOMMENDED = "evaluation:", "recommendation:"
+MEASURED, RESULTS = "evaluation:", "recommendation:"
 DAMAGE, COSTS, LOOKS = "damage", "costs", "looks:"
 # of a damage table that is not whole
 SO_FAR = "damage so far"
@@ -107,7 +107,7 @@ class Journal:
 
     def mask_results(self) -> None:
         """Leave passwords out of what a study of before keeps of its searches."""
-        for name, kept in kept_in(self.study, RECOMMENDED).items():
+        for name, kept in kept_in(self.study, RESULTS).items():
             found = without_password(kept["found"])
             if found != kept["found"]:
                 self.set_attribute(name, {**kept, "found": found})

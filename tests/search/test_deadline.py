@@ -99,33 +99,33 @@ def confirmed(search: Search, time: Time) -> float:
     return time.now
 
 
-@pytest.mark.parametrize("seconds", [750, 900, 1200, 2000])
+@pytest.mark.parametrize("seconds", [750, 1300])
 def test_a_search_ends_within_its_time_with_something_to_recommend(
     toy: ModelSpec, url: str, time: Time, seconds: float
 ) -> None:
-    search = searched(toy, url, time, seconds, trials=20)
+    search = searched(toy, url, time, seconds, trials=9)
     made = search.made
     assert confirmed(search, time) <= seconds
     best = search.goal.best(search.records)
     assert best is not None
     assert best.allocation.digest in search.confirmed
     # no time is wasted either: a proposal takes up to 250 s with its looks
-    assert made == 20 or time.now > seconds - 250 - FINALISTS
+    assert made == 9 or time.now > seconds - 250 - FINALISTS
 
 
 def test_the_more_time_the_more_is_proposed(toy: ModelSpec, tmp_path: Path) -> None:
     made = []
-    for seconds in (750, 1200, 2000):
+    for seconds in (750, 1000, 1500):
         with pytest.MonkeyPatch.context() as patch:
             time = Time()
             for room in (running, deadline):
                 patch.setattr(room, "Clock", lambda time=time: Ticking(time))
             url = f"{tmp_path}/{seconds}.log"
-            made.append(searched(toy, url, time, seconds, trials=20).made)
-    assert made[0] < made[1] < made[2]
+            made.append(searched(toy, url, time, seconds, trials=9).made)
+    assert made[0] < made[1] < made[2] <= 9
 
 
-@pytest.mark.parametrize("seconds", [1, 60, 300, 550])
+@pytest.mark.parametrize("seconds", [1, 300, 550])
 def test_too_little_time_ends_it_early_with_what_it_would_take(
     toy: ModelSpec, url: str, time: Time, seconds: float
 ) -> None:

@@ -12,8 +12,8 @@ from optuna.trial import TrialState
 from allocator.core.allocation import Allocation, Budget, Choice, Scheme
 from allocator.core.errors import StudyError
 from allocator.space.model import KeptSpace, ModelSpace
-from allocator.study.journal import COSTS, RECOMMENDED, SPEC, Journal
-from allocator.study.recommendations import LATEST, recommendation
+from allocator.study.journal import COSTS, SPEC, Journal
+from allocator.study.recommendations import LATEST, RECOMMENDED, recommendation
 
 if TYPE_CHECKING:
     from pathlib import Path
