@@ -16,7 +16,7 @@ from allocator.core.watch import Silent
 from allocator.explain.evidence import Evidence
 from allocator.explain.importance import importance
 from allocator.search.confirm import confirm, front_of
-from allocator.search.deadline import Watched
+from allocator.search.deadline import Deadline, Watched
 from allocator.search.full import full_precision
 from allocator.search.leftover import await_full, is_elsewhere, note_dead, settle
 from allocator.search.propose import prior, propose, proxies, reliable_scores
@@ -72,7 +72,9 @@ def run_prepared(setup: Setup, watch: Watch, clock: Clock) -> Recommendation:
     journal.set_attribute(COSTS, setup.space.costs)
     journal.set_attribute(STRATA, list(strata(setup.task, setup.samples["search"])))
     journal.describe(setup.task.metric, {"model": asked.model, "task": asked.task})
+    Deadline(clock, asked.seconds).check_start()
     search = Search(setup, journal, open_full_precision(setup), watch, clock)
+    search.deadline.check_start()
     note_dead(search)
     with watch.phase("full precision") as progress:
         progress(0, 1)
