@@ -190,7 +190,7 @@ time = cloup.option(
     "seconds",
     type=Duration(),
     metavar="20m",
-    help="Stop proposing after it: 90s, 20m, 1.5h.",
+    help="For the whole run: 90s, 20m, 1.5h.",
 )
 rungs = cloup.option(
     "--rungs/--no-rungs",

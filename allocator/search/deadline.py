@@ -10,7 +10,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from allocator.core.clock import Clock
 from allocator.core.errors import NotReachedError
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 # allocations beside the uniform ones that are measured on the evaluation set at least:
 # the even mix, the additive optimum, one finalist
 OTHERS = 3
-# of an estimate, and seconds for what is worked out of the scores
-MARGIN, CLOSING = 1.15, 5.0
+# of an estimate; for what is worked out of the scores: of all seconds, and at most
+MARGIN, CLOSING_SHARE, CLOSING = 1.15, 0.1, 60.0
 # an attribute of a study: seconds that finalizing took
 FINALIZING = "seconds of finalizing"
 # samples before their time says anything
@@ -68,7 +68,9 @@ class Deadline:
         """Seconds that a recommendation still takes at least."""
         sets, taken = search.setup.samples, search.journal.taken(search.setup.space)
         wanted = [search.setup.space.full, *fitting(search.setup.space)]
-        missing = sum(a.digest not in search.confirmed for a in wanted) + OTHERS
+        missing = sum(a.digest not in search.confirmed for a in wanted)
+        beside = search.confirmed - {a.digest for a in wanted}
+        missing += max(1, OTHERS - len(beside))
         unmeasured = sum(a.digest not in taken for a in wanted)
         samples = missing * len(sets["evaluation"]) + unmeasured * len(sets["search"])
         return samples * self.per_sample
@@ -77,7 +79,7 @@ class Deadline:
         """Whether `more` seconds leave too little for a recommendation."""
         if self.seconds is None:
             return False
-        kept = MARGIN * self.needed(search) + min(CLOSING, 0.1 * self.seconds)
+        kept = MARGIN * self.needed(search) + min(CLOSING, CLOSING_SHARE * self.seconds)
         return self.left - more < kept
 
     def check(self, search: Search) -> None:
@@ -89,13 +91,23 @@ class Deadline:
         if self.seconds is None or not self.binding:
             return
         needed = self.needed(search)
-        if needed <= self.left:
-            return
-        uniform = len(fitting(search.setup.space))
-        takes = f"take about {needed:.0f} s more" if needed else "take longer"
+        if needed > self.left:
+            self.refuse(f"take about {needed:.0f} s more" if needed else "take longer")
+
+    def check_start(self) -> None:
+        """End a search whose time is over before anything is measured.
+
+        Raises:
+            NotReachedError: as `check` does.
+        """
+        if self.left < 0:
+            self.refuse("take longer")
+
+    def refuse(self, takes: str) -> NoReturn:
+        """Say that there is no time for a recommendation, and what it takes."""
         raise NotReachedError(
             f"nothing can be recommended within --time {self.seconds:g}s: full "
-            f"precision, {uniform} uniform allocations and a finalist {takes} "
+            f"precision, the uniform allocations, two rivals and a finalist {takes} "
             f"({self.clock.seconds:.0f} s are over); what was measured is kept, and "
             "the same command with more --time goes on from there"
         )

@@ -71,6 +71,11 @@ def await_full(search: Search) -> None:
     full_precision(search)
 
 
+def is_elsewhere(search: Search) -> bool:
+    """Whether another process measures full precision, or did before it died."""
+    return _at_full(search) is not None
+
+
 def _at_full(search: Search) -> Owner | None:
     """Who is measuring full precision."""
     space = search.setup.space

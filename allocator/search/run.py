@@ -17,10 +17,10 @@ from allocator.explain.evidence import Evidence
 from allocator.explain.importance import importance
 from allocator.explain.shown import Shown
 from allocator.search.confirm import confirm
-from allocator.search.deadline import Watched
+from allocator.search.deadline import Deadline, Watched
 from allocator.search.full import full_precision
-from allocator.search.leftover import await_full, note_dead, settle
-from allocator.search.propose import propose, proxies, reliable_scores
+from allocator.search.leftover import await_full, is_elsewhere, note_dead, settle
+from allocator.search.propose import prior, propose, proxies, reliable_scores
 from allocator.search.rivals import measure_baseline, rivals
 from allocator.search.running import Search
 from allocator.study.journal import COSTS, FIRST_PROMPT, Journal
@@ -75,7 +75,9 @@ def run_prepared(setup: Setup, watch: Watch, clock: Clock) -> Recommendation:
     journal.set_attribute(STRATA, list(strata(setup.task, searched)))
     journal.set_attribute(EVALUATION_STRATA, list(strata(setup.task, evaluated)))
     journal.describe(setup.task.metric, {"model": asked.model, "task": asked.task})
+    Deadline(clock, asked.seconds).check_start()
     search = Search(setup, journal, open_full_precision(setup), watch, clock)
+    search.deadline.check_start()
     note_dead(search)
     with watch.phase("full precision") as progress:
         progress(0, 1)
@@ -137,6 +139,9 @@ def baselines(search: Search) -> None:
             progress(done, len(wanted) + 1)
             search.deadline.check(search)
             measure_baseline(search, allocation, "uniform")
+        if is_elsewhere(search):
+            # something to do in the meantime, which does not hang on any score
+            prior(search)
         await_full(search)
         progress(len(wanted) + 1, len(wanted) + 1)
     if search.goal.kind == "budget":

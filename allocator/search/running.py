@@ -140,6 +140,7 @@ class Search:
 
     def _look(self, allocation: Allocation, kind: str, size: int) -> float:
         """A cheap look at an allocation, on a few samples of the search set."""
+        self.deadline.check(self)
         few = spread_out(self.setup.samples["search"], size)
         if kind == SCORE:
             score = self.score(allocation, few)

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from allocator.space.base import Space
 
 SPEC = "spec"
-MEASURED = "evaluation:"
+MEASURED, RESULTS = "evaluation:", "recommendation:"
 DAMAGE, COSTS, LOOKS = "damage", "costs", "looks:"
 # of a damage table that is not whole
 SO_FAR = "damage so far"
@@ -87,6 +87,7 @@ class Journal:
         study = make_study(url, name, identity, timeout)
         journal = Journal(study, url or default_storage())
         journal.set_attribute(SPEC, without_password(spec))
+        journal.mask_results()
         return journal
 
     @staticmethod
@@ -103,6 +104,13 @@ class Journal:
         storage = open_storage(url, timeout=timeout)
         study = optuna.load_study(storage=storage, study_name=name)
         return Journal(study, url or default_storage())
+
+    def mask_results(self) -> None:
+        """Leave passwords out of what a study of before keeps of its searches."""
+        for name, kept in kept_in(self.study, RESULTS).items():
+            found = without_password(kept["found"])
+            if found != kept["found"]:
+                self.set_attribute(name, {**kept, "found": found})
 
     @property
     def name(self) -> str:

@@ -9,7 +9,7 @@ import pytest
 from allocator.core.errors import NotReachedError
 from allocator.search import deadline, running
 from allocator.search.confirm import finalists_of
-from allocator.search.deadline import CLOSING, Deadline, Watched
+from allocator.search.deadline import Deadline, Watched
 from allocator.search.leftover import settle
 from allocator.search.propose import PROBED, prior, propose
 from allocator.search.run import baselines
@@ -99,33 +99,33 @@ def confirmed(search: Search, time: Time) -> float:
     return time.now
 
 
-@pytest.mark.parametrize("seconds", [750, 900, 1200, 2000])
+@pytest.mark.parametrize("seconds", [750, 1300])
 def test_a_search_ends_within_its_time_with_something_to_recommend(
     toy: ModelSpec, url: str, time: Time, seconds: float
 ) -> None:
-    search = searched(toy, url, time, seconds, trials=20)
+    search = searched(toy, url, time, seconds, trials=9)
     made = search.made
     assert confirmed(search, time) <= seconds
     best = search.goal.best(search.records)
     assert best is not None
     assert best.allocation.digest in search.confirmed
     # no time is wasted either: a proposal takes up to 250 s with its looks
-    assert made == 20 or time.now > seconds - 250 - FINALISTS
+    assert made == 9 or time.now > seconds - 310 - FINALISTS
 
 
 def test_the_more_time_the_more_is_proposed(toy: ModelSpec, tmp_path: Path) -> None:
     made = []
-    for seconds in (750, 1200, 2000):
+    for seconds in (750, 1000, 1500):
         with pytest.MonkeyPatch.context() as patch:
             time = Time()
             for room in (running, deadline):
                 patch.setattr(room, "Clock", lambda time=time: Ticking(time))
             url = f"{tmp_path}/{seconds}.log"
-            made.append(searched(toy, url, time, seconds, trials=20).made)
-    assert made[0] < made[1] < made[2]
+            made.append(searched(toy, url, time, seconds, trials=9).made)
+    assert made[0] < made[1] < made[2] <= 9
 
 
-@pytest.mark.parametrize("seconds", [1, 60, 300, 550])
+@pytest.mark.parametrize("seconds", [60, 300, 550])
 def test_too_little_time_ends_it_early_with_what_it_would_take(
     toy: ModelSpec, url: str, time: Time, seconds: float
 ) -> None:
@@ -134,7 +134,7 @@ def test_too_little_time_ends_it_early_with_what_it_would_take(
     assert refused.value.exit_code == 3
     said = str(refused.value)
     assert said.startswith(f"nothing can be recommended within --time {seconds:g}s: ")
-    assert "4 uniform allocations and a finalist take about " in said
+    assert "two rivals and a finalist take about " in said
     needed = float(said.split("take about ")[1].split(" s more")[0])
     # full precision is measured, and says how long the others take
     left = BASELINES + FINALISTS - time.now
@@ -250,7 +250,7 @@ def test_probes_stop_in_time_and_are_kept(toy: ModelSpec, url: str, time: Time) 
     assert isinstance(search.watch, Told)
     (said,) = search.watch.said
     assert re.fullmatch("time limit reached after [0-9]+ of 54 probes", said)
-    assert time.now <= 10.0 - min(CLOSING, 1.0) + 1
+    assert time.now <= 10.0
     done = len(runs(search)) - 1
     again = probing(toy, url, time)
     found = prior(again)

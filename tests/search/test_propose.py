@@ -326,6 +326,7 @@ def test_the_prior_is_measured_once_and_counted(toy: ModelSpec, url: str) -> Non
     search = search_of(toy, url, asked_for(), bench)
     search.journal.set_attribute("damage", None)
     found = prior(search)
+    assert found is not None
     choices = search.setup.space.choices
     assert set(found) == {(key, choice) for key in toy.keys for choice in choices}
     assert all(value > 0 for value in found.values())
