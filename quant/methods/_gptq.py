@@ -108,7 +108,7 @@ class Gptq:
 
     act_order: bool = False
     search: bool = True
-    version = 2
+    version = 3
 
     @torch.no_grad()
     def quantize(
@@ -238,7 +238,7 @@ def _not_worse(part: Part, hessian: Tensor, scheme: Scheme) -> Cell:
     Rounding wins at times at 2 bits, or after little calibration. The loss is an upper
     bound of the cell's error, since damping only adds; mostly that is enough to know.
     """
-    weight, cell, loss = part.weight, part.cell, float(part.loss.sum())
+    weight, cell, loss = part.weight, part.cell, float(part.loss.double().sum())
     starts = range(0, len(weight), CHUNK)
     spans = [slice(start, start + CHUNK) for start in starts]
     plain = (_rounded(part, scheme, rows) - weight[rows].float() for rows in spans)
