@@ -109,7 +109,7 @@ class _Tries:
     """All grids that are tried for some rows, each tensor [tries, rows, n_groups].
 
     Attributes:
-        scale: fp16.
+        scale: as it is stored.
         zero: float32.
         step: the scale in float32.
         floor: the lowest code, counted from the zero-point.

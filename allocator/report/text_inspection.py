@@ -11,7 +11,7 @@ from allocator.core.pins import in_words
 from allocator.report.text_search import say
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 
 def print_inspection(found: Mapping[str, Any]) -> None:
@@ -33,6 +33,8 @@ def print_inspection(found: Mapping[str, Any]) -> None:
             group["key"], str(len(group["linears"])), f"{group['weights']:,}"
         )
     console.print(groups)
+    for sentence in _other_sizes(found["group_sizes"]):
+        say(console, sentence)
     left = Table("left at 16 bit", "weights", "why")
     for each in found["left_out"]:
         left.add_row(each["name"], f"{each['weights']:,}", each["reason"])
@@ -72,6 +74,20 @@ def _sizes(found: Mapping[str, Any], width: str) -> Table:
             f"{size['bytes']:,}",
         )
     return sizes
+
+
+def _other_sizes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Where the group size is not the one that was asked for."""
+    found = []
+    for row in rows:
+        size, asked = row["group_size"], row["asked"]
+        if size != asked:
+            own = "one scale a row" if size == "channel" else f"groups of {size}"
+            found.append(
+                f"{len(row['linears'])} linears have rows of {row['in_features']:,}, "
+                f"which {asked} does not divide: {own}"
+            )
+    return found
 
 
 def _assumption(head: Mapping[str, Any] | None) -> str | None:

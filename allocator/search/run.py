@@ -18,7 +18,7 @@ from allocator.search.confirm import confirm
 from allocator.search.full import full_precision
 from allocator.search.propose import propose, proxies, reliable_scores
 from allocator.search.running import Search
-from allocator.study.journal import COSTS, FIRST_PROMPT, Journal
+from allocator.study.journal import ARITHMETIC, COSTS, FIRST_PROMPT, Journal
 from allocator.study.per_sample import STRATA
 from allocator.study.recommendations import keep_recommendation
 from evals.taskset import strata
@@ -62,6 +62,7 @@ def run_prepared(setup: Setup, watch: Watch, clock: Clock) -> Recommendation:
     )
     journal.release_stale()
     journal.set_attribute(COSTS, setup.space.costs)
+    journal.set_attribute(ARITHMETIC, setup.arithmetic)
     journal.set_attribute(STRATA, list(strata(setup.task, setup.samples["search"])))
     journal.describe(setup.task.metric, {"model": asked.model, "task": asked.task})
     search = Search(setup, journal, open_full_precision(setup), watch, clock)
@@ -73,6 +74,7 @@ def run_prepared(setup: Setup, watch: Watch, clock: Clock) -> Recommendation:
     first = search.bench.model.prompt(setup.samples["search"][0])
     journal.describe(setup.task.metric, {FIRST_PROMPT: first})
     search.bench.bank = open_bank(setup, watch)
+    journal.stand_on(setup.space, search.bench.applied)
     search.seconds["bank"] = bank.seconds
     searching = Clock()
     baselines(search)

@@ -15,6 +15,7 @@ from allocator.core.errors import StudyError
 from allocator.core.home import default_storage
 from allocator.core.records import TrialRecord
 from allocator.core.study import STORAGE_TIMEOUT
+from allocator.study.entries import SUPERSEDED, Entry, InPlace
 from allocator.study.making import kept_with, make_study
 from allocator.study.owners import alive, this_process
 from allocator.study.per_sample import decode_scores, encode_scores
@@ -26,31 +27,20 @@ from allocator.study.storage import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from optuna.trial import FrozenTrial
 
     from allocator.core.allocation import Choice
     from allocator.space.base import Space
 
-SPEC = "spec"
+# of a study: what is asked of it, and kind of device and type it computes in
+SPEC, ARITHMETIC = "spec", "arithmetic"
 MEASURED = "evaluation:"
 DAMAGE, COSTS, LOOKS = "damage", "costs", "looks:"
 VALUES = "score of each sample"
 FIRST_PROMPT = "first prompt"
 FAILED, PASSED = TrialState.FAIL, TrialState.PRUNED
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A trial of a study, its parameters read as an allocation."""
-
-    allocation: Allocation
-    digest: str
-    state: TrialState
-    score: float | None
-    about: Mapping[str, Any]
-    number: int
 
 
 @dataclass(frozen=True)
@@ -60,6 +50,7 @@ class Journal:
     study: optuna.Study
     url: str
     _read: dict[int, tuple[Allocation, str]] = field(default_factory=dict)
+    _in_place: InPlace = field(default_factory=InPlace)
 
     @staticmethod
     def create(
@@ -100,7 +91,16 @@ class Journal:
             raise StudyError(f"there is no study {name!r} (known: {listed})")
         storage = open_storage(url, timeout=timeout)
         study = optuna.load_study(storage=storage, study_name=name)
-        return Journal(study, url or default_storage())
+        journal = Journal(study, url or default_storage())
+        journal._in_place.numbers = frozenset(journal.attribute(SUPERSEDED) or ())
+        return journal
+
+    def stand_on(self, space: Space, applied: Callable[[Allocation], str]) -> None:
+        """Take trials for measurements only if they were of the cells of `applied`."""
+        self._in_place.applied = applied
+        gone = [entry.number for entry in self.entries(space) if entry.superseded]
+        if gone != (self.attribute(SUPERSEDED) or []):
+            self.set_attribute(SUPERSEDED, gone)
 
     @property
     def name(self) -> str:
@@ -222,7 +222,7 @@ class Journal:
                     trial.number,
                 )
             )
-        return found
+        return self._in_place.sorted_out(found)
 
     def made(self, space: Space, budget: str) -> int:
         """Proposals for a budget, finished or under way in any process."""
@@ -230,6 +230,7 @@ class Journal:
         return sum(
             e.about.get("budget") == budget and e.state not in gone
             for e in self.entries(space)
+            if not e.superseded
         )
 
     def counts(self, space: Space, budget: str) -> dict[str, int]:
@@ -237,7 +238,7 @@ class Journal:
 
         What was passed over and measured later counts as measured alone.
         """
-        entries = self.entries(space)
+        entries = [entry for entry in self.entries(space) if not entry.superseded]
         states = [e.state for e in entries if e.about.get("budget") == budget]
         measured = {e.digest for e in entries if e.state not in (FAILED, PASSED)}
         passed = {a.digest for at, a, _, _ in self.looks(space) if at == budget}
@@ -293,9 +294,8 @@ class Journal:
 
     def taken(self, space: Space) -> set[str]:
         """Digests of what was measured or is being measured."""
-        return {
-            e.digest for e in self.entries(space) if e.state not in (FAILED, PASSED)
-        }
+        entries = (e for e in self.entries(space) if not e.superseded)
+        return {e.digest for e in entries if e.state not in (FAILED, PASSED)}
 
     def records(self, space: Space) -> list[TrialRecord]:
         """Everything measured in full, in order."""

@@ -122,7 +122,7 @@ class Solution:
 
     Attributes:
         codes: [rows, in] uint8, inputs as in the matrices.
-        scale: [n_groups, rows], fp16 numbers in the dtype of the columns.
+        scale: [n_groups, rows], stored numbers in the dtype of the columns.
         zero: same shape, in code units.
         loss: [rows] output error under the damped Hessian: the squared errors that were
             passed on, added up over live inputs, which costs nothing.

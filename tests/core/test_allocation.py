@@ -84,16 +84,60 @@ def test_bytes_of_a_linear_are_codes_scales_zero_points_and_bookkeeping(
     assert linear_bytes(linear(10, 256), scheme, bits) == expected
 
 
-def test_a_layer_narrower_than_the_group_is_one_group_wide() -> None:
-    # 10 x 96 at 4 bits: 480 of codes, 10 scales, 10 zero-points in 5 bytes
-    assert linear_bytes(linear(10, 96), Scheme(128), 4) == 480 + 20 + 5 + 16
-    assert Scheme(128).columns(96) == 96
+@pytest.mark.parametrize(
+    ("asked", "rows", "own", "columns"),
+    [
+        (128, 4096, 128, 128),
+        # SmolVLM: 576 = 9 x 64, 960 = 15 x 64
+        (128, 576, 64, 64),
+        (128, 960, 64, 64),
+        # the vision towers of Qwen2.5-VL and SigLIP: 4 x 855 and 16 x 269
+        (128, 3420, "channel", 3420),
+        (128, 4304, "channel", 4304),
+        # never above what was asked
+        (64, 4096, 64, 64),
+        (32, 576, 32, 32),
+        (32, 3420, "channel", 3420),
+        # narrower than a group
+        (128, 96, 32, 32),
+        (128, 64, 64, 64),
+        (128, 5, "channel", 5),
+        ("channel", 4096, "channel", 4096),
+        ("tensor", 3420, "tensor", 3420),
+    ],
+)
+def test_a_linear_takes_the_largest_known_group_size_that_divides_its_rows(
+    asked: int | str, rows: int, own: int | str, columns: int
+) -> None:
+    assert Scheme(asked).group_size_of(rows) == own
+    assert Scheme(asked).columns(rows) == columns
 
 
-def test_a_ragged_last_group_has_a_scale_of_its_own() -> None:
-    # 200 inputs in groups of 128: two in each of 10 rows
-    assert Scheme(128).grids(10, 200) == 20
-    assert linear_bytes(linear(10, 200), Scheme(128), 4) == 1000 + 40 + 10 + 16
+def test_the_size_counts_the_scales_that_a_linear_really_has() -> None:
+    # 10 x 576 in groups of 64: 90 scales of 2 bytes, 90 zero-points of 4 bits
+    assert linear_bytes(linear(10, 576), Scheme(128), 4) == 2880 + 180 + 45 + 16
+    # 10 x 3420: a scale for each of 10 rows
+    assert linear_bytes(linear(10, 3420), Scheme(128), 4) == 17_100 + 20 + 5 + 16
+
+
+def test_scales_of_either_type_take_as_much_room() -> None:
+    coarse = Scheme(64, scales="bfloat16")
+    assert linear_bytes(linear(10, 256), coarse, 4) == 1280 + 80 + 20 + 16
+
+
+def test_scales_of_a_type_that_no_checkpoint_has_are_refused() -> None:
+    with pytest.raises(SpecError, match="float16, bfloat16"):
+        Scheme(scales="float32")
+
+
+def test_one_scale_a_matrix_goes_with_rounding_alone() -> None:
+    Scheme("tensor").check(["uniform"])
+    Scheme("channel").check(["uniform", "gptq", "awq"])
+    with pytest.raises(
+        SpecError,
+        match=r"'tensor' goes with method 'uniform' alone, not with gptq, awq",
+    ):
+        Scheme("tensor").check(["uniform", "gptq", "awq"])
 
 
 def test_codes_and_zero_points_are_each_padded_to_a_byte() -> None:
@@ -104,11 +148,11 @@ def test_codes_and_zero_points_are_each_padded_to_a_byte() -> None:
 @pytest.mark.parametrize(
     ("bits", "quantized_bytes"),
     [
-        # 98,304 weights; 1,248 rows of one grid each, 2 bytes and a zero-point; 11
-        # linears with 16 bytes of bookkeeping
-        (2, 24_576 + 2_496 + 312 + 176),
-        (4, 49_152 + 2_496 + 624 + 176),
-        (8, 98_304 + 2_496 + 1_248 + 176),
+        # 98,304 weights; 672 rows of 64 with one grid each and 576 rows of 96 with
+        # three, 2 bytes and a zero-point; 11 linears with 16 bytes of bookkeeping
+        (2, 24_576 + 4_800 + 600 + 176),
+        (4, 49_152 + 4_800 + 1_200 + 176),
+        (8, 98_304 + 4_800 + 2_400 + 176),
         (16, 196_608),
     ],
 )
@@ -122,23 +166,23 @@ def test_a_uniform_allocation_stores_the_bytes_added_up_by_hand(
 
 
 def test_each_group_counts_at_its_own_width(toy: ModelSpec) -> None:
-    # From 52,448 bytes at 4 bits: the 96 x 64 projector grows from 3,328 to 12,288;
+    # From 55,328 bytes at 4 bits: the 96 x 64 projector grows from 3,328 to 12,288;
     # two matrices of 192 x 96 grow by half their weights in codes, 9,216, and by
-    # 96 in zero-points.
+    # 288 in zero-points.
     size = stored_size(toy, Scheme(), mixed(toy))
-    assert size.quantized_bytes == 52_448 + 8_960 + 2 * 9_312
+    assert size.quantized_bytes == 55_328 + 8_960 + 2 * 9_504
 
 
 def test_bpw_of_the_model_counts_what_stays_at_sixteen_bits(toy: ModelSpec) -> None:
     allocation = Allocation.uniform(toy, Choice(4, "gptq"))
-    # (52,448 + 8,192) bytes over 102,400 parameters
-    assert bits_per_weight(toy, Scheme(), allocation) == pytest.approx(4.7375)
+    # (55,328 + 8,192) bytes over 102,400 parameters
+    assert bits_per_weight(toy, Scheme(), allocation) == pytest.approx(4.9625)
 
 
 def test_bpw_of_the_quantized_scope_counts_the_groups_alone(toy: ModelSpec) -> None:
     allocation = Allocation.uniform(toy, Choice(4, "gptq"))
-    # 52,448 bytes over 98,304 weights
-    expected = 419_584 / 98_304
+    # 55,328 bytes over 98,304 weights
+    expected = 442_624 / 98_304
     found = bits_per_weight(toy, Scheme(), allocation, "quantized")
     assert found == pytest.approx(expected)
 
@@ -269,9 +313,9 @@ def test_a_budget_converts_between_bits_and_bytes_of_its_scope(toy: ModelSpec) -
 def test_a_budget_is_kept_up_to_its_last_byte(toy: ModelSpec) -> None:
     size = stored_size(toy, Scheme(), Allocation.uniform(toy, Choice(4, "gptq")))
     # 60,640 bytes, as added up above
-    assert Budget(60_640, "bytes").fits(toy, size)
-    assert not Budget(60_639, "bytes").fits(toy, size)
-    assert Budget(4.7375).fits(toy, size)
-    assert not Budget(4.7374).fits(toy, size)
-    assert Budget(52_448, "bytes", "quantized").fits(toy, size)
-    assert not Budget(52_447, "bytes", "quantized").fits(toy, size)
+    assert Budget(63_520, "bytes").fits(toy, size)
+    assert not Budget(63_519, "bytes").fits(toy, size)
+    assert Budget(4.9625).fits(toy, size)
+    assert not Budget(4.9624).fits(toy, size)
+    assert Budget(55_328, "bytes", "quantized").fits(toy, size)
+    assert not Budget(55_327, "bytes", "quantized").fits(toy, size)
