@@ -72,13 +72,15 @@ class Scheme:
         """Group size of a linear with `in_features` inputs.
 
         The largest known one, up to what is asked, that divides its rows, or else
-        "channel".
+        "channel"; rows that are not longer than a group are one.
 
-        >>> [Scheme(128).group_size_of(n) for n in (4096, 960, 3420)]
-        [128, 64, 'channel']
+        >>> [Scheme(128).group_size_of(n) for n in (4096, 960, 3420, 96)]
+        [128, 64, 'channel', 96]
         """
         if isinstance(self.group_size, str):
             return self.group_size
+        if in_features <= self.group_size:
+            return in_features
         known = (size for size in GROUP_SIZES if isinstance(size, int))
         fitting = (size for size in known if size <= self.group_size)
         return next((size for size in fitting if in_features % size == 0), "channel")

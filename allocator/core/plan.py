@@ -114,8 +114,9 @@ class Plan:
         for linear in spec.linears:
             own = self.scheme.group_size_of(linear.in_features)
             said = self.group_sizes.get(linear.name, own)
-            # one group as wide as a row is one scale a row
-            if said not in (own, self.scheme.columns(linear.in_features)):
+            # one group as long as a row is one scale a row
+            row = ("channel", linear.in_features)
+            if said != own and not (said in row and own in row):
                 raise SpecError(
                     f"the plan's layer {linear.name} has group size {said}, and its "
                     f"rows of {linear.in_features} take {own}: search again, or take "

@@ -82,10 +82,12 @@ def _other_sizes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     for row in rows:
         size, asked = row["group_size"], row["asked"]
         if size != asked:
-            own = "one scale a row" if size == "channel" else f"groups of {size}"
+            length = row["in_features"]
+            has_one = size in ("channel", length)
             found.append(
-                f"{len(row['linears'])} linears have rows of {row['in_features']:,}, "
-                f"which {asked} does not divide: {own}"
+                f"{len(row['linears'])} linears have rows of {length:,}, which groups "
+                f"of {asked} do not divide: "
+                f"{'one scale a row' if has_one else f'groups of {size}'}"
             )
     return found
 

@@ -98,10 +98,12 @@ def test_bytes_of_a_linear_are_codes_scales_zero_points_and_bookkeeping(
         (64, 4096, 64, 64),
         (32, 576, 32, 32),
         (32, 3420, "channel", 3420),
-        # narrower than a group
-        (128, 96, 32, 32),
+        # 96 = 3 x 32
+        (64, 96, 32, 32),
+        # not longer than a group: one scale a row
+        (128, 96, 96, 96),
         (128, 64, 64, 64),
-        (128, 5, "channel", 5),
+        (128, 5, 5, 5),
         ("channel", 4096, "channel", 4096),
         ("tensor", 3420, "tensor", 3420),
     ],
@@ -148,11 +150,11 @@ def test_codes_and_zero_points_are_each_padded_to_a_byte() -> None:
 @pytest.mark.parametrize(
     ("bits", "quantized_bytes"),
     [
-        # 98,304 weights; 672 rows of 64 with one grid each and 576 rows of 96 with
-        # three, 2 bytes and a zero-point; 11 linears with 16 bytes of bookkeeping
-        (2, 24_576 + 4_800 + 600 + 176),
-        (4, 49_152 + 4_800 + 1_200 + 176),
-        (8, 98_304 + 4_800 + 2_400 + 176),
+        # 98,304 weights; 1,248 rows of one grid each, 2 bytes and a zero-point; 11
+        # linears with 16 bytes of bookkeeping
+        (2, 24_576 + 2_496 + 312 + 176),
+        (4, 49_152 + 2_496 + 624 + 176),
+        (8, 98_304 + 2_496 + 1_248 + 176),
         (16, 196_608),
     ],
 )
@@ -166,23 +168,23 @@ def test_a_uniform_allocation_stores_the_bytes_added_up_by_hand(
 
 
 def test_each_group_counts_at_its_own_width(toy: ModelSpec) -> None:
-    # From 55,328 bytes at 4 bits: the 96 x 64 projector grows from 3,328 to 12,288;
+    # From 52,448 bytes at 4 bits: the 96 x 64 projector grows from 3,328 to 12,288;
     # two matrices of 192 x 96 grow by half their weights in codes, 9,216, and by
-    # 288 in zero-points.
+    # 96 in zero-points.
     size = stored_size(toy, Scheme(), mixed(toy))
-    assert size.quantized_bytes == 55_328 + 8_960 + 2 * 9_504
+    assert size.quantized_bytes == 52_448 + 8_960 + 2 * 9_312
 
 
 def test_bpw_of_the_model_counts_what_stays_at_sixteen_bits(toy: ModelSpec) -> None:
     allocation = Allocation.uniform(toy, Choice(4, "gptq"))
-    # (55,328 + 8,192) bytes over 102,400 parameters
-    assert bits_per_weight(toy, Scheme(), allocation) == pytest.approx(4.9625)
+    # (52,448 + 8,192) bytes over 102,400 parameters
+    assert bits_per_weight(toy, Scheme(), allocation) == pytest.approx(4.7375)
 
 
 def test_bpw_of_the_quantized_scope_counts_the_groups_alone(toy: ModelSpec) -> None:
     allocation = Allocation.uniform(toy, Choice(4, "gptq"))
-    # 55,328 bytes over 98,304 weights
-    expected = 442_624 / 98_304
+    # 52,448 bytes over 98,304 weights
+    expected = 419_584 / 98_304
     found = bits_per_weight(toy, Scheme(), allocation, "quantized")
     assert found == pytest.approx(expected)
 
@@ -313,9 +315,9 @@ def test_a_budget_converts_between_bits_and_bytes_of_its_scope(toy: ModelSpec) -
 def test_a_budget_is_kept_up_to_its_last_byte(toy: ModelSpec) -> None:
     size = stored_size(toy, Scheme(), Allocation.uniform(toy, Choice(4, "gptq")))
     # 60,640 bytes, as added up above
-    assert Budget(63_520, "bytes").fits(toy, size)
-    assert not Budget(63_519, "bytes").fits(toy, size)
-    assert Budget(4.9625).fits(toy, size)
-    assert not Budget(4.9624).fits(toy, size)
-    assert Budget(55_328, "bytes", "quantized").fits(toy, size)
-    assert not Budget(55_327, "bytes", "quantized").fits(toy, size)
+    assert Budget(60_640, "bytes").fits(toy, size)
+    assert not Budget(60_639, "bytes").fits(toy, size)
+    assert Budget(4.7375).fits(toy, size)
+    assert not Budget(4.7374).fits(toy, size)
+    assert Budget(52_448, "bytes", "quantized").fits(toy, size)
+    assert not Budget(52_447, "bytes", "quantized").fits(toy, size)

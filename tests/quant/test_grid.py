@@ -106,7 +106,7 @@ def test_rows_that_no_group_size_divides_have_one_grid_each() -> None:
 
 def test_every_group_has_a_grid_of_its_own() -> None:
     weight = gaussian(3, 96)
-    whole = round_to_nearest(weight, Scheme(128), 3)
+    whole = round_to_nearest(weight, Scheme(64), 3)
     assert whole.columns == 32
     for part in (slice(0, 32), slice(32, 64), slice(64, 96)):
         alone = round_to_nearest(weight[:, part], Scheme("channel"), 3)
