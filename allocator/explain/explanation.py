@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from allocator.core.allocation import FULL, Allocation, Budget, Choice
-from allocator.core.errors import StudyError
+from allocator.core.errors import DataError, StudyError
 from allocator.core.pins import Pins
 from allocator.explain.evidence import Evidence
 from allocator.explain.importance import contributions_json, effects
 from allocator.explain.neighbours import Neighbours
-from allocator.explain.paired import indistinguishable
 from allocator.explain.sentences import sentences
+from allocator.explain.shown import Shown, indistinguishable
 from allocator.space.csv_file import read_csv
 from allocator.space.directions import best, doubted, guessed, is_higher_better
 from allocator.space.model import KeptSpace, within_name
@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 
     Progress = Callable[[int, int], object]
     Scored = Sequence[tuple[Allocation, float]]
+
+
+# lines of failed rows that are named
+NAMED = 5
 
 
 def explain_study(journal: Journal, progress: Progress | None = None) -> dict[str, Any]:
@@ -63,15 +67,16 @@ def explain_study(journal: Journal, progress: Progress | None = None) -> dict[st
     }
     chosen = None
     if told:
+        # scores of what was chosen are told here, and so are those they rest on
+        shown = Shown.of(journal, space)
+        fair = reliable_scores(journal, space, shown)
         chosen = allocation_json(
-            evidence,
-            Neighbours(space, scored, journal.damage(space), spec["seed"]),
+            Evidence.of(space.keys, fair, weights, spec["seed"]),
+            Neighbours(space, fair, journal.damage(space), spec["seed"]),
             Allocation.of(space.keys, read_choices(told["recommended"]["allocation"])),
             told["recommended"]["score"],
         )
-        chosen["equal"] = indistinguishable(
-            journal, space, told["front"], chosen["digest"]
-        )
+        chosen["equal"] = indistinguishable(shown, shown.front(space), chosen["digest"])
     return explanation_json(
         about, found, chosen, latest_frozen(journal, within_name(space))
     )
@@ -94,16 +99,39 @@ def explain_table(
         progress: told parts of the work done and parts in all.
 
     Raises:
-        DataError: a table that cannot be read.
+        DataError: a table that cannot be read, or one without a finite score.
     """
     sheet = read_csv(path, (score,), groups)
     higher = is_higher_better(score, minimize)
     bits = np.array(sheet.bits, dtype=np.float64)
     scores = np.array(sheet.scores(score))
+    kept = np.isfinite(scores)
+    failed = [
+        line for (line, _), known in zip(sheet.lines, kept, strict=True) if not known
+    ]
+    if not kept.any():
+        raise DataError(f"none of {len(failed)} scores of {path} is a finite number")
+    bits, scores = bits[kept], scores[kept]
     evidence = Evidence(sheet.keys, bits, scores, higher_is_better=higher)
     notes = [*guessed(score, minimize), *sheet.notes, *doubted(bits, scores, higher)]
+    notes += left_out(failed)
     about = about_a_table(path.name, score, higher, notes)
     return explanation_json(about, effects(evidence, progress), None)
+
+
+def left_out(lines: Sequence[int]) -> list[str]:
+    """That rows were left out whose measurement failed, the first of them by line.
+
+    >>> left_out([8, 3])
+    ['2 rows have no finite number as a score and count as failed (line 3, 8)']
+    """
+    if not lines:
+        return []
+    named = ", ".join(map(str, sorted(lines)[:NAMED]))
+    more = " and others" * (len(lines) > NAMED)
+    rows = f"{len(lines)} rows have" if len(lines) > 1 else "1 row has"
+    counts = "count as failed" if len(lines) > 1 else "counts as failed"
+    return [f"{rows} no finite number as a score and {counts} (line {named}{more})"]
 
 
 def explain_rows(
@@ -189,14 +217,18 @@ def space_of_study(journal: Journal) -> KeptSpace:
 
 
 def reliable_scores(
-    journal: Journal, space: KeptSpace
+    journal: Journal, space: KeptSpace, shown: Shown | None = None
 ) -> list[tuple[Allocation, float]]:
     """Scores measured in full, and those that looks on many samples suggest.
 
-    Of what keeps the pins of the space: under others, other groups matter.
+    Of what keeps the pins of the space: under others, other groups matter. Scores of
+    the search set, or those that may be shown.
     """
-    measured = [(r.allocation, r.score) for r in journal.records(space)]
-    known = Looks.recalled(journal.looks(space)).known_well(measured)
+    measured = [
+        (r.allocation, r.score if shown is None else shown.score(r.allocation.digest))
+        for r in journal.records(space)
+    ]
+    known = Looks.of_study(journal, space).known_well(measured)
     return [pair for pair in known if space.keeps_pins(pair[0])]
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.table import Table
 
 from allocator.core.pins import in_words
-from allocator.report.text_search import say
+from allocator.report.console import PlainConsole, say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 
 def print_inspection(found: Mapping[str, Any]) -> None:
     """Print what `inspect_model` found."""
-    console = Console()
+    console = PlainConsole()
     for kind, prompt in found.get("prompts", {}).items():
         say(console, f"prompt for {kind}: {prompt!r}")
     say(

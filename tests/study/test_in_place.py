@@ -1,4 +1,4 @@
-"""Run: pytest tests/study/test_entries.py"""
+"""Run: pytest tests/study/test_in_place.py"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trials as a study reads them, and which of them are of the cells that are there now.
+"""Which trials are of the cells that an allocation puts in place now.
 
 A bank may be made anew with other cells (on another machine, say), and then a score of
 before is of an allocation that nobody can put in place any more. Such a trial is
@@ -8,34 +8,16 @@ superseded: it stays where it is, and is no measurement.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-
-    from optuna.trial import TrialState
+    from collections.abc import Callable, Iterable
 
     from allocator.core.allocation import Allocation
+    from allocator.study.entry import Entry
 
 # numbers of superseded trials, as the latest search left them, for those who only read
 SUPERSEDED = "superseded trials"
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A trial of a study, its parameters read as an allocation.
-
-    One that is superseded has no score; `past` is the one it had.
-    """
-
-    allocation: Allocation
-    digest: str
-    state: TrialState
-    score: float | None
-    about: Mapping[str, Any]
-    number: int
-    superseded: bool = False
-    past: float | None = None
 
 
 @dataclass
