@@ -72,7 +72,7 @@ def trials_of(
         {
             "number": entry.number,
             "kind": entry.about["kind"],
-            "state": entry.state.name.lower(),
+            "state": "superseded" if entry.superseded else entry.state.name.lower(),
             "bpw": space.bpw(entry.allocation),
             "score": entry.score,
             "predicted": entry.about.get(PREDICTED),
@@ -83,6 +83,7 @@ def trials_of(
                 for name, value in entry.about.items()
                 if name.endswith(" samples") and is_number(value)
             },
+            **({"past": entry.past} if entry.superseded else {}),
         }
         for entry in journal.entries(space)
         if not pinned or space.keeps_pins(entry.allocation)

@@ -23,7 +23,7 @@ from allocator.search.leftover import await_full, is_elsewhere, note_dead, settl
 from allocator.search.propose import prior, propose, proxies, reliable_scores
 from allocator.search.rivals import measure_baseline, rivals
 from allocator.search.running import Search
-from allocator.study.journal import COSTS, FIRST_PROMPT, Journal
+from allocator.study.journal import ARITHMETIC, COSTS, FIRST_PROMPT, Journal
 from allocator.study.per_sample import EVALUATION_STRATA, STRATA
 from allocator.study.recommendations import keep_recommendation
 from evals.taskset import strata
@@ -71,6 +71,7 @@ def run_prepared(setup: Setup, watch: Watch, clock: Clock) -> Recommendation:
         asked.storage_timeout,
     )
     journal.set_attribute(COSTS, setup.space.costs)
+    journal.set_attribute(ARITHMETIC, setup.arithmetic)
     searched, evaluated = setup.samples["search"], setup.samples["evaluation"]
     journal.set_attribute(STRATA, list(strata(setup.task, searched)))
     journal.set_attribute(EVALUATION_STRATA, list(strata(setup.task, evaluated)))
@@ -87,6 +88,7 @@ def run_prepared(setup: Setup, watch: Watch, clock: Clock) -> Recommendation:
     first = search.bench.model.prompt(setup.samples["search"][0])
     journal.describe(setup.task.metric, {FIRST_PROMPT: first})
     search.bench.bank = open_bank(setup, Watched(search, watch))
+    journal.stand_on(setup.space, search.bench.applied)
     search.seconds["bank"] = bank.seconds
     searching = Clock()
     baselines(search)
