@@ -16,7 +16,6 @@ from allocator.study.looks import correlation
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from allocator.core.allocation import Allocation
     from allocator.search.running import Search
     from allocator.space.model import ModelSpace
     from allocator.strategies._base import Candidate, Strategy
@@ -167,14 +166,6 @@ def prior(search: Search) -> dict[Any, float]:
                 search.count(space.full.replace({key: choice}), len(probed))
         search.journal.keep_damage(kept)
     return kept
-
-
-def reliable_scores(search: Search) -> list[tuple[Allocation, float]]:
-    """What was measured, and what was looked at on many samples."""
-    measured = [(r.allocation, r.score) for r in search.records]
-    if not search.setup.asked.rungs:
-        return measured
-    return search.rungs.known_well(measured)
 
 
 def proxies(search: Search) -> tuple[RungReport, ...]:

@@ -12,11 +12,10 @@ from allocator.core.clock import Clock
 from allocator.core.plan import plan_json
 from allocator.core.records import Recommendation
 from allocator.core.watch import Silent
-from allocator.explain.evidence import Evidence
-from allocator.explain.importance import importance
+from allocator.explain.kept import importance_of
 from allocator.search.confirm import confirm
 from allocator.search.full import full_precision
-from allocator.search.propose import propose, proxies, reliable_scores
+from allocator.search.propose import propose, proxies
 from allocator.search.running import Search
 from allocator.study.journal import COSTS, FIRST_PROMPT, Journal
 from allocator.study.per_sample import STRATA
@@ -134,10 +133,7 @@ def conclude(search: Search) -> Recommendation:
             seed=setup.asked.seed,
             strata=strata(setup.task, setup.samples["evaluation"]),
         )
-    # what never varies under these pins cannot matter to them
-    scored = [pair for pair in reliable_scores(search) if space.keeps_pins(pair[0])]
-    evidence = Evidence.of(space.keys, scored, seed=setup.asked.seed)
-    shares = importance(evidence)
+    shares = importance_of(search.journal, space)
     search.seconds["confirm"] = confirming.seconds
     return _recommendation(search, outcome, shares)
 
