@@ -123,9 +123,7 @@ def analyse(  # noqa: PLR0913, what is explained and how thoroughly
     effort: Effort = THOROUGH,
     progress: Progress | None = None,
 ) -> Analysis:
-    """Rank columns, and sets of columns, by three measures taken from one forest.
-
-    Deterministic for a seed, in any order of the rows.
+    """Rank columns and sets of columns; the same for a seed, in any order of the rows.
 
     Args:
         bits: [n, k], the columns, raw bits.
@@ -133,8 +131,7 @@ def analyse(  # noqa: PLR0913, what is explained and how thoroughly
         names: k names of the columns.
         levels: for each level the owner of every column, k names; its importance has
             each owner once, in order of appearance. None is {"group": names}.
-        clusters: [n], the same number for rows that descend from one; None takes each
-            for itself.
+        clusters: [n], equal for rows that descend from one, None if each is for itself.
         imputation: where not all scores were measured: `scores` are what it expects.
         seed: of forests, permutations, draws and folds.
         effort: `THOROUGH` or `QUICK`.
