@@ -171,7 +171,7 @@ def _three(data: Data, cost: Cost, seed: int, rng: np.random.Generator) -> Array
     """Impurity, permutation and SHAP of one forest, [3, s]."""
     rows = len(data.target)
     model = trees.forest(data.table, data.target, cost.trees, seed, cost.depth)
-    impurity = trees.of_sets(model.feature_importances_[None], data.sets)[0]
+    impurity = trees.of_sets(trees.impurity(model)[None], data.sets)[0]
     repeats = min(cost.repeats, max(HELD_REPEATS, cost.repeats * MANY_ROWS // rows))
     orders = trees.orders(rows, repeats, rng)
     increase = trees.error_increase(model, data.table, data.target, data.sets, orders)
