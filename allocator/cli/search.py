@@ -12,6 +12,7 @@ import cloup
 
 from allocator.cli.bank import bank
 from allocator.cli.debug import debug, tell, with_debug
+from allocator.cli.echo import echo
 from allocator.cli.explain import dashboard, explain, report
 from allocator.cli.model import doctor, evaluate, inspect
 from allocator.cli.options import (
@@ -64,14 +65,11 @@ class Guarded(cloup.Group):
             tell(ctx, f"{error.filename}: {error.strerror}")
             sys.exit(AllocateError.exit_code)
         except KeyboardInterrupt:
-            click.echo(
-                "allocate: interrupted; everything finished is kept. Go on with"
-                f"{same_command()}",
-                err=True,
-            )
+            kept = "allocate: interrupted; everything finished is kept. Go on with"
+            echo(*f"{kept}{same_command()}".split("\n", 1), err=True)
             sys.exit(INTERRUPTED)
         except click.ClickException as error:
-            error.message = masked(error.message)
+            vars(error)["message"] = masked(error.message)
             raise
         except (click.exceptions.Exit, click.Abort):
             raise
@@ -170,7 +168,7 @@ def _search(asked: StudySpec, as_json: bool) -> None:
 
     clock = Clock()
     if told := estimate(asked):
-        click.echo(told.sentence, err=True)
+        echo(told.sentence, err=True)
     # torch comes with what follows, and the estimate should not wait for it
     from allocator.bench.prepare import prepare
     from allocator.report.progress import Bars
@@ -180,7 +178,7 @@ def _search(asked: StudySpec, as_json: bool) -> None:
     from allocator.report.text_search import headline, print_recommendation
     from allocator.search.run import run_prepared
 
-    click.echo(headline(asked), err=True)
+    echo(headline(asked), err=True)
     found = run_prepared(setup, bars, clock)
     if as_json:
         click.echo(json.dumps(found.to_json()))

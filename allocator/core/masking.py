@@ -9,20 +9,23 @@ HIDDEN = "***"
 # of a secret that is looked for by itself: shorter ones are words
 SHORTEST = 4
 # A password ends at the last @ before a query; one that should have been escaped may
-# hold anything, so where there is none it ends at the last of all.
+# hold anything, so where what follows is no query it ends at the last of all.
 _BEFORE = r"(?P<before>\w[\w+.-]*://[^\s:/@]*:)"
 _NAMES = (
     r"(?P<before>\b(?:[\w.-]*(?:pass(?:word|wd|phrase|code)?|pwd|secret|credentials?"
     r"|api_?key|access_?key|account_?key|signature)|(?:\w*auth|access|api)?[_-]?token)"
     r"(?:=|%3D))"
 )
+_QUERY = r"(?!\?(?![\w.-]+=))"
 # in a sentence: a URL ends at a space, a value at a quote too
 _IN_TEXT = (
-    re.compile(_BEFORE + r"(?:[^\s?]*|\S*)(?=@)"),
+    re.compile(_BEFORE + r"(?:[^\s?]*(?=@[^\s@?]*+" + _QUERY + r")|\S*(?=@))"),
     re.compile(_NAMES + r"[^\s&;'\"]+?(?=%3B|[\s&;'\"]|$)", re.IGNORECASE),
 )
 _IN_URL = (
-    re.compile(_BEFORE + r"(?P<secret>[^?]*|.*)(?=@)", re.DOTALL),
+    re.compile(
+        _BEFORE + r"(?P<secret>[^?]*(?=@[^@?]*+" + _QUERY + r")|.*(?=@))", re.DOTALL
+    ),
     re.compile(_NAMES + r"(?P<secret>[^&;]+?)(?=%3B|[&;]|$)", re.IGNORECASE),
 )
 # of this process: secrets that were given, and URLs by how they are shown

@@ -10,6 +10,7 @@ from __future__ import annotations
 import html
 from typing import TYPE_CHECKING, Any
 
+from allocator.core.text import visible
 from allocator.report.colours import place
 from allocator.report.text_gains import choice_text
 from allocator.report.view import (
@@ -45,7 +46,7 @@ RIVAL_SYMBOLS = ("triangle-down", "x")
 
 def safe(text: str) -> str:
     """Text as it is where Plotly would read it as markup."""
-    return html.escape(" ".join(str(text).split()), quote=False)
+    return html.escape(visible(" ".join(str(text).split())), quote=False)
 
 
 def chart(
@@ -110,6 +111,7 @@ def names_axis(names: Sequence[str], **more: Any) -> Chart:
 def hover_of(point: Point, metric: str) -> str:
     """What is told of an allocation under the pointer."""
     score = f"{number(point.score, metric)}{interval(point.ci95, metric)}"
+    score += f" ({safe(point.samples)})" if point.samples else ""
     lines = [f"<b>{safe(point.name)}</b>", f"{safe(metric)}: {score}"]
     lines.append(f"{point.bpw:.3f} bits per weight")
     return "<br>".join([*lines, *map(safe, compact(point.allocation))])

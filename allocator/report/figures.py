@@ -6,6 +6,7 @@ import io
 from typing import TYPE_CHECKING, Any
 
 from allocator.core.errors import SpecError, UnknownNameError
+from allocator.core.text import visible
 from allocator.report import view, view_surrogate, view_trials
 from allocator.report.colours import LIGHT, place
 from allocator.report.output import write_atomically
@@ -90,7 +91,7 @@ def _name_rows(panel: Axes, names: Sequence[str]) -> None:
 
 def plain(text: str) -> str:
     """Text that matplotlib does not read as mathematics."""
-    return text.replace("$", r"\$")
+    return visible(text).replace("$", r"\$")
 
 
 def front(data: Data) -> Figure | None:

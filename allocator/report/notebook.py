@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from allocator.core import records
 from allocator.core.errors import SpecError
+from allocator.core.text import visible
 from allocator.report.figures import drawn
 from allocator.report.sections import paragraph, plain, table
 from allocator.report.text_gains import compared, finalized, gains_said
@@ -31,7 +32,7 @@ class Recommendation(records.Recommendation):
         return Recommendation(**{name: getattr(found, name) for name in names})
 
     def __repr__(self) -> str:
-        return (
+        return visible(
             f"Recommendation({self.model} on {self.task}: {self.metric} "
             f"{scored(self.score.mean, self.score.ci95)} at {self.bpw:.3f} bpw, "
             f"study {self.study})"
@@ -40,7 +41,7 @@ class Recommendation(records.Recommendation):
     def _repr_html_(self) -> str:
         told = self.to_json()
         front = [
-            {"ci95": None, "allocation": each.allocation.to_json(), **member}
+            {**member, "allocation": each.allocation.to_json()}
             for each, member in zip(self.front, told["front"], strict=True)
         ]
         return recommendation_html(told, front)

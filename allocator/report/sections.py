@@ -6,6 +6,7 @@ import html
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from allocator.core.text import visible
 from allocator.explain.evidence import parts_of
 from allocator.report.charts import bits_chart, front_chart
 from allocator.report.charts_surrogate import MOST_ROWS, importance_chart
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 def plain(text: Any) -> str:
     """Text as it is where a browser would read it as markup."""
-    return html.escape(str(text))
+    return html.escape(visible(str(text)))
 
 
 def paragraph(text: str, kind: str = "") -> str:
@@ -103,6 +104,15 @@ class Charts:
         return f"<figure>{head}{drawn}</figure>"
 
 
+SAMPLES = (
+    "Scores are of the evaluation set. A trial or a member of the front that was "
+    "measured on the search set alone, where it was chosen, is shown with that score "
+    "less what choosing there flatters it by, as those measured on both sets tell. "
+    "Trials and front are scored before finalization, the star and what it is "
+    "compared with after."
+)
+
+
 def front_section(data: Data, charts: Charts) -> str:
     """Sizes and scores."""
     front, metric = members(data), metric_of(data)
@@ -115,11 +125,7 @@ def front_section(data: Data, charts: Charts) -> str:
         "to see the bits of every group."
     )
     if at(data, "found", "study"):
-        lead += (
-            " Trials and front are scored on the search set; the star, what it is "
-            "compared with and full precision on the evaluation set, so they can "
-            "differ a little."
-        )
+        lead += f" {SAMPLES}"
     label = (
         f"Score against size of {len(trials(data))} trials, {len(front)} on the front"
     )
@@ -129,7 +135,10 @@ def front_section(data: Data, charts: Charts) -> str:
         (i for i, point in enumerate(front) if best and point.digest == best.digest),
         None,
     )
-    told = table(("bpw", "score", "95 %", "bits and methods"), rows, (0, 1, 2), marked)
+    # a table of measurements has one set alone
+    of = ("samples",) * any(point.samples for point in front)
+    head = ("bpw", "score", "95 %", *of, "bits and methods")
+    told = table(head, rows, (0, 1, 2), marked)
     others = [
         (point.name, f"{point.bpw:.3f}", number(point.score, metric))
         for point in (*uniforms(data), *rivals(data))
@@ -148,6 +157,7 @@ def _row(point: Any, metric: str) -> tuple[str, ...]:
         f"{point.bpw:.3f}",
         number(point.score, metric),
         interval(point.ci95, metric).strip(),
+        *([point.samples] if point.samples else []),
         "; ".join(compact(point.allocation)),
     )
 
@@ -178,7 +188,8 @@ def importance_section(data: Data, charts: Charts) -> str:
     lead = (
         "How much of the score each part decides, in percent, with 95 % intervals: the "
         "mean of three measures (impurity, permutation and SHAP) of one random forest "
-        "fitted to what was measured. Wide intervals mean few measurements."
+        "fitted to what was measured, and to what looks suggest of other candidates. "
+        "Wide intervals mean few measurements, or looks that say little."
     )
     last = drawn.pop("group", "")
     column = f'<div class="column">{"".join(drawn.values())}</div>' if drawn else ""

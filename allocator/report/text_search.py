@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.table import Table
 
 from allocator.core.pins import in_words
 from allocator.embedded import is_embedded
 from allocator.explain.sentences import unit_of, varied
+from allocator.report.console import PlainConsole, say
 from allocator.report.text_gains import (
     beside,
     choice_text,
@@ -45,7 +46,7 @@ def scored(score: float, ci95: list[float]) -> str:
 
 def print_recommendation(found: Mapping[str, Any]) -> None:
     """Print a search's outcome, as `to_json` gives it."""
-    console = Console()
+    console = PlainConsole()
     console.print(scores_table(found))
     console.print(_bits_map(found["recommended"]["allocation"]))
     for sentence in sentences(found):
@@ -66,7 +67,7 @@ def print_recommendation(found: Mapping[str, Any]) -> None:
 def print_first_prompt(prompt: str | None) -> None:
     """Print how a search asked its first sample; studies of before did not keep it."""
     if prompt is not None:
-        Console().print(f"First prompt: {prompt!r}", markup=False, highlight=False)
+        PlainConsole().print(f"First prompt: {prompt!r}")
 
 
 def scores_table(found: Mapping[str, Any]) -> Table:
@@ -93,12 +94,16 @@ def scores_table(found: Mapping[str, Any]) -> Table:
 
 
 def _front(found: Mapping[str, Any]) -> Table:
-    """Sizes and scores of the front."""
-    table = Table(title=f"front, {found['metric']} on the search set")
+    """Sizes and scores of the front; those of before are of the search set."""
+    table = Table(title=f"front before finalization, {found['metric']}")
     table.add_column(f"bpw ({found['budget']['scope']})", justify="right")
-    table.add_column("score", justify="right")
+    table.add_column("score [95 %]", justify="right")
+    table.add_column("samples")
     for member in found["front"]:
-        table.add_row(f"{member['bpw']:.3f}", f"{member['score']:.2f}")
+        told, ci95 = f"{member['score']:.2f}", member.get("ci95")
+        told = scored(member["score"], ci95) if ci95 else told
+        samples = member.get("samples") or "search, where it was chosen"
+        table.add_row(f"{member['bpw']:.3f}", told, samples)
     return table
 
 
@@ -156,10 +161,15 @@ def _retained(found: Mapping[str, Any]) -> list[str]:
     if found.get("goal") != "min-score" or not kept:
         return []
     low, high = kept["ci95"]
-    return [
+    said = (
         f"It keeps {100 * kept['share']:.1f} % of full precision's score "
-        f"[{100 * low:.1f}, {100 * high:.1f}]."
-    ]
+        f"[{100 * low:.1f}, {100 * high:.1f}]"
+    )
+    # studies of before went by the mean alone
+    if sure := kept.get("sure"):
+        share = math.floor(1000 * sure["share"]) / 10
+        said += f", with probability {100 * sure['probability']:g} % at least {share} %"
+    return [f"{said}."]
 
 
 def _looks(found: Mapping[str, Any]) -> list[str]:
@@ -168,17 +178,29 @@ def _looks(found: Mapping[str, Any]) -> list[str]:
     if not rungs:
         return []
     told = ", ".join(
-        f"{each['spearman']:.2f} for {each['kind']} on {each['samples']} samples "
-        f"({each['count']} allocations)"
+        f"{each['spearman']:.2f}{_ends(each)} for {each['kind']} on {each['samples']} "
+        f"samples ({each['count']} allocations{_drawn(each)})"
         for each in rungs
     )
     ran, reused = found["prefix"]["ran"], found["prefix"]["reused"]
     share = 100 * reused / max(1, ran + reused)
     return [
-        f"Rank correlation with the full score: {told}.",
+        f"Rank correlation with the score, within a budget: {told}.",
         f"{share:.0f} % of the images' passes through vision encoder and connector "
         "were saved.",
     ]
+
+
+def _ends(rung: Mapping[str, Any]) -> str:
+    """The interval of a rank correlation; results of before had none."""
+    ends = rung.get("ci95")
+    return f" [{ends[0]:.2f}, {ends[1]:.2f}]" if ends else ""
+
+
+def _drawn(rung: Mapping[str, Any]) -> str:
+    """How many of the allocations were no choice of the look's."""
+    count = rung.get("controls", 0)
+    return f", {count} drawn by chance" if count else ""
 
 
 def _goal(found: Mapping[str, Any]) -> str:
@@ -222,7 +244,7 @@ def _what_mattered(found: Mapping[str, Any]) -> list[str]:
 
 def print_importance(found: Mapping[str, Any]) -> None:
     """Print which components and groups mattered, or why that cannot be said."""
-    console, importance = Console(), found["importance"]
+    console, importance = PlainConsole(), found["importance"]
     table = Table(title="what mattered: consensus of forest, permutation and SHAP")
     table.add_column("part")
     table.add_column("percent", justify="right")
@@ -243,19 +265,14 @@ def print_importance(found: Mapping[str, Any]) -> None:
         console.print(table)
 
 
-def say(console: Console, text: str) -> None:
-    """Print a sentence as it is: the terminal wraps it, a file keeps it whole."""
-    console.print(text, highlight=False, markup=False, emoji=False, soft_wrap=True)
-
-
 def print_evaluation(found: Mapping[str, Any]) -> None:
     """Print one model's score."""
     under = f"under {found['plan']}" if found["plan"] else "at full precision"
     say(
-        Console(),
+        PlainConsole(),
         f"{found['model']} {under}: {scored(found['score'], found['ci95'])} "
         f"{found['metric']} on {found['samples']} {found['task']} samples, "
         f"{found['bpw']:.3f} bpw (model), {found['bpw_quantized']:.3f} (quantized)",
     )
     for name, value in found["details"].items():
-        say(Console(), f"  {name}: {value:.4f}")
+        say(PlainConsole(), f"  {name}: {value:.4f}")

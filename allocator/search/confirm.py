@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from allocator.core.errors import NotReachedError
 from allocator.core.records import (
     RIVALS,
-    FrontMember,
     Interval,
     RivalResult,
+    SureShare,
     UniformResult,
 )
-from allocator.space.fronts import front
+from allocator.search.contest import Contest
+from allocator.search.keep_score import KeepScore
 from allocator.space.model import of_size
-from evals.interval import bootstrap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -32,13 +33,14 @@ class Outcome:
     """What the evaluation set decided.
 
     `details` are name, value of the winner, value of full precision; `retained` is the
-    winner's share of full precision's score. Where no uniform allocation that fits has
-    a score there is none to compare to.
+    winner's share of full precision's score, `sure` what it has to be sure of. Where no
+    uniform allocation that fits has a score there is none to compare to.
     """
 
     winner: Measured
     score: Interval
     retained: Interval
+    sure: SureShare | None
     versus: Interval | None
     best_uniform: UniformResult | None
     uniform: tuple[UniformResult, ...]
@@ -51,10 +53,11 @@ class Outcome:
 class Beside:
     """What a winner is held against, finished: no larger than the budget, or than it.
 
-    `uniform` is the best uniform allocation of each method; `rivals` are those of
-    `allocator.core.records.RIVALS`, by kind.
+    `fitting` are all uniform allocations, as the bank has them, `uniform` the best of
+    each method; `rivals` are those of `allocator.core.records.RIVALS`, by kind.
     """
 
+    fitting: Sequence[Measured]
     uniform: Sequence[Measured]
     rivals: Mapping[str, Measured]
 
@@ -70,6 +73,7 @@ def confirm(  # noqa: PLR0913, each is what one part of the search gives
     progress: Callable[[int, int], object],
     seed: int,
     strata: Sequence[int] = (),
+    most: int | None = None,
 ) -> Outcome:
     """Choose among a goal's finalists, the uniform allocations that fit, and rivals.
 
@@ -77,34 +81,41 @@ def confirm(  # noqa: PLR0913, each is what one part of the search gives
     than a uniform allocation, or than one of the `rivals` within a space. `finish` may
     better what was measured: it is done, once each, to the winner, to the best uniform
     allocation of each method and to the rivals alike, before they are compared.
-    `strata` are the numbers of samples of each task, for the intervals.
+    `strata` are the numbers of samples of each task, for the intervals; `most` how many
+    finalists there is time for, None for all.
 
     Raises:
         NotReachedError: nothing measured does what the goal asks.
     """
-    finalists = _finalists(goal, records, evaluate, progress)
-    uniform = [evaluate(a) for a in space.uniform if space.fits(a)]
     full = evaluate(space.full)
+    contest = Contest(goal, full, evaluate, finish, seed, strata)
+    listed, finalists = finalists_of(goal, records, most), []
+    for number, record in enumerate(listed):
+        progress(number, len(listed))
+        finalists.append(contest.measured(record.allocation))
+    progress(len(listed), len(listed))
+    uniform = [contest.measured(a) for a in space.uniform if space.fits(a)]
     if space.fits(space.full):
-        finalists.append(full)
+        finalists.append(contest.note(full))
     uniform, finalists = with_scores(uniform), with_scores(finalists)
     check_any([*uniform, *finalists])
-    finished = Finished(finish)
 
     def beside(winner: Measured) -> Beside:
         is_given = goal.kind == "budget"
         inside = space if is_given else of_size(space, winner.allocation)
         fitting = [each for each in uniform if inside.fits(each.allocation)]
-        found = {kind: evaluate(each) for kind, each in rivals(inside).items()}
         return Beside(
-            [finished(each) for each in _best_of_methods(space, fitting)],
-            {k: m if m.failed else finished(m) for k, m in found.items()},
+            fitting,
+            [contest.finished(each) for each in _best_of_methods(space, fitting)],
+            {
+                kind: contest.finished(contest.measured(allocation))
+                for kind, allocation in rivals(inside).items()
+            },
         )
 
-    chosen = finished(goal.choose([*uniform, *finalists], full))
+    chosen = contest.choose(_surest_first(records, [*uniform, *finalists]))
     winner, held = _settled(space, goal, chosen, full, beside)
-    uniform = [finished.recall(each) for each in uniform]
-    return _outcome(space, winner, held, uniform, full, seed, strata)
+    return _outcome(space, winner, held, uniform, contest)
 
 
 def check_any(measured: Sequence[Measured]) -> None:
@@ -120,25 +131,6 @@ def check_any(measured: Sequence[Measured]) -> None:
         )
 
 
-@dataclass(frozen=True)
-class Finished:
-    """Finishes each allocation once."""
-
-    finish: Callable[[Measured], Measured]
-    done: dict[str, Measured] = field(default_factory=dict)
-
-    def __call__(self, measured: Measured) -> Measured:
-        """Finished now, or before."""
-        digest = measured.allocation.digest
-        if digest not in self.done:
-            self.done[digest] = self.finish(measured)
-        return self.done[digest]
-
-    def recall(self, measured: Measured) -> Measured:
-        """Finished if it was before, else as it is."""
-        return self.done.get(measured.allocation.digest, measured)
-
-
 def _settled(
     space: ModelSpace,
     goal: Goal,
@@ -149,7 +141,8 @@ def _settled(
     """The winner that nothing it is held against beats, and what that was."""
     while True:
         held = beside(winner)
-        field = [winner, *held.uniform, *with_scores(held.rivals.values())]
+        others = with_scores([*held.uniform, *held.rivals.values()])
+        field = [winner, *sorted(others, key=_rank(space), reverse=True)]
         if goal.kind == "front":
             # a knee among so few says nothing
             better = max(field, key=_rank(space))
@@ -161,29 +154,32 @@ def _settled(
         winner = better
 
 
-def _finalists(
-    goal: Goal,
-    records: Sequence[TrialRecord],
-    evaluate: Callable[[Allocation], Measured],
-    progress: Callable[[int, int], object],
-) -> list[Measured]:
-    """A goal's finalists on the evaluation set.
+def finalists_of(
+    goal: Goal, records: Sequence[TrialRecord], most: int | None = None
+) -> list[TrialRecord]:
+    """A goal's finalists; where only so many are wanted, the best so far and others.
 
     Rivals of a size that a search came to are left out, since they were measured after
     its finalists: asked again, it comes to the same ones.
     """
     kept = [r for r in records if goal.kind == "budget" or r.kind not in RIVALS]
-    listed, found = goal.finalists(kept), []
-    for number, record in enumerate(listed):
-        progress(number, len(listed))
-        found.append(evaluate(record.allocation))
-    progress(len(listed), len(listed))
-    return found
+    found, best = goal.finalists(kept), goal.best(kept)
+    if most is None:
+        return found
+    return sorted(found, key=lambda record: record is not best)[:most]
 
 
 def with_scores(measured: Iterable[Measured]) -> list[Measured]:
     """Those that have one: of the others something was no finite number."""
     return [each for each in measured if each.failed is None]
+
+
+def _surest_first(
+    records: Sequence[TrialRecord], measured: Sequence[Measured]
+) -> list[Measured]:
+    """The highest scores of the search set first, since those say nothing new."""
+    scores = {record.allocation.digest: record.score for record in records}
+    return sorted(measured, key=lambda m: -scores.get(m.allocation.digest, -math.inf))
 
 
 def _rank(space: ModelSpace) -> Callable[[Measured], tuple[float, float]]:
@@ -197,31 +193,32 @@ def _best_of_methods(space: ModelSpace, uniform: Sequence[Measured]) -> list[Mea
     return list({space.uniform_choice(m.allocation).method: m for m in ranked}.values())
 
 
-def _outcome(  # noqa: PLR0913, PLR0917, all that was measured
+def _outcome(
     space: ModelSpace,
     winner: Measured,
     held: Beside,
     uniform: Sequence[Measured],
-    full: Measured,
-    seed: int,
-    strata: Sequence[int],
+    contest: Contest,
 ) -> Outcome:
     """What was decided, with its intervals."""
 
-    def versus(other: Measured | None) -> Interval | None:
+    def versus(
+        other: Measured | None, others: Sequence[Measured] = ()
+    ) -> Interval | None:
         if other is None or other.failed:
             return None
-        pairs = zip(winner.values, other.values, strict=True)
-        return bootstrap([a - b for a, b in pairs], seed, strata)
+        return contest.versus(winner, other, others)
 
+    goal, full = contest.goal, contest.full
     best = max(held.uniform, key=_rank(space), default=None)
-    results = uniform_results(space, uniform)
+    results = uniform_results(space, [contest.last(each) for each in uniform])
     by_digest = {each.digest: each for each in results}
     return Outcome(
         winner=winner,
-        score=bootstrap(winner.values, seed, strata),
-        retained=_retained(winner, full, seed, strata),
-        versus=versus(best),
+        score=contest.score(winner),
+        retained=contest.retained(winner),
+        sure=goal.sure(winner, full) if isinstance(goal, KeepScore) else None,
+        versus=versus(best, held.fitting),
         best_uniform=by_digest[best.allocation.digest] if best else None,
         uniform=results,
         rivals=tuple(
@@ -236,24 +233,13 @@ def _outcome(  # noqa: PLR0913, PLR0917, all that was measured
             )
             for kind, each in held.rivals.items()
         ),
-        full_precision=bootstrap(full.values, seed, strata),
+        full_precision=contest.full_precision(),
         details=tuple(
             (name, value, full.details[name])
             for name, value in winner.details.items()
             if name in full.details
         ),
     )
-
-
-def _retained(
-    winner: Measured, full: Measured, seed: int, strata: Sequence[int]
-) -> Interval:
-    """Share of the full-precision score, which the interval takes as given."""
-    scale = full.mean or 1.0
-    shares = [
-        1 + (a - b) / scale for a, b in zip(winner.values, full.values, strict=True)
-    ]
-    return bootstrap(shares, seed, strata)
 
 
 def uniform_results(
@@ -277,12 +263,3 @@ def uniform_results(
             )
         )
     return tuple(results)
-
-
-def front_of(records: Sequence[TrialRecord]) -> tuple[FrontMember, ...]:
-    """Non-dominated allocations of everything measured in full on the search set."""
-    kept = front([(record.bpw, record.score) for record in records])
-    return tuple(
-        FrontMember(records[i].allocation, records[i].bpw, records[i].score)
-        for i in kept
-    )

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from allocator.core.finite import finite_damage
 from allocator.core.records import ADDITIVE, EVEN_MIX
 from allocator.search.propose import prior
 from allocator.space.even_mix import even_mix
@@ -25,11 +24,14 @@ if TYPE_CHECKING:
 
 
 def rivals(search: Search, space: ModelSpace) -> dict[str, Allocation]:
-    """The two within a budget, by kind, measured on both sets."""
-    found = {
-        EVEN_MIX: even_mix(space, best_method(space, search.records)),
-        ADDITIVE: knapsack(space, finite_damage(prior(search))),
-    }
+    """The two within a budget, by kind, measured on both sets.
+
+    There is no additive optimum where no time was left to take the prior.
+    """
+    found = {EVEN_MIX: even_mix(space, best_method(space, search.records))}
+    damage = prior(search)
+    if damage is not None:
+        found[ADDITIVE] = knapsack(space, damage)
     with search.watch.phase("rivals") as progress:
         for done, (kind, allocation) in enumerate(found.items()):
             progress(done, len(found))

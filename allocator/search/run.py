@@ -13,15 +13,17 @@ from allocator.core.errors import BankError, ModelError, reason
 from allocator.core.plan import plan_json
 from allocator.core.records import RIVALS, Recommendation
 from allocator.core.watch import Silent
-from allocator.explain.evidence import Evidence
-from allocator.explain.importance import importance
-from allocator.search.confirm import confirm, front_of
+from allocator.explain.kept import importance_of
+from allocator.explain.shown import Shown
+from allocator.search.confirm import confirm
+from allocator.search.deadline import Deadline, Watched
 from allocator.search.full import full_precision
-from allocator.search.propose import propose, proxies, reliable_scores
+from allocator.search.leftover import await_full, is_elsewhere, note_dead, settle
+from allocator.search.propose import prior, propose, proxies
 from allocator.search.rivals import measure_baseline, rivals
 from allocator.search.running import Search
-from allocator.study.journal import COSTS, FIRST_PROMPT, Journal
-from allocator.study.per_sample import STRATA
+from allocator.study.journal import ARITHMETIC, COSTS, FIRST_PROMPT, Journal
+from allocator.study.per_sample import EVALUATION_STRATA, STRATA
 from allocator.study.recommendations import keep_recommendation
 from evals.taskset import strata
 
@@ -67,11 +69,16 @@ def run_prepared(setup: Setup, watch: Watch, clock: Clock) -> Recommendation:
         asked.to_json(),
         asked.storage_timeout,
     )
-    journal.release_stale()
     journal.set_attribute(COSTS, setup.space.costs)
-    journal.set_attribute(STRATA, list(strata(setup.task, setup.samples["search"])))
+    journal.set_attribute(ARITHMETIC, setup.arithmetic)
+    searched, evaluated = setup.samples["search"], setup.samples["evaluation"]
+    journal.set_attribute(STRATA, list(strata(setup.task, searched)))
+    journal.set_attribute(EVALUATION_STRATA, list(strata(setup.task, evaluated)))
     journal.describe(setup.task.metric, {"model": asked.model, "task": asked.task})
+    Deadline(clock, asked.seconds).check_start()
     search = Search(setup, journal, open_full_precision(setup), watch, clock)
+    search.deadline.check_start()
+    note_dead(search)
     with watch.phase("full precision") as progress:
         progress(0, 1)
         full_precision(search)
@@ -79,11 +86,15 @@ def run_prepared(setup: Setup, watch: Watch, clock: Clock) -> Recommendation:
     bank = Clock()
     first = search.bench.model.prompt(setup.samples["search"][0])
     journal.describe(setup.task.metric, {FIRST_PROMPT: first})
-    search.bench.bank = open_bank(setup, watch)
+    search.bench.bank = open_bank(setup, Watched(search, watch))
+    journal.stand_on(setup.space, search.bench.applied)
     search.seconds["bank"] = bank.seconds
     searching = Clock()
     baselines(search)
+    # from here on there is something to recommend
+    search.deadline.binding = False
     propose(search)
+    settle(search)
     search.seconds["search"] = searching.seconds
     found = conclude(search)
     plan = plan_json(asked, setup.model, found.allocation, found.finalized)
@@ -108,6 +119,8 @@ def in_short(found: Recommendation) -> dict[str, str]:
         "over the best uniform allocation": gain(found.versus, uniform),
         **{f"over the {RIVALS[r.name]}": gain(r.versus) for r in found.rivals},
         "full precision": f"{full.mean:.4g} [{full.low:.4g}, {full.high:.4g}]",
+        "values of trials": "of the search set, which flatters what was chosen on it; "
+        "the above and `allocate report` are of the evaluation set, or corrected",
         "shown by": f"allocate studies show {found.study}",
     }
 
@@ -125,7 +138,12 @@ def baselines(search: Search) -> None:
         full_precision(search)
         for done, allocation in enumerate(wanted, 1):
             progress(done, len(wanted) + 1)
+            search.deadline.check(search)
             measure_baseline(search, allocation, "uniform")
+        if is_elsewhere(search):
+            # something to do in the meantime, which does not hang on any score
+            prior(search)
+        await_full(search)
         progress(len(wanted) + 1, len(wanted) + 1)
     if search.goal.kind == "budget":
         rivals(search, space)
@@ -143,14 +161,12 @@ def conclude(search: Search) -> Recommendation:
             evaluate=search.evaluate,
             finish=lambda measured: finished(search, measured),
             rivals=lambda inside: rivals(search, inside),
+            most=search.deadline.finalists(search),
             progress=progress,
             seed=setup.asked.seed,
             strata=strata(setup.task, setup.samples["evaluation"]),
         )
-    # what never varies under these pins cannot matter to them
-    scored = [pair for pair in reliable_scores(search) if space.keeps_pins(pair[0])]
-    evidence = Evidence.of(space.keys, scored, seed=setup.asked.seed)
-    shares = importance(evidence)
+    shares = importance_of(search.journal, space)
     search.seconds["confirm"] = confirming.seconds
     return _recommendation(search, outcome, shares)
 
@@ -160,8 +176,12 @@ def finished(search: Search, measured: Measured) -> Measured:
     methods = {choice.method for _, choice in measured.allocation}
     if not search.setup.asked.finalize or methods == {None}:
         return measured
+    if not search.deadline.finalizes(search):
+        return measured
+    since = Clock()
     try:
         weights = finalize(search.setup, measured.allocation, search.watch)
+        search.deadline.finalized(search, since.seconds)
         with search.bench.under(weights) as bench:
             again = search.evaluate(measured.allocation, bench)
     except NOT_FINALIZED as error:
@@ -205,7 +225,7 @@ def _recommendation(
         best_uniform=outcome.best_uniform,
         details=outcome.details,
         rivals=outcome.rivals,
-        front=front_of([r for r in search.records if space.keeps_pins(r.allocation)]),
+        front=Shown.of(search.journal, space).front(space),
         importance=shares,
         complete=counts["complete"],
         pruned=counts["pruned"],
@@ -214,6 +234,7 @@ def _recommendation(
         evaluated_samples=search.evaluated,
         goal=search.goal.kind,
         retained=outcome.retained,
+        sure=outcome.sure,
         finalized=outcome.winner.finalized,
         evaluated_allocations=len(search.seen),
         rungs=proxies(search),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import nan
 from typing import TYPE_CHECKING, Any
 
 import optuna
@@ -16,7 +17,8 @@ from allocator.core.masking import masked
 from allocator.core.records import TrialRecord
 from allocator.core.study import STORAGE_TIMEOUT
 from allocator.study.attributes import keep_with, kept_in, kept_under
-from allocator.study.entry import FAILED, PASSED, VALUES, Entry, entry_of
+from allocator.study.entry import CONTROL, FAILED, PASSED, VALUES, Entry, entry_of
+from allocator.study.in_place import SUPERSEDED, InPlace
 from allocator.study.making import kept_with, make_study
 from allocator.study.owners import Leases
 from allocator.study.per_sample import decode_scores
@@ -37,7 +39,7 @@ from allocator.study.trials import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from optuna.trial import FrozenTrial
@@ -45,9 +47,12 @@ if TYPE_CHECKING:
     from allocator.core.allocation import Choice
     from allocator.space.base import Space
 
-SPEC = "spec"
-MEASURED = "evaluation:"
+# of a study: what is asked of it; kind of device and type it computes in
+SPEC, ARITHMETIC = "spec", "arithmetic"
+MEASURED, RESULTS = "evaluation:", "recommendation:"
 DAMAGE, COSTS, LOOKS = "damage", "costs", "looks:"
+# of a damage table that is not whole
+SO_FAR = "damage so far"
 FIRST_PROMPT = "first prompt"
 
 
@@ -59,6 +64,7 @@ class Journal:
     url: str = field(repr=False)
     leases: Leases = field(default_factory=Leases, repr=False)
     _read: dict[int, Entry] = field(default_factory=dict, repr=False)
+    _in_place: InPlace = field(default_factory=InPlace, repr=False)
 
     @staticmethod
     def create(
@@ -84,6 +90,7 @@ class Journal:
         study = make_study(url, name, identity, timeout)
         journal = Journal(study, url or default_storage())
         journal.set_attribute(SPEC, without_password(spec))
+        journal.mask_results()
         return journal
 
     @staticmethod
@@ -99,7 +106,23 @@ class Journal:
             raise StudyError(f"there is no study {name!r} (known: {listed})")
         storage = open_storage(url, timeout=timeout)
         study = optuna.load_study(storage=storage, study_name=name)
-        return Journal(study, url or default_storage())
+        journal = Journal(study, url or default_storage())
+        journal._in_place.numbers = frozenset(journal.attribute(SUPERSEDED) or ())
+        return journal
+
+    def stand_on(self, space: Space, applied: Callable[[Allocation], str]) -> None:
+        """Take trials for measurements only where `applied` says they had its cells."""
+        self._in_place.applied = applied
+        gone = [entry.number for entry in self.entries(space) if entry.superseded]
+        if gone != (self.attribute(SUPERSEDED) or []):
+            self.set_attribute(SUPERSEDED, gone)
+
+    def mask_results(self) -> None:
+        """Leave passwords out of what a study of before keeps of its searches."""
+        for name, kept in kept_in(self.study, RESULTS).items():
+            found = without_password(kept["found"])
+            if found != kept["found"]:
+                self.set_attribute(name, {**kept, "found": found})
 
     @property
     def name(self) -> str:
@@ -125,7 +148,7 @@ class Journal:
 
     def describe(self, metric: str, about: Mapping[str, Any]) -> None:
         """Tell people who open the study elsewhere what it is and what came out."""
-        name_metric(self.study, metric)
+        name_metric(self.study, f"{metric} on the search set")
         for name, value in about.items():
             self.study.set_user_attr(name, value)
 
@@ -183,7 +206,7 @@ class Journal:
                 digest = kept.digest if kept else allocation.digest
                 kept = self._read[trial.number] = entry_of(trial, allocation, digest)
             found.append(kept)
-        return found
+        return self._in_place.sorted_out(found)
 
     def failures(self, space: Space) -> dict[str, str]:
         """Why what was measured has no score, by digest."""
@@ -199,7 +222,7 @@ class Journal:
 
         What was passed over and measured later counts as measured alone.
         """
-        entries = self.entries(space)
+        entries = [entry for entry in self.entries(space) if not entry.superseded]
         states = [e.state for e in entries if e.about.get("budget") == budget]
         measured = {e.digest for e in entries if e.counts}
         passed = {a.digest for at, a, _, _ in self.looks(space) if at == budget}
@@ -275,26 +298,35 @@ class Journal:
                 entry.about.get("applied", ""),
                 entry.about.get("budget"),
                 entry.about.get("limit"),
+                bool(entry.about.get(CONTROL)),
             )
             for entry in self.entries(space)
             if entry.score is not None
         ]
 
-    def damage(self, space: Space) -> dict[tuple[str, Choice], float] | None:
-        """The prior's damage table, if it was measured; all of it is finite."""
-        kept = self.attribute(DAMAGE)
+    def damage(
+        self, space: Space, name: str = DAMAGE
+    ) -> dict[tuple[str, Choice], float] | None:
+        """The prior's damage table, if it was measured, or what there is `SO_FAR`.
+
+        The whole table is finite; of a part it is not known yet how large is large.
+        """
+        kept = self.attribute(name)
         if kept is None:
             return None
         table = {
-            (key, space.by_label[label]): value
+            (key, space.by_label[label]): nan if value is None else value
             for key, row in kept.items()
             for label, value in row.items()
         }
-        return finite_damage(table)
+        return table if name == SO_FAR else finite_damage(table)
 
-    def keep_damage(self, damage: Mapping[tuple[str, Choice], float]) -> None:
-        """Keep the prior's damage table."""
-        table: dict[str, dict[str, float]] = {}
-        for (key, choice), value in finite_damage(damage).items():
-            table.setdefault(key, {})[str(choice)] = value
-        self.set_attribute(DAMAGE, table)
+    def keep_damage(
+        self, damage: Mapping[tuple[str, Choice], float], name: str = DAMAGE
+    ) -> None:
+        """Keep the prior's damage table, or what there is `SO_FAR`."""
+        table: dict[str, dict[str, float | None]] = {}
+        for (key, choice), value in damage.items():
+            kept = value if is_number(value) else None
+            table.setdefault(key, {})[str(choice)] = kept
+        self.set_attribute(name, table)

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 OWNER, LEASE = "owner", "lease"
 # seconds between two renewals, and without one before an owner counts as dead
 RENEWED, EXPIRES = 15.0, 60.0
-# clocks may disagree by less: an older stamp has expired, whoever sees it first
-SKEW = 600.0
+# clocks may disagree by a minute: an older stamp has expired, whoever sees it first
+SKEW = 2 * EXPIRES
 BOOT, NAMESPACE = "/proc/sys/kernel/random/boot_id", "/proc/self/ns/pid"
 STATUS = "/proc/{}/stat"
 # of a process that runs: when it started, where no kernel tells

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from allocator.core.errors import StudyError
 from allocator.core.finite import without_overflow
+from allocator.study.journal import RESULTS
 from allocator.study.storage import without_password
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from allocator.core.records import Recommendation
     from allocator.study.journal import Journal
 
-RECOMMENDED, LATEST = "recommendation:", "latest"
+RECOMMENDED, LATEST = RESULTS, "latest"
 
 
 def keep_recommendation(

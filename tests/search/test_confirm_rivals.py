@@ -9,7 +9,8 @@ import pytest
 
 from allocator.core.allocation import Allocation, Choice
 from allocator.core.records import ADDITIVE, EVEN_MIX
-from allocator.search.goals import KeepScore, WholeFront
+from allocator.search.goals import WholeFront
+from allocator.search.keep_score import KeepScore
 from tests.search.confirming import Finish, outcome, record, roomy_space, uniform_of
 
 if TYPE_CHECKING:
