@@ -1,6 +1,6 @@
 """How much too good what a search says of its front is, and what is left once mended.
 
-    python -m studies.statistics.optimism [--quick] [--folder DIR]
+    python -m studies.statistics.optimism [--quick] [--kept] [--folder DIR]
 
 Searches the embedded models with ten seeds, each in a study of its own that is kept in
 the folder, then scores everything that was measured in it on the evaluation set. What
@@ -239,6 +239,7 @@ def main() -> None:
     """Search what is missing, and print what it comes to."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one short search")
+    parser.add_argument("--kept", action="store_true", help="nothing that is not there")
     parser.add_argument("--folder", type=Path, default=cache_home() / "optimism")
     options = parser.parse_args()
     folder = options.folder.absolute() / ("quick" if options.quick else "")
@@ -246,6 +247,8 @@ def main() -> None:
     cases = [Case(m, seed, folder) for seed in range(SEEDS) for m in MODELS]
     if options.quick:
         cases = [Case(MODELS[0], 0, folder, QUICK_TRIALS)]
+    if options.kept:
+        cases = [case for case in cases if case.truth_file.exists()]
     rows, guesses, falls = list[Row](), list[Guess](), 0
     for case in cases:
         case.search()
