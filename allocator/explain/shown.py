@@ -58,7 +58,8 @@ class Shown:
     def of(journal: Journal, space: Space) -> Shown:
         """What a study keeps."""
         records = {r.allocation.digest: r for r in journal.records(space)}
-        kept = {each["applied"]: each["values"] for each in _evaluated(journal)}
+        found = _evaluated(journal)
+        kept = {each["applied"]: each["values"] for each in found if each["values"]}
         return Shown(
             records,
             journal.sample_scores(space),
@@ -83,7 +84,7 @@ class Shown:
         values = np.array([self.search[digest] for digest in digests])
         known = [_mean(self.evaluation.get(digest)) for digest in digests]
         own = [self.records[digest] for digest in digests]
-        groups = [(r.budget, r.limit) if r.kind == PROPOSAL else None for r in own]
+        groups = [(r.budget, r.limit) if _is_chosen(r) else None for r in own]
         looked = np.zeros(values.shape[1], dtype=bool)
         for size in self.looked:
             looked[spread_places(len(looked), size)] = True
@@ -107,7 +108,7 @@ class Shown:
             return _mean(self.evaluation[digest])
         if digest in self._places:
             return float(self._elsewhere.scores[self._places[digest]])
-        return self.records[digest].score - self._gap(self.records[digest].kind)
+        return self.records[digest].score - self._gap(_is_chosen(self.records[digest]))
 
     def ci95(self, digest: str) -> tuple[float, float] | None:
         """Its 95 % interval, that of the correction in it; None where nothing tells."""
@@ -133,10 +134,10 @@ class Shown:
         side = SIDE * max(0.0, float(signs @ self._elsewhere.covariance @ signs)) ** 0.5
         return Interval(mean, mean - side, mean + side)
 
-    def _gap(self, kind: str) -> float:
-        """By how much those of a kind score better on the search set, on average."""
+    def _gap(self, is_chosen: bool) -> float:
+        """By how much those chosen there, or not, score better on the search set."""
         both = [self.records[digest] for digest in self.evaluation]
-        alike = [r for r in both if (r.kind == PROPOSAL) == (kind == PROPOSAL)] or both
+        alike = [r for r in both if _is_chosen(r) == is_chosen] or both
         gaps = [r.score - self.score(r.allocation.digest) for r in alike]
         return sum(gaps) / len(gaps) if gaps else 0.0
 
@@ -160,6 +161,11 @@ class Shown:
             for place in front(points)
             for digest in (digests[place],)
         )
+
+
+def _is_chosen(record: TrialRecord) -> bool:
+    """Whether it was chosen by samples of the search set; chance draws controls."""
+    return record.kind == PROPOSAL and not record.control
 
 
 def _evaluated(journal: Journal) -> list[dict[str, Any]]:

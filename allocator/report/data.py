@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING, Any
 
+from allocator.core.finite import is_number
 from allocator.core.pins import KINDS
 from allocator.core.study import StudySpec
 from allocator.explain.explanation import explain_study, space_of_study
@@ -71,7 +72,7 @@ def trials_of(
         {
             "number": entry.number,
             "kind": entry.about["kind"],
-            "state": entry.state.name.lower(),
+            "state": "superseded" if entry.superseded else entry.state.name.lower(),
             "bpw": space.bpw(entry.allocation),
             "score": entry.score,
             "predicted": entry.about.get(PREDICTED),
@@ -80,8 +81,9 @@ def trials_of(
             "looks": {
                 name: value
                 for name, value in entry.about.items()
-                if name.endswith(" samples")
+                if name.endswith(" samples") and is_number(value)
             },
+            **({"past": entry.past} if entry.superseded else {}),
         }
         for entry in journal.entries(space)
         if not pinned or space.keeps_pins(entry.allocation)

@@ -6,11 +6,12 @@ import html
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from allocator.core.text import visible
 from allocator.explain.evidence import parts_of
 from allocator.report.charts import bits_chart, front_chart
 from allocator.report.charts_surrogate import MOST_ROWS, importance_chart
 from allocator.report.charts_trials import trials_chart
-from allocator.report.text_search import choice_text
+from allocator.report.text_gains import choice_text
 from allocator.report.view import (
     LEVELS,
     at,
@@ -22,6 +23,7 @@ from allocator.report.view import (
     metric_of,
     number,
     recommended,
+    rivals,
     trials,
     uniforms,
     unreliable,
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
 
 def plain(text: Any) -> str:
     """Text as it is where a browser would read it as markup."""
-    return html.escape(str(text))
+    return html.escape(visible(str(text)))
 
 
 def paragraph(text: str, kind: str = "") -> str:
@@ -106,8 +108,8 @@ SAMPLES = (
     "Scores are of the evaluation set. A trial or a member of the front that was "
     "measured on the search set alone, where it was chosen, is shown with that score "
     "less what choosing there flatters it by, as those measured on both sets tell. "
-    "Trials and front are scored before finalization, the star and the uniform "
-    "allocations after."
+    "Trials and front are scored before finalization, the star and what it is "
+    "compared with after."
 )
 
 
@@ -139,14 +141,14 @@ def front_section(data: Data, charts: Charts) -> str:
     told = table(head, rows, (0, 1, 2), marked)
     others = [
         (point.name, f"{point.bpw:.3f}", number(point.score, metric))
-        for point in uniforms(data)
+        for point in (*uniforms(data), *rivals(data))
     ]
     body = paragraph(lead, "soft") + charts.place("front", drawn, label)
     if rows:
         body += folded("The front as a table", told)
     if others:
-        told = table(("uniform allocation", "bpw", "score"), others, (1, 2))
-        body += folded("The uniform allocations as a table", told)
+        told = table(("allocation", "bpw", "score"), others, (1, 2))
+        body += folded("What it is compared with as a table", told)
     return body
 
 
@@ -186,7 +188,8 @@ def importance_section(data: Data, charts: Charts) -> str:
     lead = (
         "How much of the score each part decides, in percent, with 95 % intervals: the "
         "mean of three measures (impurity, permutation and SHAP) of one random forest "
-        "fitted to what was measured. Wide intervals mean few measurements."
+        "fitted to what was measured, and to what looks suggest of other candidates. "
+        "Wide intervals mean few measurements, or looks that say little."
     )
     last = drawn.pop("group", "")
     column = f'<div class="column">{"".join(drawn.values())}</div>' if drawn else ""

@@ -16,7 +16,7 @@ from allocator.core.study import StudySpec
 from allocator.explain.shown import Shown
 from allocator.space.model import KeptSpace, within_name
 from allocator.strategies._knapsack import knapsack
-from allocator.study.journal import COSTS, SPEC, Journal
+from allocator.study.journal import ARITHMETIC, COSTS, SPEC, Journal
 from allocator.study.looks import Looks
 from allocator.study.storage import default_name, study_names
 
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 # what may differ within a study
 FREE = (
     *("budget", "budget_scope", "front", "min_score", "strategy", "trials", "seconds"),
-    *("study", "storage", "storage_timeout", "device", "rungs", "narrowing"),
-    *("cache_memory", "finalize"),
+    *("study", "storage", "storage_timeout", "rungs", "narrowing"),
+    *("cache_memory", "finalize", "confidence"),
     *PINS,
 )
 # scores before a line through them says how far it is off
@@ -81,7 +81,9 @@ def estimate(asked: StudySpec) -> Estimate | None:
         return None
     for journal in _candidates(asked):
         kept, spec = journal.attribute(COSTS), journal.attribute(SPEC)
-        if kept and spec and _same(asked, spec):
+        # a study of before says nothing of its device, and no search goes on with it
+        computed = journal.attribute(ARITHMETIC)
+        if kept and spec and computed and _same(asked, spec):
             return _of_study(journal, KeptSpace(kept, asked.limit, asked.pins))
     return None
 
@@ -104,10 +106,18 @@ def _candidates(asked: StudySpec) -> Iterator[Journal]:
 
 
 def _same(asked: StudySpec, spec: dict[str, Any]) -> bool:
-    """Whether a study was made for the same measurements."""
-    now = asked.to_json()
+    """Whether a study was made for the same measurements.
+
+    Which device "auto" is takes torch to know: it is only the same as itself.
+    """
+    now, spec = ({**each, "device": _kind(each)} for each in (asked.to_json(), spec))
     names = [field.name for field in fields(StudySpec) if field.name not in FREE]
     return all(_plain(now[name]) == _plain(spec.get(name)) for name in names)
+
+
+def _kind(spec: dict[str, Any]) -> str:
+    """Kind of the device that is asked for, whichever of them it is."""
+    return str(spec.get("device", "auto")).partition(":")[0]
 
 
 def _plain(value: Any) -> Any:
@@ -127,7 +137,7 @@ def _of_study(journal: Journal, space: KeptSpace) -> Estimate | None:
     if damage is None or begun or not can_be:
         return None
     measured = [(r.allocation, shown.score(d)) for d, r in shown.records.items()]
-    suggested = Looks.recalled(journal.looks(space)).estimates(measured)
+    suggested = Looks.of_study(journal, space).estimates(measured)
     known = Known.of(measured, suggested, damage)
     if len(known.scores) < FEWEST:
         return None

@@ -21,7 +21,7 @@ from allocator.search.estimate import Known, estimate, promised
 from allocator.search.propose import propose
 from allocator.search.run import baselines
 from allocator.space.model import within
-from allocator.study.journal import MEASURED, SPEC
+from allocator.study.journal import ARITHMETIC, MEASURED, SPEC, Journal
 from tests.conftest import toy_linears
 from tests.searches import asked_for, damage_of, score, search_of, space_of
 
@@ -92,7 +92,13 @@ def test_other_goals_are_not_estimated(url: str) -> None:
 
 @pytest.mark.parametrize(
     "other",
-    [{"seed": 1}, {"symmetric": True}, {"model": "tiny-llava"}, {"widths": (2, 4)}],
+    [
+        {"seed": 1},
+        {"symmetric": True},
+        {"model": "tiny-llava"},
+        {"widths": (2, 4)},
+        {"device": "cuda:1"},
+    ],
 )
 def test_a_study_that_measures_something_else_says_nothing(
     url: str, other: dict[str, Any]
@@ -108,6 +114,13 @@ def test_how_it_is_searched_makes_no_difference(url: str, free: dict[str, Any]) 
     assert wanted(url, budget="4", **free) == wanted(url, budget="4")
 
 
+def test_a_study_of_before_says_nothing_of_what_no_search_goes_on_with(
+    url: str,
+) -> None:
+    Journal.load(url, "study").set_attribute(ARITHMETIC, None)
+    assert wanted(url, budget="4") is None
+
+
 @pytest.mark.parametrize("budget", ["3.5", "4", "4.5", "6", "7"])
 def test_an_estimate_fits_and_is_near_the_truth(
     search: Search, url: str, budget: str
@@ -121,7 +134,8 @@ def test_an_estimate_fits_and_is_near_the_truth(
     assert found.bpw == pytest.approx(search.setup.space.bpw(found.allocation))
     assert found.score == pytest.approx(score(found.allocation), abs=3)
     assert found.spread >= 0
-    assert (found.measured, found.study) == (5 + 6, "study")
+    # full precision, four uniform allocations, the even mix, six proposals
+    assert (found.measured, found.study) == (6 + 6, "study")
     assert found.looked > 0
 
 
