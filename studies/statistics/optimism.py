@@ -1,6 +1,6 @@
 """How much too good what a search says of its front is, and what is left once mended.
 
-    python -m studies.statistics.optimism [--quick] [--kept] [--folder DIR]
+    python -m studies.statistics.optimism [--quick] [--kept] [--only MODEL] [--folder DIR]
 
 Searches the embedded models with ten seeds, each in a study of its own that is kept in
 the folder, then scores everything that was measured in it on the evaluation set. What
@@ -240,6 +240,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one short search")
     parser.add_argument("--kept", action="store_true", help="nothing that is not there")
+    parser.add_argument("--only", choices=MODELS, help="search one, and no more")
     parser.add_argument("--folder", type=Path, default=cache_home() / "optimism")
     options = parser.parse_args()
     folder = options.folder.absolute() / ("quick" if options.quick else "")
@@ -249,6 +250,12 @@ def main() -> None:
         cases = [Case(MODELS[0], 0, folder, QUICK_TRIALS)]
     if options.kept:
         cases = [case for case in cases if case.truth_file.exists()]
+    if options.only:
+        for case in cases:
+            if case.model == options.only:
+                case.search()
+                print(case.model, case.seed, flush=True)
+        return
     rows, guesses, falls = list[Row](), list[Guess](), 0
     for case in cases:
         case.search()
