@@ -99,13 +99,14 @@ def r2(predicted: Array, target: Array) -> float:
 
 def spearman(a: Array, b: Array) -> float:
     """Rank correlation with ties at their mean rank; 0 where one side is constant."""
-    first, second = _ranks(a), _ranks(b)
+    first, second = ranks(a), ranks(b)
     if np.ptp(first) == 0 or np.ptp(second) == 0:
         return 0.0
     return float(np.corrcoef(first, second)[0, 1])
 
 
-def _ranks(values: Array) -> Array:
+def ranks(values: Array) -> Array:
+    """Ranks from 1, ties at their mean rank."""
     _, where, counts = np.unique(values, return_inverse=True, return_counts=True)
     mean_rank: Array = np.cumsum(counts) - (counts - 1) / 2
     return mean_rank[where]

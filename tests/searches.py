@@ -15,7 +15,7 @@ from allocator.core.ports import Sample, Score
 from allocator.core.study import StudySpec
 from allocator.search.running import Search
 from allocator.space.model import ModelSpace
-from allocator.study.journal import COSTS, Journal
+from allocator.study.journal import ARITHMETIC, COSTS, Journal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -158,6 +158,7 @@ def search_of(
     )
     journal = Journal.create(url, "study", "identity", asked.to_json())
     journal.set_attribute(COSTS, space.costs)
+    journal.set_attribute(ARITHMETIC, "cpu/float32")
     if journal.damage(space) is None:
         journal.keep_damage(damage_of(space))
     bench = bench or FakeBench()

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
-from allocator.bench.divergence import kl
+from allocator.bench.divergence import kl, known
 from allocator.bench.lru_cache import LRUCache, size_of
+from allocator.bench.replies import predict
 from allocator.bench.sense import Said
 from allocator.core.allocation import FULL, Allocation, Choice, digest
 from allocator.core.errors import BankError
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from allocator.bench.replies import Keeper
     from allocator.core.ports import Model, Sample, Score, State, Task
     from allocator.core.spec import Linear, ModelSpec
 
@@ -58,8 +60,8 @@ class Workbench:
     What the components of the model's prefix make of the images depends on the choices
     up to there alone, so it is kept by the digest of those choices and reused; `ran`
     and `reused` count samples through those components. `beams` and `rerank` are those
-    of `allocator.core.ports.Decoding`. `said` tells, by task, of the predictions that
-    were scored last.
+    of `allocator.core.ports.Decoding`; `keeper` keeps replies under way. `said` tells,
+    by task, of the predictions that were scored last.
     """
 
     model: Model
@@ -68,6 +70,7 @@ class Workbench:
     bank: Cells | None = None
     beams: int = 1
     rerank: int = RERANK
+    keeper: Keeper | None = None
     inputs: LRUCache = field(default_factory=lambda: LRUCache(INPUT_BYTES))
     features: LRUCache = field(default_factory=lambda: LRUCache(FEATURE_BYTES))
     ran: int = 0
@@ -196,9 +199,7 @@ class Workbench:
         self.apply(allocation)
         decoding = Decoding(task.max_new_tokens, beams=self.beams, rerank=self.rerank)
         with torch.inference_mode():
-            states = self._read(allocation, samples)
-            predictions = self.model.predict(states, samples, decoding, tick)
-        cut = getattr(self.model, "cut_off", 0)
+            predictions, cut = predict(self, allocation, task, samples, decoding, tick)
         limit = task.max_new_tokens
         self.said[task.name] = Said.of(predictions, samples, limit, cut)
         return predictions
@@ -228,7 +229,7 @@ class Workbench:
         """
         self.apply(allocation)
         found = []
-        for batch in self._batches(samples):
+        for batch in self.batches(samples):
             state, replied = self._replied(batch)
             name = _name(batch) if replied is None else (SAID, *_name(batch))
             features = self._features(allocation, name, state)
@@ -259,25 +260,27 @@ class Workbench:
         Mean over samples and positions of sqrt(KL(full || quantized) / 2), at most 1
         each: by Pinsker's inequality no token's probability changes by more. The root
         keeps the few that are far off from drowning all others, and so predicts a
-        task's score better than the mean KL does.
+        task's score better than the mean KL does. NaN where logits overflowed.
         """
         name = ("logits", *_name(samples))
         if name not in self.references:
-            full = Allocation.uniform(self.spec, Choice(FULL))
-            self.references[name] = self.logits(full, samples)
-        gaps = kl(self.references[name], self.logits(allocation, samples))
+            uniform = Allocation.uniform(self.spec, Choice(FULL))
+            self.references[name] = self.logits(uniform, samples)
+        full = self.references[name]
+        gaps = kl(full, self.logits(allocation, samples))[known(full)]
         return float((gaps / 2).sqrt().clamp(max=1.0).mean())
 
-    def _batches(self, samples: Sequence[Sample]) -> Iterator[Sequence[Sample]]:
+    def batches(self, samples: Sequence[Sample]) -> Iterator[Sequence[Sample]]:
+        """Samples that run at once."""
         size = batch_size(self.spec)
         for start in range(0, len(samples), size):
             yield samples[start : start + size]
 
-    def _read(
+    def read(
         self, allocation: Allocation, samples: Sequence[Sample]
     ) -> Iterator[State]:
         """Batches that have run through the model's prefix."""
-        for batch in self._batches(samples):
+        for batch in self.batches(samples):
             name = _name(batch)
             state = self._inputs(name, batch)
             yield {**state, "features": self._features(allocation, name, state)}

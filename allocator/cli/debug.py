@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import traceback
+from typing import TYPE_CHECKING
 
-import click
 import cloup
+
+from allocator.cli.echo import echo
+from allocator.core.masking import masked
+
+if TYPE_CHECKING:
+    import click
 
 DEBUG = "allocate.debug"
 
@@ -34,5 +40,5 @@ def with_debug(command: click.Command) -> None:
 def tell(ctx: click.Context, sentence: str) -> None:
     """Say why nothing came out; with --debug, where it happened first."""
     if ctx.meta.get(DEBUG):
-        traceback.print_exc()
-    click.echo(f"allocate: {sentence}", err=True)
+        echo(*masked(traceback.format_exc()).splitlines(), err=True)
+    echo(f"allocate: {masked(sentence)}", err=True)

@@ -9,6 +9,7 @@ from typing import Any
 import click
 import cloup
 
+from allocator.cli.echo import echo
 from allocator.cli.options import CONTEXT, FILE, as_json, minimize, storage
 from allocator.core.errors import SpecError
 from allocator.core.study import check_study_name
@@ -168,7 +169,7 @@ def report(
     with Bars().phase("explanation") as tell:
         data = study_report(journal, tell)
     show(data)
-    click.echo(str(out))
+    echo(str(out))
 
 
 @cloup.command(context_settings=CONTEXT)
@@ -180,4 +181,4 @@ def dashboard(port: int, storage: str | None) -> None:
     """Open optuna-dashboard on the studies, where it is installed."""
     from allocator.report.dashboard import serve
 
-    serve(storage, port, lambda line: click.echo(line, err=True))
+    serve(storage, port, lambda line: echo(line, err=True))

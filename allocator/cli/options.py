@@ -61,6 +61,12 @@ min_score = cloup.option(
     metavar="0.98",
     help="The smallest that keeps this share of full precision's score.",
 )
+confidence = cloup.option(
+    "--confidence",
+    type=Fraction(),
+    metavar="0.9",
+    help="Probability that --min-score is kept.  [default: 0.95]",
+)
 model = cloup.option(
     "--model",
     shell_complete=folders,
@@ -184,7 +190,7 @@ time = cloup.option(
     "seconds",
     type=Duration(),
     metavar="20m",
-    help="Stop proposing after it: 90s, 20m, 1.5h.",
+    help="For the whole run: 90s, 20m, 1.5h.",
 )
 rungs = cloup.option(
     "--rungs/--no-rungs",
@@ -241,7 +247,9 @@ storage_timeout = cloup.option(
 )
 as_json = cloup.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
-goal_options = cloup.option_group("Goal, one of them", budget, front, min_score)
+goal_options = cloup.option_group(
+    "Goal, one of them", budget, front, min_score, confidence
+)
 task_options = cloup.option_group(
     "Model and data",
     *(model, task, task_set, data, fraction, subset, beams, rerank, rehash),

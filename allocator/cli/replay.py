@@ -20,6 +20,7 @@ from allocator.cli.options import (
     seed,
     strategy,
 )
+from allocator.core.masking import masked
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -82,11 +83,12 @@ def replay(table: Path, out: Path | None, as_json: bool, **options: Any) -> None
         done = run(asked, tell)
     for note in done.notes:
         bars.say(note)
-    if show:
-        from allocator.report.data import replay_report
-
-        show(replay_report(done, shlex.join(["allocate", *sys.argv[1:]])))
     if as_json:
         click.echo(json.dumps(done.to_json()))
     else:
         print_replay(done.to_json(), done.explained)
+    # behind what was found: a full disk does not take that away
+    if show:
+        from allocator.report.data import replay_report
+
+        show(replay_report(done, masked(shlex.join(["allocate", *sys.argv[1:]]))))

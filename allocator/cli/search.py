@@ -12,6 +12,7 @@ import cloup
 
 from allocator.cli.bank import bank
 from allocator.cli.debug import debug, tell, with_debug
+from allocator.cli.echo import echo
 from allocator.cli.explain import dashboard, explain, report
 from allocator.cli.model import doctor, evaluate, inspect
 from allocator.cli.options import (
@@ -31,6 +32,7 @@ from allocator.cli.options import (
 from allocator.cli.replay import replay
 from allocator.cli.studies import export, studies
 from allocator.core.errors import AllocateError, SpecError, first_line
+from allocator.core.masking import HIDDEN, masked
 from allocator.search.request import read_request
 
 if TYPE_CHECKING:
@@ -63,14 +65,13 @@ class Guarded(cloup.Group):
             tell(ctx, f"{error.filename}: {error.strerror}")
             sys.exit(AllocateError.exit_code)
         except KeyboardInterrupt:
-            again = shlex.join(["allocate", *sys.argv[1:]])
-            click.echo(
-                "allocate: interrupted; everything finished is kept. Go on with:\n"
-                f"  {again}",
-                err=True,
-            )
+            kept = "allocate: interrupted; everything finished is kept. Go on with"
+            echo(*f"{kept}{same_command()}".split("\n", 1), err=True)
             sys.exit(INTERRUPTED)
-        except (click.exceptions.Exit, click.Abort, click.ClickException):
+        except click.ClickException as error:
+            vars(error)["message"] = masked(error.message)
+            raise
+        except (click.exceptions.Exit, click.Abort):
             raise
         except Exception as error:
             tell(
@@ -79,6 +80,14 @@ class Guarded(cloup.Group):
                 "allocate's own, please report it with what --debug shows",
             )
             sys.exit(FAULT)
+
+
+def same_command() -> str:
+    """The command that was given, without passwords."""
+    words = sys.argv[1:]
+    shown = [masked(word) for word in words]
+    note = f" (with its password in place of {HIDDEN})" if shown != words else ""
+    return f"{note}:\n  {shlex.join(['allocate', *shown])}"
 
 
 EXAMPLES = """\b
@@ -159,7 +168,7 @@ def _search(asked: StudySpec, as_json: bool) -> None:
 
     clock = Clock()
     if told := estimate(asked):
-        click.echo(told.sentence, err=True)
+        echo(told.sentence, err=True)
     # torch comes with what follows, and the estimate should not wait for it
     from allocator.bench.prepare import prepare
     from allocator.report.progress import Bars
@@ -169,7 +178,7 @@ def _search(asked: StudySpec, as_json: bool) -> None:
     from allocator.report.text_search import headline, print_recommendation
     from allocator.search.run import run_prepared
 
-    click.echo(headline(asked), err=True)
+    echo(headline(asked), err=True)
     found = run_prepared(setup, bars, clock)
     if as_json:
         click.echo(json.dumps(found.to_json()))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import cloup
 
+from allocator.cli.echo import echo
 from allocator.cli.explain import journal_of
 from allocator.cli.options import (
     CONTEXT,
@@ -40,7 +41,7 @@ def list_studies(storage: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(names))
     else:
-        click.echo("\n".join(names) or "no studies yet: allocate --budget 4.0 ...")
+        echo(*(names or ["no studies yet: allocate --budget 4.0 ..."]))
 
 
 @studies.command("show")
@@ -86,7 +87,7 @@ def export(name: str, fmt: str, out: Path, storage: str | None) -> None:
 
     exporter = load("allocator.exporters", fmt, "export format")
     written = exporter.write(_kept(name, storage)["plan"], out)
-    click.echo(str(written))
+    echo(str(written))
 
 
 def _kept(name: str, storage: str | None) -> dict[str, Any]:

@@ -6,6 +6,8 @@ import difflib
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from allocator.core.masking import masked
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
@@ -16,9 +18,12 @@ SPEAKING = (OSError, ValueError, RuntimeError, ImportError)
 
 
 class AllocateError(Exception):
-    """Base of all errors that are shown to the user as one sentence."""
+    """Base of all errors that a user sees: one sentence, without secrets."""
 
     exit_code = 2
+
+    def __init__(self, sentence: str = "") -> None:
+        super().__init__(masked(sentence))
 
 
 class SpecError(AllocateError, ValueError):
@@ -73,7 +78,7 @@ class UnknownNameError(AllocateError, KeyError):
         known = sorted(known)
         near = difflib.get_close_matches(name, known, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
-        self.sentence = f"no {kind} {name!r} (known: {', '.join(known)}).{hint}"
+        self.sentence = masked(f"no {kind} {name!r} (known: {', '.join(known)}).{hint}")
         super().__init__(self.sentence)
 
     def __str__(self) -> str:

@@ -14,14 +14,21 @@ if TYPE_CHECKING:
     from allocator.core.allocation import Allocation, Choice, Scheme
     from allocator.core.pins import Pins
 
+# rivals of the same stored size, by kind
+EVEN_MIX, ADDITIVE = "even_mix", "additive"
+RIVALS = {EVEN_MIX: "even mix", ADDITIVE: "additive optimum"}
+# kinds of trials that every search measures, whatever its strategy
+BASELINES = ("full", "uniform", *RIVALS)
+
 
 @dataclass(frozen=True)
 class TrialRecord:
     """One measured allocation.
 
-    `kind` is "uniform" or "full" for baselines, "proposal" otherwise; `applied` is the
-    digest of the cells that were really in place; `budget` the name of the goal that a
-    proposal was made for, and `limit` the bits per weight within which it was made.
+    `kind` is one of `BASELINES`, or "proposal"; `applied` is the digest of the
+    cells that were really in place; `budget` the name of the goal that a proposal was
+    made for, and `limit` the bits per weight within which it was made. A `control` is a
+    proposal that no look chose.
     """
 
     allocation: Allocation
@@ -31,6 +38,7 @@ class TrialRecord:
     applied: str
     budget: str | None = None
     limit: float | None = None
+    control: bool = False
 
 
 @dataclass(frozen=True)
@@ -45,6 +53,14 @@ class Interval:
     def ci95(self) -> list[float]:
         """The interval as a pair."""
         return [self.low, self.high]
+
+
+@dataclass(frozen=True)
+class SureShare:
+    """A share of full precision's score, and how probably at least that is kept."""
+
+    share: float
+    probability: float
 
 
 @dataclass(frozen=True)
@@ -70,26 +86,78 @@ class UniformResult:
 
 
 @dataclass(frozen=True)
+class RivalResult:
+    """One of `RIVALS`, no larger than the recommendation or its budget, by its `name`.
+
+    `versus` is what the recommendation gains over it, and `finalized` as in
+    `UniformResult`; it has no score where something of it was no finite number.
+    """
+
+    name: str
+    digest: str
+    bpw: float
+    score: float | None
+    fits: bool
+    versus: Interval | None
+    finalized: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, without what was gained over it."""
+        return {
+            "name": self.name,
+            "digest": self.digest,
+            "bpw": self.bpw,
+            "score": self.score,
+            "finalized": self.finalized,
+            "fits": self.fits,
+        }
+
+
+@dataclass(frozen=True)
 class FrontMember:
-    """A non-dominated allocation, scored on the full search set."""
+    """A non-dominated allocation.
+
+    `samples` says where its score is from: "evaluation", or "search, corrected" for
+    having been chosen there; None where there is one set alone, as in a table.
+    """
 
     allocation: Allocation
     bpw: float
     score: float
+    samples: str | None = None
+    ci95: tuple[float, float] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {
+            "digest": self.allocation.digest,
+            "bpw": self.bpw,
+            "score": self.score,
+            "ci95": self.ci95 and list(self.ci95),
+            "samples": self.samples,
+        }
 
 
 @dataclass(frozen=True)
 class RungReport:
     """How well something cheap predicted the full score: a rung's looks, or the prior.
 
-    `spearman` is the rank correlation over the `count` allocations that have both,
-    above 0 where a better look means a better score; None with fewer than two values.
+    `spearman` is the rank correlation within a budget over the `count` proposals and
+    candidates that have both, as allocations drawn by chance would show it; above 0
+    where a better look means a better score, None with fewer than two values. `ci95` is
+    its interval, None with too few; `controls` of them were drawn by chance.
     """
 
     kind: str
     samples: int
     count: int
     spearman: float | None
+    ci95: tuple[float, float] | None = None
+    controls: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {**asdict(self), "ci95": self.ci95 and list(self.ci95)}
 
 
 @dataclass(frozen=True)
@@ -98,7 +166,8 @@ class Recommendation:
 
     `importance` is plain data, as `allocator.explain.importance` gives it; `details`
     are further figures: name, value, value of full precision; `goal` is "budget",
-    "front" or "min-score"; `retained` the share of the full-precision score,
+    "front" or "min-score"; `retained` the share of the full-precision score, `sure` the
+    same with the probability that was asked for;
     `finalized` the digest of weights that were quantized once more in sequence.
     `evaluated_samples` counts every sample that any of `evaluated_allocations` was run
     on, baselines and probes included; `pins` are what was asked of single groups;
@@ -121,8 +190,8 @@ class Recommendation:
     bpw: float
     bpw_quantized: float
     score: Interval
-    versus: Interval
-    best_uniform: UniformResult
+    versus: Interval | None
+    best_uniform: UniformResult | None
     front: tuple[FrontMember, ...]
     importance: Mapping[str, Any]
     complete: int
@@ -134,16 +203,19 @@ class Recommendation:
     details: tuple[tuple[str, float, float], ...] = ()
     goal: str = "budget"
     retained: Interval | None = None
+    sure: SureShare | None = None
     finalized: str | None = None
     evaluated_allocations: int = 0
     rungs: tuple[RungReport, ...] = ()
     prefix: tuple[int, int] = (0, 0)
     pins: Pins = NO_PINS
+    rivals: tuple[RivalResult, ...] = ()
 
     @property
     def is_uniform(self) -> bool:
         """Whether nothing better than a uniform allocation was found."""
-        return self.allocation.digest == self.best_uniform.digest
+        rival = self.best_uniform
+        return rival is not None and self.allocation.digest == rival.digest
 
     def to_json(self) -> dict[str, Any]:
         """The object `--json` prints; its keys are part of the interface."""
@@ -168,11 +240,9 @@ class Recommendation:
                 "details": {name: full for name, _, full in self.details},
             },
             "uniform": [_uniform_json(each) for each in self.uniform],
+            "rivals": [each.to_json() for each in self.rivals],
             "recommended": self._recommended_json(),
-            "front": [
-                {"digest": m.allocation.digest, "bpw": m.bpw, "score": m.score}
-                for m in self.front
-            ],
+            "front": [member.to_json() for member in self.front],
             "importance": dict(self.importance),
             "trials": {
                 "complete": self.complete,
@@ -182,12 +252,13 @@ class Recommendation:
             },
             "evaluated_samples": self.evaluated_samples,
             "evaluated_allocations": self.evaluated_allocations,
-            "rungs": [asdict(rung) for rung in self.rungs],
+            "rungs": [rung.to_json() for rung in self.rungs],
             "prefix": {"ran": self.prefix[0], "reused": self.prefix[1]},
             "seconds": dict(self.seconds),
         }
 
     def _recommended_json(self) -> dict[str, Any]:
+        over = {each.name: each.versus for each in self.rivals}
         return {
             "digest": self.allocation.digest,
             "applied": self.applied,
@@ -197,19 +268,32 @@ class Recommendation:
             "bpw_quantized": self.bpw_quantized,
             "score": self.score.mean,
             "ci95": self.score.ci95,
-            "retained": _retained_json(self.retained),
+            "retained": _retained_json(self.retained, self.sure),
             "details": {name: value for name, value, _ in self.details},
-            "vs_best_uniform": {
-                "difference": self.versus.mean,
-                "ci95": self.versus.ci95,
-            },
+            "vs_best_uniform": _versus_json(self.versus),
+            "vs_even_mix": _versus_json(over.get(EVEN_MIX)),
+            "vs_additive": _versus_json(over.get(ADDITIVE)),
         }
 
 
-def _retained_json(retained: Interval | None) -> dict[str, Any] | None:
+def _versus_json(gain: Interval | None) -> dict[str, Any]:
+    """A gain with its interval; nulls where there is nothing to compare with."""
+    return {
+        "difference": gain and gain.mean,
+        "ci95": gain and gain.ci95,
+    }
+
+
+def _retained_json(
+    retained: Interval | None, sure: SureShare | None
+) -> dict[str, Any] | None:
     if retained is None:
         return None
-    return {"share": retained.mean, "ci95": retained.ci95}
+    return {
+        "share": retained.mean,
+        "ci95": retained.ci95,
+        "sure": None if sure is None else asdict(sure),
+    }
 
 
 def _uniform_json(each: UniformResult) -> dict[str, Any]:

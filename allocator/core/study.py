@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-import tomllib
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from allocator.core.allocation import (
@@ -18,7 +17,7 @@ from allocator.core.allocation import (
     Scheme,
 )
 from allocator.core.errors import SpecError, StudyError, UnknownNameError
-from allocator.core.pins import KINDS as PINS
+from allocator.core.options import read_toml, typed_options
 from allocator.core.pins import Pins
 from allocator.core.ports import Selection
 from allocator.core.spec import EXTRAS, GRANULARITIES
@@ -38,22 +37,10 @@ STORAGE_TIMEOUT = 60.0
 JOINED = "+"
 # memory grows with them, and published evaluations use 5
 MOST_BEAMS = 64
+# probability with which a minimal score is kept
+CONFIDENCE = 0.95
 # a search is for one of them
 GOALS = {"budget", "front", "min_score"}
-# options by what their values are; the others are text
-LISTS = ("methods", "widths", "include", *PINS)
-SWITCHES = ("symmetric", "front", "rungs", "narrowing", "finalize", "minimize")
-NUMBERS = ("seconds", "fraction", "min_score", "storage_timeout")
-COUNTS = ("trials", "seed", "calibration", "beams", "rerank")
-KINDS = {
-    **dict.fromkeys(LISTS, "a list of names"),
-    "widths": "a list of whole numbers",
-    **dict.fromkeys(PINS, 'a list of texts such as "vision.*=8"'),
-    **dict.fromkeys(SWITCHES, "true or false"),
-    **dict.fromkeys(NUMBERS, "a number"),
-    **dict.fromkeys(COUNTS, "a whole number"),
-    "group_size": "a whole number or a name",
-}
 STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -63,9 +50,10 @@ class StudySpec:
 
     What is wanted is one of three: the best score within a `budget`, text such as "4.0"
     or "3.5GiB"; the whole `front` of sizes and scores; the smallest model that keeps
-    `min_score` of the full-precision score. `task` may join several with "+". With
-    `rungs` candidates are looked at on few samples before one is measured in full, with
-    `narrowing` groups that hardly matter stay as they are.
+    `min_score` of the full-precision score with probability `confidence`. `task` may
+    join several with "+". With `rungs` candidates are looked at on few samples before
+    one is measured in full, with `narrowing` groups that hardly matter stay as they
+    are.
     `finalize` quantizes the winner once more in sequence; `pin`, `at_least`, `at_most`
     keep groups as they are or within bounds (`Pins`). Nones mean: the embedded
     data, the published fraction and set, the published depth of ranking, the default
@@ -91,13 +79,14 @@ class StudySpec:
     trials: int = 20
     seconds: float | None = None
     study: str | None = None
-    storage: str | None = None
+    storage: str | None = field(default=None, repr=False)
     storage_timeout: float = STORAGE_TIMEOUT
     device: str = "auto"
     seed: int = 0
     calibration: int = CALIBRATION_SIZE
     front: bool = False
     min_score: float | None = None
+    confidence: float = CONFIDENCE
     rungs: bool = True
     narrowing: bool = True
     cache_memory: str = "256MiB"
@@ -130,7 +119,8 @@ class StudySpec:
         self._check_goal()
         self.pins.check(self.widths, self.methods)
         # all refuse what they cannot read
-        _ = self.scheme, self.limit, self.cache_bytes
+        self.scheme.check(self.methods)
+        _ = self.limit, self.cache_bytes
 
     def _check_times(self) -> None:
         if self.seconds is not None and not self.seconds > 0:
@@ -157,6 +147,16 @@ class StudySpec:
             raise SpecError(
                 "the minimal score is a share of full precision's, above 0 and at most "
                 f"1, such as 0.98, not {self.min_score:g}"
+            )
+        if not 0.5 <= self.confidence < 1:
+            raise SpecError(
+                "the confidence is a probability from 0.5 on and below 1, such as "
+                f"0.95, not {self.confidence:g}"
+            )
+        if self.min_score is None and self.confidence != CONFIDENCE:
+            raise SpecError(
+                f"a confidence ({self.confidence:g}) goes with a minimal score alone, "
+                f"not with {given[0]}"
             )
 
     def _check_evaluation(self) -> None:
@@ -220,9 +220,10 @@ class StudySpec:
         Raises:
             SpecError: the file is missing, is not TOML, or has an unknown key.
         """
-        values = _read_toml(file)
+        values = read_toml(file)
         if GOALS & set(changes):
-            values = {k: v for k, v in values.items() if k not in GOALS}
+            asked = GOALS if "min_score" in changes else {*GOALS, "confidence"}
+            values = {k: v for k, v in values.items() if k not in asked}
         values = {**values, **changes}
         check_options(values)
         if "task" not in values:
@@ -257,51 +258,6 @@ def check_options(names: Iterable[str], known: Collection[str] = ()) -> None:
     for name in names:
         if name not in known:
             raise UnknownNameError("study option", name, known)
-
-
-def typed_options(
-    values: Mapping[str, Any], file: Path | None = None
-) -> dict[str, Any]:
-    """Values as the fields want them: lists as tuples, the budget as text.
-
-    Raises:
-        SpecError: a value has another type than its option needs.
-    """
-    typed = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-    typed = {key: value for key, value in typed.items() if value is not None}
-    for key in ("budget", "cache_memory"):
-        if key in typed:
-            typed[key] = str(typed[key])
-    for key, value in typed.items():
-        if not _is_right(key, value):
-            where = "" if file is None else f"{file}: "
-            raise SpecError(
-                f"{where}{key} = {value!r} is of the wrong type: it is "
-                f"{KINDS.get(key, 'text')}"
-            )
-    return {"budget": None, **typed}
-
-
-def _is_right(key: str, value: Any) -> bool:
-    """Whether a value read from a file has the type its option needs."""
-    if key in LISTS:
-        kind = int if key == "widths" else str
-        return isinstance(value, tuple) and all(isinstance(v, kind) for v in value)
-    if key in SWITCHES:
-        return isinstance(value, bool)
-    if isinstance(value, bool):
-        return False
-    kinds = dict.fromkeys(NUMBERS, int | float) | dict.fromkeys(COUNTS, int)
-    return isinstance(value, kinds.get(key, int | str if key == "group_size" else str))
-
-
-def _read_toml(file: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(file.read_text())
-    except FileNotFoundError:
-        raise SpecError(f"there is no study file {file}") from None
-    except (OSError, ValueError) as error:
-        raise SpecError(f"{file} cannot be read as TOML: {error}") from None
 
 
 def _check_widths(widths: tuple[int, ...]) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from allocator.core.errors import StudyError
+from allocator.core.finite import is_number
 from allocator.explain.evidence import Evidence
 from allocator.study.descent import descent
 from allocator.study.journal import SPEC
@@ -83,14 +84,22 @@ def _rows(
     records = [r for r in records if r.kind not in FAR] or records
     looks = Looks.recalled(journal.looks(space)).looks
     rows = [(r.allocation, r.score) for r in records]
-    taken: list[Taken] = [looks.get(a.digest, (a, {}))[1] for a, _ in rows]
+    taken: list[Taken] = [_finite(looks.get(a.digest, (a, {}))[1]) for a, _ in rows]
     done = {r.allocation.digest for r in everything}
-    for digest, (allocation, own) in looks.items():
+    for digest, (allocation, seen) in looks.items():
+        own = _finite(seen)
+        if len(own) < len(seen):
+            # what overflowed has no score that anything could suggest
+            continue
         known_well = max(size for _, size in own) >= LEAST
         if known_well and digest not in done and space.keeps_pins(allocation):
             rows.append((allocation, np.nan))
             taken.append(largest(own))
     return rows, taken
+
+
+def _finite(taken: Taken) -> Taken:
+    return {key: value for key, value in taken.items() if is_number(value)}
 
 
 def largest(taken: Taken) -> dict[tuple[str, int], float]:

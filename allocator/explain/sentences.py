@@ -234,10 +234,11 @@ def _equal(chosen: Mapping[str, Any], unit: str) -> list[str]:
         return []
     told = _listed(
         f"{each['bpw']:.3f} bits per weight "
-        f"({_score(each['difference'], unit, sign=True)})"
+        f"({_score(each['difference'], unit, sign=True)} "
+        f"{_interval(each['ci95'], unit)}, {each['samples']})"
         for each in members
     )
-    return [f"On these samples it cannot be told from the front's {told}."]
+    return [f"Before finalization it cannot be told from the front's {told}."]
 
 
 def _narrowed(frozen: Iterable[Mapping[str, Any]]) -> list[str]:

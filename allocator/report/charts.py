@@ -10,8 +10,9 @@ from __future__ import annotations
 import html
 from typing import TYPE_CHECKING, Any
 
+from allocator.core.text import visible
 from allocator.report.colours import place
-from allocator.report.text_search import choice_text
+from allocator.report.text_gains import choice_text
 from allocator.report.view import (
     Point,
     at,
@@ -21,6 +22,7 @@ from allocator.report.view import (
     metric_of,
     number,
     recommended,
+    rivals,
     score_label,
     short,
     size_label,
@@ -39,11 +41,12 @@ if TYPE_CHECKING:
 ROW = 25  # pixels of a row
 FAMILY = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
 SYMBOLS = ("diamond", "square", "triangle-up", "cross", "pentagon")
+RIVAL_SYMBOLS = ("triangle-down", "x")
 
 
 def safe(text: str) -> str:
     """Text as it is where Plotly would read it as markup."""
-    return html.escape(" ".join(str(text).split()), quote=False)
+    return html.escape(visible(" ".join(str(text).split())), quote=False)
 
 
 def chart(
@@ -108,6 +111,7 @@ def names_axis(names: Sequence[str], **more: Any) -> Chart:
 def hover_of(point: Point, metric: str) -> str:
     """What is told of an allocation under the pointer."""
     score = f"{number(point.score, metric)}{interval(point.ci95, metric)}"
+    score += f" ({safe(point.samples)})" if point.samples else ""
     lines = [f"<b>{safe(point.name)}</b>", f"{safe(metric)}: {score}"]
     lines.append(f"{point.bpw:.3f} bits per weight")
     return "<br>".join([*lines, *map(safe, compact(point.allocation))])
@@ -150,6 +154,7 @@ def front_chart(data: Data) -> Chart | None:
         style = {"mode": "lines+markers", "line": line, "marker": marker}
         traces.append(_marks(front, metric, "front", name="front", **style))
     traces += _uniform_traces(uniforms(data), metric)
+    traces += _rival_traces(rivals(data), metric)
     if best:
         edge = {"color": "card", "width": 1.5}
         star = {"symbol": "star", "size": 17, "color": "best", "line": edge}
@@ -183,6 +188,15 @@ def _uniform_traces(points: Sequence[Point], metric: str) -> list[Chart]:
                 marker={"size": 10, "color": "uniform", "symbol": symbol},
             )
         )
+    return traces
+
+
+def _rival_traces(points: Sequence[Point], metric: str) -> list[Chart]:
+    traces = []
+    for point, symbol in zip(points, RIVAL_SYMBOLS, strict=False):
+        marker = {"size": 10, "color": "uniform", "symbol": symbol}
+        name = safe(point.name)
+        traces.append(_marks([point], metric, "uniform", name=name, marker=marker))
     return traces
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from allocator.core.errors import SpecError, StudyError
 from allocator.core.home import default_storage
+from allocator.core.masking import masked
 from allocator.study.storage import open_storage, study_names
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def serve(storage: str | None, port: int, say: Callable[[str], object]) -> None:
         raise SpecError(
             "optuna-dashboard is not installed: pip install 'allocate-vlm[dashboard]'"
         )
-    names, url = study_names(storage), storage or default_storage()
+    names, url = study_names(storage), masked(storage or default_storage())
     if not names:
         raise StudyError(f"there is no study in {url} yet: allocate --budget 4.0 ...")
     _check_port(port)

@@ -7,13 +7,13 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.table import Table
 
 from allocator.bench.devices import describe_devices
 from allocator.core.home import cache_home, data_home
 from allocator.core.plugins import available, load
 from allocator.embedded import embedded_models
+from allocator.report.console import PlainConsole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -73,4 +73,4 @@ def print_examination(found: Mapping[str, Any]) -> None:
         table.add_row(f"export --format {name}", text)
     table.add_row("studies in", found["data"])
     table.add_row("banks and data in", found["cache"])
-    Console().print(table)
+    PlainConsole().print(table)

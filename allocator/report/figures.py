@@ -6,6 +6,7 @@ import io
 from typing import TYPE_CHECKING, Any
 
 from allocator.core.errors import SpecError, UnknownNameError
+from allocator.core.text import visible
 from allocator.report import view, view_surrogate, view_trials
 from allocator.report.colours import LIGHT, place
 from allocator.report.output import write_atomically
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 WIDE, ROW, AROUND = 8.0, 0.26, 1.1
 DPI = 150
 MARKERS = ("D", "s", "^", "P", "p", "h")
+RIVAL_MARKERS = ("v", "X")
 FORMATS = ("png", "svg")
 
 
@@ -89,7 +91,7 @@ def _name_rows(panel: Axes, names: Sequence[str]) -> None:
 
 def plain(text: str) -> str:
     """Text that matplotlib does not read as mathematics."""
-    return text.replace("$", r"\$")
+    return visible(text).replace("$", r"\$")
 
 
 def front(data: Data) -> Figure | None:
@@ -108,6 +110,8 @@ def front(data: Data) -> Figure | None:
         name = f"{method or 'same bits'} {view.where(own)}"
         marker = MARKERS[at % len(MARKERS)]
         _dots(panel, own, plain(name), marker, LIGHT["uniform"], 44)
+    for point, marker in zip(view.rivals(data), RIVAL_MARKERS, strict=False):
+        _dots(panel, [point], point.name, marker, LIGHT["uniform"], 44)
     if best:
         _dots(panel, [best], "recommended", "*", LIGHT["best"], 190, zorder=5)
     _lines(panel, data)

@@ -8,15 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from allocator.core import records
 from allocator.core.errors import SpecError
+from allocator.core.text import visible
 from allocator.report.figures import drawn
 from allocator.report.sections import paragraph, plain, table
-from allocator.report.text_search import (
-    finalized,
-    pins_said,
-    scored,
-    sentences,
-    uniform_text,
-)
+from allocator.report.text_gains import compared, finalized, gains_said
+from allocator.report.text_search import pins_said, scored, sentences
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -36,7 +32,7 @@ class Recommendation(records.Recommendation):
         return Recommendation(**{name: getattr(found, name) for name in names})
 
     def __repr__(self) -> str:
-        return (
+        return visible(
             f"Recommendation({self.model} on {self.task}: {self.metric} "
             f"{scored(self.score.mean, self.score.ci95)} at {self.bpw:.3f} bpw, "
             f"study {self.study})"
@@ -45,7 +41,7 @@ class Recommendation(records.Recommendation):
     def _repr_html_(self) -> str:
         told = self.to_json()
         front = [
-            {"ci95": None, "allocation": each.allocation.to_json(), **member}
+            {**member, "allocation": each.allocation.to_json()}
             for each, member in zip(self.front, told["front"], strict=True)
         ]
         return recommendation_html(told, front)
@@ -63,17 +59,13 @@ def recommendation_html(found: Data, front: Sequence[Data] = ()) -> str:
         ("full precision", f"{full['bpw']:.3f}", scored(full["score"], full["ci95"]))
     ]
     rows += [
-        (
-            f"{uniform_text(each)}{finalized(each)}",
-            f"{each['bpw']:.3f}",
-            f"{each['score']:.2f}",
-        )
-        for each in found["uniform"]
-        if each["score"] is not None
+        (name, f"{each['bpw']:.3f}", f"{each['score']:.2f}")
+        for name, each in compared(found)
     ]
     name = f"recommended{finalized(best)}"
     rows.append((name, f"{best['bpw']:.3f}", scored(best["score"], best["ci95"])))
     scope = found["budget"]["scope"]
+    told = [*sentences(found)[:1], *gains_said(found), *pins_said(found)]
     return "".join(
         (
             f"<div><strong>{plain(found['model'])}, {plain(found['task'])}</strong>",
@@ -83,7 +75,7 @@ def recommendation_html(found: Data, front: Sequence[Data] = ()) -> str:
                 numbers=(1, 2),
                 marked=len(rows) - 1,
             ),
-            *(paragraph(each) for each in (*sentences(found)[:2], *pins_said(found))),
+            *map(paragraph, told),
             front_image({"found": found, "front": front, "uniform": found["uniform"]}),
             paragraph(f"Study {found['study']} in {found['storage']}"),
             "</div>",

@@ -7,7 +7,6 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -16,7 +15,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from allocator.core.text import visible
 from allocator.core.watch import Silent
+from allocator.report.console import PlainConsole, say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,32 +32,30 @@ def progress_bars(shown: bool = True) -> Watch:
     """What shows progress here: on a terminal, in a notebook, or nowhere."""
     if not shown:
         return Silent()
-    console = Console(stderr=True)
+    console = PlainConsole(stderr=True)
     return NotebookBars() if console.is_jupyter else Bars(console)
 
 
 class Bars:
     """Shows how far each phase is."""
 
-    def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(stderr=True)
+    def __init__(self, console: PlainConsole | None = None) -> None:
+        self.console = console or PlainConsole(stderr=True)
 
     def say(self, text: str) -> None:
         """Say one line."""
-        self.console.print(
-            text, highlight=False, markup=False, emoji=False, soft_wrap=True
-        )
+        say(self.console, text)
 
     @contextmanager
     def phase(self, name: str) -> Iterator[Tell]:
         """Open a phase; its `Tell` is told steps done and steps in all."""
         started, steps = time.monotonic(), [0, 0]
         with Progress(
-            TextColumn(f"{name:<13}"),
+            TextColumn(f"{name:<13}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
             console=self.console,
             disable=not self.console.is_terminal,
         ) as progress:
@@ -64,7 +63,7 @@ class Bars:
 
             def tell(done: int, total: int, note: str = "", /) -> None:
                 steps[:] = done, total
-                progress.update(bar, completed=done, total=total, note=note)
+                progress.update(bar, completed=done, total=total, note=visible(note))
 
             yield tell
         seconds = time.monotonic() - started
@@ -77,7 +76,8 @@ class NotebookBars:
 
     def say(self, text: str) -> None:
         """Say one line."""
-        _display(text, html.escape(text))
+        shown = visible(text)
+        _display(shown, html.escape(shown))
 
     @contextmanager
     def phase(self, name: str) -> Iterator[Tell]:
@@ -98,7 +98,7 @@ class _BarLine:
 
     def tell(self, done: int, total: int, note: str = "", /) -> None:
         """Steps done and steps in all."""
-        self.text = f"{self.name}: {done} of {total} {note}".rstrip()
+        self.text = visible(f"{self.name}: {done} of {total} {note}".rstrip())
         bar = f'<progress value="{done}" max="{total}"></progress>'
         self.markup = f"{bar} {html.escape(self.text)}"
         if time.monotonic() - self.shown >= PAUSE:

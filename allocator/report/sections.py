@@ -6,11 +6,12 @@ import html
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from allocator.core.text import visible
 from allocator.explain.evidence import parts_of
 from allocator.report.charts import bits_chart, front_chart
 from allocator.report.charts_surrogate import MOST_ROWS, importance_chart
 from allocator.report.charts_trials import trials_chart
-from allocator.report.text_search import choice_text
+from allocator.report.text_gains import choice_text
 from allocator.report.view import (
     LEVELS,
     at,
@@ -22,6 +23,7 @@ from allocator.report.view import (
     metric_of,
     number,
     recommended,
+    rivals,
     trials,
     uniforms,
     unreliable,
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
 
 def plain(text: Any) -> str:
     """Text as it is where a browser would read it as markup."""
-    return html.escape(str(text))
+    return html.escape(visible(str(text)))
 
 
 def paragraph(text: str, kind: str = "") -> str:
@@ -102,6 +104,15 @@ class Charts:
         return f"<figure>{head}{drawn}</figure>"
 
 
+SAMPLES = (
+    "Scores are of the evaluation set. A trial or a member of the front that was "
+    "measured on the search set alone, where it was chosen, is shown with that score "
+    "less what choosing there flatters it by, as those measured on both sets tell. "
+    "Trials and front are scored before finalization, the star and what it is "
+    "compared with after."
+)
+
+
 def front_section(data: Data, charts: Charts) -> str:
     """Sizes and scores."""
     front, metric = members(data), metric_of(data)
@@ -114,11 +125,7 @@ def front_section(data: Data, charts: Charts) -> str:
         "to see the bits of every group."
     )
     if at(data, "found", "study"):
-        lead += (
-            " Trials and front are scored on the search set; the star, the uniform "
-            "allocations and full precision on the evaluation set, so they can differ "
-            "a little."
-        )
+        lead += f" {SAMPLES}"
     label = (
         f"Score against size of {len(trials(data))} trials, {len(front)} on the front"
     )
@@ -128,17 +135,20 @@ def front_section(data: Data, charts: Charts) -> str:
         (i for i, point in enumerate(front) if best and point.digest == best.digest),
         None,
     )
-    told = table(("bpw", "score", "95 %", "bits and methods"), rows, (0, 1, 2), marked)
+    # a table of measurements has one set alone
+    of = ("samples",) * any(point.samples for point in front)
+    head = ("bpw", "score", "95 %", *of, "bits and methods")
+    told = table(head, rows, (0, 1, 2), marked)
     others = [
         (point.name, f"{point.bpw:.3f}", number(point.score, metric))
-        for point in uniforms(data)
+        for point in (*uniforms(data), *rivals(data))
     ]
     body = paragraph(lead, "soft") + charts.place("front", drawn, label)
     if rows:
         body += folded("The front as a table", told)
     if others:
-        told = table(("uniform allocation", "bpw", "score"), others, (1, 2))
-        body += folded("The uniform allocations as a table", told)
+        told = table(("allocation", "bpw", "score"), others, (1, 2))
+        body += folded("What it is compared with as a table", told)
     return body
 
 
@@ -147,6 +157,7 @@ def _row(point: Any, metric: str) -> tuple[str, ...]:
         f"{point.bpw:.3f}",
         number(point.score, metric),
         interval(point.ci95, metric).strip(),
+        *([point.samples] if point.samples else []),
         "; ".join(compact(point.allocation)),
     )
 

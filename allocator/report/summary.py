@@ -16,6 +16,7 @@ from allocator.report.view import (
     metric_of,
     number,
     recommended,
+    rivals,
     score_label,
 )
 from allocator.report.view import uniforms as uniforms_of
@@ -72,28 +73,53 @@ def _what(data: Data, best: Point, metric: str) -> str:
 
 
 def _beside(data: Data, best: Point, metric: str) -> list[str]:
-    said, unit = [], unit_of(metric)
+    said = []
     full = at(data, "found", "full_precision", "score")
     if full is not None:
         said.append(f"That is {_to_full(best.score, full, metric)}.")
+    return [
+        *said,
+        *_over_uniform(data, best, metric),
+        *_over_rivals(data, best, metric),
+    ]
+
+
+def _over_uniform(data: Data, best: Point, metric: str) -> list[str]:
     rival = rival_of(data)
     if rival is None:
-        return said
+        return []
     widths = {(c["bits"], c.get("method") or "") for c in best.allocation.values()}
     alike = len(widths) == 1 and best.bpw == rival.bpw
     if best.digest == rival.digest if rival.digest else alike:
-        said.append(
+        return [
             f"Nothing better than {rival.name} was found: it is the recommendation."
-        )
-        return said
+        ]
     gain, ci95 = _gain(data, best, rival)
+    return [
+        f"The best uniform allocation within the same limit, {rival.name}, scores "
+        f"{number(rival.score, metric)}: {_difference(gain, ci95, metric)}."
+    ]
+
+
+def _over_rivals(data: Data, best: Point, metric: str) -> list[str]:
+    """The even mix and the additive optimum, where they were measured."""
+    said = []
+    for rival in rivals(data):
+        if rival.digest == best.digest:
+            said.append(f"It is the {rival.name} of this size itself.")
+            continue
+        gain, ci95 = _gain(data, best, rival)
+        said.append(
+            f"The {rival.name} of the same size scores {number(rival.score, metric)}: "
+            f"{_difference(gain, ci95, metric)}."
+        )
+    return said
+
+
+def _difference(gain: float, ci95: Any, metric: str) -> str:
     told = f"{number(gain, metric, sign=True)}{interval(ci95, metric, sign=True)}"
     noise = ", which is within the noise" if ci95 and ci95[0] <= 0 <= ci95[1] else ""
-    said.append(
-        f"The best uniform allocation within the same limit, {rival.name}, scores "
-        f"{number(rival.score, metric)}: the difference is {told} {unit}{noise}."
-    )
-    return said
+    return f"the difference is {told} {unit_of(metric)}{noise}"
 
 
 def _to_full(score: float, full: float, metric: str) -> str:
@@ -106,7 +132,7 @@ def _to_full(score: float, full: float, metric: str) -> str:
 
 
 def _gain(data: Data, best: Point, rival: Point) -> tuple[float, Any]:
-    gain = at(data, "found", "recommended", "vs_best_uniform") or {}
+    gain = at(data, "found", "recommended", f"vs_{rival.kind}") or {}
     difference = gain.get("difference")
     if difference is None:
         return best.score - rival.score, None
@@ -114,7 +140,7 @@ def _gain(data: Data, best: Point, rival: Point) -> tuple[float, Any]:
 
 
 def tiles(data: Data) -> str:
-    """The same in four figures."""
+    """The same in a few figures."""
     best, metric = recommended(data), metric_of(data)
     if best is None:
         return ""
@@ -135,14 +161,18 @@ def tiles(data: Data) -> str:
     if full is not None:
         gap = number(best.score - full, metric, sign=True)
         shown.append(("To full precision", gap, f"it scores {number(full, metric)}"))
-    if rival is not None:
-        gain, ci95 = _gain(data, best, rival)
+    over = "Against" if lower_is_better(data) else "Over"
+    for name, each in [
+        *([(rival.name, rival)] if rival else []),
+        *((f"the {each.name}", each) for each in rivals(data)),
+    ]:
+        gain, ci95 = _gain(data, best, each)
         told = interval(ci95, metric, sign=True).strip()
         shown.append(
             (
-                f"{'Against' if lower_is_better(data) else 'Over'} {rival.name}",
+                f"{over} {name}",
                 number(gain, metric, sign=True),
-                told or f"it scores {number(rival.score, metric)}",
+                told or f"it scores {number(each.score, metric)}",
             )
         )
     return '<dl class="tiles">' + "".join(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.table import Table
+
+from allocator.report.console import PlainConsole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -13,22 +14,21 @@ if TYPE_CHECKING:
 
 def print_build(found: Mapping[str, Any]) -> None:
     """Print what a build came to."""
-    console = Console(soft_wrap=True)
+    console = PlainConsole(soft_wrap=True)
     fallbacks = sum(len(own) for own in found["fallbacks"].values())
     console.print(
         f"{found['cells']:,} cells of {found['linears']} linears: {found['made']:,} "
         f"made now in {found['seconds']:.0f} s"
         + (f", {found['damaged']} of them were damaged" * bool(found["damaged"]))
         + (f"; {fallbacks} are plain rounding, which was better" * bool(fallbacks)),
-        highlight=False,
     )
-    console.print(f"{found['bytes'] / 1e9:,.3f} GB in {found['bank']}", highlight=False)
+    console.print(f"{found['bytes'] / 1e9:,.3f} GB in {found['bank']}")
 
 
 def print_verification(found: Mapping[str, Any]) -> None:
     """Print the banks there are, and every damaged cell."""
     if not found["banks"]:
-        Console().print("no banks yet: allocate bank build --task vqav2")
+        PlainConsole().print("no banks yet: allocate bank build --task vqav2")
         return
     table = Table("bank", "linears", "cells", "GB", "damaged", "state")
     for bank in found["banks"]:
@@ -40,19 +40,19 @@ def print_verification(found: Mapping[str, Any]) -> None:
             f"{len(bank['damaged']):,}",
             "finished" if bank["finished"] else "unfinished",
         )
-    console = Console(soft_wrap=True)
+    console = PlainConsole(soft_wrap=True)
     console.print(table)
     for bank in found["banks"]:
         for each in bank["damaged"]:
-            console.print(f"damaged: {each['file']} {each['cell']}", highlight=False)
+            console.print(f"damaged: {each['file']} {each['cell']}")
 
 
 def print_garbage(found: Mapping[str, Any]) -> None:
     """Print what was removed, or would be."""
-    console = Console(soft_wrap=True)
+    console = PlainConsole(soft_wrap=True)
     verb = "would remove" if found["dry_run"] else "removed"
     for each in found["removed"]:
         size = "" if each["bytes"] is None else f" ({each['bytes'] / 1e6:,.2f} MB)"
-        console.print(f"{verb} {each['what']}{size}", highlight=False)
+        console.print(f"{verb} {each['what']}{size}")
     if not found["removed"]:
         console.print("nothing to remove")

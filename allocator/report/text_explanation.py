@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from allocator.explain.evidence import LEVELS
 from allocator.explain.sentences import varied
-from allocator.report.text_search import say
+from allocator.report.console import PlainConsole, say
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -24,7 +22,7 @@ PAIRS = 5
 
 def print_explanation(explained: Explained) -> None:
     """Print what `--json` gives, as tables and sentences."""
-    console = Console()
+    console = PlainConsole()
     importance = explained["importance"]
     if importance["unreliable"]["group"] is None:
         console.print(_importance(importance))
@@ -60,7 +58,7 @@ def _importance(importance: Mapping[str, Any]) -> Table:
             share = shares[name]
             cells = (share[each] for each in ("impurity", "permutation", "shap"))
             table.add_row(
-                escape(name),
+                name,
                 f"{share['consensus']:.1f}",
                 _range(share["ci95"]),
                 *(f"{cell:.1f}" for cell in cells),
@@ -84,14 +82,14 @@ def _models(importance: Mapping[str, Any]) -> Table:
 
 
 def _pairs(explained: Explained, pairs: Iterable[Mapping[str, Any]]) -> Table:
-    metric = escape(explained["metric"])
+    metric = explained["metric"]
     table = Table(title=f"pairs that act together ({metric})")
     table.add_column("pair")
     table.add_column("strength", justify="right")
     table.add_column("percent of all effects", justify="right")
     for pair in pairs:
         cells = f"{pair['strength']:.3g}", f"{pair['share']:.1f}"
-        table.add_row(escape(f"{pair['first']} x {pair['second']}"), *cells)
+        table.add_row(f"{pair['first']} x {pair['second']}", *cells)
     return table
 
 
@@ -105,7 +103,7 @@ def _waterfall(explained: Explained) -> Table:
     parts = chosen["contributions"]
     order = sorted(parts, key=lambda name: -abs(parts[name]))
     for name in order[:TOP]:
-        table.add_row(escape(name), f"{parts[name]:+.3g}")
+        table.add_row(name, f"{parts[name]:+.3g}")
     if rest := order[TOP:]:
         total = sum(parts[name] for name in rest)
         table.add_row(f"{len(rest)} more", f"{total:+.3g}")
@@ -115,8 +113,8 @@ def _waterfall(explained: Explained) -> Table:
 
 def print_comparison(found: Mapping[str, Any]) -> None:
     """Print two explanations side by side."""
-    console = Console()
-    first, second = (escape(name_of(each)) for each in found["compared"])
+    console = PlainConsole()
+    first, second = (name_of(each) for each in found["compared"])
     for level, told in found["levels"].items():
         table = Table(title=f"consensus by {level.replace('_', ' ')}, in percent")
         table.add_column("part")
@@ -128,7 +126,7 @@ def print_comparison(found: Mapping[str, Any]) -> None:
             apart = " *" if row["apart"] else ""
             last = "" if difference is None else f"{difference:+.1f}{apart}"
             shares = _share(row["first"]), _share(row["second"])
-            table.add_row(escape(row["name"]), *shares, last)
+            table.add_row(row["name"], *shares, last)
         console.print(table)
     say(console, "* the 95 % intervals do not overlap")
     for explained in found["compared"]:

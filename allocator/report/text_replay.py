@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from allocator.report.console import PlainConsole, say
 from allocator.report.text_explanation import print_explanation
-from allocator.report.text_search import say
 from allocator.space.directions import best
 
 if TYPE_CHECKING:
@@ -18,7 +16,7 @@ if TYPE_CHECKING:
 
 def print_replay(found: Mapping[str, Any], explained: Mapping[str, Any]) -> None:
     """Print a replay's outcome, as `to_json` gives it, and its explanation."""
-    console = Console()
+    console = PlainConsole()
     console.print(_scores(found))
     console.print(_bits(found["recommended"]["allocation"]))
     for sentence in sentences(found):
@@ -29,14 +27,15 @@ def print_replay(found: Mapping[str, Any], explained: Mapping[str, Any]) -> None
 def _scores(found: Mapping[str, Any]) -> Table:
     """Uniform rows that were read or fit, and the recommended row."""
     lower = "" if found["higher_is_better"] else ", lower is better"
-    title = escape(f"{found['table']['name']}: {found['metric']}")
+    title = f"{found['table']['name']}: {found['metric']}"
     table = Table(title=f"{title}{lower}")
     table.add_column("allocation")
     table.add_column("bpw", justify="right")
     table.add_column("score", justify="right")
     for each in found["uniform"]:
         if each["fits"]:
-            score = "unread" if each["score"] is None else _score(each["score"])
+            unread = "failed" if each["failed"] else "unread"
+            score = unread if each["score"] is None else _score(each["score"])
             name = f"uniform allocation, {each['bits']}"
             table.add_row(name, f"{each['bpw']:.3f}", score)
     chosen = found["recommended"]
@@ -55,7 +54,7 @@ def _bits(allocation: Mapping[str, Mapping[str, Any]]) -> Table:
     table.add_column("group")
     table.add_column("bits", justify="right")
     for key, choice in allocation.items():
-        table.add_row(escape(key), str(choice["bits"]))
+        table.add_row(key, str(choice["bits"]))
     return table
 
 

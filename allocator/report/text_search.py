@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.table import Table
 
 from allocator.core.pins import in_words
 from allocator.embedded import is_embedded
 from allocator.explain.sentences import unit_of, varied
+from allocator.report.console import PlainConsole, say
+from allocator.report.text_gains import (
+    beside,
+    choice_text,
+    compared,
+    finalized,
+    gained,
+    gains,
+    gains_said,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,27 +44,10 @@ def scored(score: float, ci95: list[float]) -> str:
     return f"{score:.2f} [{ci95[0]:.2f}, {ci95[1]:.2f}]"
 
 
-def choice_text(choice: Mapping[str, Any]) -> str:
-    """Bits and method, short."""
-    if choice["method"] is None:
-        return f"{choice['bits']}"
-    return f"{choice['bits']} {choice['method']}"
-
-
-def uniform_text(each: Mapping[str, Any]) -> str:
-    """A uniform allocation; pins may have left some groups something else."""
-    return f"{choice_text(each)} everywhere{' else' if each.get('pinned') else ''}"
-
-
-def finalized(each: Mapping[str, Any]) -> str:
-    """Said of what was quantized once more in sequence."""
-    return ", finalized" if each.get("finalized") else ""
-
-
 def print_recommendation(found: Mapping[str, Any]) -> None:
     """Print a search's outcome, as `to_json` gives it."""
-    console = Console()
-    console.print(_scores(found))
+    console = PlainConsole()
+    console.print(scores_table(found))
     console.print(_bits_map(found["recommended"]["allocation"]))
     for sentence in sentences(found):
         say(console, sentence)
@@ -74,10 +67,11 @@ def print_recommendation(found: Mapping[str, Any]) -> None:
 def print_first_prompt(prompt: str | None) -> None:
     """Print how a search asked its first sample; studies of before did not keep it."""
     if prompt is not None:
-        Console().print(f"First prompt: {prompt!r}", markup=False, highlight=False)
+        PlainConsole().print(f"First prompt: {prompt!r}")
 
 
-def _scores(found: Mapping[str, Any]) -> Table:
+def scores_table(found: Mapping[str, Any]) -> Table:
+    """Sizes and scores of all that is compared, and what was gained over it."""
     full, best = found["full_precision"], found["recommended"]
     scope = found["budget"]["scope"]
     table = Table(title=f"{found['model']}, {found['task']}: {found['metric']}")
@@ -85,28 +79,31 @@ def _scores(found: Mapping[str, Any]) -> Table:
     table.add_column(f"bpw ({scope})", justify="right")
     table.add_column("score [95 %]", justify="right")
     table.add_row("full precision", "16.000", scored(full["score"], full["ci95"]))
-    for each in found["uniform"]:
-        if each["score"] is not None:
-            name = f"uniform allocation, {choice_text(each)}"
-            name = uniform_text(each) if each.get("pinned") else name
-            name += finalized(each)
-            table.add_row(name, f"{each['bpw']:.3f}", f"{each['score']:.2f}")
+    for name, each in compared(found):
+        table.add_row(name, f"{each['bpw']:.3f}", f"{each['score']:.2f}")
     table.add_row(
         f"recommended{finalized(best)}",
         f"{best['bpw']:.3f}",
         scored(best["score"], best["ci95"]),
         style="bold",
     )
+    table.add_section()
+    for name, gain in gains(found):
+        table.add_row(f"over {name}", "", gained(gain))
     return table
 
 
 def _front(found: Mapping[str, Any]) -> Table:
-    """Sizes and scores of the front."""
-    table = Table(title=f"front, {found['metric']} on the search set")
+    """Sizes and scores of the front; those of before are of the search set."""
+    table = Table(title=f"front before finalization, {found['metric']}")
     table.add_column(f"bpw ({found['budget']['scope']})", justify="right")
-    table.add_column("score", justify="right")
+    table.add_column("score [95 %]", justify="right")
+    table.add_column("samples")
     for member in found["front"]:
-        table.add_row(f"{member['bpw']:.3f}", f"{member['score']:.2f}")
+        told, ci95 = f"{member['score']:.2f}", member.get("ci95")
+        told = scored(member["score"], ci95) if ci95 else told
+        samples = member.get("samples") or "search, where it was chosen"
+        table.add_row(f"{member['bpw']:.3f}", told, samples)
     return table
 
 
@@ -129,36 +126,27 @@ def _bits_map(allocation: Mapping[str, Mapping[str, Any]]) -> Table:
 def sentences(found: Mapping[str, Any]) -> list[str]:
     """The outcome in words: what was gained, whether it is more than noise."""
     best, full = found["recommended"], found["full_precision"]
-    gain = best["vs_best_uniform"]
-    fitting = [u for u in found["uniform"] if u["score"] is not None]
-    if found.get("goal", "budget") != "budget":
-        fitting = [u for u in fitting if u["bpw"] <= best["bpw"]]
-    rival = max(fitting, key=lambda u: (u["score"], -u["bpw"]))
-    name = f"{uniform_text(rival)}{finalized(rival)}"
     unit = unit_of(found["metric"])
     said = [
         f"{_goal(found)}, {best['bpw_quantized']:.3f} within the quantized groups; "
-        f"{best['score'] - full['score']:+.2f} {unit} to full precision."
+        f"{best['score'] - full['score']:+.2f} {unit} to full precision.",
+        *_without_scores(found),
     ]
-    interval = f"[{gain['ci95'][0]:+.2f}, {gain['ci95'][1]:+.2f}]"
-    if is_uniform(best, rival):
-        said.append(f"Nothing better than {name} was found: it is the recommendation.")
-    elif gain["ci95"][0] > 0:
-        said.append(f"{gain['difference']:+.2f} {unit} {interval} over {name}.")
-    else:
-        said.append(
-            f"{gain['difference']:+.2f} {unit} {interval} over {name}: "
-            "within the noise of these samples."
-        )
-    said += pins_said(found) + _retained(found) + _details(best, full)
+    said += gains_said(found) + pins_said(found)
+    said += _retained(found) + _details(best, full)
     return said + _what_mattered(found) + _looks(found)
 
 
-def is_uniform(best: Mapping[str, Any], uniform: Mapping[str, Any]) -> bool:
-    """Whether an allocation is a uniform one; results of before had no digest."""
-    if uniform.get("digest"):
-        return bool(best["digest"] == uniform["digest"])
-    return all(choice == choice_of(uniform) for choice in best["allocation"].values())
+def _without_scores(found: Mapping[str, Any]) -> list[str]:
+    """Allocations beside the recommendation that fit and were measured in vain."""
+    lost = [
+        name
+        for name, each in beside(found)
+        if each.get("fits") and each["score"] is None
+    ]
+    if not lost:
+        return []
+    return [f"Without a score, as it was no finite number: {', '.join(lost)}."]
 
 
 def pins_said(found: Mapping[str, Any]) -> list[str]:
@@ -173,10 +161,15 @@ def _retained(found: Mapping[str, Any]) -> list[str]:
     if found.get("goal") != "min-score" or not kept:
         return []
     low, high = kept["ci95"]
-    return [
+    said = (
         f"It keeps {100 * kept['share']:.1f} % of full precision's score "
-        f"[{100 * low:.1f}, {100 * high:.1f}]."
-    ]
+        f"[{100 * low:.1f}, {100 * high:.1f}]"
+    )
+    # studies of before went by the mean alone
+    if sure := kept.get("sure"):
+        share = math.floor(1000 * sure["share"]) / 10
+        said += f", with probability {100 * sure['probability']:g} % at least {share} %"
+    return [f"{said}."]
 
 
 def _looks(found: Mapping[str, Any]) -> list[str]:
@@ -185,17 +178,29 @@ def _looks(found: Mapping[str, Any]) -> list[str]:
     if not rungs:
         return []
     told = ", ".join(
-        f"{each['spearman']:.2f} for {each['kind']} on {each['samples']} samples "
-        f"({each['count']} allocations)"
+        f"{each['spearman']:.2f}{_ends(each)} for {each['kind']} on {each['samples']} "
+        f"samples ({each['count']} allocations{_drawn(each)})"
         for each in rungs
     )
     ran, reused = found["prefix"]["ran"], found["prefix"]["reused"]
     share = 100 * reused / max(1, ran + reused)
     return [
-        f"Rank correlation with the full score: {told}.",
+        f"Rank correlation with the score, within a budget: {told}.",
         f"{share:.0f} % of the images' passes through vision encoder and connector "
         "were saved.",
     ]
+
+
+def _ends(rung: Mapping[str, Any]) -> str:
+    """The interval of a rank correlation; results of before had none."""
+    ends = rung.get("ci95")
+    return f" [{ends[0]:.2f}, {ends[1]:.2f}]" if ends else ""
+
+
+def _drawn(rung: Mapping[str, Any]) -> str:
+    """How many of the allocations were no choice of the look's."""
+    count = rung.get("controls", 0)
+    return f", {count} drawn by chance" if count else ""
 
 
 def _goal(found: Mapping[str, Any]) -> str:
@@ -237,14 +242,9 @@ def _what_mattered(found: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def choice_of(uniform: Mapping[str, Any]) -> dict[str, Any]:
-    """A uniform result's choice, as allocations spell it."""
-    return {"bits": uniform["bits"], "method": uniform["method"]}
-
-
 def print_importance(found: Mapping[str, Any]) -> None:
     """Print which components and groups mattered, or why that cannot be said."""
-    console, importance = Console(), found["importance"]
+    console, importance = PlainConsole(), found["importance"]
     table = Table(title="what mattered: consensus of forest, permutation and SHAP")
     table.add_column("part")
     table.add_column("percent", justify="right")
@@ -265,19 +265,14 @@ def print_importance(found: Mapping[str, Any]) -> None:
         console.print(table)
 
 
-def say(console: Console, text: str) -> None:
-    """Print a sentence as it is: the terminal wraps it, a file keeps it whole."""
-    console.print(text, highlight=False, markup=False, emoji=False, soft_wrap=True)
-
-
 def print_evaluation(found: Mapping[str, Any]) -> None:
     """Print one model's score."""
     under = f"under {found['plan']}" if found["plan"] else "at full precision"
     say(
-        Console(),
+        PlainConsole(),
         f"{found['model']} {under}: {scored(found['score'], found['ci95'])} "
         f"{found['metric']} on {found['samples']} {found['task']} samples, "
         f"{found['bpw']:.3f} bpw (model), {found['bpw_quantized']:.3f} (quantized)",
     )
     for name, value in found["details"].items():
-        say(Console(), f"  {name}: {value:.4f}")
+        say(PlainConsole(), f"  {name}: {value:.4f}")

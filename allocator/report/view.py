@@ -6,10 +6,11 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from allocator.core.records import RIVALS
 from allocator.explain import sentences
 from allocator.explain.evidence import parts_of
 from allocator.explain.sentences import unit_of
-from allocator.report.text_search import choice_text, uniform_text
+from allocator.report.text_gains import choice_text, uniform_text
 from allocator.space.directions import best
 
 if TYPE_CHECKING:
@@ -117,7 +118,10 @@ def _counted(allocation: Data) -> list[str]:
 
 @dataclass(frozen=True)
 class Point:
-    """A scored allocation: a trial, a front member, or a uniform allocation."""
+    """A scored allocation: a trial, a front member, a uniform allocation or a rival.
+
+    `kind` is what differences to the last two are kept under.
+    """
 
     name: str
     bpw: float
@@ -126,6 +130,8 @@ class Point:
     allocation: Data = field(default_factory=dict)
     digest: str = ""
     method: str = ""
+    kind: str = "best_uniform"
+    samples: str = ""
 
 
 def _point(name: str, each: Data, **more: Any) -> Point:
@@ -137,6 +143,7 @@ def _point(name: str, each: Data, **more: Any) -> Point:
         tuple(ci95) if ci95 else None,
         each.get("allocation") or {},
         each.get("digest") or "",
+        samples=each.get("samples") or "",
         **more,
     )
 
@@ -166,21 +173,34 @@ def uniforms(data: Data) -> list[Point]:
     ]
 
 
+def rivals(data: Data) -> list[Point]:
+    """Even mix and additive optimum, where they were measured."""
+    rows = at(data, "found", "rivals") or ()
+    return [_point(RIVALS[row["name"]], row, kind=row["name"]) for row in _known(rows)]
+
+
 def where(points: Sequence[Point]) -> str:
     """Where uniform allocations are so: pins may have decided some groups."""
     return "everywhere else" if any("else" in p.name for p in points) else "everywhere"
 
 
 def trials(data: Data) -> list[Point]:
-    """Trials with a score, full precision left out, in the order they were made."""
+    """Trials with a score, full precision left out, in the order they were made.
+
+    What was chosen by its score is shown with one that does not know (`explain.shown`).
+    """
     rows = [
-        row
+        {**row, "score": row.get("shown", row["score"])}
         for row in data.get("trials") or ()
         if row.get("score") is not None
         and row.get("bpw") is not None
         and row.get("kind") != "full"
     ]
-    return [_point(f"trial {row['number']}, {row['kind']}", row) for row in rows]
+    kinds = [RIVALS.get(row["kind"], row["kind"]) for row in rows]
+    return [
+        _point(f"trial {row['number']}, {kind}", row)
+        for row, kind in zip(rows, kinds, strict=True)
+    ]
 
 
 def recommended(data: Data) -> Point | None:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from allocator.core.errors import NotReachedError
 from allocator.core.records import (
-    FrontMember,
+    RIVALS,
     Interval,
+    RivalResult,
+    SureShare,
     UniformResult,
 )
-from allocator.space.fronts import front
-from evals.interval import bootstrap
+from allocator.search.contest import Contest
+from allocator.search.keep_score import KeepScore
+from allocator.space.model import of_size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from allocator.core.allocation import Allocation
     from allocator.core.records import TrialRecord
@@ -28,18 +33,33 @@ class Outcome:
     """What the evaluation set decided.
 
     `details` are name, value of the winner, value of full precision; `retained` is the
-    winner's share of full precision's score.
+    winner's share of full precision's score, `sure` what it has to be sure of. Where no
+    uniform allocation that fits has a score there is none to compare to.
     """
 
     winner: Measured
     score: Interval
     retained: Interval
-    versus: Interval
-    best_uniform: UniformResult
+    sure: SureShare | None
+    versus: Interval | None
+    best_uniform: UniformResult | None
     uniform: tuple[UniformResult, ...]
+    rivals: tuple[RivalResult, ...]
     full_precision: Interval
     details: tuple[tuple[str, float, float], ...]
-    front: tuple[FrontMember, ...]
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What a winner is held against, finished: no larger than the budget, or than it.
+
+    `fitting` are all uniform allocations, as the bank has them, `uniform` the best of
+    each method; `rivals` are those of `allocator.core.records.RIVALS`, by kind.
+    """
+
+    fitting: Sequence[Measured]
+    uniform: Sequence[Measured]
+    rivals: Mapping[str, Measured]
 
 
 def confirm(  # noqa: PLR0913, each is what one part of the search gives
@@ -49,56 +69,117 @@ def confirm(  # noqa: PLR0913, each is what one part of the search gives
     *,
     evaluate: Callable[[Allocation], Measured],
     finish: Callable[[Measured], Measured],
+    rivals: Callable[[ModelSpace], Mapping[str, Allocation]],
     progress: Callable[[int, int], object],
     seed: int,
     strata: Sequence[int] = (),
+    most: int | None = None,
 ) -> Outcome:
-    """Choose among a goal's finalists and every uniform allocation that fits.
+    """Choose among a goal's finalists, the uniform allocations that fit, and rivals.
 
     The choice is made on the full evaluation set; so what is recommended is never worse
-    than a uniform allocation. `finish` may better what was measured: it is done to the
-    winner and to the best uniform allocation of each method alike, before they are
-    compared. `strata` are the numbers of samples of each task, for the intervals.
+    than a uniform allocation, or than one of the `rivals` within a space. `finish` may
+    better what was measured: it is done, once each, to the winner, to the best uniform
+    allocation of each method and to the rivals alike, before they are compared.
+    `strata` are the numbers of samples of each task, for the intervals; `most` how many
+    finalists there is time for, None for all.
 
     Raises:
         NotReachedError: nothing measured does what the goal asks.
     """
-    finalists = []
-    listed = goal.finalists(records)
+    full = evaluate(space.full)
+    contest = Contest(goal, full, evaluate, finish, seed, strata)
+    listed, finalists = finalists_of(goal, records, most), []
     for number, record in enumerate(listed):
         progress(number, len(listed))
-        finalists.append(evaluate(record.allocation))
+        finalists.append(contest.measured(record.allocation))
     progress(len(listed), len(listed))
-    uniform = [evaluate(a) for a in space.uniform if space.fits(a)]
-    full = evaluate(space.full)
+    uniform = [contest.measured(a) for a in space.uniform if space.fits(a)]
     if space.fits(space.full):
-        finalists.append(full)
+        finalists.append(contest.note(full))
+    uniform, finalists = with_scores(uniform), with_scores(finalists)
+    check_any([*uniform, *finalists])
 
-    rank = _rank(space)
-    chosen = goal.choose([*uniform, *finalists], full)
-    rivals = comparable(space, goal, uniform, chosen)
-    rivals = [finish(each) for each in _best_of_methods(space, rivals)]
-    winner = finish(chosen)
-    if goal.kind == "front":
-        # a knee among so few says nothing
-        winner = max([winner, *rivals], key=rank)
-    else:
-        winner = goal.choose([winner, *rivals], full)
-    best = max(comparable(space, goal, rivals, winner), key=rank)
-    done = {each.allocation.digest: each for each in rivals}
-    uniform = [done.get(each.allocation.digest, each) for each in uniform]
-    members = front_of([r for r in records if space.keeps_pins(r.allocation)])
-    return _outcome(space, winner, best, uniform, full, members, seed, strata)
+    def beside(winner: Measured) -> Beside:
+        is_given = goal.kind == "budget"
+        inside = space if is_given else of_size(space, winner.allocation)
+        fitting = [each for each in uniform if inside.fits(each.allocation)]
+        return Beside(
+            fitting,
+            [contest.finished(each) for each in _best_of_methods(space, fitting)],
+            {
+                kind: contest.finished(contest.measured(allocation))
+                for kind, allocation in rivals(inside).items()
+            },
+        )
+
+    chosen = contest.choose(_surest_first(records, [*uniform, *finalists]))
+    winner, held = _settled(space, goal, chosen, full, beside)
+    return _outcome(space, winner, held, uniform, contest)
 
 
-def comparable(
-    space: ModelSpace, goal: Goal, uniform: Sequence[Measured], measured: Measured
-) -> Sequence[Measured]:
-    """Uniform allocations that one is held against: by no budget, those no larger."""
-    if goal.kind == "budget":
-        return uniform
-    size = space.bpw(measured.allocation)
-    return [each for each in uniform if space.bpw(each.allocation) <= size]
+def check_any(measured: Sequence[Measured]) -> None:
+    """Refuse to go on where nothing has a score.
+
+    Raises:
+        NotReachedError: nothing has.
+    """
+    if not measured:
+        raise NotReachedError(
+            "nothing that fits has a score: of all that was measured something is no "
+            "finite number; allow a larger budget or more widths"
+        )
+
+
+def _settled(
+    space: ModelSpace,
+    goal: Goal,
+    winner: Measured,
+    full: Measured,
+    beside: Callable[[Measured], Beside],
+) -> tuple[Measured, Beside]:
+    """The winner that nothing it is held against beats, and what that was."""
+    while True:
+        held = beside(winner)
+        others = with_scores([*held.uniform, *held.rivals.values()])
+        field = [winner, *sorted(others, key=_rank(space), reverse=True)]
+        if goal.kind == "front":
+            # a knee among so few says nothing
+            better = max(field, key=_rank(space))
+        else:
+            better = goal.choose(field, full)
+        if better.allocation == winner.allocation:
+            return winner, held
+        # a smaller one has others beside it; each time it scores more, or is smaller
+        winner = better
+
+
+def finalists_of(
+    goal: Goal, records: Sequence[TrialRecord], most: int | None = None
+) -> list[TrialRecord]:
+    """A goal's finalists; where only so many are wanted, the best so far and others.
+
+    Rivals of a size that a search came to are left out, since they were measured after
+    its finalists: asked again, it comes to the same ones.
+    """
+    kept = [r for r in records if goal.kind == "budget" or r.kind not in RIVALS]
+    found, best = goal.finalists(kept), goal.best(kept)
+    if most is None:
+        return found
+    return sorted(found, key=lambda record: record is not best)[:most]
+
+
+def with_scores(measured: Iterable[Measured]) -> list[Measured]:
+    """Those that have one: of the others something was no finite number."""
+    return [each for each in measured if each.failed is None]
+
+
+def _surest_first(
+    records: Sequence[TrialRecord], measured: Sequence[Measured]
+) -> list[Measured]:
+    """The highest scores of the search set first, since those say nothing new."""
+    scores = {record.allocation.digest: record.score for record in records}
+    return sorted(measured, key=lambda m: -scores.get(m.allocation.digest, -math.inf))
 
 
 def _rank(space: ModelSpace) -> Callable[[Measured], tuple[float, float]]:
@@ -112,46 +193,53 @@ def _best_of_methods(space: ModelSpace, uniform: Sequence[Measured]) -> list[Mea
     return list({space.uniform_choice(m.allocation).method: m for m in ranked}.values())
 
 
-def _outcome(  # noqa: PLR0913, PLR0917, all that was measured
+def _outcome(
     space: ModelSpace,
     winner: Measured,
-    best: Measured,
+    held: Beside,
     uniform: Sequence[Measured],
-    full: Measured,
-    members: tuple[FrontMember, ...],
-    seed: int,
-    strata: Sequence[int],
+    contest: Contest,
 ) -> Outcome:
     """What was decided, with its intervals."""
-    gains = [a - b for a, b in zip(winner.values, best.values, strict=True)]
-    results = uniform_results(space, uniform)
-    digest = best.allocation.digest
+
+    def versus(
+        other: Measured | None, others: Sequence[Measured] = ()
+    ) -> Interval | None:
+        if other is None or other.failed:
+            return None
+        return contest.versus(winner, other, others)
+
+    goal, full = contest.goal, contest.full
+    best = max(held.uniform, key=_rank(space), default=None)
+    results = uniform_results(space, [contest.last(each) for each in uniform])
+    by_digest = {each.digest: each for each in results}
     return Outcome(
         winner=winner,
-        score=bootstrap(winner.values, seed, strata),
-        retained=_retained(winner, full, seed, strata),
-        versus=bootstrap(gains, seed, strata),
-        best_uniform=next(each for each in results if each.digest == digest),
+        score=contest.score(winner),
+        retained=contest.retained(winner),
+        sure=goal.sure(winner, full) if isinstance(goal, KeepScore) else None,
+        versus=versus(best, held.fitting),
+        best_uniform=by_digest[best.allocation.digest] if best else None,
         uniform=results,
-        full_precision=bootstrap(full.values, seed, strata),
+        rivals=tuple(
+            RivalResult(
+                kind,
+                each.allocation.digest,
+                space.bpw(each.allocation),
+                None if each.failed else each.mean,
+                space.fits(each.allocation),
+                versus(each),
+                each.finalized,
+            )
+            for kind, each in held.rivals.items()
+        ),
+        full_precision=contest.full_precision(),
         details=tuple(
             (name, value, full.details[name])
             for name, value in winner.details.items()
             if name in full.details
         ),
-        front=members,
     )
-
-
-def _retained(
-    winner: Measured, full: Measured, seed: int, strata: Sequence[int]
-) -> Interval:
-    """Share of the full-precision score, which the interval takes as given."""
-    scale = full.mean or 1.0
-    shares = [
-        1 + (a - b) / scale for a, b in zip(winner.values, full.values, strict=True)
-    ]
-    return bootstrap(shares, seed, strata)
 
 
 def uniform_results(
@@ -175,12 +263,3 @@ def uniform_results(
             )
         )
     return tuple(results)
-
-
-def front_of(records: Sequence[TrialRecord]) -> tuple[FrontMember, ...]:
-    """Non-dominated allocations of everything measured in full on the search set."""
-    kept = front([(record.bpw, record.score) for record in records])
-    return tuple(
-        FrontMember(records[i].allocation, records[i].bpw, records[i].score)
-        for i in kept
-    )

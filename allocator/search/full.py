@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from allocator.bench.sense import CAUSES, constant_scores, judge, scores_of
 from allocator.core.errors import DataError, ModelError
 from allocator.search.rungs import spread_out
+from allocator.study.entry import not_finite
 
 if TYPE_CHECKING:
     from allocator.search.running import Search
@@ -41,7 +42,8 @@ def full_precision(search: Search) -> None:
     kept = [r.score for r in search.records if r.allocation.digest == space.full.digest]
     for score in kept:
         _check_kept(search, score, "search")
-    _check_kept(search, search.evaluate(space.full).mean, "evaluation")
+    found = search.evaluate(space.full)
+    _check_kept(search, found.mean, "evaluation", found.failed)
 
 
 def _check(search: Search, score: Any) -> None:
@@ -58,17 +60,23 @@ def _check(search: Search, score: Any) -> None:
         search.watch.say(line)
     if found.refused:
         raise ModelError(found.refused)
+    names = [sample.id for sample in setup.samples["search"]]
+    if reason := not_finite(score.mean, score.values, names):
+        model = setup.asked.model
+        raise ModelError(f"{model} {reason} at full precision: {CAUSES}")
 
 
-def _check_kept(search: Search, score: float, split: str) -> None:
+def _check_kept(
+    search: Search, score: float, split: str, failed: str | None = None
+) -> None:
     """Refuse a score of a study of before, or of samples that are seldom scored."""
     asked = search.setup.asked
     least = -math.inf if asked.min_score is None else 0.0
     if not math.isfinite(score) or score == 0 or score < least:
         raise ModelError(
-            f"{asked.model} scores {score:.4g} at full precision on the {split} set of "
-            f"study {search.journal.name!r}, and nothing can be compared with that; "
-            f"{CAUSES}"
+            f"{asked.model} {failed or f'scores {score:.4g}'} at full precision on the "
+            f"{split} set of study {search.journal.name!r}, and nothing can be "
+            f"compared with that; {CAUSES}"
         )
 
 

@@ -11,25 +11,27 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
-from allocator.core.errors import NotReachedError
+import numpy as np
+
+from allocator.search.keep_score import KeepScore
 from allocator.space.fronts import front, knee
 from allocator.space.model import limit_of, pins_name, within, within_name
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
+
+    from numpy.typing import NDArray
 
     from allocator.core.records import TrialRecord
     from allocator.core.study import StudySpec
     from allocator.search.measured import Measured
     from allocator.space.model import ModelSpace
 
+    Floats = NDArray[np.float64]
+
 FINALISTS = 5
 # budgets of a front's sweep, evenly spaced in their logarithms
 SWEEP = 8
-# proposals that may miss a score within a budget before a wider one is tried
-MISSES = 3
-# ratio of two sizes that are no longer told apart
-CLOSE = 1.004
 
 
 class Goal(Protocol):
@@ -62,6 +64,17 @@ class Goal(Protocol):
 
         Raises:
             NotReachedError: none does what was asked.
+        """
+
+    def would_choose(
+        self, measured: Sequence[Measured], full: Measured, drawn: Floats
+    ) -> set[int]:
+        """Places of those that would be chosen by other means, for the intervals.
+
+        Args:
+            measured: all that took part, with each kind of weights.
+            full: full precision.
+            drawn: means over draws of the samples [draws, measured and then full].
         """
 
 
@@ -98,6 +111,15 @@ class WithinBudget:
         del full
         fitting = [m for m in measured if self.inside.fits(m.allocation)]
         return max(fitting, key=lambda m: (m.mean, -self.inside.bpw(m.allocation)))
+
+    def would_choose(
+        self, measured: Sequence[Measured], full: Measured, drawn: Floats
+    ) -> set[int]:
+        """The highest of those that fit."""
+        del full
+        places = enumerate(measured)
+        fitting = [at for at, m in places if self.inside.fits(m.allocation)]
+        return {fitting[at] for at in np.unique(drawn[:, fitting].argmax(axis=1))}
 
 
 @dataclass(frozen=True)
@@ -155,95 +177,34 @@ class WholeFront:
         kept = front(points)
         return measured[kept[knee([points[i] for i in kept])]]
 
+    def would_choose(
+        self, measured: Sequence[Measured], full: Measured, drawn: Floats
+    ) -> set[int]:
+        """The knees."""
+        del full
+        sizes, found = [self.inside.bpw(m.allocation) for m in measured], set()
+        for means in drawn[:, : len(measured)].tolist():
+            points = list(zip(sizes, means, strict=True))
+            kept = front(points)
+            found.add(kept[knee([points[i] for i in kept])])
+        return found
+
     def _members(self, records: Sequence[TrialRecord]) -> list[TrialRecord]:
         allowed = [r for r in records if self.inside.fits(r.allocation)]
         kept = front([(record.bpw, record.score) for record in allowed])
         return [allowed[place] for place in kept]
 
 
-@dataclass(frozen=True)
-class KeepScore:
-    """The smallest allocation that keeps a share of the full-precision score.
-
-    The size is bisected: a budget within which some proposals miss the score makes room
-    for a wider one, a smaller size that keeps it for a narrower one.
-    """
-
-    inside: ModelSpace
-    share: float
-    kind: str = "min-score"
-
-    @property
-    def name(self) -> str:
-        """One for each share and scope, under the same pins."""
-        scope = self.inside.budget.scope
-        return f"min-score {self.share:g}/{scope}{pins_name(self.inside)}"
-
-    def space(
-        self, records: Sequence[TrialRecord], spent: Collection[float] = ()
-    ) -> ModelSpace | None:
-        """Between the widest budget that missed and the smallest size that kept it."""
-        reached = self._reached(records)
-        low = self.inside.bpw(self.inside.smallest)
-        high = self.inside.bpw(self.inside.widest)
-        if reached:
-            high = min(high, reached[0].bpw)
-        tried: dict[float, int] = {}
-        for record in records:
-            if record.budget == self.name and record.limit is not None:
-                tried[record.limit] = tried.get(record.limit, 0) + 1
-        # a budget at or above what kept the score has not missed it
-        over = [*spent, *(at for at, n in tried.items() if n >= MISSES)]
-        low = max([low, *(at for at in over if at < high)])
-        if high / low < CLOSE:
-            return None
-        # where a budget is under way it is gone on with, so that restarts agree
-        begun = [at for at, n in tried.items() if n < MISSES and low < at < high]
-        return within(self.inside, max(begun) if begun else (low * high) ** 0.5)
-
-    def best(self, records: Sequence[TrialRecord]) -> TrialRecord | None:
-        """The smallest that keeps the score; until there is one, the highest score."""
-        return next(iter(self.finalists(records)), None)
-
-    def finalists(self, records: Sequence[TrialRecord]) -> list[TrialRecord]:
-        """The smallest that keep the score; where none does, the highest scores."""
-        reached = self._reached(records)
-        if reached:
-            return reached[:FINALISTS]
-        allowed = [r for r in records if self.inside.fits(r.allocation)]
-        return sorted(allowed, key=lambda r: (-r.score, r.bpw))[:FINALISTS]
-
-    def choose(self, measured: Sequence[Measured], full: Measured) -> Measured:
-        """The smallest that keeps the score on the evaluation set."""
-        target = self.share * full.mean
-        kept = [m for m in measured if m.mean >= target]
-        if not kept:
-            best = max(measured, key=lambda m: m.mean)
-            raise NotReachedError(
-                f"nothing kept {100 * self.share:g} % of full precision's "
-                f"{full.mean:.2f}: the best found scores {best.mean:.2f} "
-                f"({100 * best.mean / full.mean:.1f} %) at "
-                f"{self.inside.bpw(best.allocation):.3f} bpw; allow more widths, more "
-                f"--trials, {'other pins, ' if self.inside.pinned else ''}or ask for "
-                "less"
-            )
-        return min(kept, key=lambda m: (self.inside.bpw(m.allocation), -m.mean))
-
-    def _reached(self, records: Sequence[TrialRecord]) -> list[TrialRecord]:
-        """What keeps the score on the search set, the smallest first."""
-        full = [r.score for r in records if r.kind == "full"]
-        if not full:
-            return []
-        target = self.share * full[0]
-        fitting = [r for r in records if self.inside.fits(r.allocation)]
-        kept = [r for r in fitting if r.score >= target]
-        return sorted(kept, key=lambda r: (r.bpw, -r.score))
-
-
-def goal_of(asked: StudySpec, space: ModelSpace) -> Goal:
-    """What a request is for."""
+def goal_of(
+    asked: StudySpec,
+    space: ModelSpace,
+    strata: Sequence[int] = (),
+    values: Callable[[], Mapping[str, Sequence[float]]] = dict,
+) -> Goal:
+    """What a request is for; `strata` and `values` are as in `KeepScore`."""
     if asked.front:
         return WholeFront(space)
     if asked.min_score is not None:
-        return KeepScore(space, asked.min_score)
+        share, confidence = float(asked.min_score), float(asked.confidence)
+        return KeepScore(space, share, confidence, tuple(strata), values)
     return WithinBudget(space)

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from allocator.core.allocation import FULL
+from allocator.core.clock import Clock
+from allocator.core.errors import StudyError
 from allocator.core.plugins import load
-from allocator.core.records import RungReport
+from allocator.search.leftover import take_over
 from allocator.search.narrowing import Narrowing
+from allocator.search.races import keep_race, unfinished_race
 from allocator.space.model import limit_of, within_name
 from allocator.strategies._base import Known
+from allocator.study.entry import CONTROL
 from allocator.study.frozen import keep_frozen, read_frozen
-from allocator.study.looks import correlation
+from allocator.study.journal import SO_FAR
+from allocator.study.looks import DIVERGENCE, reported, scaled
+from allocator.study.proposed import controls_made
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from allocator.core.allocation import Allocation
+    from allocator.core.records import RungReport
     from allocator.search.running import Search
     from allocator.space.model import ModelSpace
     from allocator.strategies._base import Candidate, Strategy
@@ -25,6 +36,8 @@ if TYPE_CHECKING:
 
 # samples of the calibration set that the prior's probes read
 PROBED = 64
+# seconds of probes that a kill may lose
+PROBES_KEPT = 5.0
 
 
 def propose(search: Search) -> None:
@@ -33,33 +46,56 @@ def propose(search: Search) -> None:
     if search.made >= asked.trials:
         return
     damage = prior(search)
-    make = load("allocator.strategies", asked.strategy, "strategy")
-    strategies: dict[float, Proposer] = {}
+    if damage is None:
+        return
+    proposer = proposers(search, damage)
     with search.watch.phase("search") as progress:
-        while (made := search.made) < asked.trials:
+        while (made := _made(search)) < asked.trials:
             progress(made, asked.trials, so_far(search))
-            if asked.seconds and search.clock.seconds > asked.seconds:
+            if not search.deadline.allows_step(search):
                 search.watch.say(f"time limit reached after {made} proposals")
                 return
             space = search.goal.space(search.records, search.spent_limits)
             if space is None:
                 search.watch.say(f"nothing left to try after {made} proposals")
                 return
-            # one for each budget: it remembers what it worked out
-            if space.room not in strategies:
-                proposer = make(space, asked.seed, damage)
-                if asked.narrowing:
-                    proposer = narrowing(search, space, proposer)
-                strategies[space.room] = proposer
-            if not step(search, space, strategies[space.room]):
+            with search.deadline.step():
+                found = step(search, space, proposer(space))
+            if not found:
                 search.spent_limits.add(limit_of(space))
         progress(asked.trials, asked.trials, so_far(search))
 
 
+def proposers(
+    search: Search, damage: dict[Any, float]
+) -> Callable[[ModelSpace], Proposer]:
+    """What proposes within a budget: one for each, as it remembers what it found."""
+    asked = search.setup.asked
+    make = load("allocator.strategies", asked.strategy, "strategy")
+    known: dict[float, Proposer] = {}
+
+    def proposer(space: ModelSpace) -> Proposer:
+        if space.room not in known:
+            made = make(space, asked.seed, damage)
+            own = narrowing(search, space, made) if asked.narrowing else made
+            known[space.room] = own
+        return known[space.room]
+
+    return proposer
+
+
+def _made(search: Search) -> int:
+    """Proposals made, those among them that dead processes left."""
+    take_over(search)
+    return search.made
+
+
 def so_far(search: Search) -> str:
-    """The best score and its size."""
+    """The best score and its size: of the search set, which knows no better."""
     best = search.goal.best(search.records)
-    return "" if best is None else f"best {best.score:.2f} at {best.bpw:.3f} bpw"
+    if best is None:
+        return ""
+    return f"best {best.score:.2f} on the search set at {best.bpw:.3f} bpw"
 
 
 def narrowing(search: Search, space: ModelSpace, strategy: Strategy) -> Narrowing:
@@ -77,13 +113,16 @@ def step(search: Search, space: ModelSpace, strategy: Proposer) -> bool:
     since = search.clock.seconds
     known = known_of(search, space)
     with_rungs = search.setup.asked.rungs and search.rungs.ladder
-    found = strategy.ask(known, strategy.offspring if with_rungs else 1)
+    search.rungs.fresh.clear()
+    found = unfinished_race(search, space) if with_rungs else []
+    found = found or strategy.ask(known, strategy.offspring if with_rungs else 1)
     search.spent("sampler", since)
     if not found:
         return False
-    chosen = found[0]
+    chosen, about = found[0], {"limit": limit_of(space)}
     if len(found) > 1:
-        chosen = survivor(search, found, known)
+        chosen, raced = survivor(search, found, known, about, space)
+        about |= raced
     digest = chosen.allocation.digest
     is_taken = digest in search.journal.taken(search.setup.space)
     reason = None
@@ -102,78 +141,148 @@ def step(search: Search, space: ModelSpace, strategy: Proposer) -> bool:
         # another process began it while this one was looking
         search.skipped.add(digest)
         return True
-    about = {**chosen.about, "limit": limit_of(space)}
-    search.measure(chosen.allocation, "proposal", about)
+    search.measure(chosen.allocation, "proposal", {**chosen.about, **about})
     return True
 
 
-def survivor(search: Search, found: list[Candidate], known: Known) -> Candidate:
-    """The candidate that outlives the rungs; the others are told as passed over."""
+def survivor(
+    search: Search,
+    found: list[Candidate],
+    known: Known,
+    about: Mapping[str, Any],
+    space: ModelSpace,
+) -> tuple[Candidate, dict[str, Any]]:
+    """The candidate that outlives the rungs, or a control, and what is said of it.
+
+    The others are told as passed over.
+    """
     rungs = search.rungs
-    rungs.fresh.clear()
-    if not search.distrusts and not rungs.trusts(known.measured):
-        search.distrusts = True
-        report = rungs.widest(known.measured)
-        search.watch.say(
-            f"divergence does not predict this task (rank correlation "
-            f"{report.spearman:.2f} over {report.count} allocations): few samples are "
-            "scored instead"
-        )
-    chosen = rungs.survivor(found, known.measured)
-    space, goal = search.setup.space, search.goal.name
-    search.journal.keep_looks(space, chosen.allocation.digest, goal, rungs.fresh)
+    say_distrust(search)
+    drawn = drawn_for_control(search, found, known)
+    told = {**about, **({CONTROL: True} if drawn else {})}
+
+    def keep() -> None:
+        keep_race(search, space, found)
+
+    if drawn:
+        chosen = rungs.control(drawn)
+    else:
+        chosen = rungs.survivor(found, known.measured, keep)
+    whole, goal = search.setup.space, search.goal.name
+    search.journal.keep_looks(whole, chosen.allocation.digest, goal, rungs.fresh)
     # those that went far are trials of their own
     last = {a.digest for a, (_, size), _ in rungs.fresh if size > rungs.ladder[0][1]}
-    for each in found:
+    for each in drawn or found:
         if each is not chosen and each.allocation.digest in last:
             seen = {**each.about, **rungs.of(each.allocation)}
-            about = {"kind": "candidate", "budget": goal, **seen}
-            search.journal.add_pruned(space, each.allocation, about)
-    return chosen
+            passed = {"kind": "candidate", "budget": goal, **told, **seen}
+            search.journal.add_pruned(whole, each.allocation, passed)
+    return chosen, told
+
+
+def drawn_for_control(
+    search: Search, found: list[Candidate], known: Known
+) -> list[Candidate]:
+    """Candidates that chance draws, where a control is due; otherwise none."""
+    space, goal = search.setup.space, search.goal.name
+    due = search.rungs.controls_due(search.made)
+    if controls_made(search.journal, space, goal) >= due:
+        return []
+    rng = np.random.default_rng([search.setup.asked.seed, len(known.measured), due])
+    return search.rungs.drawn(found, rng)
+
+
+def say_distrust(search: Search) -> None:
+    """Say once that divergence does not predict the task."""
+    if search.distrusts or search.rungs.trusts():
+        return
+    search.distrusts = True
+    found = search.rungs.widest()
+    low, high = found.ci95 or (-1.0, 1.0)
+    search.watch.say(
+        f"divergence does not predict this task (rank correlation {found.spearman:.2f} "
+        f"[{low:.2f}, {high:.2f}] over {found.count} allocations of a budget, "
+        f"{found.controls} of them drawn by chance): few samples are scored instead"
+    )
 
 
 def known_of(search: Search, space: ModelSpace) -> Known:
     """Everything a strategy may know, of all budgets."""
+    search.judge()
     measured = tuple((r.allocation, r.score) for r in search.records)
-    return Known(
-        measured,
-        search.rungs.estimates(measured) if search.setup.asked.rungs else (),
-        frozenset(search.journal.taken(space)),
-    )
+    estimated = search.rungs.estimates(measured) if search.setup.asked.rungs else ()
+    if estimated:
+        # what overflowed is no better than the worst: nobody is to look there again
+        worst = min(score for _, score in (*measured, *estimated))
+        lost = {each.digest: each for each in search.lost}
+        known = ((a, score) for a, score in estimated if a.digest not in lost)
+        estimated = (*known, *((each, worst) for each in lost.values()))
+    return Known(measured, estimated, frozenset(search.journal.taken(space)))
 
 
-def prior(search: Search) -> dict[Any, float]:
-    """Damage of every group at every choice, measured once for a study."""
+def prior(search: Search) -> dict[Any, float] | None:
+    """Damage of every group at every choice, measured once for a study.
+
+    None where there is no time for it.
+    """
+    space, since = search.setup.space, Clock()
+    kept = search.journal.damage(space)
+    if kept is not None:
+        return kept
+    total = len(space.keys) * len(space.choices)
+    found = search.journal.damage(space, SO_FAR) or {}
+
+    def tick(done: int) -> None:
+        nonlocal since
+        progress(done, total)
+        if since.seconds > PROBES_KEPT:
+            search.journal.keep_damage(found, SO_FAR)
+            since = Clock()
+        if search.deadline.is_reached(search):
+            raise TimeoutError
+
+    with search.watch.phase("probes") as progress:
+        try:
+            damage = _probe(search, found, tick)
+        except TimeoutError:
+            search.journal.keep_damage(found, SO_FAR)
+            search.watch.say(f"time limit reached after {len(found)} of {total} probes")
+            return None
+        except BaseException:
+            with suppress(StudyError):
+                search.journal.keep_damage(found, SO_FAR)
+            raise
+    search.journal.keep_damage(damage)
+    search.journal.set_attribute(SO_FAR, None)
+    return damage
+
+
+def _probe(
+    search: Search, found: dict[Any, float], tick: Callable[[int], object]
+) -> dict[Any, float]:
+    """All probes; those that are not among those found are taken."""
     from allocator.bench.probes import damages
 
-    space = search.setup.space
-    kept = search.journal.damage(space)
-    if kept is None:
-        total = len(space.keys) * len(space.choices)
-        probed = search.setup.samples["calibration"][:PROBED]
-        with search.watch.phase("probes") as progress:
-            kept = dict(
-                damages(
-                    search.bench,
-                    probed,
-                    space.choices,
-                    lambda done: progress(done, total),
-                )
-            )
+    space, before = search.setup.space, set(found)
+    probed = search.setup.samples["calibration"][:PROBED]
+    try:
+        return damages(search.bench, probed, space.choices, tick, found)
+    finally:
         search.count(space.full, len(probed))
-        for key, choice in kept:
-            if choice.bits < FULL:
+        for key, choice in found:
+            if choice.bits < FULL and (key, choice) not in before:
                 search.count(space.full.replace({key: choice}), len(probed))
-        search.journal.keep_damage(kept)
-    return kept
 
 
 def proxies(search: Search) -> tuple[RungReport, ...]:
     """How well the prior's summed damage and each rung predicted the full score."""
-    measured = [(r.allocation, r.score) for r in search.records]
+    search.judge()
     damage = search.journal.damage(search.setup.space)
     if damage is None:
-        return search.rungs.reports(measured)
-    pairs = [(-sum(damage.get(at, 0.0) for at in a), score) for a, score in measured]
-    prior = RungReport("summed damage", PROBED, len(pairs), correlation(pairs))
-    return prior, *search.rungs.reports(measured)
+        return search.rungs.reports()
+
+    def harmless(allocation: Allocation) -> float:
+        return scaled(DIVERGENCE, sum(damage.get(at, 0.0) for at in allocation))
+
+    pairs = search.rungs.pairs(harmless)
+    return reported("summed damage", PROBED, pairs), *search.rungs.reports()

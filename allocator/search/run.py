@@ -9,16 +9,21 @@ from allocator.bench.finalize import finalize
 from allocator.bench.loading import open_bank, open_full_precision
 from allocator.bench.prepare import prepare
 from allocator.core.clock import Clock
+from allocator.core.errors import BankError, ModelError, reason
 from allocator.core.plan import plan_json
-from allocator.core.records import Recommendation
+from allocator.core.records import RIVALS, Recommendation
 from allocator.core.watch import Silent
 from allocator.explain.kept import importance_of
+from allocator.explain.shown import Shown
 from allocator.search.confirm import confirm
+from allocator.search.deadline import Deadline, Watched
 from allocator.search.full import full_precision
-from allocator.search.propose import propose, proxies
+from allocator.search.leftover import await_full, is_elsewhere, note_dead, settle
+from allocator.search.propose import prior, propose, proxies
+from allocator.search.rivals import measure_baseline, rivals
 from allocator.search.running import Search
-from allocator.study.journal import COSTS, FIRST_PROMPT, Journal
-from allocator.study.per_sample import STRATA
+from allocator.study.journal import ARITHMETIC, COSTS, FIRST_PROMPT, Journal
+from allocator.study.per_sample import EVALUATION_STRATA, STRATA
 from allocator.study.recommendations import keep_recommendation
 from evals.taskset import strata
 
@@ -26,10 +31,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from allocator.bench.prepare import Setup
+    from allocator.core.records import Interval
     from allocator.core.study import StudySpec
     from allocator.core.watch import Watch
     from allocator.search.confirm import Outcome
     from allocator.search.measured import Measured
+
+
+# activations that overflow, a full disk, too little memory
+NOT_FINALIZED = (ModelError, BankError, OSError, MemoryError, RuntimeError)
 
 
 def run(asked: StudySpec, watch: Watch | None = None) -> Recommendation:
@@ -59,11 +69,16 @@ def run_prepared(setup: Setup, watch: Watch, clock: Clock) -> Recommendation:
         asked.to_json(),
         asked.storage_timeout,
     )
-    journal.release_stale()
     journal.set_attribute(COSTS, setup.space.costs)
-    journal.set_attribute(STRATA, list(strata(setup.task, setup.samples["search"])))
+    journal.set_attribute(ARITHMETIC, setup.arithmetic)
+    searched, evaluated = setup.samples["search"], setup.samples["evaluation"]
+    journal.set_attribute(STRATA, list(strata(setup.task, searched)))
+    journal.set_attribute(EVALUATION_STRATA, list(strata(setup.task, evaluated)))
     journal.describe(setup.task.metric, {"model": asked.model, "task": asked.task})
+    Deadline(clock, asked.seconds).check_start()
     search = Search(setup, journal, open_full_precision(setup), watch, clock)
+    search.deadline.check_start()
+    note_dead(search)
     with watch.phase("full precision") as progress:
         progress(0, 1)
         full_precision(search)
@@ -71,11 +86,15 @@ def run_prepared(setup: Setup, watch: Watch, clock: Clock) -> Recommendation:
     bank = Clock()
     first = search.bench.model.prompt(setup.samples["search"][0])
     journal.describe(setup.task.metric, {FIRST_PROMPT: first})
-    search.bench.bank = open_bank(setup, watch)
+    search.bench.bank = open_bank(setup, Watched(search, watch))
+    journal.stand_on(setup.space, search.bench.applied)
     search.seconds["bank"] = bank.seconds
     searching = Clock()
     baselines(search)
+    # from here on there is something to recommend
+    search.deadline.binding = False
     propose(search)
+    settle(search)
     search.seconds["search"] = searching.seconds
     found = conclude(search)
     plan = plan_json(asked, setup.model, found.allocation, found.finalized)
@@ -87,19 +106,30 @@ def run_prepared(setup: Setup, watch: Watch, clock: Clock) -> Recommendation:
 def in_short(found: Recommendation) -> dict[str, str]:
     """A recommendation in a few lines, for people who open its study elsewhere."""
     full, best, rival = found.full_precision, found.score, found.best_uniform
-    low, high = found.versus.ci95
+
+    def gain(over: Interval | None, name: str = "") -> str:
+        if over is None:
+            return "none of these has a score"
+        return f"{over.mean:+.4g} [{over.low:+.4g}, {over.high:+.4g}]{name}"
+
+    uniform = f", {rival.name}" if rival else ""
     return {
         "recommended": f"{best.mean:.4g} [{best.low:.4g}, {best.high:.4g}] at "
         f"{found.bpw:.3f} bits per weight",
-        "over the best uniform allocation": f"{found.versus.mean:+.4g} "
-        f"[{low:+.4g}, {high:+.4g}], {rival.name}",
+        "over the best uniform allocation": gain(found.versus, uniform),
+        **{f"over the {RIVALS[r.name]}": gain(r.versus) for r in found.rivals},
         "full precision": f"{full.mean:.4g} [{full.low:.4g}, {full.high:.4g}]",
+        "values of trials": "of the search set, which flatters what was chosen on it; "
+        "the above and `allocate report` are of the evaluation set, or corrected",
         "shown by": f"allocate studies show {found.study}",
     }
 
 
 def baselines(search: Search) -> None:
-    """Measure full precision and every uniform allocation that fits, on both sets."""
+    """Measure full precision and every uniform allocation that fits, on both sets.
+
+    So are the rivals, where the budget says how large they are.
+    """
     space = search.setup.space
     wanted = [a for a in space.uniform if space.fits(a)]
     with search.watch.phase("baselines") as progress:
@@ -108,27 +138,30 @@ def baselines(search: Search) -> None:
         full_precision(search)
         for done, allocation in enumerate(wanted, 1):
             progress(done, len(wanted) + 1)
-            # asked each time: another process may be at it too
-            if allocation.digest not in search.journal.taken(space):
-                if search.setup.asked.rungs:
-                    search.look_at(allocation)
-                search.measure(allocation, "uniform")
-            search.evaluate(allocation)
+            search.deadline.check(search)
+            measure_baseline(search, allocation, "uniform")
+        if is_elsewhere(search):
+            # something to do in the meantime, which does not hang on any score
+            prior(search)
+        await_full(search)
         progress(len(wanted) + 1, len(wanted) + 1)
+    if search.goal.kind == "budget":
+        rivals(search, space)
 
 
 def conclude(search: Search) -> Recommendation:
     """Confirm finalists on the evaluation set and put the outcome together."""
     setup, space = search.setup, search.setup.space
     confirming = Clock()
-    records = search.records
     with search.watch.phase("confirmation") as progress:
         outcome = confirm(
             space,
-            records,
+            search.records,
             search.goal,
             evaluate=search.evaluate,
             finish=lambda measured: finished(search, measured),
+            rivals=lambda inside: rivals(search, inside),
+            most=search.deadline.finalists(search),
             progress=progress,
             seed=setup.asked.seed,
             strata=strata(setup.task, setup.samples["evaluation"]),
@@ -139,13 +172,26 @@ def conclude(search: Search) -> Recommendation:
 
 
 def finished(search: Search, measured: Measured) -> Measured:
-    """An allocation quantized once more in sequence, if that is better."""
+    """An allocation quantized once more in sequence, if that is possible and better."""
     methods = {choice.method for _, choice in measured.allocation}
     if not search.setup.asked.finalize or methods == {None}:
         return measured
-    weights = finalize(search.setup, measured.allocation, search.watch)
-    with search.bench.under(weights) as bench:
-        again = search.evaluate(measured.allocation, bench)
+    if not search.deadline.finalizes(search):
+        return measured
+    since = Clock()
+    try:
+        weights = finalize(search.setup, measured.allocation, search.watch)
+        search.deadline.finalized(search, since.seconds)
+        with search.bench.under(weights) as bench:
+            again = search.evaluate(measured.allocation, bench)
+    except NOT_FINALIZED as error:
+        # a search of hours must not end without what it found
+        name = search.name_of(measured.allocation)
+        search.watch.say(
+            f"{name} keeps the bank's weights, since it cannot be quantized in "
+            f"sequence: {reason(error)}"
+        )
+        return measured
     better = again.mean > measured.mean
     return replace(again, finalized=weights.digest) if better else measured
 
@@ -161,7 +207,7 @@ def _recommendation(
     budget = size.bpw(scope) if asked.budget is None else asked.limit.bpw(space.spec)
     return Recommendation(
         study=search.journal.name,
-        storage=search.journal.url,
+        storage=search.journal.shown,
         model=setup.asked.model,
         task=setup.task.name,
         metric=setup.task.metric,
@@ -178,7 +224,8 @@ def _recommendation(
         versus=outcome.versus,
         best_uniform=outcome.best_uniform,
         details=outcome.details,
-        front=outcome.front,
+        rivals=outcome.rivals,
+        front=Shown.of(search.journal, space).front(space),
         importance=shares,
         complete=counts["complete"],
         pruned=counts["pruned"],
@@ -187,6 +234,7 @@ def _recommendation(
         evaluated_samples=search.evaluated,
         goal=search.goal.kind,
         retained=outcome.retained,
+        sure=outcome.sure,
         finalized=outcome.winner.finalized,
         evaluated_allocations=len(search.seen),
         rungs=proxies(search),

@@ -6,13 +6,20 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from allocator.core.clock import Clock
 from allocator.core.errors import StudyError
+from allocator.core.finite import is_number
+from allocator.search.deadline import Deadline
 from allocator.search.goals import goal_of
-from allocator.search.measured import Measured
+from allocator.search.measured import FAILED, Measured, recalled
+from allocator.search.replies import KeptReplies
 from allocator.search.rungs import Rungs, spread_out
 from allocator.space.model import limit_of
+from allocator.study.entry import not_finite
 from allocator.study.journal import MEASURED
 from allocator.study.looks import LADDER, SCORE
+from allocator.study.proposed import proposed_in
+from evals.taskset import strata
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +27,6 @@ if TYPE_CHECKING:
     from allocator.bench.prepare import Setup
     from allocator.bench.workbench import Workbench
     from allocator.core.allocation import Allocation
-    from allocator.core.clock import Clock
     from allocator.core.ports import Sample
     from allocator.core.records import TrialRecord
     from allocator.core.watch import Watch
@@ -35,7 +41,9 @@ class Search:
     `evaluated` counts samples that `seen` allocations, by digest, were run on;
     `distrusts` says that divergence was seen not to predict the task; `spent_limits`
     are budgets, in bits per weight, within which nothing new is left; `skipped` are
-    digests that were proposed although they were taken.
+    digests that were proposed although they were taken; `left` are numbers of trials
+    that dead processes left; `confirmed` are digests of what has a score on the
+    evaluation set.
     """
 
     setup: Setup
@@ -50,15 +58,37 @@ class Search:
     distrusts: bool = False
     spent_limits: set[float] = field(default_factory=set)
     skipped: set[str] = field(default_factory=set)
+    left: set[int] = field(default_factory=set)
+    confirmed: set[str] = field(default_factory=set)
+    has_raced: bool = False
 
     def __post_init__(self) -> None:
-        self.goal: Goal = goal_of(self.setup.asked, self.setup.space)
+        setup = self.setup
+        self.goal: Goal = goal_of(
+            setup.asked,
+            setup.space,
+            strata(setup.task, setup.samples["evaluation"]),
+            lambda: self.journal.sample_scores(setup.space),
+        )
         total = len(self.setup.samples["search"])
         # a rung that is not much cheaper than the full measurement is none
         ladder = tuple(rung for rung in LADDER if 2 * rung[1] <= total)
         prefix = self.bench.model.prefix
         self.rungs = Rungs(self._look, lambda a: a.part(prefix).digest, ladder)
+        self.rungs.total = total
         self.rungs.recall(self.journal.looks(self.setup.space))
+        self.judge()
+        self.deadline = Deadline(self.clock, self.setup.asked.seconds)
+        self.replies = KeptReplies(self.journal, self._replied)
+        self.bench.keeper = self.replies
+
+    def judge(self) -> None:
+        """Tell the rungs what was proposed so far, by any process."""
+        self.rungs.proposed = proposed_in(self.journal, self.setup.space)
+
+    def _replied(self, samples: int, seconds: float) -> None:
+        self.deadline.scored(samples, seconds)
+        self.deadline.check(self)
 
     def spent(self, what: str, since: float) -> None:
         """Add the time since a reading of the clock to what something took."""
@@ -69,6 +99,19 @@ class Search:
     def made(self) -> int:
         """Proposals for this goal, finished or under way in any process."""
         return self.journal.made(self.setup.space, self.goal.name)
+
+    @property
+    def failures(self) -> dict[str, str]:
+        """Why what was measured on the search set has no score, by digest."""
+        return self.journal.failures(self.setup.space)
+
+    @property
+    def lost(self) -> list[Allocation]:
+        """What was looked at or measured in vain: it gave no finite number."""
+        entries = self.journal.entries(self.setup.space)
+        scored = {entry.digest for entry in entries if entry.score is not None}
+        looked = [a for a in self.rungs.overflowed if a.digest not in scored]
+        return [*looked, *(entry.allocation for entry in entries if entry.failure)]
 
     @property
     def records(self) -> list[TrialRecord]:
@@ -83,13 +126,26 @@ class Search:
     def score(self, allocation: Allocation, samples: Sequence[Sample]) -> Any:
         """Score an allocation."""
         self.count(allocation, len(samples))
-        return self.bench.score(allocation, samples)
+        return self._scored(self.bench, allocation, samples)
+
+    def _scored(
+        self, bench: Workbench, allocation: Allocation, samples: Sequence[Sample]
+    ) -> Any:
+        since, before = Clock(), self.deadline.samples
+        score = bench.score(allocation, samples)
+        if self.deadline.samples == before:
+            # a ranking, which is told of as a whole
+            self.deadline.scored(len(samples), since.seconds)
+        return score
 
     def _look(self, allocation: Allocation, kind: str, size: int) -> float:
         """A cheap look at an allocation, on a few samples of the search set."""
+        self.deadline.check(self)
         few = spread_out(self.setup.samples["search"], size)
         if kind == SCORE:
-            return float(self.score(allocation, few).mean)
+            score = self.score(allocation, few)
+            self.rungs.learn_parts(allocation, size, score.values)
+            return float(score.mean)
         self.count(allocation, len(few))
         return self.bench.divergence(allocation, few)
 
@@ -110,9 +166,10 @@ class Search:
     ) -> None:
         """Measure an allocation on the search set, once and for all.
 
-        Nothing is kept where `check` raises when it is shown the score.
+        Nothing is kept where `check` raises when it is shown the score. A score that is
+        no finite number fails the trial, which is said.
         """
-        space = self.setup.space
+        space, samples = self.setup.space, self.setup.samples["search"]
         known = {
             "limit": limit_of(space),
             "kind": kind,
@@ -123,36 +180,70 @@ class Search:
         }
         number = self.journal.begin(space, allocation, known)
         try:
-            score = self.score(allocation, self.setup.samples["search"])
+            with self.journal.at_work(number):
+                score = self.score(allocation, samples)
             check(score)
         except BaseException:
             # what went wrong counts; a trial that cannot be given up is stale later
             with suppress(StudyError):
                 self.journal.fail(number)
             raise
+        names = [sample.id for sample in samples]
+        if reason := not_finite(score.mean, score.values, names):
+            self.journal.fail(number, reason)
+            self.watch.say(f"{self.name_of(allocation)} {reason}: it counts as failed")
+            return
+        if kind == "proposal" and self.setup.asked.rungs:
+            self._keep_parts(allocation, score.values)
         self.journal.complete(number, score.mean, score.values)
+
+    def _keep_parts(self, allocation: Allocation, values: Sequence[float]) -> None:
+        """Keep what the rungs' samples contributed to a proposal's score."""
+        self.rungs.fresh.clear()
+        total = len(self.setup.samples["search"])
+        self.rungs.learn_parts(allocation, total, values)
+        self.journal.keep_looks(
+            self.setup.space, allocation.digest, self.goal.name, self.rungs.fresh
+        )
+
+    def name_of(self, allocation: Allocation) -> str:
+        """An allocation in a few words."""
+        choices = {choice for _, choice in allocation}
+        if len(choices) == 1:
+            return f"the uniform allocation {choices.pop()}"
+        return f"allocation {allocation.digest}"
 
     def evaluate(
         self, allocation: Allocation, bench: Workbench | None = None
     ) -> Measured:
         """Measure an allocation on the evaluation set, or recall that it was.
 
-        `bench` is one whose weights are not the bank's.
+        `bench` is one whose weights are not the bank's. What scored no finite number,
+        here or on the search set, has no values; that is said.
         """
-        bench = bench or self.bench
+        bench, space = bench or self.bench, self.setup.space
         applied = bench.applied(allocation)
+        if bench is self.bench and (reason := self.failures.get(allocation.digest)):
+            self.confirmed.add(allocation.digest)
+            return Measured(allocation, (), applied, failed=reason)
         key = MEASURED + applied
         kept = self.journal.attribute(key)
-        if kept is None:
+        found = None if kept is None else recalled(allocation, kept)
+        # without full precision there is no search: that may be tried again
+        if found is None or (found.failed and allocation == space.full):
             samples = self.setup.samples["evaluation"]
             self.count(allocation, len(samples))
-            score = bench.score(allocation, samples)
+            score = self._scored(bench, allocation, samples)
             kept = {
                 "values": list(score.values),
                 "applied": applied,
-                "details": dict(score.details),
+                "details": {k: v for k, v in score.details.items() if is_number(v)},
             }
+            names = [sample.id for sample in samples]
+            if reason := not_finite(score.mean, score.values, names):
+                kept |= {"values": [], FAILED: reason}
+                self.watch.say(f"{self.name_of(allocation)} {reason}: it is left out")
             self.journal.set_attribute(key, kept)
-        return Measured(
-            allocation, tuple(kept["values"]), kept["applied"], kept["details"]
-        )
+            found = recalled(allocation, kept)
+        self.confirmed.add(allocation.digest)
+        return found

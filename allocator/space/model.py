@@ -185,6 +185,13 @@ def limit_of(space: ModelSpace) -> float:
     return space.budget.bpw(space.spec)
 
 
+def of_size(space: ModelSpace, allocation: Allocation) -> ModelSpace:
+    """The same space with the stored size of an allocation as its budget."""
+    scope = space.budget.scope
+    size = space.size(allocation).stored(scope)
+    return replace(space, budget=Budget(size, "bytes", scope))
+
+
 def within(space: ModelSpace, bpw: float) -> ModelSpace:
     """The same space under another budget."""
     return replace(space, budget=Budget(bpw, "bpw", space.budget.scope))

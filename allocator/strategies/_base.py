@@ -10,6 +10,7 @@ import numpy as np
 from optuna.samplers import BaseSampler
 from optuna.trial import TrialState, create_trial
 
+from allocator.core.finite import finite_damage, is_number
 from allocator.strategies._moves import scatter
 
 if TYPE_CHECKING:
@@ -56,6 +57,18 @@ class Known:
             taken=frozenset(a.digest for a, _ in kept),
         )
 
+    @property
+    def finite(self) -> Known:
+        """The same without scores that are no finite numbers: nothing learns of them.
+
+        What has such a score stays taken.
+        """
+        measured, estimated = (
+            tuple((a, score) for a, score in pairs if is_number(score))
+            for pairs in (self.measured, self.estimated)
+        )
+        return Known(measured, estimated, self.taken)
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -99,7 +112,7 @@ class Strategy(BaseSampler):
     ) -> None:
         self.space = space
         self.seed = seed
-        self.damage = damage
+        self.damage = None if damage is None else finite_damage(damage)
 
     @abstractmethod
     def candidates(
@@ -121,7 +134,7 @@ class Strategy(BaseSampler):
     def ask(self, known: Known, count: int = 1) -> list[Candidate]:
         """Candidates for the next trial, best first."""
         rng = np.random.default_rng([self.seed, len(known.measured)])
-        return self.candidates(known, count, rng)
+        return self.candidates(known.finite, count, rng)
 
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial

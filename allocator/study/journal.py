@@ -2,55 +2,58 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass, field
+from math import nan
 from typing import TYPE_CHECKING, Any
 
 import optuna
-from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 from allocator.core.allocation import Allocation
 from allocator.core.errors import StudyError
+from allocator.core.finite import finite_damage, is_number
 from allocator.core.home import default_storage
+from allocator.core.masking import masked
 from allocator.core.records import TrialRecord
 from allocator.core.study import STORAGE_TIMEOUT
+from allocator.study.attributes import keep_with, kept_in, kept_under
+from allocator.study.entry import CONTROL, FAILED, PASSED, VALUES, Entry, entry_of
+from allocator.study.in_place import SUPERSEDED, InPlace
 from allocator.study.making import kept_with, make_study
-from allocator.study.owners import alive, this_process
-from allocator.study.per_sample import decode_scores, encode_scores
+from allocator.study.owners import Leases
+from allocator.study.per_sample import decode_scores
 from allocator.study.storage import (
     name_metric,
     open_storage,
     study_names,
-    user_and_system_attributes,
+    without_password,
+)
+from allocator.study.trials import (
+    add_trial,
+    at_work,
+    begin_trial,
+    complete_trial,
+    fail_trial,
+    release_dead,
+    unknown_trials,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from optuna.trial import FrozenTrial
 
     from allocator.core.allocation import Choice
     from allocator.space.base import Space
 
-SPEC = "spec"
-MEASURED = "evaluation:"
+# of a study: what is asked of it; kind of device and type it computes in
+SPEC, ARITHMETIC = "spec", "arithmetic"
+MEASURED, RESULTS = "evaluation:", "recommendation:"
 DAMAGE, COSTS, LOOKS = "damage", "costs", "looks:"
-VALUES = "score of each sample"
+# of a damage table that is not whole
+SO_FAR = "damage so far"
 FIRST_PROMPT = "first prompt"
-FAILED, PASSED = TrialState.FAIL, TrialState.PRUNED
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A trial of a study, its parameters read as an allocation."""
-
-    allocation: Allocation
-    digest: str
-    state: TrialState
-    score: float | None
-    about: Mapping[str, Any]
-    number: int
 
 
 @dataclass(frozen=True)
@@ -58,8 +61,10 @@ class Journal:
     """One study: what was measured, and what followed from it."""
 
     study: optuna.Study
-    url: str
-    _read: dict[int, tuple[Allocation, str]] = field(default_factory=dict)
+    url: str = field(repr=False)
+    leases: Leases = field(default_factory=Leases, repr=False)
+    _read: dict[int, Entry] = field(default_factory=dict, repr=False)
+    _in_place: InPlace = field(default_factory=InPlace, repr=False)
 
     @staticmethod
     def create(
@@ -84,7 +89,8 @@ class Journal:
         """
         study = make_study(url, name, identity, timeout)
         journal = Journal(study, url or default_storage())
-        journal.set_attribute(SPEC, dict(spec))
+        journal.set_attribute(SPEC, without_password(spec))
+        journal.mask_results()
         return journal
 
     @staticmethod
@@ -100,7 +106,23 @@ class Journal:
             raise StudyError(f"there is no study {name!r} (known: {listed})")
         storage = open_storage(url, timeout=timeout)
         study = optuna.load_study(storage=storage, study_name=name)
-        return Journal(study, url or default_storage())
+        journal = Journal(study, url or default_storage())
+        journal._in_place.numbers = frozenset(journal.attribute(SUPERSEDED) or ())
+        return journal
+
+    def stand_on(self, space: Space, applied: Callable[[Allocation], str]) -> None:
+        """Take trials for measurements only where `applied` says they had its cells."""
+        self._in_place.applied = applied
+        gone = [entry.number for entry in self.entries(space) if entry.superseded]
+        if gone != (self.attribute(SUPERSEDED) or []):
+            self.set_attribute(SUPERSEDED, gone)
+
+    def mask_results(self) -> None:
+        """Leave passwords out of what a study of before keeps of its searches."""
+        for name, kept in kept_in(self.study, RESULTS).items():
+            found = without_password(kept["found"])
+            if found != kept["found"]:
+                self.set_attribute(name, {**kept, "found": found})
 
     @property
     def name(self) -> str:
@@ -108,101 +130,69 @@ class Journal:
         return self.study.study_name
 
     @property
-    def _kept(self) -> dict[str, Any]:
-        """Everything kept with the study."""
-        return kept_with(self.study)
+    def shown(self) -> str:
+        """The storage's URL, without its password."""
+        return masked(self.url)
 
     def attribute(self, key: str) -> Any:
         """Something kept with the study, or None."""
-        return self._kept.get(key)
+        return kept_under(key, kept_with(self.study))
 
     def attributes(self, start: str) -> list[Any]:
         """Everything kept under names that begin alike."""
-        return [value for name, value in self._kept.items() if name.startswith(start)]
+        return list(kept_in(self.study, start).values())
 
     def set_attribute(self, key: str, value: Any) -> None:
         """Keep plain data with the study, where no dashboard shows it."""
-        number, storage = self.study._study_id, self.study._storage
-        storage.set_study_system_attr(number, key, value)
+        keep_with(self.study, key, value)
 
     def describe(self, metric: str, about: Mapping[str, Any]) -> None:
         """Tell people who open the study elsewhere what it is and what came out."""
-        name_metric(self.study, metric)
+        name_metric(self.study, f"{metric} on the search set")
         for name, value in about.items():
             self.study.set_user_attr(name, value)
 
-    def release_stale(self) -> None:
-        """Give up trials that a dead process of this machine left running."""
-        for trial in self.study.get_trials(states=(TrialState.RUNNING,)):
-            if not alive(_about(trial).get("owner", "")):
-                # another process may be giving it up too
-                with suppress(UpdateFinishedTrialError):
-                    self.study.tell(
-                        trial.number, state=TrialState.FAIL, skip_if_finished=True
-                    )
+    def release_stale(self) -> list[int]:
+        """Give up trials whose processes are dead; returns the numbers of these."""
+        return release_dead(self.study, self.leases)
+
+    def unknown(self) -> list[FrozenTrial]:
+        """Running trials whose processes may be dead or alive."""
+        return unknown_trials(self.study, self.leases)
 
     def begin(
         self, space: Space, allocation: Allocation, attributes: Mapping[str, Any]
     ) -> int:
-        """Record that an allocation is being measured; returns the trial's number.
+        """Record that an allocation is being measured; returns the trial's number."""
+        return begin_trial(self.study, space, allocation, attributes)
 
-        One write, so that no half-described trial is ever left behind.
-        """
-        owner = this_process()
-        about = {**attributes, "owner": owner}
-        self._add(space, allocation, TrialState.RUNNING, about)
-        running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        return max(
-            t.number
-            for t in running
-            if _about(t)["owner"] == owner and _about(t)["digest"] == allocation.digest
-        )
+    def at_work(self, number: int) -> AbstractContextManager[None]:
+        """Let others see, wherever they are, that a trial is being measured."""
+        return at_work(self.study, self.url, number)
 
     def add_pruned(
         self, space: Space, allocation: Allocation, attributes: Mapping[str, Any]
     ) -> None:
         """Record an allocation that was looked at, and not measured in full."""
-        self._add(space, allocation, TrialState.PRUNED, attributes)
-
-    def _add(
-        self,
-        space: Space,
-        allocation: Allocation,
-        state: TrialState,
-        attributes: Mapping[str, Any],
-    ) -> None:
-        about = {**attributes, "digest": allocation.digest}
-        told, kept = user_and_system_attributes(about, space.bpw(allocation))
-        trial = optuna.trial.create_trial(
-            state=state,
-            params=space.params(allocation),
-            distributions=dict(space.distributions),
-            user_attrs=told,
-            system_attrs=kept,
-        )
-        self.study.add_trial(trial)
+        add_trial(self.study, space, allocation, PASSED, attributes)
 
     def complete(
         self, number: int, score: float, values: Sequence[float] | None = None
     ) -> None:
         """Record a trial's score, and that of each sample."""
-        if values is not None:
-            trial = self.study.get_trials(deepcopy=False)[number]._trial_id
-            storage = self.study._storage
-            storage.set_trial_system_attr(trial, VALUES, encode_scores(values))
-        self.study.tell(number, score)
+        complete_trial(self.study, number, score, values)
 
     def sample_scores(self, space: Space) -> dict[str, tuple[float, ...]]:
         """Score of each sample of the search set, by digest, where it was kept."""
         return {
-            entry.digest: decode_scores(entry.about[VALUES])
+            entry.digest: decode_scores(kept_under(VALUES, entry.about))
             for entry in self.entries(space)
             if entry.score is not None and VALUES in entry.about
         }
 
-    def fail(self, number: int) -> None:
-        """Give up a trial that was not finished."""
-        self.study.tell(number, state=TrialState.FAIL)
+    def fail(self, number: int, reason: str | None = None) -> None:
+        """Give up a trial that was not finished, for good where a reason is given."""
+        fail_trial(self.study, number, reason)
 
     def entries(self, space: Space) -> list[Entry]:
         """All trials that allocate, in order."""
@@ -210,36 +200,31 @@ class Journal:
         for trial in self.study.get_trials(deepcopy=False):
             if not trial.params:
                 continue
-            if trial.number not in self._read:
-                allocation = space.allocation(trial.params)
-                self._read[trial.number] = allocation, allocation.digest
-            found.append(
-                Entry(
-                    *self._read[trial.number],
-                    trial.state,
-                    trial.value if trial.state == TrialState.COMPLETE else None,
-                    _about(trial),
-                    trial.number,
-                )
-            )
-        return found
+            kept = self._read.get(trial.number)
+            if kept is None or not kept.state.is_finished():
+                allocation = kept.allocation if kept else space.allocation(trial.params)
+                digest = kept.digest if kept else allocation.digest
+                kept = self._read[trial.number] = entry_of(trial, allocation, digest)
+            found.append(kept)
+        return self._in_place.sorted_out(found)
+
+    def failures(self, space: Space) -> dict[str, str]:
+        """Why what was measured has no score, by digest."""
+        return {e.digest: e.failure for e in self.entries(space) if e.failure}
 
     def made(self, space: Space, budget: str) -> int:
         """Proposals for a budget, finished or under way in any process."""
-        gone = (FAILED, PASSED)
-        return sum(
-            e.about.get("budget") == budget and e.state not in gone
-            for e in self.entries(space)
-        )
+        own = [e for e in self.entries(space) if e.about.get("budget") == budget]
+        return sum(e.counts for e in own)
 
     def counts(self, space: Space, budget: str) -> dict[str, int]:
         """Proposals made for a budget, by state; baselines left out.
 
         What was passed over and measured later counts as measured alone.
         """
-        entries = self.entries(space)
+        entries = [entry for entry in self.entries(space) if not entry.superseded]
         states = [e.state for e in entries if e.about.get("budget") == budget]
-        measured = {e.digest for e in entries if e.state not in (FAILED, PASSED)}
+        measured = {e.digest for e in entries if e.counts}
         passed = {a.digest for at, a, _, _ in self.looks(space) if at == budget}
         return {
             "running": states.count(TrialState.RUNNING),
@@ -264,7 +249,10 @@ class Journal:
             return
         labels = list(space.by_label)
         rows = [
-            [[labels.index(str(c)) for _, c in allocation], *key, value]
+            [
+                [labels.index(str(c)) for _, c in allocation],
+                *(*key, value if is_number(value) else None),
+            ]
             for allocation, key, value in looks
         ]
         name = f"{LOOKS}{budget}:{chosen}"
@@ -276,14 +264,17 @@ class Journal:
 
     def _looks(self) -> list[dict[str, Any]]:
         """What `keep_looks` kept, in that order, which no database promises."""
-        found = self._kept.items()
-        named = [(kept["at"], n, kept) for n, kept in found if n.startswith(LOOKS)]
+        found = kept_in(self.study, LOOKS).items()
+        named = [(kept["at"], n, kept) for n, kept in found]
         return [kept for _, _, kept in sorted(named, key=lambda each: each[:2])]
 
     def looks(
         self, space: Space
-    ) -> Iterator[tuple[str, Allocation, tuple[str, int], float]]:
-        """Budget, allocation, (kind, samples) and value of every cheap look."""
+    ) -> Iterator[tuple[str, Allocation, tuple[str, int], float | None]]:
+        """Budget, allocation, (kind, samples) and value of every cheap look.
+
+        None, or what a study of before kept, where that is no finite number.
+        """
         for kept in self._looks():
             choices = [space.by_label[label] for label in kept["labels"]]
             for places, kind, size, value in kept["rows"]:
@@ -293,9 +284,7 @@ class Journal:
 
     def taken(self, space: Space) -> set[str]:
         """Digests of what was measured or is being measured."""
-        return {
-            e.digest for e in self.entries(space) if e.state not in (FAILED, PASSED)
-        }
+        return {e.digest for e in self.entries(space) if e.counts}
 
     def records(self, space: Space) -> list[TrialRecord]:
         """Everything measured in full, in order."""
@@ -309,30 +298,35 @@ class Journal:
                 entry.about.get("applied", ""),
                 entry.about.get("budget"),
                 entry.about.get("limit"),
+                bool(entry.about.get(CONTROL)),
             )
             for entry in self.entries(space)
             if entry.score is not None
         ]
 
-    def damage(self, space: Space) -> dict[tuple[str, Choice], float] | None:
-        """The prior's damage table, if it was measured."""
-        kept = self.attribute(DAMAGE)
+    def damage(
+        self, space: Space, name: str = DAMAGE
+    ) -> dict[tuple[str, Choice], float] | None:
+        """The prior's damage table, if it was measured, or what there is `SO_FAR`.
+
+        The whole table is finite; of a part it is not known yet how large is large.
+        """
+        kept = self.attribute(name)
         if kept is None:
             return None
-        return {
-            (key, space.by_label[label]): value
+        table = {
+            (key, space.by_label[label]): nan if value is None else value
             for key, row in kept.items()
             for label, value in row.items()
         }
+        return table if name == SO_FAR else finite_damage(table)
 
-    def keep_damage(self, damage: Mapping[tuple[str, Choice], float]) -> None:
-        """Keep the prior's damage table."""
-        table: dict[str, dict[str, float]] = {}
+    def keep_damage(
+        self, damage: Mapping[tuple[str, Choice], float], name: str = DAMAGE
+    ) -> None:
+        """Keep the prior's damage table, or what there is `SO_FAR`."""
+        table: dict[str, dict[str, float | None]] = {}
         for (key, choice), value in damage.items():
-            table.setdefault(key, {})[str(choice)] = value
-        self.set_attribute(DAMAGE, table)
-
-
-def _about(trial: FrozenTrial) -> dict[str, Any]:
-    """What is known of a trial; those of before kept it in one place."""
-    return {**trial.user_attrs, **trial.system_attrs}
+            kept = value if is_number(value) else None
+            table.setdefault(key, {})[str(choice)] = kept
+        self.set_attribute(name, table)

@@ -8,28 +8,41 @@ does not predict the score, scores of few samples take its place.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import log
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from allocator.core.finite import is_number
 from allocator.core.records import RungReport
+from allocator.study.per_sample import STRATA
+from allocator.study.proposed import proposed_in
+from allocator.study.worth import Pair, worth
 from surrogate.importance import spearman
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from allocator.core.allocation import Allocation
+    from allocator.space.base import Space
+    from allocator.study.journal import Journal
+    from allocator.study.proposed import Proposed
 
-    Look = tuple[str, Allocation, tuple[str, int], float]
+    Look = tuple[str, Allocation, tuple[str, int], float | None]
 
 DIVERGENCE, SCORE = "divergence", "score"
 # what is looked at, on how many samples, and how many candidates outlive it: on few
 # samples the divergence tells more than the score, on many the score itself does
 LADDER = ((DIVERGENCE, 32, 8), (DIVERGENCE, 128, 4), (SCORE, 256, 1))
-# below it a cheap look does not predict the score well enough to choose by
-LEAST_CORRELATION = 0.5
-# pairs before a correlation says anything
-FEWEST = 8
+# below it a cheap look does not predict the score well enough to choose by, and how
+# sure that has to be (studies/statistics/looks.py has the trade-off)
+LEAST_CORRELATION, SURE = 0.5, 0.9
+# allocations with both before a correlation decides, and those of them drawn by chance
+FEWEST, FEWEST_DRAWN = 8, 3
+# the confidence of intervals that are shown
+SHOWN = 0.95
+# a divergence of nothing, on a logarithmic scale
+LEAST_DIVERGENCE = 1e-12
 
 
 @dataclass
@@ -38,83 +51,137 @@ class Looks:
 
     `ladder` are the rungs: what is looked at, on how many samples, and how many
     candidates outlive it. `looks` holds, by digest, an allocation and the value of each
-    (kind, samples).
+    (kind, samples). `proposed` is what the looks are judged by, `total` the size of the
+    search set, 0 where it is not known.
     """
 
     ladder: tuple[tuple[str, int, int], ...] = LADDER
     looks: dict[str, tuple[Allocation, dict[tuple[str, int], float]]] = field(
         default_factory=dict
     )
+    proposed: Sequence[Proposed] = ()
+    total: int = 0
 
     @staticmethod
-    def recalled(looks: Iterable[Look]) -> Looks:
+    def recalled(
+        looks: Iterable[Look], proposed: Sequence[Proposed] = (), total: int = 0
+    ) -> Looks:
         """Looks that a study keeps."""
-        found = Looks()
+        found = Looks(proposed=proposed, total=total)
         found.recall(looks)
         return found
+
+    @staticmethod
+    def of_study(journal: Journal, space: Space) -> Looks:
+        """Looks that a study keeps, with what they are judged by."""
+        total = sum(journal.attribute(STRATA) or ())
+        return Looks.recalled(journal.looks(space), proposed_in(journal, space), total)
 
     def recall(self, looks: Iterable[Look]) -> None:
         """Learn looks that a study keeps."""
         for _, allocation, key, value in looks:
             self.learn(allocation, key, value)
 
-    def learn(self, allocation: Allocation, key: tuple[str, int], value: float) -> None:
-        """Remember a look."""
-        self.looks.setdefault(allocation.digest, (allocation, {}))[1][key] = value
+    def learn(
+        self, allocation: Allocation, key: tuple[str, int], value: float | None
+    ) -> None:
+        """Remember a look; one that is no finite number is the worst there is."""
+        known = value if is_number(value) else -sign(key[0]) * np.inf
+        self.looks.setdefault(allocation.digest, (allocation, {}))[1][key] = known
 
     @staticmethod
     def name(kind: str, size: int) -> str:
         """A look's name among a trial's attributes."""
         return f"{kind} on {size} samples"
 
-    def of(self, allocation: Allocation) -> dict[str, float]:
-        """What was looked at, as attributes of a trial."""
-        seen = self.seen(allocation)
-        return {self.name(*key): value for key, value in seen.items()}
+    def of(self, allocation: Allocation) -> dict[str, float | None]:
+        """What was looked at, as attributes of a trial; None for no finite number."""
+        seen = self.seen(allocation).items()
+        return {self.name(*key): v if is_number(v) else None for key, v in seen}
 
     def seen(self, allocation: Allocation) -> dict[tuple[str, int], float]:
         """The looks at an allocation, by (kind, samples)."""
         return self.looks.get(allocation.digest, (allocation, {}))[1]
 
-    def rungs(
-        self, measured: Sequence[tuple[Allocation, float]]
-    ) -> tuple[tuple[str, int, int], ...]:
+    def rungs(self) -> tuple[tuple[str, int, int], ...]:
         """The ladder; of scores alone once the divergence turns out not to predict."""
-        if self.trusts(measured):
+        if self.trusts():
             return self.ladder
         return tuple((SCORE, size, outlive) for _, size, outlive in self.ladder)
 
-    def trusts(self, measured: Sequence[tuple[Allocation, float]]) -> bool:
-        """Whether the divergence predicts the score, for all that is known."""
-        found = self.widest(measured)
-        if found.count < FEWEST or found.spearman is None:
+    def trusts(self, sure: float = SURE) -> bool:
+        """Whether the divergence may predict the score, for all that is known.
+
+        Until it is that sure that the correlation is below `LEAST_CORRELATION`.
+        """
+        found = worth(self._pairs(DIVERGENCE, self._widest))
+        if found.count < FEWEST or found.drawn < FEWEST_DRAWN:
             return True
-        return found.spearman >= LEAST_CORRELATION
+        # one end of an interval is passed half as often as both
+        ends = found.interval(2 * sure - 1)
+        return ends is None or ends[1] >= LEAST_CORRELATION
 
-    def widest(self, measured: Sequence[tuple[Allocation, float]]) -> RungReport:
-        """Report of the divergence on the most samples."""
+    @property
+    def _widest(self) -> int:
+        """The most samples that divergence is looked at on."""
         sizes = [size for kind, size, _ in self.ladder if kind == DIVERGENCE]
-        return self.report(DIVERGENCE, max(sizes, default=0), measured)
+        return max(sizes, default=0)
 
-    def reports(
-        self, measured: Sequence[tuple[Allocation, float]]
-    ) -> tuple[RungReport, ...]:
-        """Reports of all rungs that looked at anything that was measured too."""
-        keys = {(kind, size) for kind, size, _ in self.ladder}
-        keys |= {(SCORE, size) for _, size, _ in self.ladder}
-        found = (self.report(kind, size, measured) for kind, size in sorted(keys))
+    def widest(self) -> RungReport:
+        """Report of the divergence on the most samples."""
+        return self.report(DIVERGENCE, self._widest)
+
+    def reports(self) -> tuple[RungReport, ...]:
+        """Reports of all rungs that looked at anything with a score beside."""
+        keys = {(kind, size) for kind, size, _ in (*self.ladder, *self.rungs())}
+        found = (self.report(kind, size) for kind, size in sorted(keys))
         return tuple(each for each in found if each.count)
 
-    def report(
-        self, kind: str, size: int, measured: Sequence[tuple[Allocation, float]]
-    ) -> RungReport:
-        """How well one rung's looks predicted the full score."""
-        pairs = [
-            (sign(kind) * self.seen(a)[kind, size], score)
-            for a, score in measured
-            if (kind, size) in self.seen(a)
+    def report(self, kind: str, size: int) -> RungReport:
+        """How well one rung's looks predicted scores on other samples."""
+        return reported(kind, size, self._pairs(kind, size))
+
+    def pairs(self, values: Callable[[Allocation], float | None]) -> list[Pair]:
+        """What was proposed, with any value that is higher where a score should be."""
+        return self._paired(values, 0)
+
+    def _pairs(self, kind: str, size: int) -> list[Pair]:
+        """What was proposed, with its look and its score on other samples."""
+
+        def value(allocation: Allocation) -> float | None:
+            look = self.seen(allocation).get((kind, size))
+            return scaled(kind, look) if is_number(look) else None
+
+        return self._paired(value, size)
+
+    def _paired(
+        self, values: Callable[[Allocation], float | None], size: int
+    ) -> list[Pair]:
+        valued = ((each, values(each.allocation)) for each in self.proposed)
+        return [
+            Pair(value, self._apart(each, size), each.place, each.drawn)
+            for each, value in valued
+            if value is not None
         ]
-        return RungReport(kind, size, len(pairs), correlation(pairs))
+
+    def _apart(self, each: Proposed, size: int) -> float | None:
+        """The score on the most samples, without the part that a look of `size` saw.
+
+        Where the score of that part is not known it stays in.
+        """
+        seen = self.seen(each.allocation)
+        scores = ((n, value) for (kind, n), value in seen.items() if kind == SCORE)
+        many = {n: value for n, value in scores if is_number(value)}
+        if each.score is not None and not self.total:
+            return each.score
+        if each.score is not None:
+            many[self.total] = each.score
+        whole = max(many, default=0)
+        if whole <= size:
+            return None
+        if size not in many:
+            return many[whole]
+        return (whole * many[whole] - size * many[size]) / (whole - size)
 
     def estimates(
         self, measured: Sequence[tuple[Allocation, float]], least: int = 0
@@ -122,15 +189,24 @@ class Looks:
         """Scores that the largest looks suggest, those on `least` samples or more.
 
         The mean over the kinds of looks, of each the one on the most samples: they err
-        differently.
+        differently. What had a look that is no finite number is left out.
         """
-        rungs = self.rungs(measured)
+        rungs = self.rungs()
         suggests = self._suggests(rungs, measured)
         keys = {(kind, size) for kind, size, _ in rungs if size >= least}
         return tuple(
             (allocation, suggests(values))
             for allocation, values in self.looks.values()
-            if keys & values.keys()
+            if keys & values.keys() and all(map(is_number, values.values()))
+        )
+
+    @property
+    def overflowed(self) -> tuple[Allocation, ...]:
+        """What had a look that is no finite number."""
+        return tuple(
+            allocation
+            for allocation, values in self.looks.values()
+            if not all(map(is_number, values.values()))
         )
 
     def known_well(
@@ -151,10 +227,12 @@ class Looks:
         rungs: Sequence[tuple[str, int, int]],
         measured: Sequence[tuple[Allocation, float]],
     ) -> Callable[[Mapping[tuple[str, int], float]], float]:
-        """What the looks of some rungs suggest of a score."""
+        """What the looks of some rungs suggest of a score; -inf where one is none."""
         lines = {(kind, n): self._line((kind, n), measured) for kind, n, _ in rungs}
 
         def suggests(values: Mapping[tuple[str, int], float]) -> float:
+            if not all(map(is_number, values.values())):
+                return -np.inf
             by_kind = {
                 key[0]: offset + slope * values[key]
                 for key, (slope, offset) in lines.items()
@@ -173,7 +251,9 @@ class Looks:
         divergence, a reply that may change is taken for a wrong one.
         """
         pairs = [
-            (self.seen(a)[key], score) for a, score in measured if key in self.seen(a)
+            (self.seen(a)[key], score)
+            for a, score in measured
+            if is_number(self.seen(a).get(key))
         ]
         if key[0] == SCORE:
             gaps = [score - look for look, score in pairs]
@@ -189,6 +269,20 @@ class Looks:
 def sign(kind: str) -> int:
     """+1 where higher is better."""
     return -1 if kind == DIVERGENCE else 1
+
+
+def scaled(kind: str, look: float) -> float:
+    """A look on a scale on which scores follow it evenly, higher is better."""
+    if kind == SCORE:
+        return look
+    return -log(max(look, LEAST_DIVERGENCE))
+
+
+def reported(kind: str, size: int, pairs: Sequence[Pair]) -> RungReport:
+    """What something cheap was worth."""
+    found = worth(pairs)
+    ends = found.interval(SHOWN)
+    return RungReport(kind, size, found.count, found.spearman, ends, found.drawn)
 
 
 def correlation(pairs: Sequence[tuple[float, float]]) -> float | None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from allocator.core.errors import StudyError
+from allocator.core.finite import without_overflow
+from allocator.study.journal import RESULTS
+from allocator.study.storage import without_password
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -12,7 +15,7 @@ if TYPE_CHECKING:
     from allocator.core.records import Recommendation
     from allocator.study.journal import Journal
 
-RECOMMENDED, LATEST = "recommendation:", "latest"
+RECOMMENDED, LATEST = RESULTS, "latest"
 
 
 def keep_recommendation(
@@ -31,13 +34,30 @@ def recommendation(journal: Journal) -> dict[str, Any]:
         StudyError: the study has not come to one yet.
     """
     latest = journal.attribute(LATEST)
-    if latest is None:
+    kept = {} if latest is None else journal.attribute(RECOMMENDED + latest)
+    found = _with_scores(kept["found"]) if kept else None
+    if found is None:
         raise StudyError(
             f"study {journal.name!r} has no recommendation yet: "
             "run its search again to finish it"
         )
-    kept: dict[str, Any] = journal.attribute(RECOMMENDED + latest)
-    return kept
+    # one of before may hold a password
+    return {**kept, "found": without_password(found)}
+
+
+def _with_scores(found: dict[str, Any]) -> dict[str, Any] | None:
+    """A recommendation without numbers that are not finite; None if it hangs on one.
+
+    Studies of before may keep them.
+    """
+    told: dict[str, Any] = without_overflow(found)
+    if told == found:
+        return found
+    scores = (told[name]["score"] for name in ("recommended", "full_precision"))
+    if None in scores:
+        return None
+    front = [member for member in told["front"] if member["score"] is not None]
+    return {**told, "front": front}
 
 
 def latest_recommendation(journal: Journal) -> dict[str, Any] | None:

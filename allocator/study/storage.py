@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import optuna
 from optuna.storages import JournalStorage, RDBStorage, get_storage
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
 
 from allocator.core.errors import StudyError
 from allocator.core.home import default_storage
+from allocator.core.masking import HIDDEN, given, masked, remember
 from allocator.core.study import STORAGE_TIMEOUT
 from allocator.study.log_file import LogFile
 from allocator.study.patience import Patience, patient_storage
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from allocator.core.study import StudySpec
 
 # what of a trial is for this program alone; the rest has names that a person reads
-INTERNAL = ("digest", "applied", "owner", "budget", "limit")
+INTERNAL = ("digest", "applied", "owner", "lease", "budget", "limit")
 SIZE, LIMIT = "bits per weight", "budget in bits per weight"
 OVER = "bits per weight over the budget"
 
@@ -62,7 +62,7 @@ def open_storage(
         StudyError: a URL that no storage understands or can reach; so does every later
             call of the storage that fails.
     """
-    url = url or default_storage()
+    url = complete(url or default_storage())
     patience = patience_with(url, timeout)
     file = patience.opening(lambda: file_of(url))
     if file is not None:
@@ -73,7 +73,7 @@ def open_storage(
 
 def patience_with(url: str | None, timeout: float) -> Patience:
     """How a storage is waited for."""
-    return Patience(_shown(url or default_storage()), timeout)
+    return Patience(remember(complete(url or default_storage())), timeout)
 
 
 def _opened(url: str, file: Path | None) -> BaseStorage:
@@ -127,7 +127,7 @@ def _lock(folder: int) -> None:
 
 def file_of(url: str | None) -> Path | None:
     """The file behind a URL, if it is one; None is the default storage."""
-    url = url or default_storage()
+    url = complete(url or default_storage())
     if url.endswith(LOG):
         return Path(url)
     found = make_url(url)
@@ -138,12 +138,23 @@ def file_of(url: str | None) -> Path | None:
     return None if name.startswith("file:") else Path(name)
 
 
-def _shown(url: str) -> str:
-    """A URL for messages: without its password."""
-    try:
-        return make_url(url).render_as_string(hide_password=True)
-    except ArgumentError:
-        return url
+def complete(url: str) -> str:
+    """A URL as it was given, where it is one that this process has shown.
+
+    Raises:
+        StudyError: it is one that another has shown, without its password.
+    """
+    if HIDDEN in url and given(url) is None:
+        raise StudyError(
+            f"storage {url!r} has its password left out: put it in place of {HIDDEN}"
+        )
+    return given(url) or url
+
+
+def without_password(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain data with a storage among it, as a study keeps it."""
+    url = asked.get("storage")
+    return dict(asked) if url is None else {**asked, "storage": masked(url)}
 
 
 def _check_file(file: Path, name: str, *, create: bool) -> None:

@@ -75,8 +75,8 @@ def test_a_metavar_can_be_typed_as_it_stands(
     name = option.name or ""
     if command is main and name in StudySpec.__dataclass_fields__:
         usual: dict[str, Any] = {"budget": "4.0", "task": "vqav2"}
-        if name == "min_score":
-            del usual["budget"]
+        if name in ("min_score", "confidence"):
+            usual = {"min_score": 0.98, "task": "vqav2"}
         asked = StudySpec.read({**usual, name: value})
         assert getattr(asked, name) == value
         # an example of the default would show nothing

@@ -8,7 +8,9 @@ from allocator.core.records import (
     FrontMember,
     Interval,
     Recommendation,
+    RivalResult,
     RungReport,
+    SureShare,
     UniformResult,
 )
 
@@ -34,7 +36,7 @@ def recommendation() -> Recommendation:
         score=Interval(70.0, 68.0, 72.0),
         versus=Interval(10.0, 8.0, 12.0),
         best_uniform=best,
-        front=(FrontMember(found, 3.9, 71.0),),
+        front=(FrontMember(found, 3.9, 71.0, "evaluation", (70.0, 72.0)),),
         importance={"group": {"vision.all.all": {"consensus": 100.0}}},
         complete=5,
         pruned=2,
@@ -43,6 +45,16 @@ def recommendation() -> Recommendation:
         evaluated_samples=700,
         seconds=(("total", 9.0), ("bank", 1.0), ("search", 6.0), ("confirm", 2.0)),
         details=(("BLEU-4", 0.3, 0.4),),
+        rivals=(
+            RivalResult(
+                *("even_mix", "of the mix", 3.95, 67.0, True),
+                *(Interval(3.0, 1.0, 5.0), "in sequence"),
+            ),
+            RivalResult(
+                *("additive", "of the optimum", 3.98, 69.5, True),
+                Interval(0.5, -1.0, 2.0),
+            ),
+        ),
     )
 
 
@@ -76,7 +88,20 @@ def test_json_shows_what_is_recommended_and_what_it_was_compared_with() -> None:
         "retained": None,
         "details": {"BLEU-4": 0.3},
         "vs_best_uniform": {"difference": 10, "ci95": [8, 12]},
+        "vs_even_mix": {"difference": 3, "ci95": [1, 5]},
+        "vs_additive": {"difference": 0.5, "ci95": [-1, 2]},
     }
+    even_mix, additive = found["rivals"]
+    assert even_mix == {
+        "name": "even_mix",
+        "digest": "of the mix",
+        "bpw": 3.95,
+        "score": 67,
+        "finalized": "in sequence",
+        "fits": True,
+    }
+    assert (additive["name"], additive["score"]) == ("additive", 69.5)
+    assert additive["finalized"] is None
     shown = {"finalized": None, "pinned": False}
     digests = [each.pop("digest") for each in found["uniform"]]
     assert digests == [each.digest for each in asked.uniform]
@@ -86,7 +111,8 @@ def test_json_shows_what_is_recommended_and_what_it_was_compared_with() -> None:
         {**shown, "bits": 8, "method": "awq", "bpw": 9, "score": None, "fits": False},
     ]
     digest = asked.allocation.digest
-    assert found["front"] == [{"digest": digest, "bpw": 3.9, "score": 71}]
+    member = {"digest": digest, "bpw": 3.9, "score": 71, "ci95": [70, 72]}
+    assert found["front"] == [{**member, "samples": "evaluation"}]
 
 
 def test_a_recommendation_says_whether_it_is_the_best_uniform_one() -> None:
@@ -101,16 +127,22 @@ def test_json_tells_the_goal_the_rungs_and_what_it_took() -> None:
         recommendation(),
         goal="min-score",
         retained=Interval(0.98, 0.96, 1.0),
+        sure=SureShare(0.965, 0.95),
         finalized="of the weights",
         evaluated_allocations=12,
-        rungs=(RungReport("divergence", 32, 9, 0.75),),
+        rungs=(RungReport("divergence", 32, 9, 0.75, (0.5, 0.9), 3),),
         prefix=(100, 300),
     )
     found = json.loads(json.dumps(asked.to_json()))
     assert found["goal"] == "min-score"
-    assert found["recommended"]["retained"] == {"share": 0.98, "ci95": [0.96, 1]}
+    assert found["recommended"]["retained"] == {
+        "share": 0.98,
+        "ci95": [0.96, 1],
+        "sure": {"share": 0.965, "probability": 0.95},
+    }
     assert found["recommended"]["finalized"] == "of the weights"
     assert (found["evaluated_samples"], found["evaluated_allocations"]) == (700, 12)
     rung = {"kind": "divergence", "samples": 32, "count": 9, "spearman": 0.75}
+    rung |= {"ci95": [0.5, 0.9], "controls": 3}
     assert found["rungs"] == [rung]
     assert found["prefix"] == {"ran": 100, "reused": 300}

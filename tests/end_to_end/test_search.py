@@ -75,6 +75,23 @@ def test_uniform_allocations_that_do_not_fit_have_no_score(
         assert (each["score"] is None) == (not each["fits"])
 
 
+def test_it_is_never_worse_than_the_even_mix_and_the_additive_optimum(
+    found: dict[str, Any],
+) -> None:
+    best = found["recommended"]
+    assert [each["name"] for each in found["rivals"]] == ["even_mix", "additive"]
+    for each in found["rivals"]:
+        assert each["fits"]
+        assert each["bpw"] <= 3.8
+        gain = best[f"vs_{each['name']}"]
+        assert gain["difference"] == pytest.approx(best["score"] - each["score"])
+        assert gain["difference"] >= 0
+        assert gain["ci95"][0] <= gain["difference"] <= gain["ci95"][1]
+    # the room that uniform allocations leave is used
+    sizes = [each["bpw"] for each in found["uniform"] if each["fits"]]
+    assert min(each["bpw"] for each in found["rivals"]) > max(sizes)
+
+
 def test_the_front_rises(found: dict[str, Any]) -> None:
     points = [(member["bpw"], member["score"]) for member in found["front"]]
     assert points == sorted(points)
@@ -115,6 +132,8 @@ def test_the_study_is_listed_shown_and_explained(
     shown = allocate(home, "studies", "show", found["study"])
     assert shown["recommended"] == found["recommended"]
     printed = run(home, "studies", "show", found["study"]).stdout
+    assert "over the even mix" in printed
+    assert "over the additive optimum" in printed
     assert "First prompt: '<s> user :[<image> x 16]" in printed
     explained = allocate(home, "explain", found["study"])
     shares = found["importance"]["component"]
@@ -130,9 +149,9 @@ def test_another_budget_is_estimated_first_and_reuses_what_was_measured(
     done = run(home, "--budget", "3.6", *SEARCH, *SMALL[:2], "--trials", "1", "--json")
     assert done.returncode == 0, done.stderr
     lines = done.stderr.splitlines()
-    # three baselines and four proposals
+    # five baselines and four proposals
     assert lines[0].startswith("estimate: about ")
-    assert f"from 7 measured and {found['trials']['pruned']} looked at" in lines[0]
+    assert f"from 9 measured and {found['trials']['pruned']} looked at" in lines[0]
     assert not [line for line in lines if line.startswith(("bank", "baselines"))]
     other = json.loads(done.stdout)
     assert other["study"] == found["study"]
@@ -175,8 +194,8 @@ def test_a_killed_search_goes_on_without_repeating_a_trial(
     lend(world, tmp_path / "cache")
     words = [*COMMAND, "--budget", "3.8", *SEARCH, *SMALL]
     storage = f"sqlite:///{tmp_path / 'data/allocate/studies.db'}"
-    # three baselines are measured first: full precision and two uniform allocations
-    for complete in (2, 5):
+    # five baselines are measured first: full precision, two uniform ones, two rivals
+    for complete in (2, 4, 7):
         process = subprocess.Popen(
             words,
             env=environment(tmp_path),

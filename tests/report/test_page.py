@@ -163,3 +163,42 @@ def test_a_page_tells_the_pins_and_what_is_uniform_beside_them(tmp_path: Path) -
     )
     assert "everywhere else" in shown
     assert "everywhere," not in shown
+
+
+def rivals_data() -> dict[str, Any]:
+    """The search with an even mix and an additive optimum beside it."""
+    data = search_data()
+    row = {"fits": True, "finalized": None}
+    data["found"]["rivals"] = [
+        {**row, "name": "even_mix", "digest": "mixed", "bpw": 3.9, "score": 85.0},
+        {**row, "name": "additive", "digest": "optimal", "bpw": 3.99, "score": 93.0},
+    ]
+    data["found"]["recommended"] |= {
+        "vs_even_mix": {"difference": 8.795, "ci95": [7.0, 10.5]},
+        "vs_additive": {"difference": 0.795, "ci95": [-0.2, 1.8]},
+    }
+    return data
+
+
+def test_a_page_tells_what_was_gained_over_even_mix_and_additive_optimum(
+    tmp_path: Path,
+) -> None:
+    page = written(rivals_data(), tmp_path)
+    shown = " ".join(Reader(page).text)
+    assert (
+        "The even mix of the same size scores 85.00: the difference is "
+        "+8.79 [+7.00, +10.50] points." in shown
+    )
+    assert "+0.80 [-0.20, +1.80] points, which is within the noise." in shown
+    for words in ("Over the even mix", "Over the additive optimum"):
+        assert words in shown
+    # in the figure and in the table beside it
+    assert page.count('"name":"even mix"') == 1
+    assert "<td>additive optimum</td>" in page
+
+
+def test_a_page_tells_where_a_rival_is_what_is_recommended(tmp_path: Path) -> None:
+    data = rivals_data()
+    data["found"]["rivals"][1]["digest"] = data["found"]["recommended"]["digest"]
+    shown = " ".join(Reader(written(data, tmp_path)).text)
+    assert "It is the additive optimum of this size itself." in shown

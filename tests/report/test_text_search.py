@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from allocator.core.study import StudySpec
-from allocator.report.text_search import headline, say, sentences
+from allocator.report.text_search import headline, say, scores_table, sentences
 
 
 def found(difference: float, low: float, high: float, bits: int = 3) -> dict[str, Any]:
@@ -133,3 +133,83 @@ def test_of_what_never_varied_no_importance_is_told() -> None:
     pinned["importance"]["component"]["vision"] = {"consensus": 0.0, "ci95": [0.0, 0.0]}
     # of one component that is left it says nothing
     assert "hangs most on" not in " ".join(sentences(pinned))
+
+
+def with_rivals(**changes: Any) -> dict[str, Any]:
+    """2 bits everywhere score 50, the mix 58, the optimum 61, what is found 62."""
+    told = found(12.0, 8.0, 16.0)
+    told["uniform"][0]["digest"] = "at 2 bits"
+    told["rivals"] = [
+        {"name": "even_mix", "digest": "mixed", "bpw": 3.8, "score": 58.0},
+        {"name": "additive", "digest": "optimal", "bpw": 3.9, "score": 61.0},
+    ]
+    for each in told["rivals"]:
+        each |= {"fits": True, "finalized": None, **changes.pop(each["name"], {})}
+    told["recommended"] |= {
+        "digest": "the best",
+        "vs_even_mix": {"difference": 4.0, "ci95": [2.5, 5.5]},
+        "vs_additive": {"difference": 1.0, "ci95": [-0.5, 2.5]},
+        **changes,
+    }
+    return told
+
+
+def test_the_gain_over_each_rival_is_said_and_whether_it_may_be_noise() -> None:
+    said = sentences(with_rivals(even_mix={"finalized": "in sequence"}))
+    assert said[1:4] == [
+        "+12.00 points [+8.00, +16.00] over 2 gptq everywhere.",
+        "+4.00 points [+2.50, +5.50] over the even mix, finalized.",
+        "+1.00 points [-0.50, +2.50] over the additive optimum: within the noise of "
+        "these samples.",
+    ]
+
+
+def test_a_rival_that_is_recommended_is_named() -> None:
+    same = {"difference": 0.0, "ci95": [0.0, 0.0]}
+    said = sentences(with_rivals(digest="optimal", vs_additive=same))
+    assert said[3] == (
+        "Nothing better than the additive optimum was found: it is the recommendation."
+    )
+
+
+@pytest.mark.parametrize(
+    ("mix", "words"),
+    [
+        ({"digest": "at 2 bits"}, "which is 2 gptq everywhere here"),
+        ({"bpw": 16.0}, "which is 16 everywhere here"),
+    ],
+)
+def test_an_even_mix_that_is_a_uniform_allocation_is_said_to_be_one(
+    mix: dict[str, Any], words: str
+) -> None:
+    said = sentences(with_rivals(even_mix=mix))
+    assert said[2] == f"+4.00 points [+2.50, +5.50] over the even mix, {words}."
+
+
+def test_the_table_has_rivals_and_what_was_gained_over_them() -> None:
+    told = with_rivals(even_mix={"finalized": "in sequence"})
+    told |= {"model": "m", "task": "t"}
+    told["full_precision"]["ci95"] = told["recommended"]["ci95"] = [60.0, 64.0]
+    lines = shown_table(told)
+    assert [name for name, *_ in lines] == [
+        *("full precision", "2 gptq everywhere", "even mix, finalized"),
+        *("additive optimum", "recommended"),
+        *("over 2 gptq everywhere", "over the even mix", "over the additive optimum"),
+    ]
+    assert lines[2][1:] == ["3.800", "58.00"]
+    assert lines[-1][1:] == ["", "+1.00 [-0.50, +2.50]"]
+
+
+def test_results_of_before_have_no_rivals_and_are_shown_all_the_same() -> None:
+    told = found(12.0, 8.0, 16.0) | {"model": "m", "task": "t"}
+    told["full_precision"]["ci95"] = told["recommended"]["ci95"] = [60.0, 64.0]
+    names = [name for name, *_ in shown_table(told)]
+    assert names[-2:] == ["recommended", "over 2 gptq everywhere"]
+    assert "mix" not in " ".join(sentences(told))
+
+
+def shown_table(told: dict[str, Any]) -> list[list[str]]:
+    """The rows of the first table, as they are printed."""
+    table = scores_table(told)
+    cells = [list(column.cells) for column in table.columns]
+    return [[str(cell) for cell in row] for row in zip(*cells, strict=True)]

@@ -7,15 +7,20 @@ import pytest
 
 from allocator.core.allocation import Allocation, Budget, Choice, Scheme
 from allocator.core.errors import NotReachedError
-from allocator.core.records import TrialRecord
-from allocator.search.confirm import confirm, front_of
-from allocator.search.goals import KeepScore, WholeFront, WithinBudget
-from allocator.search.measured import Measured
+from allocator.search.goals import WholeFront
+from allocator.search.keep_score import KeepScore
 from allocator.space.model import ModelSpace
+from tests.search.confirming import (
+    BOTH,
+    Finish,
+    outcome,
+    record,
+    roomy_space,
+    uniform_of,
+)
 
 if TYPE_CHECKING:
     from allocator.core.spec import ModelSpec
-    from allocator.search.goals import Goal
 
 CHOICES = (Choice(2, "gptq"), Choice(4, "gptq"), Choice(16))
 
@@ -26,47 +31,11 @@ def space(toy: ModelSpec) -> ModelSpace:
     return ModelSpace(toy, Scheme(), CHOICES, Budget(4.0))
 
 
-def record(space: ModelSpace, allocation: Allocation, score: float) -> TrialRecord:
-    return TrialRecord(allocation, score, space.bpw(allocation), "proposal", "")
-
-
 def proposals(space: ModelSpace) -> list[Allocation]:
     """The smallest allocation with one group widened, for each small group."""
     smallest = space.smallest
     wide = [smallest.replace({key: Choice(4, "gptq")}) for key in space.keys]
     return [allocation for allocation in wide if space.fits(allocation)]
-
-
-def evaluation(scores: dict[str, float], default: float = 0.0):
-    asked: list[str] = []
-
-    def evaluate(allocation: Allocation) -> Measured:
-        asked.append(allocation.digest)
-        mean = scores.get(allocation.digest, default)
-        # two samples around the mean
-        return Measured(allocation, (mean - 1, mean + 1), allocation.digest)
-
-    return evaluate, asked
-
-
-def outcome(
-    space: ModelSpace,
-    records: list[TrialRecord],
-    scores: dict[str, float],
-    finish=lambda measured: measured,
-    goal: Goal | None = None,
-):
-    evaluate, asked = evaluation(scores)
-    found = confirm(
-        space,
-        records,
-        goal or WithinBudget(space),
-        evaluate=evaluate,
-        finish=finish,
-        progress=lambda *_: None,
-        seed=0,
-    )
-    return found, asked
 
 
 def test_the_best_on_the_evaluation_set_wins_whatever_the_search_set_said(
@@ -120,47 +89,10 @@ def test_what_does_not_fit_is_never_a_finalist(space: ModelSpace) -> None:
     assert found.uniform[1].score is None
 
 
-def test_the_front_holds_what_nothing_smaller_beats(space: ModelSpace) -> None:
-    four = Allocation.uniform(space.spec, Choice(4, "gptq"))
-    first, second = sorted(proposals(space), key=space.bpw)[:2]
-    records = [
-        record(space, four, 80),
-        record(space, first, 50),
-        record(space, space.smallest, 50),
-        record(space, second, 70),
-    ]
-    members = [member.allocation for member in front_of(records)]
-    # `first` scores no more than the smaller uniform allocation
-    assert members == [space.smallest, second, four]
-
-
-BOTH = tuple(Choice(bits, method) for bits in (2, 4, 8) for method in ("gptq", "awq"))
-
-
 @pytest.fixture
 def roomy(toy: ModelSpec) -> ModelSpace:
     """Two methods, and room for everything."""
-    return ModelSpace(toy, Scheme(), BOTH, Budget(16.0))
-
-
-def uniform_of(space: ModelSpace, bits: int, method: str) -> Allocation:
-    return space.alike(Choice(bits, method))
-
-
-class Finish:
-    """Adds points to what is finished, and notes it."""
-
-    def __init__(self, gains: dict[str, float]) -> None:
-        self.gains = gains
-        self.asked: list[str] = []
-
-    def __call__(self, measured: Measured) -> Measured:
-        self.asked.append(measured.allocation.digest)
-        gain = self.gains.get(measured.allocation.digest, 0.0)
-        if gain <= 0:
-            return measured
-        values = tuple(value + gain for value in measured.values)
-        return replace(measured, values=values, finalized="in sequence")
+    return roomy_space(toy)
 
 
 def test_the_winner_and_the_best_uniform_of_each_method_are_finished(
@@ -282,6 +214,8 @@ def test_what_is_kept_of_the_score_is_a_share_with_its_interval(
     first = proposals(space)[0]
     scores = {first.digest: 40.0, space.full.digest: 50.0}
     found, _ = outcome(space, [record(space, first, 40)], scores)
-    # every sample lies 10 below: a share of 0.8, and no spread
     assert found.retained.mean == pytest.approx(0.8)
-    assert found.retained.ci95 == pytest.approx([0.8, 0.8])
+    # every sample lies 10 below, both means have a standard error of 1 / sqrt(1000):
+    # where both are d higher, the share is (40 + d) / (50 + d), or 0.8 + 0.2 d / 50
+    reach = 1.96 * 0.2 / 50 / 1000**0.5
+    assert found.retained.ci95 == pytest.approx([0.8 - reach, 0.8 + reach], abs=3e-5)

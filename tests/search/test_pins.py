@@ -9,7 +9,7 @@ import pytest
 
 from allocator.core.allocation import Choice
 from allocator.core.plugins import load
-from allocator.core.records import UniformResult
+from allocator.core.records import TrialRecord, UniformResult
 from allocator.explain.evidence import Evidence
 from allocator.explain.importance import importance
 from allocator.explain.sentences import varied
@@ -161,14 +161,20 @@ def test_the_winner_is_never_worse_than_the_best_uniform_one_with_the_same_pins(
 
     def evaluate(allocation: Allocation) -> Measured:
         evaluated.append(allocation)
-        return Measured(allocation, (score(allocation),) * 2, allocation.digest)
+        return Measured(allocation, (score(allocation),) * 2_000, allocation.digest)
 
+    searched_before = [
+        TrialRecord(each, score(each), space.bpw(each), "uniform", "")
+        for each in space.uniform
+        if space.fits(each)
+    ]
     found = confirm(
         space,
-        [],
+        searched_before,
         wanted,
         evaluate=evaluate,
         finish=lambda measured: measured,
+        rivals=lambda _: {},
         progress=lambda *_: None,
         seed=0,
     )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -134,7 +135,15 @@ def test_a_second_budget_begins_its_own_count(toy: ModelSpec, url: str) -> None:
     searched(toy, url, budget="5")
     again = searched(toy, url, budget="4")
     assert again.made == 3
-    assert len(again.records) == 5 + 3 + 3
+    kinds = Counter(record.kind for record in again.records)
+    # at 5 bits the additive optimum is the even mix
+    assert kinds == {
+        "full": 1,
+        "uniform": 4,
+        "proposal": 6,
+        "even_mix": 2,
+        "additive": 1,
+    }
 
 
 def test_a_search_in_two_runs_is_the_search_in_one(
@@ -154,8 +163,8 @@ class Killed(FakeBench):
 
     def score(self, allocation: Allocation, some: Any) -> Any:
         full = [n for kind, _, n in self.runs if (kind, n) == ("score", 400)]
-        # the baselines come first
-        if len(some) == 400 and len(full) == 5 + self.last - 1:
+        # the baselines come first, the even mix among them
+        if len(some) == 400 and len(full) == 6 + self.last - 1:
             raise KeyboardInterrupt
         return super().score(allocation, some)
 
@@ -171,10 +180,11 @@ def test_a_killed_generation_loses_no_finished_trial_and_no_look(
     kept = {(a.digest, key) for _, a, key, _ in killed.journal.looks(space)}
     assert len(proposals(killed)) == 1
     taken = [(d, (kind, n)) for kind, d, n in bench.runs if kind == DIVERGENCE]
-    # more than five baselines and a generation of sixteen, of whom some went on
-    assert len(taken) > 5 * 2 + 16 + LADDER[0][2]
+    # more than six baselines and a generation of sixteen, of whom some went on
+    assert len(taken) > 6 * 2 + 16 + LADDER[0][2]
     assert len(set(taken)) == len(taken)
-    assert set(taken) == kept
+    # scores of parts cost no run
+    assert set(taken) == {each for each in kept if each[1][0] == DIVERGENCE}
     again = searched(toy, url)
     assert len(proposals(again)) == 3
     retaken = {
@@ -186,7 +196,8 @@ def test_a_killed_generation_loses_no_finished_trial_and_no_look(
         (a.digest, key)
         for _, a, key, _ in search_of(toy, url, asked_for()).journal.looks(space)
     }
-    assert kept | retaken == third
+    assert kept | retaken == {each for each in third if each in kept | retaken}
+    assert {key[0] for _, key in third - kept - retaken} <= {SCORE}
 
 
 def test_a_trial_that_was_killed_counts_as_failed_and_is_made_up_for(
@@ -203,21 +214,24 @@ def test_a_divergence_that_misleads_leads_to_scores_and_is_said_once(
     toy: ModelSpec, url: str
 ) -> None:
     bench = FakeBench(diverges=lambda a: 1 - divergence(a))
-    search = searched(toy, url, bench, trials=8)
+    search = searched(toy, url, bench, trials=10)
     told = [text for text in said(search) if "does not predict" in text]
     assert len(told) == 1
-    assert "rank correlation -1.00 over 8 allocations" in told[0]
+    assert "over 8 allocations of a budget, 3 of them drawn by chance" in told[0]
+    assert "rank correlation -0." in told[0]
     few = [(kind, n) for kind, _, n in runs(search) if n in (32, 128)]
     first = few.index(("score", 32))
     assert set(few[:first]) == {("divergence", 32), ("divergence", 128)}
     assert set(few[first:]) == {("score", 32), ("score", 128)}
-    # five baselines and three proposals make the eight pairs it takes
+    # beside full precision, four uniform allocations and the even mix, the eight
+    # proposals it takes
     made = [(kind, n) for kind, _, n in runs(search)]
-    assert made[: made.index(("score", 32))].count(("score", 400)) == 8
-    reports = search.rungs.reports([(r.allocation, r.score) for r in search.records])
+    assert made[: made.index(("score", 32))].count(("score", 400)) == 6 + 8
+    search.judge()
+    reports = search.rungs.reports()
     of = {(r.kind, r.samples): r for r in reports}
     assert of[DIVERGENCE, 128].count >= FEWEST
-    assert of[SCORE, 128].spearman == pytest.approx(1)
+    assert (of[SCORE, 128].spearman or 0) > 0.5
 
 
 def test_a_divergence_that_predicts_is_not_complained_about(
@@ -312,6 +326,7 @@ def test_the_prior_is_measured_once_and_counted(toy: ModelSpec, url: str) -> Non
     search = search_of(toy, url, asked_for(), bench)
     search.journal.set_attribute("damage", None)
     found = prior(search)
+    assert found is not None
     choices = search.setup.space.choices
     assert set(found) == {(key, choice) for key in toy.keys for choice in choices}
     assert all(value > 0 for value in found.values())

@@ -8,9 +8,11 @@ from optuna.trial import TrialState
 
 from allocator.core.allocation import Choice
 from allocator.core.errors import NotReachedError
+from allocator.core.records import BASELINES
 from allocator.core.study import StudySpec
 from allocator.search import run as searching
 from allocator.search.run import baselines, conclude, finished
+from allocator.space.even_mix import even_mix
 from allocator.study.looks import DIVERGENCE, SCORE
 from tests.searches import FakeBench, asked_for, divergence, runs, score, search_of
 
@@ -59,18 +61,20 @@ def test_baselines_belong_to_no_goal(toy: ModelSpec, url: str) -> None:
     baselines(search)
     assert {record.budget for record in search.records} == {None}
     assert search.made == 0
-    # at 5 bits 2 and 4 bits fit, by two methods each
-    assert [record.kind for record in search.records] == ["full", *["uniform"] * 4]
+    # at 5 bits 2 and 4 bits fit, by two methods each; a mix of 4 and 8 is the optimum
+    kinds = [record.kind for record in search.records]
+    assert kinds == ["full", *["uniform"] * 4, "even_mix"]
+    assert set(kinds) <= set(BASELINES)
 
 
 def test_samples_and_allocations_run_on_are_counted(toy: ModelSpec, url: str) -> None:
     search = search_of(toy, url, asked_for())
     baselines(search)
-    # five baselines: looks at 32 and 128, 400 of the search set, 500 of evaluation
-    assert search.evaluated == 5 * (32 + 128 + 400 + 500)
-    assert len(search.seen) == 5
+    # six baselines: looks at 32 and 128, 400 of the search set, 500 of evaluation
+    assert search.evaluated == 6 * (32 + 128 + 400 + 500)
+    assert len(search.seen) == 6
     baselines(search)
-    assert search.evaluated == 5 * (32 + 128 + 400 + 500)
+    assert search.evaluated == 6 * (32 + 128 + 400 + 500)
     assert sum(count for _, _, count in runs(search)) == search.evaluated
 
 
@@ -122,8 +126,9 @@ def test_a_measurement_that_is_interrupted_is_given_up_and_can_be_made_again(
     assert space.uniform[1].digest not in again.journal.taken(space)
     baselines(again)
     measured = [record.allocation for record in again.records]
+    mix = even_mix(space, "awq")
     assert sorted(a.digest for a in measured) == sorted(
-        a.digest for a in (space.full, *space.uniform[:4])
+        a.digest for a in (space.full, *space.uniform[:4], mix)
     )
 
 
@@ -191,15 +196,13 @@ def test_a_recommendation_counts_what_it_took(toy: ModelSpec, url: str) -> None:
     assert (found.complete, found.pruned, found.failed) == (1, 0, 0)
     assert found.goal == "budget"
     assert found.budget_bpw == 5.0
-    # the looks of five baselines
-    looks = [r for r in found.rungs if r.kind == DIVERGENCE]
-    assert {(r.kind, r.samples, r.count) for r in looks} == {
-        (DIVERGENCE, 32, 5),
-        (DIVERGENCE, 128, 5),
-    }
-    assert found.allocation == max(
-        (a for a in search.setup.space.uniform if search.setup.space.fits(a)), key=score
-    )
+    # the looks of baselines are nothing to judge looks by
+    assert [(r.kind, r.count) for r in found.rungs] == [("summed damage", 1)]
+    # the proposal is worse than what mixes 4 and 8 bits
+    mix = even_mix(search.setup.space, "awq")
+    assert found.allocation == mix
+    assert {each.digest for each in found.rivals} == {mix.digest}
+    assert [each.versus.mean for each in found.rivals] == [0, 0]
 
 
 @pytest.mark.usefixtures("unchanged")

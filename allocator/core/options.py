@@ -1,0 +1,78 @@
+"""Options as files and callers give them: read from TOML, and of the right types."""
+
+from __future__ import annotations
+
+import tomllib
+from typing import TYPE_CHECKING, Any
+
+from allocator.core.errors import SpecError
+from allocator.core.pins import KINDS as PINS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+# options by what their values are; the others are text
+LISTS = ("methods", "widths", "include", *PINS)
+SWITCHES = ("symmetric", "front", "rungs", "narrowing", "finalize", "minimize")
+NUMBERS = ("seconds", "fraction", "min_score", "confidence", "storage_timeout")
+COUNTS = ("trials", "seed", "calibration", "beams", "rerank")
+KINDS = {
+    **dict.fromkeys(LISTS, "a list of names"),
+    "widths": "a list of whole numbers",
+    **dict.fromkeys(PINS, 'a list of texts such as "vision.*=8"'),
+    **dict.fromkeys(SWITCHES, "true or false"),
+    **dict.fromkeys(NUMBERS, "a number"),
+    **dict.fromkeys(COUNTS, "a whole number"),
+    "group_size": "a whole number or a name",
+}
+
+
+def typed_options(
+    values: Mapping[str, Any], file: Path | None = None
+) -> dict[str, Any]:
+    """Values as the fields want them: lists as tuples, the budget as text.
+
+    Raises:
+        SpecError: a value has another type than its option needs.
+    """
+    typed = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    typed = {key: value for key, value in typed.items() if value is not None}
+    for key in ("budget", "cache_memory"):
+        if key in typed:
+            typed[key] = str(typed[key])
+    for key, value in typed.items():
+        if not _is_right(key, value):
+            where = "" if file is None else f"{file}: "
+            raise SpecError(
+                f"{where}{key} = {value!r} is of the wrong type: it is "
+                f"{KINDS.get(key, 'text')}"
+            )
+    return {"budget": None, **typed}
+
+
+def _is_right(key: str, value: Any) -> bool:
+    """Whether a value read from a file has the type its option needs."""
+    if key in LISTS:
+        kind = int if key == "widths" else str
+        return isinstance(value, tuple) and all(isinstance(v, kind) for v in value)
+    if key in SWITCHES:
+        return isinstance(value, bool)
+    if isinstance(value, bool):
+        return False
+    kinds = dict.fromkeys(NUMBERS, int | float) | dict.fromkeys(COUNTS, int)
+    return isinstance(value, kinds.get(key, int | str if key == "group_size" else str))
+
+
+def read_toml(file: Path) -> dict[str, Any]:
+    """Options written down as TOML.
+
+    Raises:
+        SpecError: the file is missing or is not TOML.
+    """
+    try:
+        return tomllib.loads(file.read_text())
+    except FileNotFoundError:
+        raise SpecError(f"there is no study file {file}") from None
+    except (OSError, ValueError) as error:
+        raise SpecError(f"{file} cannot be read as TOML: {error}") from None

@@ -1,0 +1,185 @@
+"""`--time`: a search ends with a recommendation within the seconds it was given.
+
+Time is kept back for all that a recommendation needs: full precision, the uniform
+allocations, what they are compared with and one finalist on the evaluation set, by the
+seconds that a sample took so far.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import inf
+from typing import TYPE_CHECKING, NoReturn
+
+from allocator.core.clock import Clock
+from allocator.core.errors import NotReachedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from allocator.core.allocation import Allocation
+    from allocator.core.watch import Tell, Watch
+    from allocator.search.running import Search
+    from allocator.space.model import ModelSpace
+
+# allocations beside the uniform ones that are measured on the evaluation set at least:
+# the even mix, the additive optimum, one finalist
+OTHERS = 3
+# of an estimate; for what is worked out of the scores: of all seconds, and at most
+MARGIN, CLOSING_SHARE, CLOSING = 1.15, 0.1, 60.0
+# an attribute of a study: seconds that finalizing took
+FINALIZING = "seconds of finalizing"
+# samples before their time says anything
+FEWEST = 32
+
+
+@dataclass
+class Deadline:
+    """When a search has to end, and what it needs until then.
+
+    `binding`: nothing can be recommended yet, so what does not fit ends the search.
+    """
+
+    clock: Clock
+    seconds: float | None
+    binding: bool = True
+    samples: int = 0
+    _scoring: float = 0.0
+    _step: float = 0.0
+    _finalizes: bool | None = None
+
+    @property
+    def left(self) -> float:
+        """Seconds that are left."""
+        return inf if self.seconds is None else self.seconds - self.clock.seconds
+
+    @property
+    def per_sample(self) -> float:
+        """Seconds that scoring a sample took; 0 while that is not known."""
+        return self._scoring / self.samples if self.samples >= FEWEST else 0.0
+
+    def scored(self, samples: int, seconds: float) -> None:
+        """Note what scoring took."""
+        self.samples += samples
+        self._scoring += seconds
+
+    def needed(self, search: Search) -> float:
+        """Seconds that a recommendation still takes at least."""
+        sets, taken = search.setup.samples, search.journal.taken(search.setup.space)
+        wanted = [search.setup.space.full, *fitting(search.setup.space)]
+        missing = sum(a.digest not in search.confirmed for a in wanted)
+        beside = search.confirmed - {a.digest for a in wanted}
+        missing += max(1, OTHERS - len(beside))
+        unmeasured = sum(a.digest not in taken for a in wanted)
+        samples = missing * len(sets["evaluation"]) + unmeasured * len(sets["search"])
+        return samples * self.per_sample
+
+    def is_reached(self, search: Search, more: float = 0.0) -> bool:
+        """Whether `more` seconds leave too little for a recommendation."""
+        if self.seconds is None:
+            return False
+        kept = MARGIN * self.needed(search) + min(CLOSING, CLOSING_SHARE * self.seconds)
+        return self.left - more < kept
+
+    def check(self, search: Search) -> None:
+        """End a search that cannot come to a recommendation in time.
+
+        Raises:
+            NotReachedError: says how much more time that would take.
+        """
+        if self.seconds is None or not self.binding:
+            return
+        needed = self.needed(search)
+        if needed > self.left:
+            self.refuse(f"take about {needed:.0f} s more" if needed else "take longer")
+
+    def check_start(self) -> None:
+        """End a search whose time is over before anything is measured.
+
+        Raises:
+            NotReachedError: as `check` does.
+        """
+        if self.left < 0:
+            self.refuse("take longer")
+
+    def refuse(self, takes: str) -> NoReturn:
+        """Say that there is no time for a recommendation, and what it takes."""
+        raise NotReachedError(
+            f"nothing can be recommended within --time {self.seconds:g}s: full "
+            f"precision, the uniform allocations, two rivals and a finalist {takes} "
+            f"({self.clock.seconds:.0f} s are over); what was measured is kept, and "
+            "the same command with more --time goes on from there"
+        )
+
+    @contextmanager
+    def step(self) -> Iterator[None]:
+        """Note what a proposal takes, from the first look to its score."""
+        since = Clock()
+        yield
+        self._step = max(self._step, since.seconds)
+
+    def allows_step(self, search: Search) -> bool:
+        """Whether there is time for one more proposal."""
+        first = self.per_sample * len(search.setup.samples["search"])
+        return not self.is_reached(search, self._step or 2 * first)
+
+    def finalists(self, search: Search) -> int | None:
+        """How many finalists there is time for, one at least; None for all."""
+        one = self.per_sample * len(search.setup.samples["evaluation"])
+        if self.seconds is None or not one:
+            return None
+        spare = self.left - MARGIN * self.needed(search)
+        return 1 + max(0, int(spare / one))
+
+    def finalizes(self, search: Search) -> bool:
+        """Whether there is time to finalize the winner and all beside it: all or none.
+
+        What one takes is known from a search before, or guessed by the bank.
+        """
+        if self._finalizes is None:
+            methods = len(search.setup.asked.methods)
+            known = search.journal.attribute(FINALIZING)
+            guess = search.seconds.get("bank", 0.0) / methods
+            one = self.per_sample * len(search.setup.samples["evaluation"])
+            # the best of each method, and all but the uniform ones
+            each = MARGIN * one + (guess if known is None else known)
+            self._finalizes = self.left > (methods + OTHERS) * each
+            if not self._finalizes:
+                search.watch.say("no time is left to finalize: the bank's cells count")
+        return self._finalizes
+
+    def finalized(self, search: Search, seconds: float) -> None:
+        """Note what finalizing an allocation took."""
+        known = search.journal.attribute(FINALIZING) or 0.0
+        # where the weights are there it takes nothing
+        if seconds > max(known, 1.0):
+            search.journal.set_attribute(FINALIZING, seconds)
+
+
+def fitting(space: ModelSpace) -> list[Allocation]:
+    """Uniform allocations that are always measured."""
+    return [each for each in space.uniform if space.fits(each)]
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A watch that ends a search as soon as it cannot come to a recommendation."""
+
+    search: Search
+    watch: Watch
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[Tell]:
+        """Open a phase; each step it is told of looks at the time."""
+        with self.watch.phase(name) as told:
+
+            def tell(done: int, total: int, note: str = "", /) -> None:
+                told(done, total, note)
+                self.search.deadline.check(self.search)
+
+            yield tell
+
+    def say(self, text: str) -> None:
+        """Say one line."""
+        self.watch.say(text)

@@ -1,0 +1,92 @@
+"""Plain data kept with a study or a trial, however large it is.
+
+MySQL keeps 65,535 bytes in a value: what is larger as JSON is packed, and what is
+larger still lies in several attributes.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import zlib
+from typing import TYPE_CHECKING, Any
+
+from allocator.study.making import kept_with
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import optuna
+
+    Set = Callable[[str, Any], object]
+
+# characters of a value's JSON
+LARGEST = 60_000
+PACKED, PARTS = "packed", "packed in parts"
+PART = "part:"
+
+
+def keep(set_attribute: Set, name: str, value: Any) -> tuple[str, ...]:
+    """Keep plain data under a name, its parts first: whoever reads finds all or none.
+
+    Args:
+        set_attribute: keeps a small value under a name.
+        name: where it is asked for again.
+        value: plain data.
+
+    Returns:
+        Names of its parts, if it has any.
+    """
+    text = json.dumps(value)
+    if len(text) <= LARGEST:
+        set_attribute(name, value)
+        return ()
+    packed = base64.b85encode(zlib.compress(text.encode())).decode()
+    if len(packed) <= LARGEST:
+        set_attribute(name, {PACKED: packed})
+        return ()
+    # by content: a part is never that of another value
+    stem = f"{PART}{hashlib.sha256(packed.encode()).hexdigest()[:16]}"
+    parts = [packed[at : at + LARGEST] for at in range(0, len(packed), LARGEST)]
+    names = tuple(f"{stem}:{number}" for number in range(len(parts)))
+    for each, part in zip(names, parts, strict=True):
+        set_attribute(each, part)
+    set_attribute(name, {PARTS: names})
+    return names
+
+
+def kept_under(name: str, found: Mapping[str, Any]) -> Any:
+    """What was kept under a name among everything found, or None."""
+    kept = found.get(name)
+    if isinstance(kept, dict) and set(kept) <= {PACKED, PARTS} and kept:
+        packed = kept.get(PACKED) or "".join(map(found.__getitem__, kept[PARTS]))
+        return json.loads(zlib.decompress(base64.b85decode(packed)))
+    return kept
+
+
+def keep_with(study: optuna.Study, name: str, value: Any) -> None:
+    """Keep plain data with a study, where no dashboard shows it."""
+    number, storage = study._study_id, study._storage
+
+    def set_attribute(key: str, each: Any) -> None:
+        storage.set_study_system_attr(number, key, each)
+
+    before: Any = None
+    if value is None or len(json.dumps(value)) > LARGEST:
+        before = storage.get_study_system_attrs(number).get(name)
+    names = keep(set_attribute, name, value)
+    if isinstance(before, dict):
+        # storages know no way to remove one
+        for each in set(before.get(PARTS, ())) - set(names):
+            set_attribute(each, None)
+
+
+def kept_in(study: optuna.Study, start: str = "") -> dict[str, Any]:
+    """Everything kept with a study under names that begin alike."""
+    found = kept_with(study)
+    return {
+        name: kept_under(name, found)
+        for name in found
+        if name.startswith(start) and not name.startswith(PART)
+    }

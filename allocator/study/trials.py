@@ -1,0 +1,147 @@
+"""Trials of a study in Optuna: begun, measured under a lease, finished or given up."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import optuna
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import TrialState
+
+from allocator.study.attributes import keep
+from allocator.study.entry import FAILED, REASON, VALUES
+from allocator.study.owners import LEASE, OWNER, new_owner, owner_of, renewed
+from allocator.study.per_sample import encode_scores
+from allocator.study.storage import user_and_system_attributes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from optuna.trial import FrozenTrial
+
+    from allocator.core.allocation import Allocation
+    from allocator.space.base import Space
+    from allocator.study.owners import Leases
+
+RUNNING = (TrialState.RUNNING,)
+
+
+def add_trial(
+    study: optuna.Study,
+    space: Space,
+    allocation: Allocation,
+    state: TrialState,
+    attributes: Mapping[str, Any],
+) -> None:
+    """Record an allocation whole, in one write."""
+    about = {**attributes, "digest": allocation.digest}
+    told, kept = user_and_system_attributes(about, space.bpw(allocation))
+    trial = optuna.trial.create_trial(
+        state=state,
+        params=space.params(allocation),
+        distributions=dict(space.distributions),
+        user_attrs=told,
+        system_attrs=kept,
+    )
+    study.add_trial(trial)
+
+
+def begin_trial(
+    study: optuna.Study,
+    space: Space,
+    allocation: Allocation,
+    attributes: Mapping[str, Any],
+) -> int:
+    """Record that an allocation is being measured; returns the trial's number.
+
+    One write, so that no half-described trial is ever left behind.
+    """
+    owner = str(new_owner())
+    about = {**attributes, OWNER: owner, LEASE: time.time()}
+    add_trial(study, space, allocation, TrialState.RUNNING, about)
+    running = study.get_trials(deepcopy=False, states=RUNNING)
+    return next(t.number for t in running if t.system_attrs.get(OWNER) == owner)
+
+
+@contextmanager
+def at_work(study: optuna.Study, url: str, number: int) -> Iterator[None]:
+    """Renew a trial's lease for as long as it is measured."""
+    trial = study.get_trials(deepcopy=False)[number]
+    with renewed(url, trial._trial_id, str(owner_of(trial))):
+        yield
+
+
+def complete_trial(
+    study: optuna.Study, number: int, score: float, values: Sequence[float] | None
+) -> None:
+    """Record a trial's score, and that of each sample.
+
+    One that others gave up meanwhile is recorded anew, unless they measured it since or
+    are at it.
+    """
+    trial = study.get_trials(deepcopy=False)[number]
+    storage, packed = study._storage, None if values is None else encode_scores(values)
+    try:
+        if packed is not None:
+            own = partial(storage.set_trial_system_attr, trial._trial_id)
+            keep(own, VALUES, packed)
+        storage.set_trial_state_values(trial._trial_id, TrialState.COMPLETE, [score])
+    except UpdateFinishedTrialError:
+        _complete_late(study, trial, score, packed)
+
+
+def _complete_late(
+    study: optuna.Study, trial: FrozenTrial, score: float, packed: str | None
+) -> None:
+    digest = trial.system_attrs["digest"]
+    states = (TrialState.RUNNING, TrialState.COMPLETE)
+    others = study.get_trials(deepcopy=False, states=states)
+    if any(other.system_attrs.get("digest") == digest for other in others):
+        return
+    about = dict(trial.system_attrs)
+    if packed is not None:
+        keep(about.__setitem__, VALUES, packed)
+    again = optuna.trial.create_trial(
+        value=score,
+        params=trial.params,
+        distributions=trial.distributions,
+        user_attrs=trial.user_attrs,
+        system_attrs=about,
+    )
+    study.add_trial(again)
+
+
+def fail_trial(study: optuna.Study, number: int, reason: str | None) -> None:
+    """Give up a trial, for good where a reason is given."""
+    if reason is not None:
+        trial = study.get_trials(deepcopy=False)[number]._trial_id
+        # others may have given it up already
+        with suppress(UpdateFinishedTrialError):
+            study._storage.set_trial_user_attr(trial, REASON, reason)
+    study.tell(number, state=FAILED, skip_if_finished=True)
+
+
+def release_dead(study: optuna.Study, leases: Leases) -> list[int]:
+    """Give up running trials whose owner is dead; returns the numbers of these.
+
+    Of several processes that see it, one gives up each.
+    """
+    given_up = []
+    for trial in study.get_trials(deepcopy=False, states=RUNNING):
+        if not leases.is_dead(trial):
+            continue
+        try:
+            study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+        except UpdateFinishedTrialError:
+            continue
+        given_up.append(trial.number)
+    return given_up
+
+
+def unknown_trials(study: optuna.Study, leases: Leases) -> list[FrozenTrial]:
+    """Running trials of which it is not known yet whether anybody works on them."""
+    running = study.get_trials(deepcopy=False, states=RUNNING)
+    return [t for t in running if not leases.is_dead(t) and not leases.is_alive(t)]
