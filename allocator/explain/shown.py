@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from allocator.core.finite import is_number
 from allocator.core.records import FrontMember, Interval
 from allocator.space.fronts import front
 from allocator.study.journal import MEASURED
@@ -59,7 +60,11 @@ class Shown:
         """What a study keeps."""
         records = {r.allocation.digest: r for r in journal.records(space)}
         found = _evaluated(journal)
-        kept = {each["applied"]: each["values"] for each in found if each["values"]}
+        kept = {
+            each["applied"]: each["values"]
+            for each in found
+            if each["values"] and all(map(is_number, each["values"]))
+        }
         return Shown(
             records,
             journal.sample_scores(space),

@@ -47,7 +47,7 @@ def test_it_is_the_worst_and_left_out_of_lines_and_correlations(
     report = looks.report(kind, SIZES[kind])
     assert report.count == 4
     assert report.spearman is not None
-    assert report.spearman > 0.99
+    assert report.spearman > 0.9
     slope, offset = looks._line((kind, SIZES[kind]), lucky)
     expected = (-100.0, 90.0) if kind == DIVERGENCE else (1.0, 0.0)
     assert (slope, offset) == pytest.approx(expected)
