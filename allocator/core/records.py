@@ -155,6 +155,10 @@ class RungReport:
     ci95: tuple[float, float] | None = None
     controls: int = 0
 
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {**asdict(self), "ci95": self.ci95 and list(self.ci95)}
+
 
 @dataclass(frozen=True)
 class Recommendation:
@@ -248,7 +252,7 @@ class Recommendation:
             },
             "evaluated_samples": self.evaluated_samples,
             "evaluated_allocations": self.evaluated_allocations,
-            "rungs": [asdict(rung) for rung in self.rungs],
+            "rungs": [rung.to_json() for rung in self.rungs],
             "prefix": {"ran": self.prefix[0], "reused": self.prefix[1]},
             "seconds": dict(self.seconds),
         }

@@ -11,7 +11,9 @@ from allocator.core.errors import DataError, StudyError
 from allocator.core.pins import Pins
 from allocator.explain.evidence import Evidence
 from allocator.explain.importance import contributions_json, effects
+from allocator.explain.kept import digest, kept
 from allocator.explain.neighbours import Neighbours
+from allocator.explain.rows import evidence_of
 from allocator.explain.sentences import sentences
 from allocator.explain.shown import Shown, indistinguishable
 from allocator.space.csv_file import read_csv
@@ -39,20 +41,24 @@ NAMED = 5
 def explain_study(journal: Journal, progress: Progress | None = None) -> dict[str, Any]:
     """Explain a study: everything measured, and what was looked at on many samples.
 
+    What takes long is kept with the study, and not done again while that rests on the
+    same.
+
     Raises:
         StudyError: nothing was measured in it yet.
     """
     space = space_of_study(journal)
-    scored = reliable_scores(journal, space)
-    if not scored:
-        raise StudyError(
-            f"nothing is measured in study {journal.name!r} yet: run its search again "
-            "to finish it"
-        )
-    spec = journal.attribute(SPEC)
     weights = [space.group_bytes[key][FULL] for key in space.keys]
-    evidence = Evidence.of(space.keys, scored, weights, spec["seed"])
-    found = effects(evidence, progress)
+    evidence = evidence_of(journal, space, weights)
+    scored = reliable_scores(journal, space)
+    spec = journal.attribute(SPEC)
+    everything = Evidence.of(space.keys, scored, weights, spec["seed"])
+    found = kept(
+        journal,
+        "effects",
+        digest(evidence, everything),
+        lambda: effects(evidence, progress, everything),
+    )
     told = latest_recommendation(journal)
     about = {
         "study": journal.name,
@@ -70,16 +76,32 @@ def explain_study(journal: Journal, progress: Progress | None = None) -> dict[st
         # scores of what was chosen are told here, and so are those they rest on
         shown = Shown.of(journal, space)
         fair = reliable_scores(journal, space, shown)
-        chosen = allocation_json(
-            Evidence.of(space.keys, fair, weights, spec["seed"]),
-            Neighbours(space, fair, journal.damage(space), spec["seed"]),
-            Allocation.of(space.keys, read_choices(told["recommended"]["allocation"])),
-            told["recommended"]["score"],
-        )
+        chosen = _recommended(journal, space, told, fair)
         chosen["equal"] = indistinguishable(shown, shown.front(space), chosen["digest"])
     return explanation_json(
         about, found, chosen, latest_frozen(journal, within_name(space))
     )
+
+
+def _recommended(
+    journal: Journal, space: KeptSpace, told: Mapping[str, Any], fair: Scored
+) -> dict[str, Any]:
+    """Why the recommended allocation scores as it does, and what lies beside it."""
+    best, damage = told["recommended"], journal.damage(space)
+    allocation = Allocation.of(space.keys, read_choices(best["allocation"]))
+    seed = journal.attribute(SPEC)["seed"]
+    evidence = Evidence.of(space.keys, fair, None, seed)
+    rests_on = digest(
+        *(evidence, allocation.digest, str(best["score"])),
+        {f"{key} {choice}": value for (key, choice), value in (damage or {}).items()},
+        *(journal.attribute(COSTS), told["budget"], told.get("pins")),
+    )
+
+    def make() -> dict[str, Any]:
+        neighbours = Neighbours(space, fair, damage, seed)
+        return allocation_json(evidence, neighbours, allocation, best["score"])
+
+    return kept(journal, "allocation", rests_on, make)
 
 
 def explain_table(
@@ -186,12 +208,11 @@ def allocation_json(
     evidence: Evidence, neighbours: Neighbours, allocation: Allocation, score: float
 ) -> dict[str, Any]:
     """Why an allocation scores as it does, and what lies beside it."""
-    digests = [each.digest for each, _ in neighbours.scored]
     return {
         "digest": allocation.digest,
         "bpw": neighbours.space.bpw(allocation),
         "score": score,
-        **contributions_json(evidence, digests.index(allocation.digest)),
+        **contributions_json(evidence, evidence.digests.index(allocation.digest)),
         "more": neighbours.more(allocation),
         "less": neighbours.less(allocation),
         "equal": [],

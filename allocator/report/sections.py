@@ -188,7 +188,8 @@ def importance_section(data: Data, charts: Charts) -> str:
     lead = (
         "How much of the score each part decides, in percent, with 95 % intervals: the "
         "mean of three measures (impurity, permutation and SHAP) of one random forest "
-        "fitted to what was measured. Wide intervals mean few measurements."
+        "fitted to what was measured, and to what looks suggest of other candidates. "
+        "Wide intervals mean few measurements, or looks that say little."
     )
     last = drawn.pop("group", "")
     column = f'<div class="column">{"".join(drawn.values())}</div>' if drawn else ""

@@ -12,13 +12,8 @@ from allocator.core.home import named_file
 from allocator.core.plan import FINALIZED, Plan
 from allocator.core.records import Recommendation
 from allocator.core.study import StudySpec, check_options, check_study_name
-from allocator.explain.evidence import Evidence
-from allocator.explain.explanation import (
-    explain_study,
-    reliable_scores,
-    space_of_study,
-)
-from allocator.explain.importance import importance
+from allocator.explain.explanation import explain_study, space_of_study
+from allocator.explain.kept import importance_of
 from allocator.explain.shown import Shown, front_rows
 from allocator.report.data import study_report, trials_of
 from allocator.report.notebook import front_image, recommendation_html
@@ -130,12 +125,7 @@ class Study:
         Raises:
             StudyError: nothing was measured yet.
         """
-        space = space_of_study(self.journal)
-        scored = reliable_scores(self.journal, space)
-        if not scored:
-            raise StudyError(f"nothing is measured in study {self.name!r} yet")
-        seed = self.journal.attribute(SPEC)["seed"]
-        return importance(Evidence.of(space.keys, scored, seed=seed))
+        return importance_of(self.journal, space_of_study(self.journal))
 
     def explain(self, *, progress: bool = True) -> dict[str, Any]:
         """What mattered, and why this allocation: what `explain --json` prints.

@@ -89,11 +89,7 @@ def confirm(  # noqa: PLR0913, each is what one part of the search gives
     """
     full = evaluate(space.full)
     contest = Contest(goal, full, evaluate, finish, seed, strata)
-    listed, finalists = finalists_of(goal, records, most), []
-    for number, record in enumerate(listed):
-        progress(number, len(listed))
-        finalists.append(contest.measured(record.allocation))
-    progress(len(listed), len(listed))
+    finalists = _measured(contest, finalists_of(goal, records, most), progress)
     uniform = [contest.measured(a) for a in space.uniform if space.fits(a)]
     if space.fits(space.full):
         finalists.append(contest.note(full))
@@ -116,6 +112,20 @@ def confirm(  # noqa: PLR0913, each is what one part of the search gives
     chosen = contest.choose(_surest_first(records, [*uniform, *finalists]))
     winner, held = _settled(space, goal, chosen, full, beside)
     return _outcome(space, winner, held, uniform, contest)
+
+
+def _measured(
+    contest: Contest,
+    finalists: Sequence[TrialRecord],
+    progress: Callable[[int, int], object],
+) -> list[Measured]:
+    """Finalists on the evaluation set."""
+    found = []
+    for number, record in enumerate(finalists):
+        progress(number, len(finalists))
+        found.append(contest.measured(record.allocation))
+    progress(len(finalists), len(finalists))
+    return found
 
 
 def check_any(measured: Sequence[Measured]) -> None:

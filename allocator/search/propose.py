@@ -274,15 +274,6 @@ def _probe(
                 search.count(space.full.replace({key: choice}), len(probed))
 
 
-def reliable_scores(search: Search) -> list[tuple[Allocation, float]]:
-    """What was measured, and what was looked at on many samples."""
-    search.judge()
-    measured = [(r.allocation, r.score) for r in search.records]
-    if not search.setup.asked.rungs:
-        return measured
-    return search.rungs.known_well(measured)
-
-
 def proxies(search: Search) -> tuple[RungReport, ...]:
     """How well the prior's summed damage and each rung predicted the full score."""
     search.judge()

@@ -13,14 +13,13 @@ from allocator.core.errors import BankError, ModelError, reason
 from allocator.core.plan import plan_json
 from allocator.core.records import RIVALS, Recommendation
 from allocator.core.watch import Silent
-from allocator.explain.evidence import Evidence
-from allocator.explain.importance import importance
+from allocator.explain.kept import importance_of
 from allocator.explain.shown import Shown
 from allocator.search.confirm import confirm
 from allocator.search.deadline import Deadline, Watched
 from allocator.search.full import full_precision
 from allocator.search.leftover import await_full, is_elsewhere, note_dead, settle
-from allocator.search.propose import prior, propose, proxies, reliable_scores
+from allocator.search.propose import prior, propose, proxies
 from allocator.search.rivals import measure_baseline, rivals
 from allocator.search.running import Search
 from allocator.study.journal import ARITHMETIC, COSTS, FIRST_PROMPT, Journal
@@ -167,10 +166,7 @@ def conclude(search: Search) -> Recommendation:
             seed=setup.asked.seed,
             strata=strata(setup.task, setup.samples["evaluation"]),
         )
-    # what never varies under these pins cannot matter to them
-    scored = [pair for pair in reliable_scores(search) if space.keeps_pins(pair[0])]
-    evidence = Evidence.of(space.keys, scored, seed=setup.asked.seed)
-    shares = importance(evidence)
+    shares = importance_of(search.journal, space)
     search.seconds["confirm"] = confirming.seconds
     return _recommendation(search, outcome, shares)
 

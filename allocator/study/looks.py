@@ -36,9 +36,9 @@ DIVERGENCE, SCORE = "divergence", "score"
 LADDER = ((DIVERGENCE, 32, 8), (DIVERGENCE, 128, 4), (SCORE, 256, 1))
 # below it a cheap look does not predict the score well enough to choose by, and how
 # sure that has to be (studies/statistics/looks.py has the trade-off)
-LEAST_CORRELATION, SURE = 0.5, 0.9
-# allocations with both before a correlation decides, and those of them drawn by chance
-FEWEST, FEWEST_DRAWN = 8, 3
+LEAST_CORRELATION, SURE = 0.5, 0.85
+# proposals measured before a correlation decides, and those of them that are controls
+FEWEST, FEWEST_CONTROLS = 8, 3
 # the confidence of intervals that are shown
 SHOWN = 0.95
 # a divergence of nothing, on a logarithmic scale
@@ -109,17 +109,24 @@ class Looks:
             return self.ladder
         return tuple((SCORE, size, outlive) for _, size, outlive in self.ladder)
 
-    def trusts(self, sure: float = SURE) -> bool:
+    def trusts(self) -> bool:
         """Whether the divergence may predict the score, for all that is known.
 
-        Until it is that sure that the correlation is below `LEAST_CORRELATION`.
+        Until it is `SURE` that the correlation is below `LEAST_CORRELATION`.
         """
-        found = worth(self._pairs(DIVERGENCE, self._widest))
-        if found.count < FEWEST or found.drawn < FEWEST_DRAWN:
-            return True
+        return not self.surely_low(SURE)
+
+    def surely_low(self, sure: float) -> bool:
+        """Whether it is that sure that the divergence on the most samples says little.
+
+        Never before there are proposals and controls enough.
+        """
+        done = [each for each in self.proposed if each.score is not None]
+        if len(done) < FEWEST or sum(each.drawn for each in done) < FEWEST_CONTROLS:
+            return False
         # one end of an interval is passed half as often as both
-        ends = found.interval(2 * sure - 1)
-        return ends is None or ends[1] >= LEAST_CORRELATION
+        ends = worth(self._pairs(DIVERGENCE, self._widest)).interval(2 * sure - 1)
+        return ends is not None and ends[1] < LEAST_CORRELATION
 
     @property
     def _widest(self) -> int:

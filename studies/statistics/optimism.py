@@ -1,6 +1,6 @@
 """How much too good what a search says of its front is, and what is left once mended.
 
-    python -m studies.statistics.optimism [--quick] [--folder DIR]
+    python -m studies.statistics.optimism [--quick | --kept | --only MODEL]
 
 Searches the embedded models with ten seeds, each in a study of its own that is kept in
 the folder, then scores everything that was measured in it on the evaluation set. What
@@ -235,29 +235,41 @@ def write(name: str, kind: type, rows: Sequence[Any]) -> None:
             table.writerow(f"{c:.4f}" if isinstance(c, float) else c for c in cells)
 
 
+def judged(cases: Sequence[Case], *, quick: bool) -> None:
+    """Print what searches come to, and write it down."""
+    rows, guesses, falls = list[Row](), list[Guess](), 0
+    for case in cases:
+        rows += case.rows()
+        guesses += [] if quick else case.guesses()
+        falls += case.falls()
+        print("judged", case.model, case.seed, flush=True)
+    print("\n".join(summary(rows, guesses, falls)))
+    if not quick:
+        write("statistics_optimism.csv", Row, rows)
+        write("statistics_optimism_estimates.csv", Guess, guesses)
+
+
 def main() -> None:
-    """Search what is missing, and print what it comes to."""
+    """Search what is missing, and say what it comes to."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one short search")
+    parser.add_argument("--kept", action="store_true", help="nothing that is not there")
+    parser.add_argument("--only", choices=MODELS, help="search one, and judge nothing")
     parser.add_argument("--folder", type=Path, default=cache_home() / "optimism")
     options = parser.parse_args()
     folder = options.folder.absolute() / ("quick" if options.quick else "")
     folder.mkdir(parents=True, exist_ok=True)
-    cases = [Case(m, seed, folder) for seed in range(SEEDS) for m in MODELS]
+    models = [options.only] if options.only else MODELS
+    cases = [Case(m, seed, folder) for seed in range(SEEDS) for m in models]
     if options.quick:
         cases = [Case(MODELS[0], 0, folder, QUICK_TRIALS)]
-    rows, guesses, falls = list[Row](), list[Guess](), 0
+    if options.kept:
+        cases = [case for case in cases if case.truth_file.exists()]
     for case in cases:
         case.search()
-        rows += case.rows()
-        if not options.quick:
-            guesses += case.guesses()
-        falls += case.falls()
         print(case.model, case.seed, flush=True)
-    print("\n".join(summary(rows, guesses, falls)))
-    if not options.quick:
-        write("statistics_optimism.csv", Row, rows)
-        write("statistics_optimism_estimates.csv", Guess, guesses)
+    if not options.only:
+        judged(cases, quick=options.quick)
 
 
 if __name__ == "__main__":

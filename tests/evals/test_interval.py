@@ -150,10 +150,10 @@ def test_the_best_of_equals_is_seldom_taken_to_be_better_than_it_is() -> None:
 def test_a_share_moves_with_both_scores() -> None:
     rng = np.random.default_rng(4)
     whole = 100.0 * (rng.random(1_000) < 0.9)
-    half = Draws.of([whole / 2, whole]).share(0, 1)
+    half = Draws.of(np.array([whole / 2, whole])).share(0, 1)
     # half of every sample is half of the score in each draw
     assert half.ci95 == pytest.approx([0.5, 0.5])
-    one = Draws.of([np.full(1_000, 90.0), whole]).share(0, 1)
+    one = Draws.of(np.array([np.full(1_000, 90.0), whole])).share(0, 1)
     # a standard error of sqrt(0.9 x 0.1 / 1000) of 0.9: 0.0105 of the share
     assert one.mean == pytest.approx(90 / whole.mean())
     assert one.high - one.low == pytest.approx(2 * 1.96 * 0.0105, rel=0.15)
@@ -189,6 +189,7 @@ def test_a_share_just_kept_is_seldom_taken_to_be_more(samples: int) -> None:
         # full precision is right on 90 %, of which 5 % are lost
         whole = rng.random(samples) < 0.9
         own = whole & (rng.random(samples) < 0.95)
-        passed += surplus(100.0 * own, 100.0 * whole, 0.95, 0.95) >= 0
+        values = (100.0 * own).tolist(), (100.0 * whole).tolist()
+        passed += surplus(*values, 0.95, 0.95) >= 0
     # 50 are expected at most, give or take 3 x sqrt(1000 x 0.05 x 0.95) = 21
     assert passed <= 71

@@ -12,14 +12,10 @@ from allocator.search.rungs import DRAWN, Rungs, spread_out
 from allocator.strategies._base import Candidate
 from allocator.study.looks import (
     DIVERGENCE,
-    FEWEST,
-    FEWEST_DRAWN,
     LADDER,
     SCORE,
-    Looks,
 )
-from allocator.study.proposed import Proposed
-from tests.searches import CHOICES, divergence, samples, score, space_of
+from tests.searches import THREE, TWO, drawn, looked_at, samples
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,19 +23,6 @@ if TYPE_CHECKING:
     from allocator.core.spec import ModelSpec
 
 
-def drawn(spec: ModelSpec, count: int, seed: int = 0) -> list[Allocation]:
-    """Different allocations at random."""
-    random, full = Random(seed), space_of(spec).full
-    found: dict[str, Allocation] = {}
-    while len(found) < count:
-        each = full.replace({key: random.choice(CHOICES) for key in spec.keys})
-        found[each.digest] = each
-    return list(found.values())
-
-
-# the divergence on few samples, then on more; and the score of many behind them
-TWO = ((DIVERGENCE, 32, 6), (DIVERGENCE, 128, 1))
-THREE = ((DIVERGENCE, 32, 8), (DIVERGENCE, 128, 3), (SCORE, 256, 1))
 THREE_LOOKS = [((kind, size), outlive) for kind, size, outlive in THREE]
 
 
@@ -167,106 +150,6 @@ def test_a_look_is_taken_once(toy: ModelSpec) -> None:
     assert [size for _, _, size in eyes.taken[10:]].count(32) == 0
 
 
-PLACE = ("a goal", 4.0)
-
-
-def judged(
-    rungs: Rungs, allocations: Sequence[Allocation], scores: Sequence[float]
-) -> None:
-    """Proposals that were measured, the first half of them drawn by chance."""
-    half = len(allocations) // 2
-    rungs.proposed = [
-        Proposed(each, PLACE, at < half, value)
-        for at, (each, value) in enumerate(zip(allocations, scores, strict=True))
-    ]
-
-
-def looked_at(
-    rungs: Rungs, allocations: Sequence[Allocation], sign: float = 1.0
-) -> list[tuple[Allocation, float]]:
-    """Proposals that diverge as their score falls, or rises."""
-    for each in allocations:
-        for size in (32, 128):
-            look = divergence(each) if sign > 0 else 1 - divergence(each)
-            rungs.learn(each, (DIVERGENCE, size), look)
-    measured = [(each, score(each)) for each in allocations]
-    judged(rungs, allocations, [value for _, value in measured])
-    return measured
-
-
-def test_a_divergence_that_predicts_goes_on_being_looked_at(toy: ModelSpec) -> None:
-    rungs = rungs_of(Eyes())
-    looked_at(rungs, drawn(toy, 20))
-    assert rungs.trusts()
-    assert rungs.rungs() == TWO
-    report = rungs.report(DIVERGENCE, 128)
-    assert (report.count, report.controls) == (20, 10)
-    assert report.spearman is not None
-    assert report.spearman > 0.9
-
-
-def test_a_divergence_that_does_not_predict_gives_way_to_scores(toy: ModelSpec) -> None:
-    rungs = rungs_of(Eyes())
-    looked_at(rungs, drawn(toy, 20), sign=-1)
-    report = rungs.report(DIVERGENCE, 128)
-    assert report.spearman is not None
-    assert report.spearman < -0.6
-    assert not rungs.trusts()
-    assert rungs.rungs() == ((SCORE, 32, 6), (SCORE, 128, 1))
-    everything = list(rungs.proposed)
-    # one below the fewest pairs that say anything, then too few of them drawn
-    rungs.proposed = everything[: FEWEST - 1]
-    assert rungs.trusts()
-    rungs.proposed = everything[11 - FEWEST :]
-    assert not rungs.trusts()
-    rungs.proposed = everything[11 - FEWEST_DRAWN :]
-    assert rungs.trusts()
-
-
-def test_baselines_say_nothing_for_a_divergence(toy: ModelSpec) -> None:
-    rungs = rungs_of(Eyes())
-    found = drawn(toy, 40)
-    looked_at(rungs, found, sign=-1)
-    rungs.proposed = rungs.proposed[10:30]
-    # all the others agree as baselines do: nobody asks them
-    for each in found[:10] + found[30:]:
-        rungs.learn(each, (DIVERGENCE, 128), divergence(each))
-    assert not rungs.trusts()
-
-
-def test_what_is_within_other_budgets_is_not_compared(toy: ModelSpec) -> None:
-    rungs, found = rungs_of(Eyes()), drawn(toy, 20)
-    for at, each in enumerate(found):
-        rungs.learn(each, (DIVERGENCE, 128), 0.1 * (at // 2 + 1) + 0.01 * (at % 2))
-    # over budgets the look ranks all, within each it is the wrong way round
-    rungs.proposed = [
-        Proposed(each, ("front", at // 2), True, 80.0 - at // 2 + 0.1 * (at % 2))
-        for at, each in enumerate(found)
-    ]
-    report = rungs.report(DIVERGENCE, 128)
-    assert report.spearman is not None
-    assert report.spearman < 0
-
-
-def test_a_score_that_a_look_was_part_of_is_taken_without_it(toy: ModelSpec) -> None:
-    rungs, found = rungs_of(Eyes(), THREE), drawn(toy, 6)
-    rungs.total = 1000
-    # what the 256 samples say is all there is: the other 744 say the opposite
-    parts = [70.0, 71.0, 72.0, 73.0, 74.0, 75.0]
-    others = [81.0, 80.9, 80.8, 80.7, 80.6, 80.5]
-    for each, part in zip(found, parts, strict=True):
-        rungs.learn(each, (SCORE, 256), part)
-    wholes = [
-        (256 * part + 744 * other) / 1000
-        for part, other in zip(parts, others, strict=True)
-    ]
-    assert wholes == sorted(wholes)
-    judged(rungs, found, wholes)
-    report = rungs.report(SCORE, 256)
-    assert report.spearman is not None
-    assert report.spearman < -0.9
-
-
 def test_scores_of_few_among_many_samples_are_learned_for_nothing(
     toy: ModelSpec,
 ) -> None:
@@ -325,83 +208,3 @@ def test_scores_of_few_samples_choose_the_highest(toy: ModelSpec) -> None:
     assert {kind for _, kind, _ in eyes.taken} == {SCORE}
     few = sorted(new, key=lambda a: -eyes.of(a, SCORE, 32))[:6]
     assert survivor.allocation == max(few, key=lambda a: eyes.of(a, SCORE, 128))
-
-
-def test_equal_scores_say_nothing_about_a_divergence(toy: ModelSpec) -> None:
-    rungs = rungs_of(Eyes())
-    found = drawn(toy, 20)
-    looked_at(rungs, found, sign=-1)
-    judged(rungs, found, [70.0] * 20)
-    assert rungs.trusts()
-
-
-def test_a_ladder_without_rungs_trusts_and_reports_nothing(toy: ModelSpec) -> None:
-    rungs = rungs_of(Eyes(), ())
-    measured = [(each, score(each)) for each in drawn(toy, 20)]
-    judged(rungs, *zip(*measured, strict=True))
-    assert rungs.trusts()
-    assert rungs.reports() == ()
-    assert rungs.estimates(measured) == ()
-
-
-def test_reports_are_of_the_rungs_that_saw_something_measured(toy: ModelSpec) -> None:
-    rungs, found = rungs_of(Eyes(), THREE), drawn(toy, 6)
-    rungs.total = 1000
-    for each in found:
-        rungs.learn(each, (DIVERGENCE, 32), divergence(each))
-    for each in found[:2]:
-        rungs.learn(each, (SCORE, 256), score(each))
-    judged(rungs, found[:4], [score(each) for each in found[:4]])
-    reports = rungs.reports()
-    assert [(r.kind, r.samples, r.count) for r in reports] == [
-        (DIVERGENCE, 32, 4),
-        (SCORE, 256, 2),
-    ]
-    # of two or four there is no interval worth the name, or a very wide one
-    assert [r.ci95 is None for r in reports] == [False, True]
-
-
-def test_estimates_lie_on_the_line_through_what_was_measured(toy: ModelSpec) -> None:
-    rungs, found = rungs_of(Eyes()), drawn(toy, 5)
-    looks = (0.1, 0.2, 0.4, 0.3, 0.25)
-    for each, look in zip(found, looks, strict=True):
-        rungs.learn(each, (DIVERGENCE, 32), look)
-    rungs.learn(found[4], (DIVERGENCE, 128), 0.3)
-    # 90 - 100 x divergence on 32 samples; nothing measured was seen on 128
-    measured = list(zip(found[:3], (80.0, 70.0, 50.0), strict=True))
-    estimates = {a.digest: value for a, value in rungs.estimates(measured)}
-    assert estimates[found[3].digest] == pytest.approx(60)
-    # without a line the score is taken to fall from the best one to nothing: 80 (1 - d)
-    assert estimates[found[4].digest] == pytest.approx(80 * (1 - 0.3))
-
-
-def test_an_estimate_follows_the_largest_look(toy: ModelSpec) -> None:
-    rungs, found = rungs_of(Eyes()), drawn(toy, 4)
-    for each, few, many in zip(
-        found[:3], (0.1, 0.2, 0.4), (0.3, 0.2, 0.1), strict=True
-    ):
-        rungs.learn(each, (DIVERGENCE, 32), few)
-        rungs.learn(each, (DIVERGENCE, 128), many)
-    rungs.learn(found[3], (DIVERGENCE, 32), 0.9)
-    rungs.learn(found[3], (DIVERGENCE, 128), 0.4)
-    # on 128 samples: 50 at 0.3, 60 at 0.2, 70 at 0.1
-    measured = list(zip(found[:3], (50.0, 60.0, 70.0), strict=True))
-    estimates = {a.digest: value for a, value in rungs.estimates(measured)}
-    assert estimates[found[3].digest] == pytest.approx(40)
-
-
-def test_a_higher_divergence_never_suggests_a_higher_score(toy: ModelSpec) -> None:
-    rungs, found = rungs_of(Eyes()), drawn(toy, 4)
-    for each, look in zip(found, (0.1, 0.2, 0.3, 0.6), strict=True):
-        rungs.learn(each, (DIVERGENCE, 32), look)
-    measured = list(zip(found[:3], (50.0, 60.0, 70.0), strict=True))
-    estimates = {a.digest: value for a, value in rungs.estimates(measured)}
-    # their mean, by a line that does not fall
-    assert estimates[found[3].digest] == pytest.approx(60)
-
-
-def test_looks_that_a_study_keeps_are_read_without_a_model(toy: ModelSpec) -> None:
-    one, other = drawn(toy, 2)
-    looks = Looks.recalled([("5", one, (DIVERGENCE, 32), 0.5)])
-    assert looks.seen(one) == {(DIVERGENCE, 32): 0.5}
-    assert looks.seen(other) == {}
