@@ -41,6 +41,12 @@ def _doubts(
     return [line for line in (*lines, found.refused, *found.warnings) if line]
 
 
+def _check(name: str, score: Score, samples: Sequence[Sample]) -> None:
+    """Refuse a score that is none."""
+    if reason := not_finite(score.mean, score.values, [s.id for s in samples]):
+        raise ModelError(f"{name} {reason}")
+
+
 def evaluate_model(
     options: Mapping[str, Any], plan_file: Path | None, watch: Watch
 ) -> dict[str, Any]:
@@ -72,9 +78,8 @@ def evaluate_model(
         )
     for line in [] if plan else _doubts(bench, asked.model, score, samples):
         watch.say(line)
-    if reason := not_finite(score.mean, score.values, [s.id for s in samples]):
-        under = f"under {plan_file}" if plan_file else "at full precision"
-        raise ModelError(f"{asked.model} {under} {reason}")
+    under = f"under {plan_file}" if plan_file else "at full precision"
+    _check(f"{asked.model} {under}", score, samples)
     interval = bootstrap(score.values, asked.seed, strata(setup.task, samples))
     size = space.size(allocation)
     return {
