@@ -41,10 +41,13 @@ def _doubts(
     return [line for line in (*lines, found.refused, *found.warnings) if line]
 
 
-def _check(name: str, score: Score, samples: Sequence[Sample]) -> None:
+def _check(
+    model: str, plan: Path | None, score: Score, samples: Sequence[Sample]
+) -> None:
     """Refuse a score that is none."""
     if reason := not_finite(score.mean, score.values, [s.id for s in samples]):
-        raise ModelError(f"{name} {reason}")
+        under = f"under {plan}" if plan else "at full precision"
+        raise ModelError(f"{model} {under} {reason}")
 
 
 def evaluate_model(
@@ -58,8 +61,8 @@ def evaluate_model(
         watch: is told how far it is.
 
     Raises:
-        AllocateError: a model, task, data folder or plan that cannot be had.
-        ModelError: something of the score is no finite number.
+        AllocateError: a model, task, data folder or plan that cannot be had, or a score
+            that is no finite number.
     """
     plan = Plan.read(plan_file) if plan_file else None
     asked = planned_request(options, plan, plan_file)
@@ -78,8 +81,7 @@ def evaluate_model(
         )
     for line in [] if plan else _doubts(bench, asked.model, score, samples):
         watch.say(line)
-    under = f"under {plan_file}" if plan_file else "at full precision"
-    _check(f"{asked.model} {under}", score, samples)
+    _check(asked.model, plan_file, score, samples)
     interval = bootstrap(score.values, asked.seed, strata(setup.task, samples))
     size = space.size(allocation)
     return {
