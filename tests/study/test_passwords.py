@@ -92,6 +92,8 @@ def clean(text: str) -> str:
         ("postgresql://h/d?sslpassword=x&sslmode=on", "postgresql://h/d?sslpassword=***&sslmode=on"),
         ("libsql://host?authToken=abc.def", "libsql://host?authToken=***"),
         ("mssql:///?odbc_connect=UID%3Dme%3BPWD%3Dsecret%3BX%3D1", "mssql:///?odbc_connect=UID%3Dme%3BPWD%3D***%3BX%3D1"),
+        ("me:se-cret@host/db", "me:***@host/db"),
+        ("postgresql:/me:se-cret@host/db", "postgresql:/me:***@host/db"),
         ("sqlite:///studies.db", "sqlite:///studies.db"),
         ("sqlite:////data/a@b/studies.db", "sqlite:////data/a@b/studies.db"),
         ("postgresql://me@host:5432/db", "postgresql://me@host:5432/db"),
