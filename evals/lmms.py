@@ -159,7 +159,7 @@ class LmmsTask:
         return tuple(self._sample(data / PICTURES, doc) for doc in chosen)
 
     def score(self, predictions: Sequence[Any], samples: Sequence[Sample]) -> Score:
-        """Score replies, one per sample, as lmms-eval does.
+        """Score replies, one per sample, as lmms-eval does; NaN if it is so of one.
 
         Raises:
             ReplyError: not one text per sample, or none at all.
@@ -174,6 +174,9 @@ class LmmsTask:
             self._number(result, sample)
             for result, sample in zip(found, samples, strict=True)
         ]
+        if not all(map(math.isfinite, values)):
+            # of these replies, not of the metric: whoever asked decides
+            return Score(math.nan, tuple(values))
         mean = sum(values) / len(values)
         for scale in SCALES:
             if math.isclose(printed, scale * mean, rel_tol=1e-3, abs_tol=1e-9):
@@ -194,7 +197,10 @@ class LmmsTask:
         docs = [Doc(split, index, "") for index in range(count)]
         samples = [self._sample(None, doc) for doc in docs]
         replies = [s.references[0] if i % 3 else "" for i, s in enumerate(samples)]
-        self.score(replies, samples)
+        found = self.score(replies, samples)
+        if not math.isfinite(found.mean):
+            at = next(n for n, v in enumerate(found.values) if not math.isfinite(v))
+            raise DataError(self._no_number(samples[at]))
 
     @property
     def _training(self) -> str | None:
@@ -281,9 +287,12 @@ class LmmsTask:
     def _number(self, result: Any, sample: Sample) -> float:
         if isinstance(result, dict):
             result = result.get(getattr(self.source.config, "score_key", "score"))
-        if isinstance(result, Real) and math.isfinite(result):
+        if isinstance(result, Real):
             return float(result)
-        raise DataError(
+        raise DataError(self._no_number(sample))
+
+    def _no_number(self, sample: Sample) -> str:
+        return (
             f"{self.measure} of {self.name} gives no number for document {sample.id} "
             "alone; supported are metrics that are means over documents"
         )

@@ -13,6 +13,19 @@ if TYPE_CHECKING:
     from allocator.core.ports import Sample
 
 
+def spread_places(total: int, count: int) -> list[int]:
+    """Places of `count` evenly spaced ones of `total`; all where there are no more.
+
+    >>> spread_places(10, 4)
+    [0, 2, 5, 7]
+    """
+    return (
+        [place * total // count for place in range(count)]
+        if count < total
+        else [*range(total)]
+    )
+
+
 def check_disjoint(**splits: Sequence[Sample]) -> None:
     """Make sure that no two splits share a sample or an image.
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from allocator.core.spec import Linear, ModelSpec
     from quant.cells import Description
 
-FORMAT = 2
+FORMAT = 3
 MANIFEST = "manifest.json"
 CACHED_BYTES = 2**29
 
@@ -46,8 +46,9 @@ CACHED_BYTES = 2**29
 class Recipe:
     """What the cells of a bank depend on.
 
-    `weights` is the checkpoint's digest, `calibration` has one of each sample, and
-    `methods` maps names to code.
+    `weights` is the checkpoint's digest, `calibration` has one of each sample,
+    `methods` maps names to code, and `arithmetic` is the kind of device and the type in
+    which the model is calibrated.
     """
 
     weights: str
@@ -55,11 +56,13 @@ class Recipe:
     scheme: Scheme
     methods: Mapping[str, Method]
     widths: tuple[int, ...]
+    arithmetic: str = "cpu/float32"
 
     @property
     def digest(self) -> str:
         """Name of the bank's folder; methods and widths may be added later."""
-        scheme = [self.scheme.group_size, self.scheme.symmetric]
+        of = self.scheme
+        scheme = [of.group_size, of.symmetric, of.scales, self.arithmetic]
         return digest([FORMAT, self.weights, list(self.calibration), scheme])
 
     def key(self, method: str, bits: int) -> str:
@@ -106,6 +109,8 @@ def about(recipe: Recipe, names: Iterable[str]) -> dict[str, Any]:
         "calibration": list(recipe.calibration),
         "group_size": recipe.scheme.group_size,
         "symmetric": recipe.scheme.symmetric,
+        "scales": recipe.scheme.scales,
+        "arithmetic": recipe.arithmetic,
         "linears": dict.fromkeys(names),
     }
 

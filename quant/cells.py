@@ -160,6 +160,11 @@ def read_cell(file: Path, key: str, described: Description | None = None) -> Cel
         raise DamagedCellError(f"{file} holds no cell {key}: build the bank again")
     parts = _read_parts(file, key, described)
     bits, scale, zero = described["bits"], parts["scale"], parts.get("zero")
+    if described["shape"][1] % described["columns"]:
+        raise DamagedCellError(
+            f"cell {key} in {file} is of an earlier version, whose groups were cut "
+            "off at the end of a row: make it again"
+        )
     if zero is not None and zero.dtype == torch.uint8:
         zero = unpack(zero, bits, tuple(scale.shape))
     return Cell(

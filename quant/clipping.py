@@ -17,6 +17,7 @@ import torch
 
 from quant.grid import Grid, affine, between, decode, encode, extremes
 from quant.hessian import output_error
+from quant.products import product
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -108,7 +109,7 @@ class _Tries:
     """All grids that are tried for some rows, each tensor [tries, rows, n_groups].
 
     Attributes:
-        scale: fp16.
+        scale: as it is stored.
         zero: float32.
         step: the scale in float32.
         floor: the lowest code, counted from the zero-point.
@@ -182,7 +183,7 @@ def _choose(tried: Tensor, block: Tensor, left: Tensor, right: Tensor) -> _Choic
         left: [rows, columns], what each costs for the errors of groups on the left.
         right: [rows, columns], the same for those on the right.
     """
-    costs = (tried.flatten(0, 1) @ block).view_as(tried)
+    costs = product(tried.flatten(0, 1), block).view_as(tried)
     costs = costs.add_(left + FORESIGHT * right).mul_(tried).sum(-1)
     # the first of equals, so that nothing is cut off for nothing
     number = costs.argmin(0)
@@ -233,8 +234,8 @@ def clip_rows(
         choice = _choose(
             tries.errors(scaled[:, here], index),
             hessian[here, here] / torch.outer(scale[here], scale[here]),
-            (delta[:, done] @ hessian[done, here]).mul_(2 / scale[here]),
-            (delta[:, rest] @ hessian[rest, here]).mul_(2 / scale[here]),
+            product(delta[:, done], hessian[done, here]).mul_(2 / scale[here]),
+            product(delta[:, rest], hessian[rest, here]).mul_(2 / scale[here]),
         )
         delta[:, here] = choice.errors.div_(scale[here])
         numbers.append(choice.number)

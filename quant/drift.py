@@ -13,10 +13,14 @@ that would have been best there.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+
+from quant.hessian import factor_, invert_
+from quant.products import add_product_, product
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,9 +60,10 @@ class Moments:
         read = read.float()
         gap = full.float() - read
         # running means, so that no sum outgrows float32
-        beta, alpha = before / self.tokens, 1 / self.tokens
-        self.square.addmm_(read.T, read, beta=beta, alpha=alpha)
-        self.moved.addmm_(read.T, gap, beta=beta, alpha=alpha)
+        kept, share = before / self.tokens, math.sqrt(1 / self.tokens)
+        read, gap = read * share, gap * share
+        add_product_(self.square.mul_(kept), read.T, read)
+        add_product_(self.moved.mul_(kept), read.T, gap)
 
     def fit(self, weight: Tensor) -> Tensor:
         """The change that makes up for the drift: D^T, [in, out], of W [out, in]."""
@@ -67,11 +72,12 @@ class Moments:
             return torch.zeros_like(weight.T)
         damped = self.square.clone()
         damped.diagonal().add_(RIDGE * size)
-        factor, failed = torch.linalg.cholesky_ex(damped)
-        if int(failed):
+        if not factor_(damped):
             # rounding errors beyond the ridge: no change is better than a wild one
             return torch.zeros_like(weight.T)
-        return torch.cholesky_solve(self.moved @ weight.T, factor)
+        invert_(damped)
+        inverse = damped.tril_()
+        return product(inverse.T, product(inverse, product(self.moved, weight.T)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,6 +136,11 @@ class Drift:
         for fitted, judge in ((first, second), (second, first)):
             # with g = W (x - q): E |g - s D q|^2 = E |g|^2 - 2 s gain + s^2 cost
             change = fitted.fit(weight)
-            gain += float((change * (judge.moved @ weight.T)).sum())
-            cost += float((change * (judge.square @ change)).sum())
+            gain += _dot(change, product(judge.moved, weight.T))
+            cost += _dot(change, product(judge.square, change))
         return min(1.0, max(0.0, gain / cost)) if cost > 0 else 0.0
+
+
+def _dot(left: Tensor, right: Tensor) -> float:
+    """Sum of the products of two matrices, a column at a time."""
+    return float((left * right).sum(0).double().sum())

@@ -210,6 +210,8 @@ def write_manifest(folder: Path, wanted: Assignment) -> None:
         "calibration": list(recipe.calibration),
         "group_size": recipe.scheme.group_size,
         "symmetric": recipe.scheme.symmetric,
+        "scales": recipe.scheme.scales,
+        "arithmetic": recipe.arithmetic,
         "corrected": wanted.corrected,
         "linears": linears,
     }

@@ -1,8 +1,8 @@
 """Low-bit grids: fit one to weights, round to it, read it back.
 
 A grid is affine: weight = (code - zero) * scale, with codes 0 .. 2**bits - 1. Scales
-are fp16 and are rounded *before* any code is computed, so that what a method measures
-is what a checkpoint stores.
+are fp16, or bf16 for a checkpoint of that type, and are rounded *before* any code is
+computed, so that what a method measures is what a checkpoint stores.
 
 Three kinds of zero-point, by the scheme:
 
@@ -31,8 +31,12 @@ if TYPE_CHECKING:
     from allocator.core.allocation import Scheme
 
 LOW_WIDTHS = tuple(bits for bits in WIDTHS if bits != FULL)
-SMALLEST_HALF = 2.0**-24
 LARGEST_HALF = 65504.0
+# smallest and largest scale of each type
+ENDS = {
+    torch.float16: (2.0**-24, LARGEST_HALF),
+    torch.bfloat16: (2.0**-126, 2.0**127),
+}
 # a real zero-point is stored in fp16 too, so it must stay well below LARGEST_HALF
 LARGEST_ZERO = 32768.0
 
@@ -42,10 +46,9 @@ class Grid:
     """Where the codes of a matrix lie.
 
     Attributes:
-        scale: [out, n_groups] fp16, positive; [1, 1] for one grid per tensor.
+        scale: [out, n_groups] fp16 or bf16, positive; [1, 1] for one grid per tensor.
         zero: same shape; uint8, or fp16 per tensor; None where symmetric.
-        columns: neighbouring inputs that share one scale; the last group may be
-            shorter.
+        columns: neighbouring inputs that share one scale; they divide a row.
         bits: width of a code, 2 to 8.
     """
 
@@ -132,14 +135,14 @@ def encode(weight: Tensor, grid: Grid) -> Tensor:
         torch.tensor(float(grid.levels), device=weight.device),
         real_zero=grid.zero is not None and grid.zero.is_floating_point(),
     )
-    return codes.flatten(1)[:, : weight.shape[1]].to(torch.uint8).contiguous()
+    return codes.flatten(1).to(torch.uint8)
 
 
 def decode(codes: Tensor, grid: Grid) -> Tensor:
     """Weights that [out, in] codes stand for: (code - zero) * scale in float32."""
     weight = by_group(codes.to(torch.float32, copy=True), grid.columns)
     weight.sub_(grid.zero_point.unsqueeze(-1)).mul_(grid.scale.float().unsqueeze(-1))
-    return weight.flatten(1)[:, : codes.shape[1]].contiguous()
+    return weight.flatten(1)
 
 
 def nearest(
@@ -156,18 +159,12 @@ def nearest(
 
 
 def by_group(matrix: Tensor, columns: int) -> Tensor:
-    """View [out, in] as [out, n_groups, columns], a ragged last group filled with 0."""
-    missing = -matrix.shape[1] % columns
-    if missing:
-        matrix = torch.nn.functional.pad(matrix, (0, missing))
+    """View [out, in] as [out, n_groups, columns]."""
     return matrix.reshape(len(matrix), matrix.shape[1] // columns, columns)
 
 
 def extremes(weight: Tensor, scheme: Scheme) -> tuple[Tensor, Tensor]:
     """Smallest and largest weight of each group: [out, n_groups] or [1, 1] float32.
-
-    A ragged last group counts a zero too, which changes nothing: every grouped grid
-    contains zero.
 
     Raises:
         ModelError: a weight that is infinite or not a number.
@@ -212,7 +209,7 @@ def has_real_zero(scheme: Scheme) -> bool:
 def affine(
     low: Tensor, high: Tensor, levels: Tensor, scheme: Scheme
 ) -> tuple[Tensor, Tensor]:
-    """Scale (fp16) and zero-point (float32, code units) between two ends.
+    """Scale (of the scheme's type) and zero-point (float32, codes) between two ends.
 
     Args:
         low: any shape, finite.
@@ -221,21 +218,24 @@ def affine(
         scheme: symmetric or not, and whether zero must lie on the grid.
     """
     if has_real_zero(scheme):
-        return _published(low, high, levels)
+        return _published(low, high, levels, scheme)
     low, high = _containing_zero(low, high, symmetric=scheme.symmetric)
-    scale = _to_half((high - low) / levels, high - low, levels)
+    scale = _stored((high - low) / levels, high - low, levels, scheme)
     if scheme.symmetric:
         return scale, ((levels + 1) / 2).expand_as(scale)
     zero = (-low / scale.float()).round_()
     return scale, torch.minimum(zero, levels)
 
 
-def _published(low: Tensor, high: Tensor, levels: Tensor) -> tuple[Tensor, Tensor]:
+def _published(
+    low: Tensor, high: Tensor, levels: Tensor, scheme: Scheme
+) -> tuple[Tensor, Tensor]:
     """Codes 0 and `levels` at the ends themselves, zero wherever it falls."""
     # a range that is tiny beside its distance from zero would push the zero-point out
     # of fp16; a wider step, still 2**-15 of the weights, keeps it in
     floor = torch.maximum(low.abs(), high.abs()) / LARGEST_ZERO
-    scale = _to_half(torch.maximum((high - low) / levels, floor), high - low, levels)
+    step = torch.maximum((high - low) / levels, floor)
+    scale = _stored(step, high - low, levels, scheme)
     zero = (-low / scale.float()).clamp(-LARGEST_HALF, LARGEST_HALF)
     return scale, zero.half().float()
 
@@ -253,13 +253,21 @@ def _containing_zero(
     return low.masked_fill(empty, -1.0), high.masked_fill(empty, 1.0)
 
 
-def _to_half(scale: Tensor, span: Tensor, levels: Tensor) -> Tensor:
-    """Round positive scales to fp16, neither to 0 nor to infinity."""
-    half = scale.clamp(SMALLEST_HALF, LARGEST_HALF).half()
-    # below 2**-14 fp16 thins out: rounding down could cut off whole codes of the range.
-    # Positive fp16 numbers are ordered like their bit patterns, so + 1 is the next one
-    short = (half.float() * (levels + 0.5) < span) & (half < LARGEST_HALF)
-    return torch.where(short, (half.view(torch.int16) + 1).view(torch.float16), half)
+def _stored(scale: Tensor, span: Tensor, levels: Tensor, scheme: Scheme) -> Tensor:
+    """Round positive scales to their type, neither to 0 nor to infinity."""
+    dtype = scale_dtype(scheme)
+    smallest, largest = ENDS[dtype]
+    half = scale.clamp(smallest, largest).to(dtype)
+    # bf16 everywhere, and fp16 below 2**-14, is so coarse that rounding down could cut
+    # off whole codes of the range. Positive numbers of either type are ordered like
+    # their bit patterns, so + 1 is the next one
+    short = (half.float() * (levels + 0.5) < span) & (half < largest)
+    return torch.where(short, (half.view(torch.int16) + 1).view(dtype), half)
+
+
+def scale_dtype(scheme: Scheme) -> torch.dtype:
+    """The type of a scheme's scales."""
+    return torch.bfloat16 if scheme.scales == "bfloat16" else torch.float16
 
 
 def check_widths(widths: Sequence[int]) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 
 from allocator.core.errors import ModelError, SpecError
+from quant.products import add_product_, product, subtract_product_
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -18,8 +20,9 @@ if TYPE_CHECKING:
 ATTEMPTS = 12
 # rows whose errors are added up between two looks at a limit
 CHUNK = 256
-# rows and columns of a block in the factorization; measured 128 to 512 at 4096 inputs
-BLOCK = 256
+# rows and columns of a block in the factorization; LAPACK's own factors of larger ones
+# depend on the number of threads (`quant.products`)
+BLOCK = 128
 
 
 @dataclass(eq=False)
@@ -77,9 +80,9 @@ class InputStatistics:
         # running means, so that no sum outgrows float32
         before, self.tokens = self.tokens, self.tokens + len(rows)
         self.mean_abs += (rows.abs().mean(0) - self.mean_abs) * len(rows) / self.tokens
-        self.hessian.addmm_(
-            rows.T, rows, beta=before / self.tokens, alpha=2 / self.tokens
-        )
+        self.hessian.mul_(before / self.tokens)
+        rows = rows * math.sqrt(2 / self.tokens)
+        add_product_(self.hessian, rows.T, rows)
 
     def check(self, weights: Sequence[Tensor]) -> None:
         """Refuse weights that cannot read these inputs, and inputs that overflowed.
@@ -177,9 +180,9 @@ def _inverse_upper(
     for rows in _blocks(size):
         matrix[rows] = hessian[backwards[rows]][:, backwards]
     matrix.diagonal().copy_(diagonal)
-    if not _factor_(matrix):
+    if not factor_(matrix):
         return None
-    _invert_(matrix)
+    invert_(matrix)
     upper = hessian.new_empty(size, size)
     for rows in _blocks(size):
         upper[rows] = matrix[size - rows.stop : size - rows.start].flip(0, 1)
@@ -192,14 +195,13 @@ def _blocks(size: int) -> list[slice]:
     return [slice(at, min(at + BLOCK, size)) for at in range(0, size, BLOCK)]
 
 
-def _factor_(matrix: Tensor) -> bool:
+def factor_(matrix: Tensor) -> bool:
     """Replace the lower triangle by the Cholesky factor; False if there is none."""
     for own in _blocks(len(matrix)):
         done = slice(0, own.start)
         if own.start:
-            matrix[own.start :, own].addmm_(
-                matrix[own.start :, done], matrix[own, done].T, alpha=-1
-            )
+            rows = matrix[own.start :, done]
+            subtract_product_(matrix[own.start :, own], rows, matrix[own, done].T)
         corner, failed = torch.linalg.cholesky_ex(matrix[own, own])
         if int(failed):
             return False
@@ -211,7 +213,7 @@ def _factor_(matrix: Tensor) -> bool:
     return True
 
 
-def _invert_(matrix: Tensor) -> None:
+def invert_(matrix: Tensor) -> None:
     """Replace the lower triangle by its inverse.
 
     Below the inverse W of the rows above, a block row R with the corner C turns into
@@ -223,7 +225,8 @@ def _invert_(matrix: Tensor) -> None:
         corner.copy_(torch.linalg.solve_triangular(corner, identity, upper=False))
         for to in _blocks(own.start):
             rest = slice(to.start, own.start)
-            matrix[own, to] = corner.neg() @ (matrix[own, rest] @ matrix[rest, to])
+            inner = product(matrix[own, rest], matrix[rest, to])
+            matrix[own, to] = product(corner, inner).neg_()
 
 
 def output_error(delta: Tensor, hessian: Tensor) -> Tensor:
@@ -239,7 +242,7 @@ def output_error(delta: Tensor, hessian: Tensor) -> Tensor:
     Returns:
         [out], not negative.
     """
-    return ((delta @ hessian) * delta).sum(1).clamp(min=0)
+    return product(delta, hessian).mul_(delta).sum(1).clamp(min=0)
 
 
 def total_error(delta: Tensor, hessian: Tensor, limit: float = float("inf")) -> float:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from allocator.core.errors import BankError, SpecError
-from quant.grid import by_group, check_widths
+from quant.grid import check_widths
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -57,7 +57,7 @@ def pack(codes: Tensor, bits: int) -> Tensor:
         raise SpecError(f"code {int(flat.max())} does not fit into {bits} bits")
     if bits == 8:
         return flat.to(torch.uint8, copy=True)
-    octets = by_group(flat.unsqueeze(0), 8)[0]
+    octets = _rows(flat, 8)
     packed = octets.new_empty(len(octets), bits, dtype=torch.uint8)
     for here in _chunks(octets):
         words = octets[here].to(torch.uint8, copy=True)
@@ -85,13 +85,18 @@ def unpack(packed: Tensor, bits: int, shape: Sequence[int]) -> Tensor:
         )
     if bits == 8:
         return packed.clone().view(tuple(shape))
-    octets = by_group(packed.unsqueeze(0), bits)[0]
+    octets = _rows(packed, bits)
     codes = octets.new_empty(len(octets), 8)
     for here in _chunks(octets):
         # the bytes behind hold anything: spreading lets only codes through
         codes[here, :bits] = octets[here]
         _spread_(codes[here].view(torch.int64), bits)
     return codes.flatten()[:count].view(tuple(shape))
+
+
+def _rows(flat: Tensor, columns: int) -> Tensor:
+    """Numbers [n] as rows of so many, the last one filled up with 0."""
+    return torch.nn.functional.pad(flat, (0, -len(flat) % columns)).view(-1, columns)
 
 
 def _chunks(octets: Tensor) -> Iterator[slice]:

@@ -8,6 +8,16 @@ explanations to global understanding with explainable AI for trees", Nature Mach
 Intelligence 2, 2020). Each is scaled to 100 percent; the consensus is their mean, as in
 arXiv 2601.15287. The same forest is asked about groups, layer types, block groups and
 components: these are sets of its columns.
+
+What is estimated are the shares that the same measures find in the true scores of very
+many rows of the same kind: those of a search lie near its budget and rank the names
+there, not over the whole grid. Few rows say less than that in three ways: they are
+other rows, of which some are alike; their scores are noisy, or only suggested by looks;
+a forest of few rows shares more evenly. How much the shares vary by the first two is
+seen in halves of the rows, their scores drawn anew, by forests of 10 trees, of depth 8
+at most; by the third these share still more evenly than the whole. The 95 % interval is
+a t interval of the shares' arcsines, from the deviation of the draws, around both their
+mean and the estimate (how often it holds the truth: studies/statistics).
 """
 
 from __future__ import annotations
@@ -20,7 +30,13 @@ import numpy as np
 
 from allocator.core.errors import SpecError
 from surrogate.measures import THOROUGH, Data, Effort, Fit, Measures, measure
-from surrogate.rows import checked, distinct, standardized
+from surrogate.rows import (
+    checked,
+    distinct,
+    first_of_equal,
+    mean_of_equal,
+    standardized,
+)
 
 # offered here too: looks and scores are compared by the same correlation
 from surrogate.rows import spearman as spearman
@@ -30,7 +46,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
+    from surrogate.imputation import Imputation
+    from surrogate.trees import Sets
+
     Array = NDArray[np.float64]
+    Rows = NDArray[np.intp]
     Progress = Callable[[int, int], object]
 
 MIN_ROWS = 12
@@ -46,20 +66,19 @@ class Importance:
     """Shares of k names in what a forest learned about the scores.
 
     `impurity`, `permutation` and `shap` are shares [k] in percent, each 100 in all;
-    `consensus` [k] is their mean and `ci95` [k, 2] its bootstrap interval.
-    `impurity_ci95` [k, 2] comes from bootstraps of the whole forest, and
-    `out_of_fold_permutation` and `xgboost_shap` [k] in percent stand beside the
-    consensus; all three are None where the effort left them out or nothing can be
-    fitted. All are 0 for a name whose columns never varied, and for every name where
-    all scores are the same. `agreement` is the mean Spearman correlation between the
-    three shares, None for a single varying name.
+    `consensus` [k] is their mean, `ci95` [k, 2] its interval and `impurity_ci95` [k, 2]
+    that of `impurity`. `out_of_fold_permutation` and `xgboost_shap` [k] in percent
+    stand beside the consensus; both are None where the effort left them out or nothing
+    can be fitted. All are 0 for a name whose columns never varied, and for every name
+    where all scores are the same. `agreement` is the mean Spearman correlation between
+    the three shares, None for a single varying name.
     """
 
     names: tuple[str, ...]
     consensus: Array
     ci95: Array
     impurity: Array
-    impurity_ci95: Array | None
+    impurity_ci95: Array
     permutation: Array
     shap: Array
     out_of_fold_permutation: Array | None
@@ -72,15 +91,16 @@ class Analysis:
     """Importance at every level, and whether it can be trusted.
 
     `models` has the out-of-fold fit of "forest" and "linear" (least squares), and of
-    "xgboost" where the effort includes it. `rows` counts the distinct rows; `constant`
-    names the columns that never varied. `reason` says in one sentence why the ranking
-    is not reliable, None where it is; `warning` says which rows were averaged, None
-    where none disagreed.
+    "xgboost" where the effort includes it. `rows` counts the distinct rows, and `worth`
+    how many measured rows tell as much as they do; `constant` names the columns that
+    never varied. `reason` says in one sentence why the ranking is not reliable, None
+    where it is; `warning` says which rows were averaged, None where none disagreed.
     """
 
     levels: Mapping[str, Importance]
     models: Mapping[str, Fit]
     rows: int
+    worth: float
     constant: tuple[str, ...]
     reason: str | None
     warning: str | None
@@ -97,19 +117,13 @@ def analyse(  # noqa: PLR0913, what is explained and how thoroughly
     names: Sequence[str],
     *,
     levels: Mapping[str, Sequence[str]] | None = None,
+    clusters: Rows | None = None,
+    imputation: Imputation | None = None,
     seed: int = 0,
     effort: Effort = THOROUGH,
     progress: Progress | None = None,
 ) -> Analysis:
-    """Rank columns, and sets of columns, by three measures taken from one forest.
-
-    The 95 % interval comes from forests of 25 trees, of depth 8 at most, fitted to
-    bootstrap draws of the rows, with 3 repeats and the SHAP values of up to 100 rows;
-    that of impurity alone from trees of any depth. Small forests on repeated rows rank
-    less sharply: where the interval misses the estimate, it is widened up to it.
-
-    Rows that a search chose lie near its budget and rank the names there, not over the
-    whole grid. Deterministic for a seed, in any order of the rows.
+    """Rank columns and sets of columns; the same for a seed, in any order of the rows.
 
     Args:
         bits: [n, k], the columns, raw bits.
@@ -117,30 +131,48 @@ def analyse(  # noqa: PLR0913, what is explained and how thoroughly
         names: k names of the columns.
         levels: for each level the owner of every column, k names; its importance has
             each owner once, in order of appearance. None is {"group": names}.
+        clusters: [n], equal for rows that descend from one, None if each is for itself.
+        imputation: where not all scores were measured: `scores` are what it expects.
         seed: of forests, permutations, draws and folds.
         effort: `THOROUGH` or `QUICK`.
-        progress: told parts of the work done and parts in all.
+        progress: told parts done and parts in all.
 
     Raises:
         SpecError: no rows, a level or scores of another shape, numbers not finite.
     """
-    table, values, warning = distinct(*checked(bits, scores, names))
+    given, known = checked(bits, scores, names)
+    table, values, warning = distinct(given, known)
     varying = np.ptp(table, axis=0) > 0
     levels = {"group": names} if levels is None else levels
     wanted = {level: _sets(level, owners, varying) for level, owners in levels.items()}
-    # a set that several levels have is measured once: its numbers are the same in all
-    sets = sorted({own for owned in wanted.values() for own in owned.values()} - {()})
-    scaled = standardized(values)
-    found, models = None, dict.fromkeys(effort.models, Fit())
-    reason: str | None = f"All {len(values)} distinct rows have the same score."
-    if scaled is not None:
-        data = Data(table[:, varying], scaled[0], sets)
+    found = None
+    if (scaled := standardized(values)) is not None:
+        redraw = None if imputation is None else _redraw(given, imputation, scaled)
+        alike = None if clusters is None else first_of_equal(given, clusters)
+        data = Data(table[:, varying], scaled[0], _every(wanted), alike, redraw)
         found = measure(data, effort, seed, _counted(effort, progress))
-        models = dict(found.models)
-        reason = _why_unreliable(len(values), int(varying.sum()), models["forest"])
-    importance = {name: _importance(own, sets, found) for name, own in wanted.items()}
-    constant = tuple(n for n, v in zip(names, varying, strict=True) if not v)
-    return Analysis(importance, models, len(values), constant, reason, warning)
+    worth = float(len(values)) if imputation is None else imputation.worth
+    return Analysis(
+        {name: _importance(own, _every(wanted), found) for name, own in wanted.items()},
+        dict(found.models) if found else dict.fromkeys(effort.models, Fit()),
+        len(values),
+        worth,
+        tuple(n for n, v in zip(names, varying, strict=True) if not v),
+        _why_unreliable(len(values), worth, int(varying.sum()), imputation, found),
+        warning,
+    )
+
+
+def _redraw(
+    given: Array, imputation: Imputation, scaled: tuple[Array, float, float]
+) -> Callable[[np.random.Generator], Array]:
+    """Draws of the scores of the distinct rows, in the unit of those `scaled`."""
+    _, mean, deviation = scaled
+
+    def redraw(rng: np.random.Generator) -> Array:
+        return (mean_of_equal(given, imputation.draw(rng)) - mean) / deviation
+
+    return redraw
 
 
 def _sets(
@@ -159,16 +191,20 @@ def _sets(
     return sets
 
 
+def _every(wanted: Mapping[str, Mapping[str, tuple[int, ...]]]) -> Sets:
+    """All sets that some level has: one of several levels is measured once."""
+    return sorted({own for owned in wanted.values() for own in owned.values()} - {()})
+
+
 def _counted(effort: Effort, progress: Progress | None) -> Callable[[], object]:
-    """A function to call after every bootstrap."""
-    total = effort.bootstraps + effort.impurity_bootstraps
+    """A function to call after every draw."""
     done = itertools.count(1)
-    return lambda: progress(next(done), total) if progress else None
+    return lambda: progress(next(done), effort.draws) if progress else None
 
 
 def _importance(
     owned: Mapping[str, tuple[int, ...]],
-    sets: Sequence[tuple[int, ...]],
+    sets: Sets,
     found: Measures | None,
 ) -> Importance:
     """One level; `found` has the measures of `sets`, None if there are none."""
@@ -184,20 +220,25 @@ def _importance(
     def optional(measures: Array | None) -> Array | None:
         return None if measures is None else share(measures)
 
+    def interval(draws: Array, estimate: Array) -> Array:
+        ends = _interval(draws, estimate)
+        ends[[place < 0 for place in places]] = 0
+        return ends
+
     if found is None:
         none = np.zeros((len(owned), 2))
         return Importance(
-            tuple(owned), zeros, none, zeros, None, zeros, zeros, None, None, None
+            tuple(owned), zeros, none, zeros, none, zeros, zeros, None, None, None
         )
     three = share(found.three)
     consensus = _mean(three)
-    impurities = optional(found.impurity_draws)
+    draws = share(found.draws)
     return Importance(
         names=tuple(owned),
         consensus=consensus,
-        ci95=_interval(_mean(share(found.draws)), consensus),
+        ci95=interval(_mean(draws), consensus),
         impurity=three[0],
-        impurity_ci95=None if impurities is None else _interval(impurities, three[0]),
+        impurity_ci95=interval(draws[:, 0], three[0]),
         permutation=three[1],
         shap=three[2],
         out_of_fold_permutation=optional(found.held),
@@ -222,9 +263,25 @@ def _mean(shares: Array) -> Array:
 
 
 def _interval(draws: Array, estimate: Array) -> Array:
-    """Percentile interval [k, 2] of draws [n, k] that holds the estimate [k]."""
-    low, high = np.percentile(draws, (2.5, 97.5), axis=0)
+    """95 % interval [k, 2] from draws [n, k] that holds the estimate [k], in percent.
+
+    Of shares the arcsine of the root varies alike, whatever they are.
+    """
+    from scipy.special import stdtrit
+
+    angles, own = _angles(draws), _angles(estimate)
+    reach = stdtrit(len(draws) - 1, 0.975) * angles.std(axis=0, ddof=1)
+    mean = angles.mean(axis=0)
+    low = np.minimum(mean, own) - reach
+    high = np.maximum(mean, own) + reach
+    low, high = (100 * np.sin(a.clip(0, np.pi / 2)) ** 2 for a in (low, high))
+    # as far as rounding lets them
     return np.stack([np.minimum(low, estimate), np.maximum(high, estimate)], axis=1)
+
+
+def _angles(percent: Array) -> Array:
+    found: Array = np.arcsin(np.sqrt(percent.clip(0, 100) / 100))
+    return found
 
 
 def _agreement(shares: Array) -> float | None:
@@ -234,18 +291,38 @@ def _agreement(shares: Array) -> float | None:
     return float(np.mean([spearman(a, b) for a, b in pairs]))
 
 
-def _why_unreliable(rows: int, columns: int, fit: Fit) -> str | None:
+def _why_unreliable(
+    rows: int,
+    worth: float,
+    columns: int,
+    imputation: Imputation | None,
+    found: Measures | None,
+) -> str | None:
+    if found is None:
+        return f"All {rows} distinct rows have the same score."
     # fewer rows than columns rank nothing, whatever the forest predicts
     enough = max(MIN_ROWS, columns)
-    if rows < enough:
+    if worth < enough:
         return (
-            f"{rows} distinct rows are too few for {columns} varying features; "
-            f"it takes {enough}."
+            f"{_rows(rows, worth, imputation)} are too few for {columns} varying "
+            f"features; it takes {enough}."
         )
-    needed = max(MIN_SPEARMAN, CHANCE / (rows - 1) ** 0.5)
-    if fit.spearman is not None and fit.spearman < needed:
+    needed = max(MIN_SPEARMAN, CHANCE / (worth - 1) ** 0.5)
+    reached = found.models["forest"].spearman
+    if reached is not None and reached < needed:
         return (
             "The forest does not predict rows it has not seen: Spearman "
-            f"{fit.spearman:.2f}, {needed:.2f} needed."
+            f"{reached:.2f}, {needed:.2f} needed."
         )
     return None
+
+
+def _rows(rows: int, worth: float, imputation: Imputation | None) -> str:
+    """What there is to learn from."""
+    if imputation is None:
+        return f"{rows} distinct rows"
+    measured = int(imputation.measured.sum())
+    told = f"{measured} measured rows"
+    if looked := len(imputation.measured) - measured:
+        told += f", and {looked} whose looks are worth {worth - measured:.0f} more,"
+    return told

@@ -58,6 +58,20 @@ def distinct(table: Array, values: Array) -> tuple[Array, Array, str | None]:
     return rows, means, warning
 
 
+def mean_of_equal(table: Array, values: Array) -> Array:
+    """Mean value of each distinct row, in the order of `distinct`."""
+    where = np.unique(table, axis=0, return_inverse=True)[1].reshape(-1)
+    means: Array = np.bincount(where, values) / np.bincount(where)
+    return means
+
+
+def first_of_equal(table: Array, clusters: Sequence[int] | Rows) -> Rows:
+    """The cluster of each distinct row, in the order of `distinct`."""
+    first = np.unique(table, axis=0, return_index=True)[1]
+    found: Rows = np.asarray(clusters, dtype=np.intp)[first]
+    return found
+
+
 def standardized(values: Array) -> tuple[Array, float, float] | None:
     """Scores of mean 0 and deviation 1, with both; None if all scores are the same."""
     if not np.ptp(values) > 1e-12 * np.abs(values).max():
@@ -66,10 +80,16 @@ def standardized(values: Array) -> tuple[Array, float, float] | None:
     return (values - mean) / deviation, mean, deviation
 
 
-def folds(rows: int, number: int, rng: np.random.Generator) -> list[tuple[Rows, Rows]]:
-    """Row numbers to fit to and row numbers held out, for each of the folds."""
-    parts = np.array_split(rng.permutation(rows), number)
-    return [(np.setdiff1d(np.arange(rows), held), held) for held in parts]
+def folds(
+    clusters: Rows, number: int, rng: np.random.Generator
+) -> list[tuple[Rows, Rows]]:
+    """Row numbers to fit to and row numbers held out, for each of the folds.
+
+    Rows of one cluster [n], numbered from 0 on, are held out together.
+    """
+    parts = np.array_split(rng.permutation(int(clusters.max()) + 1), number)
+    held = [np.isin(clusters, part) for part in parts]
+    return [(np.flatnonzero(~each), np.flatnonzero(each)) for each in held]
 
 
 def r2(predicted: Array, target: Array) -> float:
@@ -79,13 +99,14 @@ def r2(predicted: Array, target: Array) -> float:
 
 def spearman(a: Array, b: Array) -> float:
     """Rank correlation with ties at their mean rank; 0 where one side is constant."""
-    first, second = _ranks(a), _ranks(b)
+    first, second = ranks(a), ranks(b)
     if np.ptp(first) == 0 or np.ptp(second) == 0:
         return 0.0
     return float(np.corrcoef(first, second)[0, 1])
 
 
-def _ranks(values: Array) -> Array:
+def ranks(values: Array) -> Array:
+    """Ranks from 1, ties at their mean rank."""
     _, where, counts = np.unique(values, return_inverse=True, return_counts=True)
     mean_rank: Array = np.cumsum(counts) - (counts - 1) / 2
     return mean_rank[where]

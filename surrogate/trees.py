@@ -57,10 +57,10 @@ def forest(
     single = np.asarray(table, dtype=np.float32)
     draws = rng.permutation(np.tile(np.arange(rows), trees)).reshape(trees, rows)
     states = rng.integers(2**31, size=trees)
-    # one tree to set it up; scikit-learn has no way to say which rows a tree gets
-    model = RandomForestRegressor(1, max_depth=depth, random_state=0)
-    model.fit(single, target)
-    # what that fit has checked is not checked again for every tree
+    # set up by hand: scikit-learn has no way to say which rows a tree gets
+    model = RandomForestRegressor(trees, max_depth=depth, random_state=0)
+    model.n_features_in_, model.n_outputs_ = single.shape[1], 1
+    # what was checked before is not checked again for every tree
     with config_context(assume_finite=True, skip_parameter_validation=True):
         model.estimators_ = [
             DecisionTreeRegressor(max_depth=depth, random_state=int(state)).fit(
@@ -68,8 +68,18 @@ def forest(
             )
             for draw, state in zip(draws, states, strict=True)
         ]
-    model.set_params(n_estimators=trees)
     return model
+
+
+def impurity(model: Any) -> Array:
+    """`model.feature_importances_` without its threads, which race for warnings."""
+    found = [
+        tree.tree_.compute_feature_importances()
+        for tree in model.estimators_
+        if tree.tree_.node_count > 1
+    ]
+    mean: Array = np.mean(found or [np.zeros(model.n_features_in_)], axis=0)
+    return mean / mean.sum() if found else mean
 
 
 def orders(rows: int, repeats: int, rng: np.random.Generator) -> list[NDArray[np.intp]]:

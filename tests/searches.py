@@ -6,6 +6,7 @@ import math
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from random import Random
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,9 @@ from allocator.core.ports import Sample, Score
 from allocator.core.study import StudySpec
 from allocator.search.running import Search
 from allocator.space.model import ModelSpace
-from allocator.study.journal import COSTS, Journal
+from allocator.study.journal import ARITHMETIC, COSTS, Journal
+from allocator.study.looks import DIVERGENCE, SCORE
+from allocator.study.proposed import Proposed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -23,10 +26,15 @@ if TYPE_CHECKING:
     from allocator.bench.sense import Said
     from allocator.core.allocation import Allocation
     from allocator.core.spec import ModelSpec
+    from allocator.study.looks import Looks
 
 METHODS = ("uniform", "awq")
 WIDTHS = (2, 4, 8)
 CHOICES = tuple(Choice(bits, method) for bits in WIDTHS for method in METHODS)
+
+# the divergence on few samples, then on more; and the score of many behind them
+TWO = ((DIVERGENCE, 32, 6), (DIVERGENCE, 128, 1))
+THREE = ((DIVERGENCE, 32, 8), (DIVERGENCE, 128, 3), (SCORE, 256, 1))
 
 
 def loss(allocation: Allocation) -> float:
@@ -59,6 +67,40 @@ def damage_of(space: ModelSpace) -> dict[tuple[str, Choice], float]:
         for key in space.keys
         for choice in space.choices
     }
+
+
+def drawn(spec: ModelSpec, count: int, seed: int = 0) -> list[Allocation]:
+    """Different allocations at random."""
+    random, full = Random(seed), space_of(spec).full
+    found: dict[str, Allocation] = {}
+    while len(found) < count:
+        each = full.replace({key: random.choice(CHOICES) for key in spec.keys})
+        found[each.digest] = each
+    return list(found.values())
+
+
+def judged(
+    looks: Looks, allocations: Sequence[Allocation], scores: Sequence[float]
+) -> None:
+    """Proposals that were measured, the first half of them drawn by chance."""
+    half = len(allocations) // 2
+    looks.proposed = [
+        Proposed(each, ("a goal", 4.0), at < half, value)
+        for at, (each, value) in enumerate(zip(allocations, scores, strict=True))
+    ]
+
+
+def looked_at(
+    looks: Looks, allocations: Sequence[Allocation], sign: float = 1.0
+) -> list[tuple[Allocation, float]]:
+    """Proposals that diverge as their score falls, or rises."""
+    for each in allocations:
+        for size in (32, 128):
+            look = divergence(each) if sign > 0 else 1 - divergence(each)
+            looks.learn(each, (DIVERGENCE, size), look)
+    measured = [(each, score(each)) for each in allocations]
+    judged(looks, allocations, [value for _, value in measured])
+    return measured
 
 
 def samples(count: int, stem: str) -> tuple[Sample, ...]:
@@ -158,6 +200,7 @@ def search_of(
     )
     journal = Journal.create(url, "study", "identity", asked.to_json())
     journal.set_attribute(COSTS, space.costs)
+    journal.set_attribute(ARITHMETIC, "cpu/float32")
     if journal.damage(space) is None:
         journal.keep_damage(damage_of(space))
     bench = bench or FakeBench()

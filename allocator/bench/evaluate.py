@@ -6,7 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from allocator.bench.planned import open_planned, planned_request, setup_of
 from allocator.bench.sense import judge, scores_of
+from allocator.core.errors import ModelError
+from allocator.core.finite import is_number
 from allocator.core.plan import FINALIZED, Plan
+from allocator.study.entry import not_finite
 from evals.interval import bootstrap
 from evals.taskset import strata
 
@@ -50,6 +53,7 @@ def evaluate_model(
 
     Raises:
         AllocateError: a model, task, data folder or plan that cannot be had.
+        ModelError: something of the score is no finite number.
     """
     plan = Plan.read(plan_file) if plan_file else None
     asked = planned_request(options, plan, plan_file)
@@ -68,6 +72,9 @@ def evaluate_model(
         )
     for line in [] if plan else _doubts(bench, asked.model, score, samples):
         watch.say(line)
+    if reason := not_finite(score.mean, score.values, [s.id for s in samples]):
+        under = f"under {plan_file}" if plan_file else "at full precision"
+        raise ModelError(f"{asked.model} {under} {reason}")
     interval = bootstrap(score.values, asked.seed, strata(setup.task, samples))
     size = space.size(allocation)
     return {
@@ -78,7 +85,7 @@ def evaluate_model(
         "finalized": plan.finalized if plan else None,
         "score": interval.mean,
         "ci95": interval.ci95,
-        "details": dict(score.details),
+        "details": {k: v for k, v in score.details.items() if is_number(v)},
         "samples": len(samples),
         "bpw": size.bpw("model"),
         "bpw_quantized": size.bpw("quantized"),

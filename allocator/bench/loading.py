@@ -74,9 +74,10 @@ def recipe_of(setup: Setup) -> Recipe:
     return Recipe(
         setup.weights,
         tuple(sample_digest(sample, held[sample.image]) for sample in calibration),
-        setup.asked.scheme,
+        setup.scheme,
         {name: load("quant.methods", name) for name in setup.asked.methods},
         setup.asked.widths,
+        setup.arithmetic,
     )
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from allocator.bench.contents import Contents
 from allocator.core.allocation import digest
@@ -18,7 +18,9 @@ from allocator.embedded import is_embedded, model_folder
 from allocator.families import (
     check_weights,
     checkpoint_files,
+    computing_type,
     family_of,
+    scale_type,
     unread_files,
 )
 from allocator.space.model import ModelSpace
@@ -32,6 +34,7 @@ from evals.world.files import ensure_world
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from allocator.core.allocation import Scheme
     from allocator.core.ports import Family, Sample, Split, Task
     from allocator.core.spec import ModelSpec
     from allocator.core.study import StudySpec
@@ -61,8 +64,8 @@ class Setup:
     def identity(self) -> str:
         """Digest of everything that makes two measurements comparable.
 
-        Budget, pins, trials, time and device are free: they may change within a
-        study.
+        Budget, pins, trials and time are free: they may change within a study. Of the
+        device its kind counts, and the type it computes in.
 
         Raises:
             DataError: a picture cannot be read.
@@ -78,15 +81,39 @@ class Setup:
                     split: [sample_digest(s, held[s.image]) for s in samples]
                     for split, samples in self.samples.items()
                 },
-                "scheme": [asked.group_size, asked.symmetric],
+                "cells": self.cells,
+                "arithmetic": self.arithmetic,
                 "widths": list(asked.widths),
-                "methods": list(asked.methods),
                 "granularity": asked.granularity,
                 "include": list(asked.include),
                 "decoding": [asked.beams, self.rerank],
                 "seed": asked.seed,
             }
         )
+
+    @cached_property
+    def arithmetic(self) -> str:
+        """Kind of the device and type it computes in, such as "cuda/bfloat16"."""
+        kind = self.device.partition(":")[0]
+        return f"{kind}/{computing_type(self.folder, self.device)}"
+
+    @cached_property
+    def scheme(self) -> Scheme:
+        """The grid apart from its width, scales of the type that the checkpoint has."""
+        return replace(self.asked.scheme, scales=scale_type(self.folder))
+
+    @property
+    def cells(self) -> dict[str, Any]:
+        """What decides what a cell is, beside weights and calibration samples."""
+        from quant.bank import FORMAT
+
+        scheme, methods = self.scheme, self.asked.methods
+        versions = {name: load("quant.methods", name).version for name in methods}
+        return {
+            "format": FORMAT,
+            "scheme": [scheme.group_size, scheme.symmetric, scheme.scales],
+            "methods": [[name, versions[name]] for name in methods],
+        }
 
     @property
     def study(self) -> str:

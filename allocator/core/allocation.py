@@ -21,7 +21,10 @@ WIDTHS = (2, 3, 4, 5, 6, 8, 16)
 FULL = 16
 GROUP_SIZES: tuple[int | str, ...] = (128, 64, 32, "channel", "tensor")
 SCOPES = ("model", "quantized")
+# the types scales may have, all of SCALE_BITS
+SCALE_TYPES = ("float16", "bfloat16")
 SCALE_BITS = 16
+ROUNDING = "uniform"
 # the shape of a packed matrix, two int64, as compressed-tensors stores it
 BOOKKEEPING_BYTES = 16
 UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9}
@@ -35,23 +38,57 @@ class Scheme:
     """The grid apart from its width.
 
     `group_size` is the number of neighbouring inputs of a row that share a scale, or
-    "channel" (a row) or "tensor" (the matrix). A layer narrower than it uses its own
-    width.
+    "channel" (a row) or "tensor" (the matrix); `scales` is the type of the scales. A
+    linear whose rows it does not divide has a group size of its own: no runtime reads
+    groups that are cut off.
     """
 
     group_size: int | str = 128
     symmetric: bool = False
+    scales: str = "float16"
 
     def __post_init__(self) -> None:
         if self.group_size not in GROUP_SIZES:
             allowed = ", ".join(map(str, GROUP_SIZES))
             raise SpecError(f"group size {self.group_size!r} is not one of {allowed}")
+        if self.scales not in SCALE_TYPES:
+            allowed = ", ".join(SCALE_TYPES)
+            raise SpecError(f"scales of type {self.scales!r} are not one of {allowed}")
+
+    def check(self, methods: Sequence[str]) -> None:
+        """Refuse methods that have nothing to choose under one scale a matrix.
+
+        Raises:
+            SpecError: there are any beside rounding, as published tables have it.
+        """
+        others = [name for name in methods if name != ROUNDING]
+        if self.group_size == "tensor" and others:
+            raise SpecError(
+                f"group size 'tensor' goes with method {ROUNDING!r} alone, not with "
+                f"{', '.join(others)}: give --methods {ROUNDING}, or another group size"
+            )
+
+    def group_size_of(self, in_features: int) -> int | str:
+        """Group size of a linear with `in_features` inputs.
+
+        The largest known one, up to what is asked, that divides its rows, or else
+        "channel"; rows that are not longer than a group are one.
+
+        >>> [Scheme(128).group_size_of(n) for n in (4096, 960, 3420, 96)]
+        [128, 64, 'channel', 96]
+        """
+        if isinstance(self.group_size, str):
+            return self.group_size
+        if in_features <= self.group_size:
+            return in_features
+        known = (size for size in GROUP_SIZES if isinstance(size, int))
+        fitting = (size for size in known if size <= self.group_size)
+        return next((size for size in fitting if in_features % size == 0), "channel")
 
     def columns(self, in_features: int) -> int:
-        """Inputs that share one scale in a layer with `in_features` inputs."""
-        if isinstance(self.group_size, str):
-            return in_features
-        return min(self.group_size, in_features)
+        """Inputs that share one scale in a linear with `in_features` inputs."""
+        size = self.group_size_of(in_features)
+        return in_features if isinstance(size, str) else size
 
     def grids(self, out_features: int, in_features: int) -> int:
         """Number of scales a matrix has.
@@ -61,7 +98,7 @@ class Scheme:
         """
         if self.group_size == "tensor":
             return 1
-        return out_features * math.ceil(in_features / self.columns(in_features))
+        return out_features * (in_features // self.columns(in_features))
 
 
 @dataclass(frozen=True)
@@ -191,8 +228,8 @@ class Size:
 def linear_bytes(linear: Linear, scheme: Scheme, bits: int) -> int:
     """Bytes of one linear's weight as a packed checkpoint stores it.
 
-    Codes and zero-points are packed at the width, each padded to a byte; scales are
-    fp16 (and so is the zero-point of the per-tensor grid, which is not an integer).
+    Codes and zero-points are packed at the width, each padded to a byte; scales have 16
+    bits (and so has the zero-point of the per-tensor grid, which is not an integer).
     """
     if bits == FULL:
         return 2 * linear.weights

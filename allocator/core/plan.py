@@ -30,9 +30,9 @@ class Plan:
 
     `seed` and `calibration` are those the search chose its calibration samples with:
     others quantize differently. `asked` are task, fraction, subset, beams and rerank of
-    the search, for its score to be measured again; `layers` are what the file says of
-    single linears. `finalized` names the weights beside the file that were quantized in
-    sequence for it (`quant.sequential`); None: the cells of a bank.
+    the search, for its score to be measured again; `layers` and `group_sizes` are what
+    the file says of single linears. `finalized` names the weights beside the file that
+    were quantized in sequence for it (`quant.sequential`); None: the cells of a bank.
     """
 
     model: str
@@ -43,6 +43,7 @@ class Plan:
     asked: Mapping[str, Any] = field(default_factory=dict)
     layers: Mapping[str, Choice] = field(default_factory=dict)
     finalized: str | None = None
+    group_sizes: Mapping[str, int | str] = field(default_factory=dict)
 
     @staticmethod
     def read(file: Path) -> Plan:
@@ -71,6 +72,7 @@ class Plan:
         try:
             scheme = data.get("scheme", {})
             symmetric = _typed(scheme.get("symmetric", False), bool)
+            layers = data.get("layers", {})
             return Plan(
                 _typed(data["model"], str),
                 Scheme(scheme.get("group_size", 128), symmetric),
@@ -78,8 +80,9 @@ class Plan:
                 _typed(data.get("seed", 0), int),
                 _typed(data.get("calibration", CALIBRATION_SIZE), int),
                 {key: data[key] for key in ASKED if data.get(key) is not None},
-                _choices(data.get("layers", {})),
+                _choices(layers),
                 _typed(data.get("finalized"), str, type(None)),
+                _group_sizes(layers),
             )
         except (AttributeError, KeyError, TypeError) as error:
             raise SpecError(
@@ -92,8 +95,10 @@ class Plan:
         """The plan's choices for the groups of a model.
 
         Raises:
-            SpecError: the groups are not the model's, or a layer contradicts its group.
+            SpecError: the groups are not the model's, or a layer contradicts its group
+                or the scheme.
         """
+        self._check_group_sizes(spec)
         own = {linear.name: g.key for g in spec.groups for linear in g.linears}
         for name, choice in self.layers.items():
             group = self.groups.get(own.get(name, ""))
@@ -103,6 +108,20 @@ class Plan:
                     "change the groups, the layers only spell them out"
                 )
         return Allocation.of(spec.keys, self.groups)
+
+    def _check_group_sizes(self, spec: ModelSpec) -> None:
+        """Refuse a plan that was made when rows were cut into groups otherwise."""
+        for linear in spec.linears:
+            own = self.scheme.group_size_of(linear.in_features)
+            said = self.group_sizes.get(linear.name, own)
+            # one group as long as a row is one scale a row
+            row = ("channel", linear.in_features)
+            if said != own and not (said in row and own in row):
+                raise SpecError(
+                    f"the plan's layer {linear.name} has group size {said}, and its "
+                    f"rows of {linear.in_features} take {own}: search again, or take "
+                    "the layers out to quantize the groups so"
+                )
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -124,6 +143,12 @@ def _choices(items: Any) -> dict[str, Choice]:
         except SpecError as error:
             raise SpecError(f"{key}: {error}") from None
     return found
+
+
+def _group_sizes(layers: Any) -> dict[str, int | str]:
+    """What a plan says of its layers' group sizes, where it does."""
+    given = {name: item.get("group_size") for name, item in layers.items()}
+    return {name: size for name, size in given.items() if size is not None}
 
 
 def _typed(value: Any, *kinds: type) -> Any:
@@ -150,9 +175,7 @@ def plan_json(
             "method": chosen[group.key].method,
             "group_size": None
             if chosen[group.key].bits == FULL
-            else scheme.columns(linear.in_features)
-            if isinstance(scheme.group_size, int)
-            else scheme.group_size,
+            else scheme.group_size_of(linear.in_features),
         }
         for group in spec.groups
         for linear in group.linears

@@ -27,7 +27,8 @@ class TrialRecord:
 
     `kind` is one of `BASELINES`, or "proposal"; `applied` is the digest of the
     cells that were really in place; `budget` the name of the goal that a proposal was
-    made for, and `limit` the bits per weight within which it was made.
+    made for, and `limit` the bits per weight within which it was made. A `control` is a
+    proposal that no look chose.
     """
 
     allocation: Allocation
@@ -37,6 +38,7 @@ class TrialRecord:
     applied: str
     budget: str | None = None
     limit: float | None = None
+    control: bool = False
 
 
 @dataclass(frozen=True)
@@ -113,25 +115,49 @@ class RivalResult:
 
 @dataclass(frozen=True)
 class FrontMember:
-    """A non-dominated allocation, scored on the full search set."""
+    """A non-dominated allocation.
+
+    `samples` says where its score is from: "evaluation", or "search, corrected" for
+    having been chosen there; None where there is one set alone, as in a table.
+    """
 
     allocation: Allocation
     bpw: float
     score: float
+    samples: str | None = None
+    ci95: tuple[float, float] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {
+            "digest": self.allocation.digest,
+            "bpw": self.bpw,
+            "score": self.score,
+            "ci95": self.ci95 and list(self.ci95),
+            "samples": self.samples,
+        }
 
 
 @dataclass(frozen=True)
 class RungReport:
     """How well something cheap predicted the full score: a rung's looks, or the prior.
 
-    `spearman` is the rank correlation over the `count` allocations that have both,
-    above 0 where a better look means a better score; None with fewer than two values.
+    `spearman` is the rank correlation within a budget over the `count` proposals and
+    candidates that have both, as allocations drawn by chance would show it; above 0
+    where a better look means a better score, None with fewer than two values. `ci95` is
+    its interval, None with too few; `controls` of them were drawn by chance.
     """
 
     kind: str
     samples: int
     count: int
     spearman: float | None
+    ci95: tuple[float, float] | None = None
+    controls: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {**asdict(self), "ci95": self.ci95 and list(self.ci95)}
 
 
 @dataclass(frozen=True)
@@ -216,10 +242,7 @@ class Recommendation:
             "uniform": [_uniform_json(each) for each in self.uniform],
             "rivals": [each.to_json() for each in self.rivals],
             "recommended": self._recommended_json(),
-            "front": [
-                {"digest": m.allocation.digest, "bpw": m.bpw, "score": m.score}
-                for m in self.front
-            ],
+            "front": [member.to_json() for member in self.front],
             "importance": dict(self.importance),
             "trials": {
                 "complete": self.complete,
@@ -229,7 +252,7 @@ class Recommendation:
             },
             "evaluated_samples": self.evaluated_samples,
             "evaluated_allocations": self.evaluated_allocations,
-            "rungs": [asdict(rung) for rung in self.rungs],
+            "rungs": [rung.to_json() for rung in self.rungs],
             "prefix": {"ran": self.prefix[0], "reused": self.prefix[1]},
             "seconds": dict(self.seconds),
         }

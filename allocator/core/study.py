@@ -119,7 +119,8 @@ class StudySpec:
         self._check_goal()
         self.pins.check(self.widths, self.methods)
         # all refuse what they cannot read
-        _ = self.scheme, self.limit, self.cache_bytes
+        self.scheme.check(self.methods)
+        _ = self.limit, self.cache_bytes
 
     def _check_times(self) -> None:
         if self.seconds is not None and not self.seconds > 0:

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from allocator.core.allocation import Allocation
+    from surrogate.imputation import Imputation
 
+    Rows = NDArray[np.intp]
     Array = NDArray[np.float64]
 
 LEVELS = ("component", "block_group", "layer_type", "group")
@@ -26,7 +28,10 @@ class Evidence:
     `bits` is [n, k] for the k groups `keys`, `scores` [n] in the metric's unit, better
     when lower if not `higher_is_better`; `weights` are the groups' sizes in any unit,
     None where nobody knows. `methods` [n, m] are codes of the methods of the m groups
-    `by_method`, those that did not always get the same.
+    `by_method`, those that did not always get the same. `clusters` [n] are equal for
+    rows that descend from one, None where each is for itself; `imputation` says which
+    scores are suggested by looks, None where all were measured. `digests` [n] are those
+    of the allocations, none where rows are not read as such.
     """
 
     keys: tuple[str, ...]
@@ -37,14 +42,20 @@ class Evidence:
     by_method: tuple[str, ...] = ()
     methods: Array | None = None
     higher_is_better: bool = True
+    clusters: Rows | None = None
+    imputation: Imputation | None = None
+    digests: tuple[str, ...] = ()
 
     @staticmethod
-    def of(
+    def of(  # noqa: PLR0913, scored allocations and all that is known of them
         keys: Sequence[str],
         scored: Sequence[tuple[Allocation, float]],
         weights: Sequence[float] | None = None,
         seed: int = 0,
         higher_is_better: bool = True,
+        *,
+        clusters: Rows | None = None,
+        imputation: Imputation | None = None,
     ) -> Evidence:
         """Evidence of scored allocations."""
         from surrogate.features import bit_matrix, method_matrix
@@ -60,6 +71,9 @@ class Evidence:
             by_method,
             methods,
             higher_is_better,
+            clusters,
+            imputation,
+            tuple(allocation.digest for allocation in allocations),
         )
 
     @property

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from allocator.core.allocation import FULL, Allocation, Budget, Choice
-from allocator.core.errors import StudyError
+from allocator.core.errors import DataError, StudyError
 from allocator.core.pins import Pins
 from allocator.explain.evidence import Evidence
 from allocator.explain.importance import contributions_json, effects
+from allocator.explain.kept import digest, kept
 from allocator.explain.neighbours import Neighbours
-from allocator.explain.paired import indistinguishable
+from allocator.explain.rows import evidence_of
 from allocator.explain.sentences import sentences
+from allocator.explain.shown import Shown, indistinguishable
 from allocator.space.csv_file import read_csv
 from allocator.space.directions import best, doubted, guessed, is_higher_better
 from allocator.space.model import KeptSpace, within_name
@@ -32,23 +34,31 @@ if TYPE_CHECKING:
     Scored = Sequence[tuple[Allocation, float]]
 
 
+# lines of failed rows that are named
+NAMED = 5
+
+
 def explain_study(journal: Journal, progress: Progress | None = None) -> dict[str, Any]:
     """Explain a study: everything measured, and what was looked at on many samples.
+
+    What takes long is kept with the study, and not done again while that rests on the
+    same.
 
     Raises:
         StudyError: nothing was measured in it yet.
     """
     space = space_of_study(journal)
-    scored = reliable_scores(journal, space)
-    if not scored:
-        raise StudyError(
-            f"nothing is measured in study {journal.name!r} yet: run its search again "
-            "to finish it"
-        )
-    spec = journal.attribute(SPEC)
     weights = [space.group_bytes[key][FULL] for key in space.keys]
-    evidence = Evidence.of(space.keys, scored, weights, spec["seed"])
-    found = effects(evidence, progress)
+    evidence = evidence_of(journal, space, weights)
+    scored = reliable_scores(journal, space)
+    spec = journal.attribute(SPEC)
+    everything = Evidence.of(space.keys, scored, weights, spec["seed"])
+    found = kept(
+        journal,
+        "effects",
+        digest(evidence, everything),
+        lambda: effects(evidence, progress, everything),
+    )
     told = latest_recommendation(journal)
     about = {
         "study": journal.name,
@@ -63,18 +73,35 @@ def explain_study(journal: Journal, progress: Progress | None = None) -> dict[st
     }
     chosen = None
     if told:
-        chosen = allocation_json(
-            evidence,
-            Neighbours(space, scored, journal.damage(space), spec["seed"]),
-            Allocation.of(space.keys, read_choices(told["recommended"]["allocation"])),
-            told["recommended"]["score"],
-        )
-        chosen["equal"] = indistinguishable(
-            journal, space, told["front"], chosen["digest"]
-        )
+        # scores of what was chosen are told here, and so are those they rest on
+        shown = Shown.of(journal, space)
+        fair = reliable_scores(journal, space, shown)
+        chosen = _recommended(journal, space, told, fair)
+        chosen["equal"] = indistinguishable(shown, shown.front(space), chosen["digest"])
     return explanation_json(
         about, found, chosen, latest_frozen(journal, within_name(space))
     )
+
+
+def _recommended(
+    journal: Journal, space: KeptSpace, told: Mapping[str, Any], fair: Scored
+) -> dict[str, Any]:
+    """Why the recommended allocation scores as it does, and what lies beside it."""
+    best, damage = told["recommended"], journal.damage(space)
+    allocation = Allocation.of(space.keys, read_choices(best["allocation"]))
+    seed = journal.attribute(SPEC)["seed"]
+    evidence = Evidence.of(space.keys, fair, None, seed)
+    rests_on = digest(
+        *(evidence, allocation.digest, str(best["score"])),
+        {f"{key} {choice}": value for (key, choice), value in (damage or {}).items()},
+        *(journal.attribute(COSTS), told["budget"], told.get("pins")),
+    )
+
+    def make() -> dict[str, Any]:
+        neighbours = Neighbours(space, fair, damage, seed)
+        return allocation_json(evidence, neighbours, allocation, best["score"])
+
+    return kept(journal, "allocation", rests_on, make)
 
 
 def explain_table(
@@ -94,16 +121,39 @@ def explain_table(
         progress: told parts of the work done and parts in all.
 
     Raises:
-        DataError: a table that cannot be read.
+        DataError: a table that cannot be read, or one without a finite score.
     """
     sheet = read_csv(path, (score,), groups)
     higher = is_higher_better(score, minimize)
     bits = np.array(sheet.bits, dtype=np.float64)
     scores = np.array(sheet.scores(score))
+    kept = np.isfinite(scores)
+    failed = [
+        line for (line, _), known in zip(sheet.lines, kept, strict=True) if not known
+    ]
+    if not kept.any():
+        raise DataError(f"none of {len(failed)} scores of {path} is a finite number")
+    bits, scores = bits[kept], scores[kept]
     evidence = Evidence(sheet.keys, bits, scores, higher_is_better=higher)
     notes = [*guessed(score, minimize), *sheet.notes, *doubted(bits, scores, higher)]
+    notes += left_out(failed)
     about = about_a_table(path.name, score, higher, notes)
     return explanation_json(about, effects(evidence, progress), None)
+
+
+def left_out(lines: Sequence[int]) -> list[str]:
+    """That rows were left out whose measurement failed, the first of them by line.
+
+    >>> left_out([8, 3])
+    ['2 rows have no finite number as a score and count as failed (line 3, 8)']
+    """
+    if not lines:
+        return []
+    named = ", ".join(map(str, sorted(lines)[:NAMED]))
+    more = " and others" * (len(lines) > NAMED)
+    rows = f"{len(lines)} rows have" if len(lines) > 1 else "1 row has"
+    counts = "count as failed" if len(lines) > 1 else "counts as failed"
+    return [f"{rows} no finite number as a score and {counts} (line {named}{more})"]
 
 
 def explain_rows(
@@ -158,12 +208,11 @@ def allocation_json(
     evidence: Evidence, neighbours: Neighbours, allocation: Allocation, score: float
 ) -> dict[str, Any]:
     """Why an allocation scores as it does, and what lies beside it."""
-    digests = [each.digest for each, _ in neighbours.scored]
     return {
         "digest": allocation.digest,
         "bpw": neighbours.space.bpw(allocation),
         "score": score,
-        **contributions_json(evidence, digests.index(allocation.digest)),
+        **contributions_json(evidence, evidence.digests.index(allocation.digest)),
         "more": neighbours.more(allocation),
         "less": neighbours.less(allocation),
         "equal": [],
@@ -189,14 +238,18 @@ def space_of_study(journal: Journal) -> KeptSpace:
 
 
 def reliable_scores(
-    journal: Journal, space: KeptSpace
+    journal: Journal, space: KeptSpace, shown: Shown | None = None
 ) -> list[tuple[Allocation, float]]:
     """Scores measured in full, and those that looks on many samples suggest.
 
-    Of what keeps the pins of the space: under others, other groups matter.
+    Of what keeps the pins of the space: under others, other groups matter. Scores of
+    the search set, or those that may be shown.
     """
-    measured = [(r.allocation, r.score) for r in journal.records(space)]
-    known = Looks.recalled(journal.looks(space)).known_well(measured)
+    measured = [
+        (r.allocation, r.score if shown is None else shown.score(r.allocation.digest))
+        for r in journal.records(space)
+    ]
+    known = Looks.of_study(journal, space).known_well(measured)
     return [pair for pair in known if space.keeps_pins(pair[0])]
 
 

@@ -23,9 +23,15 @@ BESIDE = ("out_of_fold_permutation", "xgboost_shap")
 
 
 def effects(
-    evidence: Evidence, progress: Callable[[int, int], object] | None = None
+    evidence: Evidence,
+    progress: Callable[[int, int], object] | None = None,
+    everything: Evidence | None = None,
 ) -> dict[str, Any]:
-    """Importance, interactions and joint effects, as `--json` prints them."""
+    """Importance, interactions and joint effects, as `--json` prints them.
+
+    Joint effects are those of `everything`, where that is more: they compare with what
+    stays at full precision.
+    """
     from surrogate.measures import THOROUGH
 
     found = analysis_of(evidence, THOROUGH, progress)
@@ -40,7 +46,7 @@ def effects(
             "holdout_r2": pairs.holdout_r2,
             "reason": pairs.reason,
         },
-        "together": interaction_contrasts(evidence),
+        "together": interaction_contrasts(everything or evidence),
     }
 
 
@@ -71,6 +77,8 @@ def analysis_of(
         evidence.scores,
         evidence.columns,
         levels={level: evidence.per_column(owners) for level, owners in levels},
+        clusters=evidence.clusters,
+        imputation=evidence.imputation,
         seed=evidence.seed,
         effort=effort,
         progress=progress,
@@ -98,6 +106,8 @@ def importance_json(found: Analysis, evidence: Evidence) -> dict[str, Any]:
         "agreement": {level: each.agreement for level, each in found.levels.items()},
         "models": {name: asdict(fit) for name, fit in found.models.items()},
         "rows": found.rows,
+        "measured": measured_rows(found, evidence),
+        "worth": found.worth,
         "constant": [
             name
             for name in found.constant
@@ -118,11 +128,15 @@ def _shares(found: Importance) -> dict[str, Any]:
         for each in BESIDE:
             values = getattr(found, each)
             shares[name][each] = None if values is None else float(values[at])
-        interval = found.impurity_ci95
-        shares[name]["impurity_ci95"] = (
-            None if interval is None else interval[at].tolist()
-        )
+        shares[name]["impurity_ci95"] = found.impurity_ci95[at].tolist()
     return shares
+
+
+def measured_rows(found: Analysis, evidence: Evidence) -> int:
+    """How many of the rows were measured; the others were looked at."""
+    if evidence.imputation is None:
+        return found.rows
+    return int(evidence.imputation.measured.sum())
 
 
 def interaction_contrasts(evidence: Evidence) -> list[dict[str, Any]]:

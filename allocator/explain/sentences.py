@@ -31,7 +31,8 @@ def sentences(explained: Explained) -> list[str]:
     if reason:
         said = [f"Nothing can be said about what matters: {_lower(reason)}"]
     else:
-        said = [*_what_matters(importance), *_how_sure(importance)]
+        said = [*_what_matters(importance), *_rests_on(importance)]
+        said += _how_sure(importance)
         said += _interactions(explained["interactions"], unit)
     said += _constants(importance) + _together(explained["together"], unit)
     if importance["warning"]:
@@ -107,6 +108,20 @@ def _what_matters(importance: Mapping[str, Any]) -> list[str]:
     return said
 
 
+def _rests_on(importance: Mapping[str, Any]) -> list[str]:
+    """What was measured of it, and what only looks suggest."""
+    measured = importance.get("measured", importance["rows"])
+    looked = importance["rows"] - measured
+    if not looked:
+        return []
+    worth = importance["worth"] - measured
+    return [
+        f"This rests on {measured} allocations that were measured and {looked} that "
+        f"were looked at on fewer samples, which tell about as much as {worth:.0f} "
+        "measured ones; the intervals count what looks leave open."
+    ]
+
+
 def _how_sure(importance: Mapping[str, Any]) -> list[str]:
     models, agreement = importance["models"], importance["agreement"].get("group")
     forest, linear = models["forest"]["r2"], models["linear"]["r2"]
@@ -114,8 +129,8 @@ def _how_sure(importance: Mapping[str, Any]) -> list[str]:
         return []
     said = (
         f"On allocations it has not seen, the forest behind these figures explains "
-        f"{max(0.0, 100 * forest):.0f} % of what the score varies by, a straight line "
-        f"through the bits {max(0.0, 100 * linear):.0f} %"
+        f"{max(0.0, 100 * forest):.0f} % of what {_scores(importance)}, a straight "
+        f"line through the bits {max(0.0, 100 * linear):.0f} %"
     )
     if forest - linear > WORSE:
         said += ", so bits do not simply add up"
@@ -125,6 +140,12 @@ def _how_sure(importance: Mapping[str, Any]) -> list[str]:
             f"{agreement:.2f}"
         )
     return [f"{said}."]
+
+
+def _scores(importance: Mapping[str, Any]) -> str:
+    if importance.get("measured", importance["rows"]) < importance["rows"]:
+        return "scores, measured and suggested, vary by"
+    return "the score varies by"
 
 
 def _constants(importance: Mapping[str, Any]) -> list[str]:
@@ -213,10 +234,11 @@ def _equal(chosen: Mapping[str, Any], unit: str) -> list[str]:
         return []
     told = _listed(
         f"{each['bpw']:.3f} bits per weight "
-        f"({_score(each['difference'], unit, sign=True)})"
+        f"({_score(each['difference'], unit, sign=True)} "
+        f"{_interval(each['ci95'], unit)}, {each['samples']})"
         for each in members
     )
-    return [f"On these samples it cannot be told from the front's {told}."]
+    return [f"Before finalization it cannot be told from the front's {told}."]
 
 
 def _narrowed(frozen: Iterable[Mapping[str, Any]]) -> list[str]:

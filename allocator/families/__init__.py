@@ -9,6 +9,8 @@ from allocator.core.plugins import available, load
 from allocator.families._checkpoint import read_config
 from allocator.families._files import checkpoint_files as checkpoint_files
 from allocator.families._files import unread_files as unread_files
+from allocator.families._modules import computing_type as computing_type
+from allocator.families._modules import scale_type as scale_type
 from allocator.families._weights import check_weights as check_weights
 from allocator.families._weights import has_weights as has_weights
 

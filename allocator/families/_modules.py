@@ -210,9 +210,23 @@ def read_checkpoint(
     """
     files = check_weights(folder)
     on_cpu = device.startswith("cpu")
-    dtype = "float32" if on_cpu and not mapped else running_type(folder)
+    dtype = running_type(folder) if mapped else computing_type(folder, device)
     module = _read(kind, folder, files, dtype, as_stored=mapped and on_cpu)
     return module if mapped else module.to(device)
+
+
+def computing_type(folder: Path, device: str) -> str:
+    """The type in which a checkpoint runs on a device, in torch's words."""
+    return "float32" if device.startswith("cpu") else running_type(folder)
+
+
+def scale_type(folder: Path) -> str:
+    """The type in which a checkpoint keeps scales once its weights are packed.
+
+    That of its other tensors where it is bfloat16, else float16.
+    """
+    stored = common_type(read_headers(folder, weight_files(folder)))
+    return stored if stored == "bfloat16" else "float16"
 
 
 def running_type(folder: Path) -> str:

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 ROW = 25  # pixels of a row
 FAMILY = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
 SYMBOLS = ("diamond", "square", "triangle-up", "cross", "pentagon")
-RIVAL_SYMBOLS = ("diamond-open", "square-open")
+RIVAL_SYMBOLS = ("triangle-down", "x")
 
 
 def safe(text: str) -> str:
@@ -111,6 +111,7 @@ def names_axis(names: Sequence[str], **more: Any) -> Chart:
 def hover_of(point: Point, metric: str) -> str:
     """What is told of an allocation under the pointer."""
     score = f"{number(point.score, metric)}{interval(point.ci95, metric)}"
+    score += f" ({safe(point.samples)})" if point.samples else ""
     lines = [f"<b>{safe(point.name)}</b>", f"{safe(metric)}: {score}"]
     lines.append(f"{point.bpw:.3f} bits per weight")
     return "<br>".join([*lines, *map(safe, compact(point.allocation))])

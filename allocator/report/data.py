@@ -9,7 +9,7 @@ from allocator.core.finite import is_number
 from allocator.core.pins import KINDS
 from allocator.core.study import StudySpec
 from allocator.explain.explanation import explain_study, space_of_study
-from allocator.explain.paired import front_intervals
+from allocator.explain.shown import Shown, front_rows
 from allocator.strategies._base import PREDICTED
 from allocator.study.journal import SPEC
 from allocator.study.recommendations import recommendation
@@ -34,12 +34,16 @@ def study_report(journal: Journal, progress: Progress | None = None) -> dict[str
     """
     found = recommendation(journal)["found"]
     space = space_of_study(journal)
+    shown = Shown.of(journal, space)
     return {
         "title": f"{found['model']}, {found['task']}",
         "found": found,
         "explained": explain_study(journal, progress),
-        "trials": trials_of(journal, space, pinned=True),
-        "front": front_intervals(journal, space, found["front"]),
+        "trials": [
+            {**trial, **_as_shown(shown, trial)}
+            for trial in trials_of(journal, space, pinned=True)
+        ],
+        "front": front_rows(shown, space),
         "uniform": found["uniform"],
         "commands": [
             command_of(journal.attribute(SPEC)),
@@ -47,6 +51,14 @@ def study_report(journal: Journal, progress: Progress | None = None) -> dict[str
             f"allocate export {journal.name} --format plan --out DIR",
         ],
     }
+
+
+def _as_shown(shown: Shown, trial: Mapping[str, Any]) -> dict[str, Any]:
+    """The score of a trial that may be shown, beside that on the search set."""
+    digest = trial["digest"]
+    if trial["score"] is None or digest not in shown.records:
+        return {}
+    return {"shown": shown.score(digest), "samples": shown.samples(digest)}
 
 
 def trials_of(
@@ -60,7 +72,7 @@ def trials_of(
         {
             "number": entry.number,
             "kind": entry.about["kind"],
-            "state": entry.state.name.lower(),
+            "state": "superseded" if entry.superseded else entry.state.name.lower(),
             "bpw": space.bpw(entry.allocation),
             "score": entry.score,
             "predicted": entry.about.get(PREDICTED),
@@ -71,6 +83,7 @@ def trials_of(
                 for name, value in entry.about.items()
                 if name.endswith(" samples") and is_number(value)
             },
+            **({"past": entry.past} if entry.superseded else {}),
         }
         for entry in journal.entries(space)
         if not pinned or space.keeps_pins(entry.allocation)
@@ -126,13 +139,7 @@ def replay_report(replay: Replay, command: str) -> dict[str, Any]:
             for number, (allocation, score) in enumerate(replay.read)
         ],
         "front": [
-            {
-                "digest": member.allocation.digest,
-                "bpw": member.bpw,
-                "score": member.score,
-                "ci95": None,
-                "allocation": bits_json(member.allocation),
-            }
+            {**member.to_json(), "allocation": bits_json(member.allocation)}
             for member in replay.front
         ],
         "uniform": found["uniform"],

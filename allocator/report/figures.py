@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 WIDE, ROW, AROUND = 8.0, 0.26, 1.1
 DPI = 150
 MARKERS = ("D", "s", "^", "P", "p", "h")
-RIVAL_MARKERS = ("1", "2")
+RIVAL_MARKERS = ("v", "X")
 FORMATS = ("png", "svg")
 
 

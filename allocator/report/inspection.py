@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,10 +64,8 @@ def inspect_model(
             {"key": g.key, "weights": g.weights, "linears": [x.name for x in g.linears]}
             for g in spec.groups
         ],
-        "left_out": [
-            {"name": x.name, "weights": x.weights, "reason": x.reason}
-            for x in spec.left_out
-        ],
+        "group_sizes": _group_sizes(spec, asked),
+        "left_out": [asdict(each) for each in spec.left_out],
         "other_parameters": spec.rest - sum(x.weights for x in spec.left_out),
         "pins": asked.pins.to_json(),
         "uniform": sizes,
@@ -90,6 +89,20 @@ def _head(spec: ModelSpec, *, assumed: bool) -> dict[str, Any] | None:
         "assumed": assumed,
         "parameters_otherwise": other if assumed else None,
     }
+
+
+def _group_sizes(spec: ModelSpec, asked: StudySpec) -> list[dict[str, Any]]:
+    """Linears by the length of their rows, and the group size that each takes."""
+    lengths = sorted({linear.in_features for linear in spec.linears})
+    return [
+        {
+            "in_features": length,
+            "group_size": asked.scheme.group_size_of(length),
+            "asked": asked.group_size,
+            "linears": [x.name for x in spec.linears if x.in_features == length],
+        }
+        for length in lengths
+    ]
 
 
 def _sizes(space: ModelSpace, asked: StudySpec) -> list[dict[str, Any]]:

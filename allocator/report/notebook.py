@@ -41,7 +41,7 @@ class Recommendation(records.Recommendation):
     def _repr_html_(self) -> str:
         told = self.to_json()
         front = [
-            {"ci95": None, "allocation": each.allocation.to_json(), **member}
+            {**member, "allocation": each.allocation.to_json()}
             for each, member in zip(self.front, told["front"], strict=True)
         ]
         return recommendation_html(told, front)

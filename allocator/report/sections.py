@@ -104,6 +104,15 @@ class Charts:
         return f"<figure>{head}{drawn}</figure>"
 
 
+SAMPLES = (
+    "Scores are of the evaluation set. A trial or a member of the front that was "
+    "measured on the search set alone, where it was chosen, is shown with that score "
+    "less what choosing there flatters it by, as those measured on both sets tell. "
+    "Trials and front are scored before finalization, the star and what it is "
+    "compared with after."
+)
+
+
 def front_section(data: Data, charts: Charts) -> str:
     """Sizes and scores."""
     front, metric = members(data), metric_of(data)
@@ -116,11 +125,7 @@ def front_section(data: Data, charts: Charts) -> str:
         "to see the bits of every group."
     )
     if at(data, "found", "study"):
-        lead += (
-            " Trials and front are scored on the search set; the star, what it is "
-            "compared with and full precision on the evaluation set, so they can "
-            "differ a little."
-        )
+        lead += f" {SAMPLES}"
     label = (
         f"Score against size of {len(trials(data))} trials, {len(front)} on the front"
     )
@@ -130,7 +135,10 @@ def front_section(data: Data, charts: Charts) -> str:
         (i for i, point in enumerate(front) if best and point.digest == best.digest),
         None,
     )
-    told = table(("bpw", "score", "95 %", "bits and methods"), rows, (0, 1, 2), marked)
+    # a table of measurements has one set alone
+    of = ("samples",) * any(point.samples for point in front)
+    head = ("bpw", "score", "95 %", *of, "bits and methods")
+    told = table(head, rows, (0, 1, 2), marked)
     others = [
         (point.name, f"{point.bpw:.3f}", number(point.score, metric))
         for point in (*uniforms(data), *rivals(data))
@@ -149,6 +157,7 @@ def _row(point: Any, metric: str) -> tuple[str, ...]:
         f"{point.bpw:.3f}",
         number(point.score, metric),
         interval(point.ci95, metric).strip(),
+        *([point.samples] if point.samples else []),
         "; ".join(compact(point.allocation)),
     )
 
@@ -179,7 +188,8 @@ def importance_section(data: Data, charts: Charts) -> str:
     lead = (
         "How much of the score each part decides, in percent, with 95 % intervals: the "
         "mean of three measures (impurity, permutation and SHAP) of one random forest "
-        "fitted to what was measured. Wide intervals mean few measurements."
+        "fitted to what was measured, and to what looks suggest of other candidates. "
+        "Wide intervals mean few measurements, or looks that say little."
     )
     last = drawn.pop("group", "")
     column = f'<div class="column">{"".join(drawn.values())}</div>' if drawn else ""

@@ -12,20 +12,14 @@ from allocator.core.home import named_file
 from allocator.core.plan import FINALIZED, Plan
 from allocator.core.records import Recommendation
 from allocator.core.study import StudySpec, check_options, check_study_name
-from allocator.explain.evidence import Evidence
-from allocator.explain.explanation import (
-    explain_study,
-    reliable_scores,
-    space_of_study,
-)
-from allocator.explain.importance import importance
-from allocator.explain.paired import front_intervals
+from allocator.explain.explanation import explain_study, space_of_study
+from allocator.explain.kept import importance_of
+from allocator.explain.shown import Shown, front_rows
 from allocator.report.data import study_report, trials_of
 from allocator.report.notebook import front_image, recommendation_html
 from allocator.report.progress import progress_bars
 from allocator.report.render import render
 from allocator.report.sections import paragraph, plain
-from allocator.search.confirm import front_of
 from allocator.study.journal import SPEC, Journal
 from allocator.study.recommendations import (
     latest_recommendation,
@@ -111,21 +105,16 @@ class Study:
     def front(self) -> list[dict[str, Any]]:
         """Non-dominated allocations of everything measured, the smallest first.
 
-        Of what keeps the pins of the latest search. Each has `digest`, `bpw`, `score`
-        over the search set, its `ci95` (None where scores of samples were not kept) and
-        the `allocation`.
+        Of what keeps the pins of the latest search. Each has `digest`, `bpw`, `score`,
+        its `ci95` (None where scores of samples were not kept), the `allocation`, and
+        in `samples` where the score is from: "evaluation", or "search, corrected" for
+        having been chosen there. All are as the bank has the weights, not finalized.
 
         Raises:
             StudyError: the search has not begun.
         """
         space = space_of_study(self.journal)
-        records = self.journal.records(space)
-        records = [r for r in records if space.keeps_pins(r.allocation)]
-        members = [
-            {"digest": m.allocation.digest, "bpw": m.bpw, "score": m.score}
-            for m in front_of(records)
-        ]
-        return front_intervals(self.journal, space, members)
+        return front_rows(Shown.of(self.journal, space), space)
 
     def importance(self) -> dict[str, Any]:
         """Consensus importance in percent by component, block group, layer type, group.
@@ -136,12 +125,7 @@ class Study:
         Raises:
             StudyError: nothing was measured yet.
         """
-        space = space_of_study(self.journal)
-        scored = reliable_scores(self.journal, space)
-        if not scored:
-            raise StudyError(f"nothing is measured in study {self.name!r} yet")
-        seed = self.journal.attribute(SPEC)["seed"]
-        return importance(Evidence.of(space.keys, scored, seed=seed))
+        return importance_of(self.journal, space_of_study(self.journal))
 
     def explain(self, *, progress: bool = True) -> dict[str, Any]:
         """What mattered, and why this allocation: what `explain --json` prints.

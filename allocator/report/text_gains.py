@@ -87,10 +87,13 @@ def gains_said(found: Mapping[str, Any]) -> list[str]:
         gain = best.get(f"vs_{each['name']}")
         if not gain or gain["ci95"] is None:
             continue
-        name = f"the {RIVALS[each['name']]}{finalized(each)}"
-        if alike := _alike(each, found):
-            name = f"the {RIVALS[each['name']]}, which is {alike} here"
-        said.append(_gain(name, gain, unit, best["digest"] == each["digest"]))
+        name, alike = f"the {RIVALS[each['name']]}", _alike(each, found)
+        is_it = best["digest"] == each["digest"]
+        if is_it and alike:
+            said.append(f"{name.capitalize()} of this size is {alike}, too.")
+            continue
+        name += f" ({alike})" if alike else finalized(each)
+        said.append(_gain(name, gain, unit, is_it))
     return said
 
 

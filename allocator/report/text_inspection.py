@@ -10,7 +10,7 @@ from allocator.core.pins import in_words
 from allocator.report.console import PlainConsole, say
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 
 def print_inspection(found: Mapping[str, Any]) -> None:
@@ -32,6 +32,8 @@ def print_inspection(found: Mapping[str, Any]) -> None:
             group["key"], str(len(group["linears"])), f"{group['weights']:,}"
         )
     console.print(groups)
+    for sentence in _other_sizes(found["group_sizes"]):
+        say(console, sentence)
     left = Table("left at 16 bit", "weights", "why")
     for each in found["left_out"]:
         left.add_row(each["name"], f"{each['weights']:,}", each["reason"])
@@ -71,6 +73,22 @@ def _sizes(found: Mapping[str, Any], width: str) -> Table:
             f"{size['bytes']:,}",
         )
     return sizes
+
+
+def _other_sizes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Where the group size is not the one that was asked for."""
+    found = []
+    for row in rows:
+        size, asked = row["group_size"], row["asked"]
+        if size != asked:
+            length = row["in_features"]
+            has_one = size in ("channel", length)
+            found.append(
+                f"{len(row['linears'])} linears have rows of {length:,}, which groups "
+                f"of {asked} do not divide: "
+                f"{'one scale a row' if has_one else f'groups of {size}'}"
+            )
+    return found
 
 
 def _assumption(head: Mapping[str, Any] | None) -> str | None:

@@ -34,7 +34,8 @@ def _scores(found: Mapping[str, Any]) -> Table:
     table.add_column("score", justify="right")
     for each in found["uniform"]:
         if each["fits"]:
-            score = "unread" if each["score"] is None else _score(each["score"])
+            unread = "failed" if each["failed"] else "unread"
+            score = unread if each["score"] is None else _score(each["score"])
             name = f"uniform allocation, {each['bits']}"
             table.add_row(name, f"{each['bpw']:.3f}", score)
     chosen = found["recommended"]

@@ -94,12 +94,16 @@ def scores_table(found: Mapping[str, Any]) -> Table:
 
 
 def _front(found: Mapping[str, Any]) -> Table:
-    """Sizes and scores of the front."""
-    table = Table(title=f"front, {found['metric']} on the search set")
+    """Sizes and scores of the front; those of before are of the search set."""
+    table = Table(title=f"front before finalization, {found['metric']}")
     table.add_column(f"bpw ({found['budget']['scope']})", justify="right")
-    table.add_column("score", justify="right")
+    table.add_column("score [95 %]", justify="right")
+    table.add_column("samples")
     for member in found["front"]:
-        table.add_row(f"{member['bpw']:.3f}", f"{member['score']:.2f}")
+        told, ci95 = f"{member['score']:.2f}", member.get("ci95")
+        told = scored(member["score"], ci95) if ci95 else told
+        samples = member.get("samples") or "search, where it was chosen"
+        table.add_row(f"{member['bpw']:.3f}", told, samples)
     return table
 
 
@@ -174,17 +178,29 @@ def _looks(found: Mapping[str, Any]) -> list[str]:
     if not rungs:
         return []
     told = ", ".join(
-        f"{each['spearman']:.2f} for {each['kind']} on {each['samples']} samples "
-        f"({each['count']} allocations)"
+        f"{each['spearman']:.2f}{_ends(each)} for {each['kind']} on {each['samples']} "
+        f"samples ({each['count']} allocations{_drawn(each)})"
         for each in rungs
     )
     ran, reused = found["prefix"]["ran"], found["prefix"]["reused"]
     share = 100 * reused / max(1, ran + reused)
     return [
-        f"Rank correlation with the full score: {told}.",
+        f"Rank correlation with the score, within a budget: {told}.",
         f"{share:.0f} % of the images' passes through vision encoder and connector "
         "were saved.",
     ]
+
+
+def _ends(rung: Mapping[str, Any]) -> str:
+    """The interval of a rank correlation; results of before had none."""
+    ends = rung.get("ci95")
+    return f" [{ends[0]:.2f}, {ends[1]:.2f}]" if ends else ""
+
+
+def _drawn(rung: Mapping[str, Any]) -> str:
+    """How many of the allocations were no choice of the look's."""
+    count = rung.get("controls", 0)
+    return f", {count} drawn by chance" if count else ""
 
 
 def _goal(found: Mapping[str, Any]) -> str:

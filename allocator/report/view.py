@@ -131,6 +131,7 @@ class Point:
     digest: str = ""
     method: str = ""
     kind: str = "best_uniform"
+    samples: str = ""
 
 
 def _point(name: str, each: Data, **more: Any) -> Point:
@@ -142,6 +143,7 @@ def _point(name: str, each: Data, **more: Any) -> Point:
         tuple(ci95) if ci95 else None,
         each.get("allocation") or {},
         each.get("digest") or "",
+        samples=each.get("samples") or "",
         **more,
     )
 
@@ -183,9 +185,12 @@ def where(points: Sequence[Point]) -> str:
 
 
 def trials(data: Data) -> list[Point]:
-    """Trials with a score, full precision left out, in the order they were made."""
+    """Trials with a score, full precision left out, in the order they were made.
+
+    What was chosen by its score is shown with one that does not know (`explain.shown`).
+    """
     rows = [
-        row
+        {**row, "score": row.get("shown", row["score"])}
         for row in data.get("trials") or ()
         if row.get("score") is not None
         and row.get("bpw") is not None

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from allocator.core.errors import NotReachedError
 from allocator.core.records import (
     RIVALS,
-    FrontMember,
     Interval,
     RivalResult,
     SureShare,
@@ -17,7 +16,6 @@ from allocator.core.records import (
 )
 from allocator.search.contest import Contest
 from allocator.search.keep_score import KeepScore
-from allocator.space.fronts import front
 from allocator.space.model import of_size
 
 if TYPE_CHECKING:
@@ -91,11 +89,7 @@ def confirm(  # noqa: PLR0913, each is what one part of the search gives
     """
     full = evaluate(space.full)
     contest = Contest(goal, full, evaluate, finish, seed, strata)
-    listed, finalists = finalists_of(goal, records, most), []
-    for number, record in enumerate(listed):
-        progress(number, len(listed))
-        finalists.append(contest.measured(record.allocation))
-    progress(len(listed), len(listed))
+    finalists = _measured(contest, finalists_of(goal, records, most), progress)
     uniform = [contest.measured(a) for a in space.uniform if space.fits(a)]
     if space.fits(space.full):
         finalists.append(contest.note(full))
@@ -118,6 +112,20 @@ def confirm(  # noqa: PLR0913, each is what one part of the search gives
     chosen = contest.choose(_surest_first(records, [*uniform, *finalists]))
     winner, held = _settled(space, goal, chosen, full, beside)
     return _outcome(space, winner, held, uniform, contest)
+
+
+def _measured(
+    contest: Contest,
+    finalists: Sequence[TrialRecord],
+    progress: Callable[[int, int], object],
+) -> list[Measured]:
+    """Finalists on the evaluation set."""
+    found = []
+    for number, record in enumerate(finalists):
+        progress(number, len(finalists))
+        found.append(contest.measured(record.allocation))
+    progress(len(finalists), len(finalists))
+    return found
 
 
 def check_any(measured: Sequence[Measured]) -> None:
@@ -265,12 +273,3 @@ def uniform_results(
             )
         )
     return tuple(results)
-
-
-def front_of(records: Sequence[TrialRecord]) -> tuple[FrontMember, ...]:
-    """Non-dominated allocations of everything measured in full on the search set."""
-    kept = front([(record.bpw, record.score) for record in records])
-    return tuple(
-        FrontMember(records[i].allocation, records[i].bpw, records[i].score)
-        for i in kept
-    )

@@ -47,10 +47,13 @@ class Contest:
         return self.note(self.evaluate(allocation))
 
     def finished(self, bank: Measured) -> Measured:
-        """The same with the better of two kinds of weights, or those it has to keep."""
-        digest = bank.allocation.digest
+        """The same with the better of two kinds of weights, or those it has to keep.
+
+        What has no score stays as it is.
+        """
         if bank.failed:
             return bank
+        digest = bank.allocation.digest
         if digest not in self._done:
             self._done[digest] = self.note(self.finish(bank))
         return self._done[digest]

@@ -13,33 +13,40 @@ import numpy as np
 from allocator.core.errors import AllocateError, BusyError, SpecError
 from allocator.core.pins import KINDS as PINS
 from allocator.core.study import StudySpec
+from allocator.explain.shown import Shown
 from allocator.space.model import KeptSpace, within_name
 from allocator.strategies._knapsack import knapsack
-from allocator.study.journal import COSTS, SPEC, Journal
+from allocator.study.journal import ARITHMETIC, COSTS, SPEC, Journal
 from allocator.study.looks import Looks
 from allocator.study.storage import default_name, study_names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
 
     from allocator.core.allocation import Allocation, Choice
+    from allocator.space.base import Space
+
+    Damage = Mapping[tuple[str, Choice], float]
+    Floats = NDArray[np.float64]
 
 # what may differ within a study
 FREE = (
     *("budget", "budget_scope", "front", "min_score", "strategy", "trials", "seconds"),
-    *("study", "storage", "storage_timeout", "device", "rungs", "narrowing"),
+    *("study", "storage", "storage_timeout", "rungs", "narrowing"),
     *("cache_memory", "finalize", "confidence"),
     *PINS,
 )
 # scores before a line through them says how far it is off
 FEWEST = 4
-# neighbours in damage that a prediction is made from
+# neighbours in damage that say how far a prediction is off
 NEAR = 24
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A score on the search set that is predicted, not measured.
+    """A score on the evaluation set that is predicted, not measured there.
 
     `spread` is the standard deviation of what such predictions miss by; `measured` and
     `looked` count what it rests on.
@@ -58,22 +65,25 @@ class Estimate:
         """For the terminal."""
         return (
             f"estimate: about {self.score:.2f} (within {2 * self.spread:.2f}) at "
-            f"{self.bpw:.3f} bpw on the search set, from {self.measured} measured and "
-            f"{self.looked} looked at in study {self.study}; nothing is measured for "
-            "this budget yet"
+            f"{self.bpw:.3f} bpw on the evaluation set, from {self.measured} measured "
+            f"and {self.looked} looked at in study {self.study}, corrected for having "
+            "been chosen on the search set; nothing is measured for this budget yet"
         )
 
 
 def estimate(asked: StudySpec) -> Estimate | None:
     """The best score that a budget seems to allow, where its study has begun.
 
-    None where there is no such study, or where the budget was searched in it already.
+    A larger budget is never promised less. None where there is no such study, or where
+    the budget was searched in it already.
     """
     if asked.budget is None:
         return None
     for journal in _candidates(asked):
         kept, spec = journal.attribute(COSTS), journal.attribute(SPEC)
-        if kept and spec and _same(asked, spec):
+        # a study of before says nothing of its device, and no search goes on with it
+        computed = journal.attribute(ARITHMETIC)
+        if kept and spec and computed and _same(asked, spec):
             return _of_study(journal, KeptSpace(kept, asked.limit, asked.pins))
     return None
 
@@ -96,10 +106,18 @@ def _candidates(asked: StudySpec) -> Iterator[Journal]:
 
 
 def _same(asked: StudySpec, spec: dict[str, Any]) -> bool:
-    """Whether a study was made for the same measurements."""
-    now = asked.to_json()
+    """Whether a study was made for the same measurements.
+
+    Which device "auto" is takes torch to know: it is only the same as itself.
+    """
+    now, spec = ({**each, "device": _kind(each)} for each in (asked.to_json(), spec))
     names = [field.name for field in fields(StudySpec) if field.name not in FREE]
     return all(_plain(now[name]) == _plain(spec.get(name)) for name in names)
+
+
+def _kind(spec: dict[str, Any]) -> str:
+    """Kind of the device that is asked for, whichever of them it is."""
+    return str(spec.get("device", "auto")).partition(":")[0]
 
 
 def _plain(value: Any) -> Any:
@@ -112,52 +130,125 @@ def _of_study(journal: Journal, space: KeptSpace) -> Estimate | None:
     except SpecError:
         # pins that a search will refuse in its own words
         return None
-    damage = journal.damage(space)
-    entries = journal.entries(space)
+    entries, damage = journal.entries(space), journal.damage(space)
     begun = within_name(space) in {e.about.get("budget") for e in entries}
-    measured = [(e.allocation, e.score) for e in entries if e.score is not None]
-    if damage is None or begun or not measured or not space.fits(smallest):
+    shown = Shown.of(journal, space)
+    can_be = shown.records and space.fits(smallest)
+    if damage is None or begun or not can_be:
         return None
-    looks = Looks.recalled(journal.looks(space))
-    done = {allocation.digest for allocation, _ in measured}
-    # nothing scores above all that was measured, full precision among it, but by luck
-    top = max(score for _, score in measured)
-    looked = [
-        (allocation, min(score, top))
-        for allocation, score in looks.estimates(measured)
-        if allocation.digest not in done
-    ]
-    known = [*measured, *looked]
-    if len(known) < FEWEST:
+    measured = [(r.allocation, shown.score(d)) for d, r in shown.records.items()]
+    suggested = Looks.of_study(journal, space).estimates(measured)
+    known = Known.of(measured, suggested, damage)
+    if len(known.scores) < FEWEST:
         return None
-    fitting = [pair for pair in known if space.fits(pair[0])]
-    optimum = knapsack(space, damage)
-    score, spread = _predicted(optimum, known, damage)
-    best = max([*fitting, (optimum, min(score, top))], key=lambda pair: pair[1])
+    allocation, score = promised(known, space)
     return Estimate(
         journal.name,
-        best[0],
-        space.bpw(best[0]),
-        best[1],
-        spread,
+        allocation,
+        space.bpw(allocation),
+        score,
+        known.spread(allocation),
         len(measured),
-        len(looked),
+        len(known.scores) - len(measured),
     )
 
 
-def _predicted(
-    allocation: Allocation,
-    known: list[tuple[Allocation, float]],
-    damage: dict[tuple[str, Choice], float],
-) -> tuple[float, float]:
-    """Score and its spread, by a line through the scores of like damage."""
+def promised(known: Known, space: Space) -> tuple[Allocation, float]:
+    """The best that a budget seems to allow: of what is known, or of least damage.
 
-    def depth(each: Allocation) -> float:
-        return float(np.sqrt(sum(damage.get(pair, 0.0) for pair in each)))
+    What is known is the same for every budget, and a line through it only falls as the
+    damage rises: so a larger budget is never promised less.
+    """
+    optimum = knapsack(space, known.damage)
+    fitting = [pair for pair in known.scores if space.fits(pair[0])]
+    return max([*fitting, (optimum, known.at(optimum))], key=lambda pair: pair[1])
 
-    at = depth(allocation)
-    near = sorted(known, key=lambda pair: abs(depth(pair[0]) - at))[:NEAR]
-    x, y = np.array([(depth(a), score) for a, score in near]).T
-    slope = min(0.0, float(np.polyfit(x, y, 1)[0])) if np.ptp(x) > 0 else 0.0
-    rest = y - slope * x
-    return float(rest.mean() + slope * at), float(rest.std(ddof=2))
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """What is known of a study's scores, whatever the budget.
+
+    Attributes:
+        scores: of what was measured, as they may be shown, and then those that looks
+            suggest.
+        damage: the prior.
+        line: depths and scores of a line that only falls.
+    """
+
+    scores: Sequence[tuple[Allocation, float]]
+    damage: Damage
+    line: tuple[Floats, Floats]
+
+    @staticmethod
+    def of(
+        measured: Sequence[tuple[Allocation, float]],
+        suggested: Sequence[tuple[Allocation, float]],
+        damage: Damage,
+    ) -> Known:
+        """What is known of what was measured, and of what was looked at.
+
+        The best of many looks is too good: they count as far as they told the scores
+        of what was measured apart.
+        """
+        done, looks = {a.digest: score for a, score in measured}, dict(suggested)
+        # nothing is better than all that was measured, full precision among it
+        top = max(done.values())
+        looked = [(a, s) for a, s in suggested if a.digest not in done]
+        first = Known([*measured, *looked], damage, _line([*measured, *looked], damage))
+        pairs = [
+            (looks[a] - first.at(a), score - first.at(a))
+            for a, score in measured
+            if a in looks
+        ]
+        worth = _slope(pairs)
+        drawn = [
+            (a, min(top, first.at(a) + worth * (s - first.at(a)))) for a, s in looked
+        ]
+        known = [*measured, *drawn]
+        return Known(known, damage, _line(known, damage))
+
+    def at(self, allocation: Allocation) -> float:
+        """What the damage of an allocation suggests."""
+        return float(np.interp(_depth(allocation, self.damage), *self.line))
+
+    def spread(self, allocation: Allocation) -> float:
+        """Standard deviation of scores of like damage around the line."""
+        depth = _depth(allocation, self.damage)
+        near = sorted(
+            self.scores, key=lambda pair: abs(_depth(pair[0], self.damage) - depth)
+        )
+        rest = [score - self.at(each) for each, score in near[:NEAR]]
+        return float(np.std(rest, ddof=1))
+
+
+def _depth(allocation: Allocation, damage: Damage) -> float:
+    return float(np.sqrt(sum(damage.get(pair, 0.0) for pair in allocation)))
+
+
+def _slope(pairs: Sequence[tuple[float, float]]) -> float:
+    """Of a line through 0, from 0 to 1."""
+    x, y = np.array(pairs or [(0.0, 0.0)]).T
+    return float(np.clip(x @ y / (x @ x), 0, 1)) if x @ x > 0 else 0.0
+
+
+def _line(
+    known: Sequence[tuple[Allocation, float]], damage: Damage
+) -> tuple[Floats, Floats]:
+    """Depths and scores of the isotonic regression of scores: it only falls.
+
+    Pool adjacent violators (Ayer et al., Annals of Mathematical Statistics 26, 1955).
+    """
+    blocks: list[tuple[float, float, int]] = []
+    for at, score in sorted((_depth(a, damage), score) for a, score in known):
+        block = at, score, 1
+        while blocks and blocks[-1][1] <= block[1]:
+            depth, height, count = blocks.pop()
+            total = count + block[2]
+            block = (
+                (depth * count + block[0] * block[2]) / total,
+                (height * count + block[1] * block[2]) / total,
+                total,
+            )
+        blocks.append(block)
+    depths, heights, _ = np.array(blocks).T
+    return depths, heights

@@ -68,7 +68,10 @@ class KeepScore:
         """
         tried: dict[float, int] = {}
         for record in records:
-            if record.budget == self.name and record.limit is not None:
+            # what no look chose says nothing against a budget
+            if record.budget != self.name or record.control:
+                continue
+            if record.limit is not None:
                 tried[record.limit] = tried.get(record.limit, 0) + 1
         for level in AIMS:
             found = self._between(self._reached(records, level), tried, spent)

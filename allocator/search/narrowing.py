@@ -35,7 +35,7 @@ FIRST, EVERY = 16, 8
 NEAR = 0.85
 # rows that a decision is made from, the best ones
 MOST_ROWS = 150
-BOOTSTRAPS = 10
+DRAWS = 20
 
 
 class NarrowedSpace(Space):
@@ -218,7 +218,7 @@ def decide(space: Space, known: Known, seed: int) -> tuple[FrozenGroup, ...]:
     near = sorted(near, key=lambda pair: -pair[1])[:MOST_ROWS]
     if len(near) < len(space.keys):
         return ()
-    effort = Effort(bootstraps=BOOTSTRAPS, impurity_bootstraps=0, beside=False)
+    effort = Effort(DRAWS, beside=False)
     found = analysis_of(Evidence.of(space.keys, near, seed=seed), effort)
     best = dict(max(fitting, key=lambda pair: pair[1])[0].choices)
     # a pinned group is no discovery

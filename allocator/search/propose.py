@@ -5,24 +5,28 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from allocator.core.allocation import FULL
 from allocator.core.clock import Clock
 from allocator.core.errors import StudyError
 from allocator.core.plugins import load
-from allocator.core.records import RungReport
 from allocator.search.leftover import take_over
 from allocator.search.narrowing import Narrowing
 from allocator.search.races import keep_race, unfinished_race
 from allocator.space.model import limit_of, within_name
 from allocator.strategies._base import Known
+from allocator.study.entry import CONTROL
 from allocator.study.frozen import keep_frozen, read_frozen
 from allocator.study.journal import SO_FAR
-from allocator.study.looks import correlation
+from allocator.study.looks import DIVERGENCE, reported, scaled
+from allocator.study.proposed import controls_made
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from allocator.core.allocation import Allocation
+    from allocator.core.records import RungReport
     from allocator.search.running import Search
     from allocator.space.model import ModelSpace
     from allocator.strategies._base import Candidate, Strategy
@@ -87,9 +91,11 @@ def _made(search: Search) -> int:
 
 
 def so_far(search: Search) -> str:
-    """The best score and its size."""
+    """The best score and its size: of the search set, which knows no better."""
     best = search.goal.best(search.records)
-    return "" if best is None else f"best {best.score:.2f} at {best.bpw:.3f} bpw"
+    if best is None:
+        return ""
+    return f"best {best.score:.2f} on the search set at {best.bpw:.3f} bpw"
 
 
 def narrowing(search: Search, space: ModelSpace, strategy: Strategy) -> Narrowing:
@@ -113,9 +119,10 @@ def step(search: Search, space: ModelSpace, strategy: Proposer) -> bool:
     search.spent("sampler", since)
     if not found:
         return False
-    chosen = found[0]
+    chosen, about = found[0], {"limit": limit_of(space)}
     if len(found) > 1:
-        chosen = survivor(search, found, known, space)
+        chosen, raced = survivor(search, found, known, about, space)
+        about |= raced
     digest = chosen.allocation.digest
     is_taken = digest in search.journal.taken(search.setup.space)
     reason = None
@@ -134,41 +141,74 @@ def step(search: Search, space: ModelSpace, strategy: Proposer) -> bool:
         # another process began it while this one was looking
         search.skipped.add(digest)
         return True
-    about = {**chosen.about, "limit": limit_of(space)}
-    search.measure(chosen.allocation, "proposal", about)
+    search.measure(chosen.allocation, "proposal", {**chosen.about, **about})
     return True
 
 
 def survivor(
-    search: Search, found: list[Candidate], known: Known, space: ModelSpace
-) -> Candidate:
-    """The candidate that outlives the rungs; the others are told as passed over."""
+    search: Search,
+    found: list[Candidate],
+    known: Known,
+    about: Mapping[str, Any],
+    space: ModelSpace,
+) -> tuple[Candidate, dict[str, Any]]:
+    """The candidate that outlives the rungs, or a control, and what is said of it.
+
+    The others are told as passed over.
+    """
     rungs = search.rungs
-    if not search.distrusts and not rungs.trusts(known.measured):
-        search.distrusts = True
-        report = rungs.widest(known.measured)
-        search.watch.say(
-            f"divergence does not predict this task (rank correlation "
-            f"{report.spearman:.2f} over {report.count} allocations): few samples are "
-            "scored instead"
-        )
-    chosen = rungs.survivor(
-        found, known.measured, lambda: keep_race(search, space, found)
-    )
-    space, goal = search.setup.space, search.goal.name
-    search.journal.keep_looks(space, chosen.allocation.digest, goal, rungs.fresh)
+    say_distrust(search)
+    drawn = drawn_for_control(search, found, known)
+    told = {**about, **({CONTROL: True} if drawn else {})}
+
+    def keep() -> None:
+        keep_race(search, space, found)
+
+    if drawn:
+        chosen = rungs.control(drawn)
+    else:
+        chosen = rungs.survivor(found, known.measured, keep)
+    whole, goal = search.setup.space, search.goal.name
+    search.journal.keep_looks(whole, chosen.allocation.digest, goal, rungs.fresh)
     # those that went far are trials of their own
     last = {a.digest for a, (_, size), _ in rungs.fresh if size > rungs.ladder[0][1]}
-    for each in found:
+    for each in drawn or found:
         if each is not chosen and each.allocation.digest in last:
             seen = {**each.about, **rungs.of(each.allocation)}
-            about = {"kind": "candidate", "budget": goal, **seen}
-            search.journal.add_pruned(space, each.allocation, about)
-    return chosen
+            passed = {"kind": "candidate", "budget": goal, **told, **seen}
+            search.journal.add_pruned(whole, each.allocation, passed)
+    return chosen, told
+
+
+def drawn_for_control(
+    search: Search, found: list[Candidate], known: Known
+) -> list[Candidate]:
+    """Candidates that chance draws, where a control is due; otherwise none."""
+    space, goal = search.setup.space, search.goal.name
+    due = search.rungs.controls_due(search.made)
+    if controls_made(search.journal, space, goal) >= due:
+        return []
+    rng = np.random.default_rng([search.setup.asked.seed, len(known.measured), due])
+    return search.rungs.drawn(found, rng)
+
+
+def say_distrust(search: Search) -> None:
+    """Say once that divergence does not predict the task."""
+    if search.distrusts or search.rungs.trusts():
+        return
+    search.distrusts = True
+    found = search.rungs.widest()
+    low, high = found.ci95 or (-1.0, 1.0)
+    search.watch.say(
+        f"divergence does not predict this task (rank correlation {found.spearman:.2f} "
+        f"[{low:.2f}, {high:.2f}] over {found.count} allocations of a budget, "
+        f"{found.controls} of them drawn by chance): few samples are scored instead"
+    )
 
 
 def known_of(search: Search, space: ModelSpace) -> Known:
     """Everything a strategy may know, of all budgets."""
+    search.judge()
     measured = tuple((r.allocation, r.score) for r in search.records)
     estimated = search.rungs.estimates(measured) if search.setup.asked.rungs else ()
     if estimated:
@@ -234,20 +274,15 @@ def _probe(
                 search.count(space.full.replace({key: choice}), len(probed))
 
 
-def reliable_scores(search: Search) -> list[tuple[Allocation, float]]:
-    """What was measured, and what was looked at on many samples."""
-    measured = [(r.allocation, r.score) for r in search.records]
-    if not search.setup.asked.rungs:
-        return measured
-    return search.rungs.known_well(measured)
-
-
 def proxies(search: Search) -> tuple[RungReport, ...]:
     """How well the prior's summed damage and each rung predicted the full score."""
-    measured = [(r.allocation, r.score) for r in search.records]
+    search.judge()
     damage = search.journal.damage(search.setup.space)
     if damage is None:
-        return search.rungs.reports(measured)
-    pairs = [(-sum(damage.get(at, 0.0) for at in a), score) for a, score in measured]
-    prior = RungReport("summed damage", PROBED, len(pairs), correlation(pairs))
-    return prior, *search.rungs.reports(measured)
+        return search.rungs.reports()
+
+    def harmless(allocation: Allocation) -> float:
+        return scaled(DIVERGENCE, sum(damage.get(at, 0.0) for at in allocation))
+
+    pairs = search.rungs.pairs(harmless)
+    return reported("summed damage", PROBED, pairs), *search.rungs.reports()

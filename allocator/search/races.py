@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from allocator.core.allocation import Allocation
+from allocator.core.finite import is_number
 from allocator.space.model import limit_of
 from allocator.strategies._base import Candidate
 from allocator.study.owners import Owner, new_owner
@@ -32,7 +33,10 @@ def keep_race(search: Search, space: ModelSpace, found: Sequence[Candidate]) -> 
         "owner": str(new_owner()),
         "labels": labels,
         "candidates": [[places(c.allocation), c.predicted, c.spread] for c in found],
-        "looks": [[places(a), *key, value] for a, key, value in search.rungs.fresh],
+        "looks": [
+            [places(a), *key, value if is_number(value) else None]
+            for a, key, value in search.rungs.fresh
+        ],
     }
     search.journal.set_attribute(RACE + search.goal.name, kept)
 

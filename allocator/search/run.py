@@ -13,17 +13,17 @@ from allocator.core.errors import BankError, ModelError, reason
 from allocator.core.plan import plan_json
 from allocator.core.records import RIVALS, Recommendation
 from allocator.core.watch import Silent
-from allocator.explain.evidence import Evidence
-from allocator.explain.importance import importance
-from allocator.search.confirm import confirm, front_of
+from allocator.explain.kept import importance_of
+from allocator.explain.shown import Shown
+from allocator.search.confirm import confirm
 from allocator.search.deadline import Deadline, Watched
 from allocator.search.full import full_precision
 from allocator.search.leftover import await_full, is_elsewhere, note_dead, settle
-from allocator.search.propose import prior, propose, proxies, reliable_scores
+from allocator.search.propose import prior, propose, proxies
 from allocator.search.rivals import measure_baseline, rivals
 from allocator.search.running import Search
-from allocator.study.journal import COSTS, FIRST_PROMPT, Journal
-from allocator.study.per_sample import STRATA
+from allocator.study.journal import ARITHMETIC, COSTS, FIRST_PROMPT, Journal
+from allocator.study.per_sample import EVALUATION_STRATA, STRATA
 from allocator.study.recommendations import keep_recommendation
 from evals.taskset import strata
 
@@ -70,7 +70,10 @@ def run_prepared(setup: Setup, watch: Watch, clock: Clock) -> Recommendation:
         asked.storage_timeout,
     )
     journal.set_attribute(COSTS, setup.space.costs)
-    journal.set_attribute(STRATA, list(strata(setup.task, setup.samples["search"])))
+    journal.set_attribute(ARITHMETIC, setup.arithmetic)
+    searched, evaluated = setup.samples["search"], setup.samples["evaluation"]
+    journal.set_attribute(STRATA, list(strata(setup.task, searched)))
+    journal.set_attribute(EVALUATION_STRATA, list(strata(setup.task, evaluated)))
     journal.describe(setup.task.metric, {"model": asked.model, "task": asked.task})
     Deadline(clock, asked.seconds).check_start()
     search = Search(setup, journal, open_full_precision(setup), watch, clock)
@@ -84,6 +87,7 @@ def run_prepared(setup: Setup, watch: Watch, clock: Clock) -> Recommendation:
     first = search.bench.model.prompt(setup.samples["search"][0])
     journal.describe(setup.task.metric, {FIRST_PROMPT: first})
     search.bench.bank = open_bank(setup, Watched(search, watch))
+    journal.stand_on(setup.space, search.bench.applied)
     search.seconds["bank"] = bank.seconds
     searching = Clock()
     baselines(search)
@@ -115,6 +119,8 @@ def in_short(found: Recommendation) -> dict[str, str]:
         "over the best uniform allocation": gain(found.versus, uniform),
         **{f"over the {RIVALS[r.name]}": gain(r.versus) for r in found.rivals},
         "full precision": f"{full.mean:.4g} [{full.low:.4g}, {full.high:.4g}]",
+        "values of trials": "of the search set, which flatters what was chosen on it; "
+        "the above and `allocate report` are of the evaluation set, or corrected",
         "shown by": f"allocate studies show {found.study}",
     }
 
@@ -160,10 +166,7 @@ def conclude(search: Search) -> Recommendation:
             seed=setup.asked.seed,
             strata=strata(setup.task, setup.samples["evaluation"]),
         )
-    # what never varies under these pins cannot matter to them
-    scored = [pair for pair in reliable_scores(search) if space.keeps_pins(pair[0])]
-    evidence = Evidence.of(space.keys, scored, seed=setup.asked.seed)
-    shares = importance(evidence)
+    shares = importance_of(search.journal, space)
     search.seconds["confirm"] = confirming.seconds
     return _recommendation(search, outcome, shares)
 
@@ -222,7 +225,7 @@ def _recommendation(
         best_uniform=outcome.best_uniform,
         details=outcome.details,
         rivals=outcome.rivals,
-        front=front_of([r for r in search.records if space.keeps_pins(r.allocation)]),
+        front=Shown.of(search.journal, space).front(space),
         importance=shares,
         complete=counts["complete"],
         pruned=counts["pruned"],

@@ -4,31 +4,39 @@ Successive halving (Jamieson and Talwalkar, arXiv 1502.07943): all candidates ar
 at on few samples, the best of them on more, the best of those is measured in full. All
 looks of a rung are on the same samples, so that they are paired. What is looked at is
 the divergence from full precision; where that turns out not to predict the score, the
-score of the few samples itself.
+score of the few samples itself. A few proposals are controls, which no look chose: what
+looks are worth shows in them.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-import numpy as np
-
-from allocator.study.looks import DIVERGENCE, LADDER, Looks
+from allocator.study.looks import DIVERGENCE, LADDER, SCORE, Looks
+from evals.splits import spread_places
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    import numpy as np
+
     from allocator.core.allocation import Allocation
-    from allocator.core.ports import Sample
     from allocator.strategies._base import Candidate
 
+Each = TypeVar("Each")
 
-def spread_out(samples: Sequence[Sample], count: int) -> Sequence[Sample]:
+# proposals of a goal before each control; where no rung takes scores, a control is one
+# allocation in place of a few, and it takes more of them (studies/statistics/looks.py)
+CONTROLS, SINGLE_CONTROLS = (3, 5, 7, 9), (2, 4, 6, 8, 10)
+# candidates drawn for a control: as many as otherwise get to the score of many samples
+DRAWN = LADDER[-2][2]
+
+
+def spread_out(samples: Sequence[Each], count: int) -> Sequence[Each]:
     """Evenly spaced samples: several tasks stand behind one another in a set."""
     if count >= len(samples):
         return samples
-    places = np.linspace(0, len(samples), count, endpoint=False).astype(int)
-    return [samples[place] for place in places]
+    return [samples[place] for place in spread_places(len(samples), count)]
 
 
 class Rungs(Looks):
@@ -62,6 +70,20 @@ class Rungs(Looks):
             self.fresh.append((allocation, (kind, size), value))
         return self.seen(allocation)[kind, size]
 
+    def learn_parts(
+        self, allocation: Allocation, size: int, values: Sequence[float]
+    ) -> None:
+        """Scores of a rung's few samples, which are among the `size` of `values`.
+
+        They cost nothing, and tell how far the many only repeat what the few said.
+        """
+        for _, few, _ in self.ladder:
+            key = SCORE, few
+            if few < size == len(values) and key not in self.seen(allocation):
+                part = spread_out(values, few)
+                self.learn(allocation, key, sum(part) / few)
+                self.fresh.append((allocation, key, self.seen(allocation)[key]))
+
     def look_at(self, allocation: Allocation) -> None:
         """Take the looks of all rungs that look at the divergence."""
         for kind, size, _ in self.ladder:
@@ -75,7 +97,7 @@ class Rungs(Looks):
         between: Callable[[], object] = lambda: None,
     ) -> Candidate:
         """The candidate that outlives all rungs; looks may be kept `between` two."""
-        rungs = self.rungs(measured)
+        rungs = self.rungs()
         left = list(candidates)
         for at, (kind, size, outlive) in enumerate(rungs):
             # what got further before does not compete with the luck of few samples
@@ -94,3 +116,31 @@ class Rungs(Looks):
             behind.sort(key=lambda c: -values[c.allocation.digest])
             left = ahead + behind[:outlive]
         return left[0]
+
+    def controls_due(self, made: int) -> int:
+        """Controls that a goal should have after so many proposals."""
+        if not self.ladder or not self.trusts():
+            return 0
+        scores = self.ladder[-1][0] == SCORE
+        return sum(at <= made for at in (CONTROLS if scores else SINGLE_CONTROLS))
+
+    def drawn(
+        self, candidates: Sequence[Candidate], rng: np.random.Generator
+    ) -> list[Candidate]:
+        """A few that were not looked at yet, by chance alone."""
+        new = [c for c in candidates if not self.seen(c.allocation)]
+        places = rng.permutation(len(new))[:DRAWN]
+        return [new[place] for place in places]
+
+    def control(self, drawn: Sequence[Candidate]) -> Candidate:
+        """One of those drawn, whatever their divergence.
+
+        The best score where the last rung takes scores, as among those that outlived
+        the others: it is the divergence alone that no choice is made by.
+        """
+        for each in drawn:
+            self.look_at(each.allocation)
+        kind, size, _ = self.ladder[-1]
+        if kind != SCORE:
+            return drawn[0]
+        return max(drawn, key=lambda c: self.value(c.allocation, kind, size))

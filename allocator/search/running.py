@@ -18,6 +18,7 @@ from allocator.space.model import limit_of
 from allocator.study.entry import not_finite
 from allocator.study.journal import MEASURED
 from allocator.study.looks import LADDER, SCORE
+from allocator.study.proposed import proposed_in
 from evals.taskset import strata
 
 if TYPE_CHECKING:
@@ -74,10 +75,16 @@ class Search:
         ladder = tuple(rung for rung in LADDER if 2 * rung[1] <= total)
         prefix = self.bench.model.prefix
         self.rungs = Rungs(self._look, lambda a: a.part(prefix).digest, ladder)
+        self.rungs.total = total
         self.rungs.recall(self.journal.looks(self.setup.space))
+        self.judge()
         self.deadline = Deadline(self.clock, self.setup.asked.seconds)
         self.replies = KeptReplies(self.journal, self._replied)
         self.bench.keeper = self.replies
+
+    def judge(self) -> None:
+        """Tell the rungs what was proposed so far, by any process."""
+        self.rungs.proposed = proposed_in(self.journal, self.setup.space)
 
     def _replied(self, samples: int, seconds: float) -> None:
         self.deadline.scored(samples, seconds)
@@ -136,7 +143,9 @@ class Search:
         self.deadline.check(self)
         few = spread_out(self.setup.samples["search"], size)
         if kind == SCORE:
-            return float(self.score(allocation, few).mean)
+            score = self.score(allocation, few)
+            self.rungs.learn_parts(allocation, size, score.values)
+            return float(score.mean)
         self.count(allocation, len(few))
         return self.bench.divergence(allocation, few)
 
@@ -184,7 +193,18 @@ class Search:
             self.journal.fail(number, reason)
             self.watch.say(f"{self.name_of(allocation)} {reason}: it counts as failed")
             return
+        if kind == "proposal" and self.setup.asked.rungs:
+            self._keep_parts(allocation, score.values)
         self.journal.complete(number, score.mean, score.values)
+
+    def _keep_parts(self, allocation: Allocation, values: Sequence[float]) -> None:
+        """Keep what the rungs' samples contributed to a proposal's score."""
+        self.rungs.fresh.clear()
+        total = len(self.setup.samples["search"])
+        self.rungs.learn_parts(allocation, total, values)
+        self.journal.keep_looks(
+            self.setup.space, allocation.digest, self.goal.name, self.rungs.fresh
+        )
 
     def name_of(self, allocation: Allocation) -> str:
         """An allocation in a few words."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 LARGEST = 64
 # sizes in bytes serve as well; what is beyond them cannot be reckoned with
 LARGEST_SIZE = 1e15
+# what programs write for a measurement that came to nothing
+FAILED = re.compile("[+\N{MINUS SIGN}-]?(nan|inf|infinity|\N{INFINITY})", re.IGNORECASE)
 
 
 def width(value: float) -> int | float | None:
@@ -72,7 +75,7 @@ class CsvFile:
         return found
 
     def scores(self, name: str) -> list[float]:
-        """A column of scores, all of them read.
+        """A column of scores, all of them read; NaN for a measurement that failed.
 
         Raises:
             DataError: see `Scores`.
@@ -98,13 +101,15 @@ class Scores:
         self.percent: bool | None = None
 
     def read(self, cell: str, line: int) -> float:
-        """A score, in percent where it says so.
+        """A score, in percent where it says so; NaN for what is written as nan or inf.
 
         Raises:
-            DataError: a cell that holds no finite number, or one with a percent sign
-                where others have none; names the line.
+            DataError: a cell that holds no number, or one with a percent sign where
+                others have none; names the line.
         """
         text, signed = percent(cell)
+        if FAILED.fullmatch(text.strip()):
+            return math.nan
         value = self.notation.number(text)
         where = f"{self.file}, line {line}: the score "
         if math.isnan(value):

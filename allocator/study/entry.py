@@ -25,11 +25,17 @@ if TYPE_CHECKING:
 FAILED, PASSED = TrialState.FAIL, TrialState.PRUNED
 # attributes of a trial
 REASON, VALUES = "reason of failure", "score of each sample"
+# of a trial, and of those it raced with: chance chose them, no look did
+CONTROL = "control"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A trial of a study, its parameters read as an allocation."""
+    """A trial of a study, its parameters read as an allocation.
+
+    One that is superseded (`allocator.study.in_place`) has no score; `past` is the one
+    it had.
+    """
 
     allocation: Allocation
     digest: str
@@ -37,18 +43,24 @@ class Entry:
     score: float | None
     about: Mapping[str, Any]
     number: int
+    superseded: bool = False
+    past: float | None = None
 
     @property
     def failure(self) -> str | None:
         """Why what was measured has no score; None where it has one, or may get it."""
-        return self.about.get(REASON) if self.state == FAILED else None
+        if self.superseded or self.state != FAILED:
+            return None
+        return self.about.get(REASON)
 
     @property
     def counts(self) -> bool:
         """Whether it was measured, or is being; what was given up may be tried again.
 
-        So may what was passed over.
+        So may what was passed over, and what is superseded.
         """
+        if self.superseded:
+            return False
         return self.state not in (FAILED, PASSED) or self.failure is not None
 
 

@@ -17,7 +17,8 @@ from allocator.core.masking import masked
 from allocator.core.records import TrialRecord
 from allocator.core.study import STORAGE_TIMEOUT
 from allocator.study.attributes import keep_with, kept_in, kept_under
-from allocator.study.entry import FAILED, PASSED, VALUES, Entry, entry_of
+from allocator.study.entry import CONTROL, FAILED, PASSED, VALUES, Entry, entry_of
+from allocator.study.in_place import SUPERSEDED, InPlace
 from allocator.study.making import kept_with, make_study
 from allocator.study.owners import Leases
 from allocator.study.per_sample import decode_scores
@@ -38,7 +39,7 @@ from allocator.study.trials import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from optuna.trial import FrozenTrial
@@ -46,7 +47,8 @@ if TYPE_CHECKING:
     from allocator.core.allocation import Choice
     from allocator.space.base import Space
 
-SPEC = "spec"
+# of a study: what is asked of it; kind of device and type it computes in
+SPEC, ARITHMETIC = "spec", "arithmetic"
 MEASURED, RESULTS = "evaluation:", "recommendation:"
 DAMAGE, COSTS, LOOKS = "damage", "costs", "looks:"
 # of a damage table that is not whole
@@ -62,6 +64,7 @@ class Journal:
     url: str = field(repr=False)
     leases: Leases = field(default_factory=Leases, repr=False)
     _read: dict[int, Entry] = field(default_factory=dict, repr=False)
+    _in_place: InPlace = field(default_factory=InPlace, repr=False)
 
     @staticmethod
     def create(
@@ -103,7 +106,16 @@ class Journal:
             raise StudyError(f"there is no study {name!r} (known: {listed})")
         storage = open_storage(url, timeout=timeout)
         study = optuna.load_study(storage=storage, study_name=name)
-        return Journal(study, url or default_storage())
+        journal = Journal(study, url or default_storage())
+        journal._in_place.numbers = frozenset(journal.attribute(SUPERSEDED) or ())
+        return journal
+
+    def stand_on(self, space: Space, applied: Callable[[Allocation], str]) -> None:
+        """Take trials for measurements only where `applied` says they had its cells."""
+        self._in_place.applied = applied
+        gone = [entry.number for entry in self.entries(space) if entry.superseded]
+        if gone != (self.attribute(SUPERSEDED) or []):
+            self.set_attribute(SUPERSEDED, gone)
 
     def mask_results(self) -> None:
         """Leave passwords out of what a study of before keeps of its searches."""
@@ -136,7 +148,7 @@ class Journal:
 
     def describe(self, metric: str, about: Mapping[str, Any]) -> None:
         """Tell people who open the study elsewhere what it is and what came out."""
-        name_metric(self.study, metric)
+        name_metric(self.study, f"{metric} on the search set")
         for name, value in about.items():
             self.study.set_user_attr(name, value)
 
@@ -194,7 +206,7 @@ class Journal:
                 digest = kept.digest if kept else allocation.digest
                 kept = self._read[trial.number] = entry_of(trial, allocation, digest)
             found.append(kept)
-        return found
+        return self._in_place.sorted_out(found)
 
     def failures(self, space: Space) -> dict[str, str]:
         """Why what was measured has no score, by digest."""
@@ -210,7 +222,7 @@ class Journal:
 
         What was passed over and measured later counts as measured alone.
         """
-        entries = self.entries(space)
+        entries = [entry for entry in self.entries(space) if not entry.superseded]
         states = [e.state for e in entries if e.about.get("budget") == budget]
         measured = {e.digest for e in entries if e.counts}
         passed = {a.digest for at, a, _, _ in self.looks(space) if at == budget}
@@ -286,6 +298,7 @@ class Journal:
                 entry.about.get("applied", ""),
                 entry.about.get("budget"),
                 entry.about.get("limit"),
+                bool(entry.about.get(CONTROL)),
             )
             for entry in self.entries(space)
             if entry.score is not None

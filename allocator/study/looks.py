@@ -8,18 +8,25 @@ does not predict the score, scores of few samples take its place.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import log
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from allocator.core.finite import is_number
 from allocator.core.records import RungReport
+from allocator.study.per_sample import STRATA
+from allocator.study.proposed import proposed_in
+from allocator.study.worth import Pair, worth
 from surrogate.importance import spearman
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from allocator.core.allocation import Allocation
+    from allocator.space.base import Space
+    from allocator.study.journal import Journal
+    from allocator.study.proposed import Proposed
 
     Look = tuple[str, Allocation, tuple[str, int], float | None]
 
@@ -27,10 +34,15 @@ DIVERGENCE, SCORE = "divergence", "score"
 # what is looked at, on how many samples, and how many candidates outlive it: on few
 # samples the divergence tells more than the score, on many the score itself does
 LADDER = ((DIVERGENCE, 32, 8), (DIVERGENCE, 128, 4), (SCORE, 256, 1))
-# below it a cheap look does not predict the score well enough to choose by
-LEAST_CORRELATION = 0.5
-# pairs before a correlation says anything
-FEWEST = 8
+# below it a cheap look does not predict the score well enough to choose by, and how
+# sure that has to be (studies/statistics/looks.py has the trade-off)
+LEAST_CORRELATION, SURE = 0.5, 0.85
+# proposals measured before a correlation decides, and those of them that are controls
+FEWEST, FEWEST_CONTROLS = 8, 3
+# the confidence of intervals that are shown
+SHOWN = 0.95
+# a divergence of nothing, on a logarithmic scale
+LEAST_DIVERGENCE = 1e-12
 
 
 @dataclass
@@ -39,20 +51,31 @@ class Looks:
 
     `ladder` are the rungs: what is looked at, on how many samples, and how many
     candidates outlive it. `looks` holds, by digest, an allocation and the value of each
-    (kind, samples).
+    (kind, samples). `proposed` is what the looks are judged by, `total` the size of the
+    search set, 0 where it is not known.
     """
 
     ladder: tuple[tuple[str, int, int], ...] = LADDER
     looks: dict[str, tuple[Allocation, dict[tuple[str, int], float]]] = field(
         default_factory=dict
     )
+    proposed: Sequence[Proposed] = ()
+    total: int = 0
 
     @staticmethod
-    def recalled(looks: Iterable[Look]) -> Looks:
+    def recalled(
+        looks: Iterable[Look], proposed: Sequence[Proposed] = (), total: int = 0
+    ) -> Looks:
         """Looks that a study keeps."""
-        found = Looks()
+        found = Looks(proposed=proposed, total=total)
         found.recall(looks)
         return found
+
+    @staticmethod
+    def of_study(journal: Journal, space: Space) -> Looks:
+        """Looks that a study keeps, with what they are judged by."""
+        total = sum(journal.attribute(STRATA) or ())
+        return Looks.recalled(journal.looks(space), proposed_in(journal, space), total)
 
     def recall(self, looks: Iterable[Look]) -> None:
         """Learn looks that a study keeps."""
@@ -80,45 +103,92 @@ class Looks:
         """The looks at an allocation, by (kind, samples)."""
         return self.looks.get(allocation.digest, (allocation, {}))[1]
 
-    def rungs(
-        self, measured: Sequence[tuple[Allocation, float]]
-    ) -> tuple[tuple[str, int, int], ...]:
+    def rungs(self) -> tuple[tuple[str, int, int], ...]:
         """The ladder; of scores alone once the divergence turns out not to predict."""
-        if self.trusts(measured):
+        if self.trusts():
             return self.ladder
         return tuple((SCORE, size, outlive) for _, size, outlive in self.ladder)
 
-    def trusts(self, measured: Sequence[tuple[Allocation, float]]) -> bool:
-        """Whether the divergence predicts the score, for all that is known."""
-        found = self.widest(measured)
-        if found.count < FEWEST or found.spearman is None:
-            return True
-        return found.spearman >= LEAST_CORRELATION
+    def trusts(self) -> bool:
+        """Whether the divergence may predict the score, for all that is known.
 
-    def widest(self, measured: Sequence[tuple[Allocation, float]]) -> RungReport:
-        """Report of the divergence on the most samples."""
+        Until it is `SURE` that the correlation is below `LEAST_CORRELATION`.
+        """
+        return not self.surely_low(SURE)
+
+    def surely_low(self, sure: float) -> bool:
+        """Whether it is that sure that the divergence on the most samples says little.
+
+        Never before there are proposals and controls enough.
+        """
+        done = [each for each in self.proposed if each.score is not None]
+        if len(done) < FEWEST or sum(each.drawn for each in done) < FEWEST_CONTROLS:
+            return False
+        # one end of an interval is passed half as often as both
+        ends = worth(self._pairs(DIVERGENCE, self._widest)).interval(2 * sure - 1)
+        return ends is not None and ends[1] < LEAST_CORRELATION
+
+    @property
+    def _widest(self) -> int:
+        """The most samples that divergence is looked at on."""
         sizes = [size for kind, size, _ in self.ladder if kind == DIVERGENCE]
-        return self.report(DIVERGENCE, max(sizes, default=0), measured)
+        return max(sizes, default=0)
 
-    def reports(
-        self, measured: Sequence[tuple[Allocation, float]]
-    ) -> tuple[RungReport, ...]:
-        """Reports of all rungs that looked at anything that was measured too."""
-        keys = {(kind, size) for kind, size, _ in self.ladder}
-        keys |= {(SCORE, size) for _, size, _ in self.ladder}
-        found = (self.report(kind, size, measured) for kind, size in sorted(keys))
+    def widest(self) -> RungReport:
+        """Report of the divergence on the most samples."""
+        return self.report(DIVERGENCE, self._widest)
+
+    def reports(self) -> tuple[RungReport, ...]:
+        """Reports of all rungs that looked at anything with a score beside."""
+        keys = {(kind, size) for kind, size, _ in (*self.ladder, *self.rungs())}
+        found = (self.report(kind, size) for kind, size in sorted(keys))
         return tuple(each for each in found if each.count)
 
-    def report(
-        self, kind: str, size: int, measured: Sequence[tuple[Allocation, float]]
-    ) -> RungReport:
-        """How well one rung's looks predicted the full score."""
-        pairs = [
-            (sign(kind) * self.seen(a)[kind, size], score)
-            for a, score in measured
-            if is_number(self.seen(a).get((kind, size)))
+    def report(self, kind: str, size: int) -> RungReport:
+        """How well one rung's looks predicted scores on other samples."""
+        return reported(kind, size, self._pairs(kind, size))
+
+    def pairs(self, values: Callable[[Allocation], float | None]) -> list[Pair]:
+        """What was proposed, with any value that is higher where a score should be."""
+        return self._paired(values, 0)
+
+    def _pairs(self, kind: str, size: int) -> list[Pair]:
+        """What was proposed, with its look and its score on other samples."""
+
+        def value(allocation: Allocation) -> float | None:
+            look = self.seen(allocation).get((kind, size))
+            return scaled(kind, look) if is_number(look) else None
+
+        return self._paired(value, size)
+
+    def _paired(
+        self, values: Callable[[Allocation], float | None], size: int
+    ) -> list[Pair]:
+        valued = ((each, values(each.allocation)) for each in self.proposed)
+        return [
+            Pair(value, self._apart(each, size), each.place, each.drawn)
+            for each, value in valued
+            if value is not None
         ]
-        return RungReport(kind, size, len(pairs), correlation(pairs))
+
+    def _apart(self, each: Proposed, size: int) -> float | None:
+        """The score on the most samples, without the part that a look of `size` saw.
+
+        Where the score of that part is not known it stays in.
+        """
+        seen = self.seen(each.allocation)
+        scores = ((n, value) for (kind, n), value in seen.items() if kind == SCORE)
+        many = {n: value for n, value in scores if is_number(value)}
+        if each.score is not None and not self.total:
+            return each.score
+        if each.score is not None:
+            many[self.total] = each.score
+        whole = max(many, default=0)
+        if whole <= size:
+            return None
+        if size not in many:
+            return many[whole]
+        return (whole * many[whole] - size * many[size]) / (whole - size)
 
     def estimates(
         self, measured: Sequence[tuple[Allocation, float]], least: int = 0
@@ -128,7 +198,7 @@ class Looks:
         The mean over the kinds of looks, of each the one on the most samples: they err
         differently. What had a look that is no finite number is left out.
         """
-        rungs = self.rungs(measured)
+        rungs = self.rungs()
         suggests = self._suggests(rungs, measured)
         keys = {(kind, size) for kind, size, _ in rungs if size >= least}
         return tuple(
@@ -206,6 +276,20 @@ class Looks:
 def sign(kind: str) -> int:
     """+1 where higher is better."""
     return -1 if kind == DIVERGENCE else 1
+
+
+def scaled(kind: str, look: float) -> float:
+    """A look on a scale on which scores follow it evenly, higher is better."""
+    if kind == SCORE:
+        return look
+    return -log(max(look, LEAST_DIVERGENCE))
+
+
+def reported(kind: str, size: int, pairs: Sequence[Pair]) -> RungReport:
+    """What something cheap was worth."""
+    found = worth(pairs)
+    ends = found.interval(SHOWN)
+    return RungReport(kind, size, found.count, found.spearman, ends, found.drawn)
 
 
 def correlation(pairs: Sequence[tuple[float, float]]) -> float | None:

@@ -67,8 +67,9 @@ def _made(storage: BaseStorage, name: str, identity: str) -> optuna.Study:
     if known != identity:
         raise StudyError(
             f"study {name!r} exists and measures another model, task, data, "
-            "scheme, widths, methods, granularity, parts to include, beams, "
-            "re-ranking or seed: choose another --study"
+            "scheme, widths, methods or versions of them, granularity, parts to "
+            "include, beams, re-ranking or seed, on another kind of device or in "
+            "another type: choose another --study"
         )
     return study
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# an attribute of a study
-STRATA = "strata"
+# attributes of a study, of its search set and its evaluation set
+STRATA, EVALUATION_STRATA = "strata", "evaluation strata"
 
 
 def encode_scores(values: Sequence[float]) -> str:

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from allocator.core.errors import SpecError
+from allocator.core.finite import is_number
 from allocator.space.sheet import Scores
 from allocator.strategies._base import Known
 
@@ -53,10 +54,10 @@ class Oracle:
         return len(self.order)
 
     def read(self, allocation: Allocation) -> float:
-        """The score of a row that fits.
+        """The score of a row that fits; NaN where its measurement failed.
 
         Raises:
-            DataError: the cell holds no finite number, or not a percentage like others.
+            DataError: the cell holds no number, or not a percentage like others.
             SpecError: a row that does not fit or was read before, or no read is left.
         """
         if not self.space.fits(allocation) or allocation.digest in self.scores:
@@ -71,8 +72,17 @@ class Oracle:
 
     @property
     def read_so_far(self) -> tuple[tuple[Allocation, float], ...]:
-        """Rows with their scores as the table has them, in the order of reading."""
-        return tuple((a, self.scores[a.digest]) for a in self.order)
+        """Rows with their scores as the table has them, in the order of reading.
+
+        Without those whose measurement failed.
+        """
+        read = ((a, self.scores[a.digest]) for a in self.order)
+        return tuple((a, score) for a, score in read if is_number(score))
+
+    @property
+    def failed(self) -> list[Allocation]:
+        """Rows that were read and whose measurement failed."""
+        return [a for a in self.order if not is_number(self.scores[a.digest])]
 
     @property
     def known(self) -> Known:

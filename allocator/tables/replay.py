@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from allocator.core.allocation import FULL, Budget
-from allocator.core.errors import BudgetError, SpecError
+from allocator.core.errors import BudgetError, DataError, SpecError
 from allocator.core.options import typed_options
 from allocator.core.plugins import load
 from allocator.core.records import RIVALS, FrontMember
 from allocator.core.study import check_options
-from allocator.explain.explanation import explain_rows
+from allocator.explain.explanation import explain_rows, left_out
 from allocator.search.narrowing import Narrowing
 from allocator.space.directions import best, is_higher_better
 from allocator.space.fronts import front
@@ -103,13 +103,17 @@ def replay_request(table: Path, given: Mapping[str, Any]) -> ReplayRequest:
 
 @dataclass(frozen=True)
 class Replay:
-    """The outcome of a replay: what was read, the best of it, and why it is so."""
+    """The outcome of a replay: what was read, the best of it, and why it is so.
+
+    `failed` are digests of rows that were read too, whose measurement failed.
+    """
 
     request: ReplayRequest
     space: TableSpace
     read: tuple[tuple[Allocation, float], ...]
     explained: Mapping[str, Any]
     seconds: tuple[tuple[str, float | None], ...]
+    failed: frozenset[str] = frozenset()
 
     @property
     def best(self) -> tuple[Allocation, float]:
@@ -160,16 +164,13 @@ class Replay:
             "uniform": uniform,
             "rivals": [dict.fromkeys(RIVAL) | {"name": name} for name in RIVALS],
             "recommended": self._recommended(uniform),
-            "front": [
-                {"digest": m.allocation.digest, "bpw": m.bpw, "score": m.score}
-                for m in self.front
-            ],
+            "front": [member.to_json() for member in self.front],
             "importance": self.explained["importance"],
             "explanation": {key: self.explained[key] for key in EXPLANATION},
             "trials": {
                 "complete": len(self.read),
                 "pruned": 0,
-                "failed": 0,
+                "failed": len(self.failed),
                 "infeasible": 0,
             },
             "evaluated_samples": None,
@@ -222,6 +223,7 @@ class Replay:
             "bpw": self.space.bpw(allocation),
             "score": scores.get(allocation.digest),
             "fits": self.space.fits(allocation),
+            "failed": allocation.digest in self.failed,
             "finalized": None,
         }
 
@@ -256,7 +258,11 @@ def run(
         proposer = Narrowing(proposer)
     sampler = read_rows(proposer, oracle, progress)
     searched = time.perf_counter()
-    read = oracle.read_so_far
+    read, failed = oracle.read_so_far, oracle.failed
+    if not read:
+        raise DataError(
+            f"none of {len(failed)} scores read of {table.name} is a finite number"
+        )
     told = explain_rows(space, read, request.score, request.seed, request.minimize)
     seconds = {
         "total": time.perf_counter() - started,
@@ -265,4 +271,6 @@ def run(
         "sampler": sampler,
         "confirm": None,
     }
-    return Replay(request, space, read, told, tuple(seconds.items()))
+    told["notes"] += left_out([space.row(each).line for each in failed])
+    gone = frozenset(each.digest for each in failed)
+    return Replay(request, space, read, told, tuple(seconds.items()), gone)

@@ -27,6 +27,7 @@ import torch
 
 from quant.grid import affine, has_real_zero, nearest
 from quant.hessian import dead_inputs, inverse_factor
+from quant.products import subtract_product_, weighted_sum
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -121,7 +122,7 @@ class Solution:
 
     Attributes:
         codes: [rows, in] uint8, inputs as in the matrices.
-        scale: [n_groups, rows], fp16 numbers in the dtype of the columns.
+        scale: [n_groups, rows], stored numbers in the dtype of the columns.
         zero: same shape, in code units.
         loss: [rows] output error under the damped Hessian: the squared errors that were
             passed on, added up over live inputs, which costs nothing.
@@ -157,7 +158,8 @@ def solve(problem: Problem) -> Solution:
         column.sub_(code.sub_(grid[1]).mul_(grid[0])).div_(pivots[at])
 
     _sweep(columns, route.factor, replace, 0, len(columns))
-    return Solution(codes.T.contiguous(), scale, zero, route.live @ columns.square_())
+    loss = weighted_sum(route.live, columns.square_())
+    return Solution(codes.T.contiguous(), scale, zero, loss)
 
 
 def _sweep(
@@ -186,7 +188,7 @@ def _sweep(
         half *= 2
     done, rest = slice(start, start + half), slice(start + half, stop)
     _sweep(columns, factor, replace, start, start + half)
-    columns[rest].addmm_(factor[done, rest].T, columns[done], alpha=-1)
+    subtract_product_(columns[rest], factor[done, rest].T, columns[done])
     _sweep(columns, factor, replace, start + half, stop)
 
 
@@ -245,4 +247,4 @@ def _rehearse(
 
     _sweep(columns, factor / pivots.unsqueeze(1), replace, 0, len(columns))
     weights = problem.route.live[block] / pivots.square()
-    return (weights @ columns.square_()).view(RANGES, -1)
+    return weighted_sum(weights, columns.square_()).view(RANGES, -1)

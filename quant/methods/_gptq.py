@@ -25,6 +25,7 @@ from quant.grid import (
     has_real_zero,
     place,
     round_to_nearest,
+    scale_dtype,
 )
 from quant.hessian import CHUNK, summed_error
 from quant.methods._columns import Problem, Route, solve
@@ -81,14 +82,14 @@ class Part:
         outputs, features = weight.shape
         ends = extremes(weight, Scheme("tensor"))
         shared = scheme.columns(features)
-        grids = (outputs, -(-features // shared))
+        grids = (outputs, features // shared)
         if scheme.group_size == "tensor":
             grids = (1, 1)
         stored = torch.float16 if has_real_zero(scheme) else torch.uint8
         empty = torch.zeros(grids, device=weight.device)
         cell = Cell(
             codes=empty.new_empty(outputs, features, dtype=torch.uint8),
-            scale=empty.half(),
+            scale=empty.to(scale_dtype(scheme)),
             zero=None if scheme.symmetric else empty.to(stored),
             columns=shared,
             bits=bits,
@@ -108,7 +109,7 @@ class Gptq:
 
     act_order: bool = False
     search: bool = True
-    version = 2
+    version = 3
 
     @torch.no_grad()
     def quantize(
@@ -174,7 +175,7 @@ def solve_parts(
             # every row has the same one, where there is one for the whole matrix
             own = slice(0, 1) if scheme.group_size == "tensor" else rows
             first = slice(here.start, here.start + own.stop - own.start)
-            part.cell.scale[own] = solution.scale[:, first].T.half()
+            part.cell.scale[own] = solution.scale[:, first].T.to(part.cell.scale)
             if part.cell.zero is not None:
                 part.cell.zero[own] = solution.zero[:, first].T.to(part.cell.zero.dtype)
 
@@ -202,7 +203,7 @@ def _problem(
 ) -> Problem:
     """Some rows of some matrices, transposed and side by side."""
     features, total = len(route.order), sum(s.stop - s.start for _, s in chunk)
-    groups = -(-features // scheme.columns(features))
+    groups = features // scheme.columns(features)
     columns = route.factor.new_empty(features, total)
     low, high = (route.factor.new_empty(groups, total) for _ in range(2))
     levels = route.factor.new_empty(total)
@@ -238,7 +239,7 @@ def _not_worse(part: Part, hessian: Tensor, scheme: Scheme) -> Cell:
     Rounding wins at times at 2 bits, or after little calibration. The loss is an upper
     bound of the cell's error, since damping only adds; mostly that is enough to know.
     """
-    weight, cell, loss = part.weight, part.cell, float(part.loss.sum())
+    weight, cell, loss = part.weight, part.cell, float(part.loss.double().sum())
     starts = range(0, len(weight), CHUNK)
     spans = [slice(start, start + CHUNK) for start in starts]
     plain = (_rounded(part, scheme, rows) - weight[rows].float() for rows in spans)

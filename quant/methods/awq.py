@@ -47,7 +47,7 @@ LARGEST_SCALE = 2.0**13
 class Awq:
     """Activation-aware scaling and clipping, on statistics alone."""
 
-    version = 2
+    version = 3
 
     @torch.no_grad()
     def quantize(

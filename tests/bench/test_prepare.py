@@ -7,9 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from allocator.bench.contents import Contents
-from allocator.bench.loading import recipe_of
+from allocator.bench.loading import open_bank, recipe_of
 from allocator.bench.prepare import (
     Setup,
     model_for,
@@ -20,7 +22,10 @@ from allocator.bench.prepare import (
 )
 from allocator.core.errors import DataError, SpecError
 from allocator.core.study import StudySpec
+from allocator.core.watch import Silent
 from allocator.embedded import HERE
+from quant.bank import read_manifest
+from quant.cells import file_of, read_cell
 from tests.worlds import homes
 
 
@@ -58,6 +63,71 @@ def test_what_changes_a_measurement_makes_another_study(
     setup: Setup, bound: dict[str, object]
 ) -> None:
     assert replace(setup, asked=replace(setup.asked, **bound)).study != setup.study
+
+
+def test_another_kind_of_device_makes_another_study_and_another_bank(
+    setup: Setup,
+) -> None:
+    assert setup.arithmetic == "cpu/float32"
+    # what tiny-llava is stored in
+    there = replace(setup, device="cuda:0")
+    assert there.arithmetic == "cuda/float16"
+    assert there.study != setup.study
+    assert recipe_of(there).digest != recipe_of(setup).digest
+    # which of several makes no difference
+    beside = replace(setup, device="cuda:1")
+    assert (beside.study, beside.arithmetic) == (there.study, there.arithmetic)
+    assert recipe_of(beside).digest == recipe_of(there).digest
+
+
+def test_another_version_of_a_method_makes_another_study(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = setup.study
+    monkeypatch.setattr("quant.methods.awq.Awq.version", 1000)
+    assert replace(setup).study != before
+
+
+@pytest.fixture(scope="module")
+def brain(tmp_path_factory: pytest.TempPathFactory, drawn_world: Path) -> Setup:
+    """A setup of tiny-llava with its weights as bfloat16."""
+    folder = tmp_path_factory.mktemp("models") / "brain"
+    shutil.copytree(HERE / "tiny-llava", folder)
+    file = folder / "model.safetensors"
+    tensors = {name: x.bfloat16() for name, x in load_file(file).items()}
+    save_file(tensors, file, {"format": "pt"})
+    asked = StudySpec(
+        "8",
+        "vqav2",
+        str(folder),
+        data=str(drawn_world),
+        methods=("uniform", "gptq"),
+        widths=(4, 16),
+        calibration=4,
+    )
+    with homes(tmp_path_factory.mktemp("homes"), drawn_world):
+        return prepare(asked)
+
+
+def test_scales_have_the_type_of_the_checkpoint(setup: Setup, brain: Setup) -> None:
+    assert setup.scheme.scales == "float16"
+    assert brain.scheme.scales == "bfloat16"
+    assert replace(brain, device="cuda").arithmetic == "cuda/bfloat16"
+    recipe = recipe_of(brain)
+    assert replace(recipe, scheme=brain.asked.scheme).digest != recipe.digest
+
+
+def test_a_bank_stores_the_scales_that_a_checkpoint_will_have(
+    brain: Setup, tmp_path: Path, drawn_world: Path
+) -> None:
+    with homes(tmp_path, drawn_world):
+        bank = open_bank(brain, Silent())
+        for linear in brain.model.linears:
+            for key in bank.recipe.keys:
+                cell = read_cell(file_of(bank.folder, linear.name), key)
+                assert cell.scale.dtype == torch.bfloat16
+        manifest = read_manifest(bank.folder)
+    assert (manifest["scales"], manifest["arithmetic"]) == ("bfloat16", "cpu/float32")
 
 
 def test_other_weights_or_other_answers_make_another_study(setup: Setup) -> None:

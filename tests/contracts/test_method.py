@@ -15,11 +15,12 @@ from quant.hessian import InputStatistics, output_error
 from quant.packing import pack, unpack
 
 EACH = pytest.mark.parametrize("name", available("quant.methods"))
-# 96 inputs: one group, a ragged second one, three, and one of every other kind
+# 96 inputs: one group, three, and one of every other kind
 SCHEMES = [
     Scheme(),
-    Scheme(64),
     Scheme(32, symmetric=True),
+    Scheme(64, scales="bfloat16"),
+    Scheme("channel", symmetric=True, scales="bfloat16"),
     Scheme("channel"),
     Scheme("tensor"),
     Scheme("tensor", symmetric=True),
@@ -93,7 +94,7 @@ def test_each_width_has_one_cell_per_matrix_of_its_shape(
             assert cell.codes.shape == (rows, columns)
             assert cell.codes.dtype == torch.uint8
             assert int(cell.codes.max()) < 2**bits
-            assert cell.scale.dtype == torch.float16
+            assert cell.scale.dtype == getattr(torch, scheme.scales)
             assert cell.scale.numel() == scheme.grids(rows, columns)
             assert (cell.zero is None) == scheme.symmetric
             assert cell.zero is None or cell.zero.shape == cell.scale.shape

@@ -84,16 +84,62 @@ def test_bytes_of_a_linear_are_codes_scales_zero_points_and_bookkeeping(
     assert linear_bytes(linear(10, 256), scheme, bits) == expected
 
 
-def test_a_layer_narrower_than_the_group_is_one_group_wide() -> None:
-    # 10 x 96 at 4 bits: 480 of codes, 10 scales, 10 zero-points in 5 bytes
-    assert linear_bytes(linear(10, 96), Scheme(128), 4) == 480 + 20 + 5 + 16
-    assert Scheme(128).columns(96) == 96
+@pytest.mark.parametrize(
+    ("asked", "rows", "own", "columns"),
+    [
+        (128, 4096, 128, 128),
+        # SmolVLM: 576 = 9 x 64, 960 = 15 x 64
+        (128, 576, 64, 64),
+        (128, 960, 64, 64),
+        # the vision towers of Qwen2.5-VL and SigLIP: 4 x 855 and 16 x 269
+        (128, 3420, "channel", 3420),
+        (128, 4304, "channel", 4304),
+        # never above what was asked
+        (64, 4096, 64, 64),
+        (32, 576, 32, 32),
+        (32, 3420, "channel", 3420),
+        # 96 = 3 x 32
+        (64, 96, 32, 32),
+        # not longer than a group: one scale a row
+        (128, 96, 96, 96),
+        (128, 64, 64, 64),
+        (128, 5, 5, 5),
+        ("channel", 4096, "channel", 4096),
+        ("tensor", 3420, "tensor", 3420),
+    ],
+)
+def test_a_linear_takes_the_largest_known_group_size_that_divides_its_rows(
+    asked: int | str, rows: int, own: int | str, columns: int
+) -> None:
+    assert Scheme(asked).group_size_of(rows) == own
+    assert Scheme(asked).columns(rows) == columns
 
 
-def test_a_ragged_last_group_has_a_scale_of_its_own() -> None:
-    # 200 inputs in groups of 128: two in each of 10 rows
-    assert Scheme(128).grids(10, 200) == 20
-    assert linear_bytes(linear(10, 200), Scheme(128), 4) == 1000 + 40 + 10 + 16
+def test_the_size_counts_the_scales_that_a_linear_really_has() -> None:
+    # 10 x 576 in groups of 64: 90 scales of 2 bytes, 90 zero-points of 4 bits
+    assert linear_bytes(linear(10, 576), Scheme(128), 4) == 2880 + 180 + 45 + 16
+    # 10 x 3420: a scale for each of 10 rows
+    assert linear_bytes(linear(10, 3420), Scheme(128), 4) == 17_100 + 20 + 5 + 16
+
+
+def test_scales_of_either_type_take_as_much_room() -> None:
+    coarse = Scheme(64, scales="bfloat16")
+    assert linear_bytes(linear(10, 256), coarse, 4) == 1280 + 80 + 20 + 16
+
+
+def test_scales_of_a_type_that_no_checkpoint_has_are_refused() -> None:
+    with pytest.raises(SpecError, match="float16, bfloat16"):
+        Scheme(scales="float32")
+
+
+def test_one_scale_a_matrix_goes_with_rounding_alone() -> None:
+    Scheme("tensor").check(["uniform"])
+    Scheme("channel").check(["uniform", "gptq", "awq"])
+    with pytest.raises(
+        SpecError,
+        match=r"'tensor' goes with method 'uniform' alone, not with gptq, awq",
+    ):
+        Scheme("tensor").check(["uniform", "gptq", "awq"])
 
 
 def test_codes_and_zero_points_are_each_padded_to_a_byte() -> None:

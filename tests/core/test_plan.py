@@ -8,12 +8,11 @@ import pytest
 from allocator.core.allocation import Allocation, Choice, Scheme
 from allocator.core.errors import SpecError
 from allocator.core.plan import Plan, plan_json
+from allocator.core.spec import Linear, ModelSpec, build_groups
 from allocator.core.study import StudySpec
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from allocator.core.spec import ModelSpec
 
 GROUPS = {
     "vision.all.all": {"bits": 4, "method": "gptq"},
@@ -84,6 +83,25 @@ def test_layers_of_a_grid_per_channel_say_so(toy: ModelSpec) -> None:
     layers = plan_json(asked(group_size="channel"), toy, mixed(toy))["layers"]
     assert layers["vision.0.ff"]["group_size"] == "channel"
     assert layers["projector"]["group_size"] is None
+
+
+def test_a_plan_made_when_rows_were_cut_otherwise_is_refused(toy: ModelSpec) -> None:
+    data = plan_json(asked(), toy, mixed(toy))
+    assert Plan.from_json(data, "plan").allocation(toy) == mixed(toy)
+    data["layers"]["language.0.attn"]["group_size"] = 32
+    with pytest.raises(
+        SpecError, match=r"language\.0\.attn has group size 32, .* rows of 96 take 96"
+    ):
+        Plan.from_json(data, "plan").allocation(toy)
+
+
+def test_one_group_as_long_as_a_row_is_one_scale_a_row() -> None:
+    narrow = Linear("narrow", "vision", None, "all", 4, 20)
+    spec = ModelSpec("toy", 80, build_groups([narrow]), ())
+    layers = {"narrow": {"bits": 4, "method": "gptq", "group_size": "channel"}}
+    groups = {spec.keys[0]: {"bits": 4, "method": "gptq"}}
+    plan = Plan.from_json({"model": "m", "groups": groups, "layers": layers}, "plan")
+    assert plan.allocation(spec)[spec.keys[0]] == Choice(4, "gptq")
 
 
 def test_a_missing_file_is_named(file: Path) -> None:

@@ -36,7 +36,7 @@ def recommendation() -> Recommendation:
         score=Interval(70.0, 68.0, 72.0),
         versus=Interval(10.0, 8.0, 12.0),
         best_uniform=best,
-        front=(FrontMember(found, 3.9, 71.0),),
+        front=(FrontMember(found, 3.9, 71.0, "evaluation", (70.0, 72.0)),),
         importance={"group": {"vision.all.all": {"consensus": 100.0}}},
         complete=5,
         pruned=2,
@@ -111,7 +111,8 @@ def test_json_shows_what_is_recommended_and_what_it_was_compared_with() -> None:
         {**shown, "bits": 8, "method": "awq", "bpw": 9, "score": None, "fits": False},
     ]
     digest = asked.allocation.digest
-    assert found["front"] == [{"digest": digest, "bpw": 3.9, "score": 71}]
+    member = {"digest": digest, "bpw": 3.9, "score": 71, "ci95": [70, 72]}
+    assert found["front"] == [{**member, "samples": "evaluation"}]
 
 
 def test_a_recommendation_says_whether_it_is_the_best_uniform_one() -> None:
@@ -129,7 +130,7 @@ def test_json_tells_the_goal_the_rungs_and_what_it_took() -> None:
         sure=SureShare(0.965, 0.95),
         finalized="of the weights",
         evaluated_allocations=12,
-        rungs=(RungReport("divergence", 32, 9, 0.75),),
+        rungs=(RungReport("divergence", 32, 9, 0.75, (0.5, 0.9), 3),),
         prefix=(100, 300),
     )
     found = json.loads(json.dumps(asked.to_json()))
@@ -142,5 +143,6 @@ def test_json_tells_the_goal_the_rungs_and_what_it_took() -> None:
     assert found["recommended"]["finalized"] == "of the weights"
     assert (found["evaluated_samples"], found["evaluated_allocations"]) == (700, 12)
     rung = {"kind": "divergence", "samples": 32, "count": 9, "spearman": 0.75}
+    rung |= {"ci95": [0.5, 0.9], "controls": 3}
     assert found["rungs"] == [rung]
     assert found["prefix"] == {"ran": 100, "reused": 300}

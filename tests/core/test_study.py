@@ -286,6 +286,8 @@ def test_a_goal_given_beside_a_file_replaces_the_files(
         ("min_score = 98", "not 98"),
         ('front = "yes"', "front = 'yes' is of the wrong type"),
         ("min_score = true", "min_score = True is of the wrong type"),
+        ("min_score = 0.9\nconfidence = 95", "not 95"),
+        ('min_score = 0.9\nconfidence = "95%"', "of the wrong type: it is a number"),
         ("budget = 4\nrungs = 1", "rungs = 1 is of the wrong type"),
         ('budget = 4\nfinalize = "no"', "finalize = 'no' is of the wrong type"),
         ("budget = 4\ncache_memory = 5", "'5' is not a size of memory"),

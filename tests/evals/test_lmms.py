@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -223,6 +224,24 @@ def test_what_does_not_fit_is_refused_in_a_sentence(
 ) -> None:
     with pytest.raises(AllocateError, match=reason):
         library.task({"test": rows(range(9))}, **how)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_metric_that_gives_no_number_for_some_replies_gives_no_score(
+    library: Library, tmp_path: Path, value: float
+) -> None:
+    def divides(row: dict[str, Any], replies: list[str]) -> float:
+        return value if replies[0] == "!!!!" else exact(row, replies)
+
+    task = library.task({"test": rows(range(16))}, process=divides)
+    samples = chosen(task, tmp_path)["search"][:2]
+    found = task.score([samples[0].references[0], "!!!!"], samples)
+    assert math.isnan(found.mean)
+    assert found.values[0] == 1
+    assert not math.isfinite(found.values[1])
+    # one that never gives any is refused when it is loaded
+    with pytest.raises(DataError, match="gives no number for document test-"):
+        library.task({"test": rows(range(9))}, process=lambda *_: value)
 
 
 @pytest.mark.parametrize("pictures", [0, 2])

@@ -18,7 +18,6 @@ from allocator.explain.explanation import (
     explain_table,
     space_of_study,
 )
-from allocator.explain.paired import front_intervals, indistinguishable
 from allocator.report.data import command_of, study_report, trials_of
 from allocator.search import run as searching
 from allocator.search.goals import WithinBudget
@@ -26,12 +25,11 @@ from allocator.search.propose import propose
 from allocator.search.run import baselines, conclude
 from allocator.space.table import TableSpace, read_table
 from allocator.study.journal import Journal
-from allocator.study.per_sample import STRATA, decode_scores, encode_scores
+from allocator.study.per_sample import decode_scores, encode_scores
 from allocator.study.recommendations import LATEST, RECOMMENDED
-from tests.searches import FakeBench, asked_for, search_of
+from tests.searches import asked_for, search_of
 
 if TYPE_CHECKING:
-    from allocator.core.allocation import Allocation
     from allocator.core.spec import ModelSpec
 
 PUBLISHED = Path(__file__).parents[2] / "studies" / "published"
@@ -113,51 +111,6 @@ def test_scores_of_samples_survive_packing() -> None:
     values = [0.0, 1.0, 0.3, 1e-3, 124.5]
     assert decode_scores(encode_scores(values)) == pytest.approx(values, rel=1e-7)
     assert decode_scores(encode_scores([])) == ()
-
-
-class TwoKinds(FakeBench):
-    """Half of the samples score 1 more than the mean, half 1 less."""
-
-    def score(self, allocation: Allocation, some: Any) -> Any:
-        told = super().score(allocation, some)
-        signs = [1 if at % 2 else -1 for at in range(len(some))]
-        return type(told)(told.mean, tuple(told.mean + sign for sign in signs))
-
-
-def test_what_differs_by_less_than_its_samples_tell_is_equal(
-    toy: ModelSpec, url: str
-) -> None:
-    def noisy(allocation: Allocation) -> float:
-        return {"low": 70.0, "same": 80.0}.get(allocation.digest, 80.0)
-
-    search = search_of(toy, url, asked_for(), TwoKinds(scored=noisy))
-    space = search.setup.space
-    search.measure(space.full, "full")
-    search.measure(space.smallest, "uniform")
-    kept = space_of_study(search.journal)
-    members = [
-        {"digest": each.digest, "bpw": space.bpw(each), "score": 80.0}
-        for each in (space.smallest, space.full)
-    ]
-    search.journal.set_attribute(STRATA, [])
-    # the same on every sample
-    (only,) = indistinguishable(search.journal, kept, members, space.full.digest)
-    assert only["digest"] == space.smallest.digest
-    assert only["difference"] == 0
-    low, high = front_intervals(search.journal, kept, members)[0]["ci95"]
-    # a mean of 400 values 79 and 81: 1.96 / sqrt(400) to either side
-    assert (low, high) == pytest.approx((80 - 0.098, 80 + 0.098), abs=0.02)
-    assert indistinguishable(search.journal, kept, members, "never measured") == []
-
-
-def test_what_is_surely_worse_is_not_equal(toy: ModelSpec, url: str) -> None:
-    search = search_of(toy, url, asked_for(), TwoKinds())
-    space = search.setup.space
-    search.measure(space.full, "full")
-    search.measure(space.smallest, "uniform")
-    members = [{"digest": space.smallest.digest, "bpw": 3.0, "score": 0.0}]
-    kept = space_of_study(search.journal)
-    assert indistinguishable(search.journal, kept, members, space.full.digest) == []
 
 
 def test_a_study_that_never_began_cannot_be_explained(url: str) -> None:

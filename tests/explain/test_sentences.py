@@ -132,9 +132,13 @@ def test_an_allocation_is_explained_by_its_largest_parts() -> None:
 
 
 def test_what_cannot_be_told_apart_and_what_was_frozen_is_said() -> None:
-    equal = [{"digest": "y", "bpw": 3.9, "score": 93.9, "difference": -0.1, "ci95": []}]
-    found = said(allocation={**CHOSEN, "equal": equal})
-    assert "cannot be told from the front's 3.900 bits per weight (-0.10" in found
+    equal = {"digest": "y", "bpw": 3.9, "score": 93.9, "difference": -0.1}
+    equal |= {"ci95": [-0.4, 0.2], "samples": "search, corrected"}
+    found = said(allocation={**CHOSEN, "equal": [equal]})
+    assert (
+        "cannot be told from the front's 3.900 bits per weight "
+        "(-0.10 points [-0.40, +0.20], search, corrected)." in found
+    )
     frozen = [{"group": "g4", "choice": "2 gptq", "share": 0.1, "reason": "r"}]
     assert "g4 at 2 gptq stayed fixed" in said(narrowed=frozen)
 

@@ -18,10 +18,10 @@ from quant.grid import LOW_WIDTHS, between, decode, encode, extremes, fit
 from quant.hessian import InputStatistics, output_error
 from tests.quant.peers_awq import activations, gaussian
 
-BY_ROW = [Scheme(32), Scheme(64), Scheme(32, symmetric=True), Scheme("channel")]
+BY_ROW = [Scheme(32), Scheme(32, symmetric=True), Scheme("channel")]
 EACH_SCHEME = pytest.mark.parametrize("scheme", BY_ROW, ids=str)
 EACH_WIDTH = pytest.mark.parametrize("bits", LOW_WIDTHS)
-# three groups of 32, or one of 64 and a ragged one
+# three groups of 32
 FEATURES = 96
 
 

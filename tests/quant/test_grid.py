@@ -96,10 +96,19 @@ def test_there_are_as_many_scales_as_the_scheme_counts(
     assert cell.codes.shape == dequantize(cell).shape == shape
 
 
-def test_a_ragged_last_group_has_a_grid_of_its_own() -> None:
+def test_rows_that_no_group_size_divides_have_one_grid_each() -> None:
     weight = gaussian(3, 100)
     whole = round_to_nearest(weight, Scheme(64), 3)
-    for part in (slice(0, 64), slice(64, 100)):
+    alone = round_to_nearest(weight, Scheme("channel"), 3)
+    assert whole.scale.shape == (3, 1)
+    assert alone.codes.equal(whole.codes)
+
+
+def test_every_group_has_a_grid_of_its_own() -> None:
+    weight = gaussian(3, 96)
+    whole = round_to_nearest(weight, Scheme(64), 3)
+    assert whole.columns == 32
+    for part in (slice(0, 32), slice(32, 64), slice(64, 96)):
         alone = round_to_nearest(weight[:, part], Scheme("channel"), 3)
         assert alone.codes.equal(whole.codes[:, part])
 
@@ -200,3 +209,28 @@ def test_a_cell_says_what_it_holds() -> None:
     assert cell.zero.dtype == torch.uint8
     assert cell.channel_scale is None
     assert cell.fallback is None
+
+
+@WIDTH
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_scales_of_a_bfloat16_checkpoint_are_rounded_before_any_code(
+    symmetric: bool, bits: int
+) -> None:
+    scheme = Scheme(64, symmetric, "bfloat16")
+    weight = gaussian(64, 256)
+    cell = round_to_nearest(weight, scheme, bits)
+    assert cell.scale.dtype == torch.bfloat16
+    codes = cell.codes.view(64, 4, 64).float()
+    read = (codes - cell.zero_point.unsqueeze(-1)) * cell.scale.float().unsqueeze(-1)
+    assert dequantize(cell).equal(read.flatten(1))
+    # 8 bits of precision are coarse beside 255 levels: no code may be cut off for it
+    step = cell.scale.float().unsqueeze(-1)
+    assert bool(((read - weight.view(64, 4, 64)).abs() <= step).all())
+
+
+def test_scales_of_a_bfloat16_checkpoint_may_be_beyond_half_precision() -> None:
+    weight = torch.tensor([[-1e6, 0.0, 2e6]])
+    cell = round_to_nearest(weight, Scheme(scales="bfloat16"), 2)
+    # 3e6 / 3 = 1e6, between the neighbours 999,424 and 1,003,520
+    assert cell.scale.tolist() == [[999_424.0]]
+    assert dequantize(cell).tolist() == [[-999_424.0, 0.0, 1_998_848.0]]

@@ -99,7 +99,7 @@ def test_people_are_shown_names_that_tell_and_nothing_else(
     search.journal.describe("accuracy (%)", {"model": "toy"})
     study = search.journal.study
     assert study.user_attrs == {"model": "toy"}
-    assert study.metric_names == ["accuracy (%)"]
+    assert study.metric_names == ["accuracy (%) on the search set"]
     proposal, full = study.get_trials()
     assert proposal.user_attrs.keys() == {
         *("kind", "bits per weight", "budget in bits per weight", OVER),

@@ -175,15 +175,25 @@ def test_a_rival_that_is_recommended_is_named() -> None:
 @pytest.mark.parametrize(
     ("mix", "words"),
     [
-        ({"digest": "at 2 bits"}, "which is 2 gptq everywhere here"),
-        ({"bpw": 16.0}, "which is 16 everywhere here"),
+        ({"digest": "at 2 bits"}, "2 gptq everywhere"),
+        ({"bpw": 16.0}, "16 everywhere"),
     ],
 )
 def test_an_even_mix_that_is_a_uniform_allocation_is_said_to_be_one(
     mix: dict[str, Any], words: str
 ) -> None:
     said = sentences(with_rivals(even_mix=mix))
-    assert said[2] == f"+4.00 points [+2.50, +5.50] over the even mix, {words}."
+    assert said[2] == f"+4.00 points [+2.50, +5.50] over the even mix ({words})."
+
+
+def test_where_rivals_and_recommendation_are_uniform_it_is_said_in_short() -> None:
+    same = {"difference": 0.0, "ci95": [0.0, 0.0]}
+    versus = {f"vs_{name}": same for name in ("best_uniform", "even_mix")}
+    told = with_rivals(even_mix={"digest": "at 2 bits"}, digest="at 2 bits", **versus)
+    assert sentences(told)[1:3] == [
+        "Nothing better than 2 gptq everywhere was found: it is the recommendation.",
+        "The even mix of this size is 2 gptq everywhere, too.",
+    ]
 
 
 def test_the_table_has_rivals_and_what_was_gained_over_them() -> None:

@@ -7,7 +7,6 @@ import pytest
 
 from allocator.core.allocation import Allocation, Budget, Choice, Scheme
 from allocator.core.errors import NotReachedError
-from allocator.search.confirm import front_of
 from allocator.search.goals import WholeFront
 from allocator.search.keep_score import KeepScore
 from allocator.space.model import ModelSpace
@@ -88,20 +87,6 @@ def test_what_does_not_fit_is_never_a_finalist(space: ModelSpace) -> None:
     assert found.winner.allocation == space.smallest
     assert [each.fits for each in found.uniform] == [True, False]
     assert found.uniform[1].score is None
-
-
-def test_the_front_holds_what_nothing_smaller_beats(space: ModelSpace) -> None:
-    four = Allocation.uniform(space.spec, Choice(4, "gptq"))
-    first, second = sorted(proposals(space), key=space.bpw)[:2]
-    records = [
-        record(space, four, 80),
-        record(space, first, 50),
-        record(space, space.smallest, 50),
-        record(space, second, 70),
-    ]
-    members = [member.allocation for member in front_of(records)]
-    # `first` scores no more than the smaller uniform allocation
-    assert members == [space.smallest, second, four]
 
 
 @pytest.fixture

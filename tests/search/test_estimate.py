@@ -8,19 +8,22 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from allocator.cli import search as cli
-from allocator.core.allocation import Choice
+from allocator.core.allocation import Allocation, Choice
 from allocator.core.errors import SpecError
 from allocator.core.spec import LeftOut, ModelSpec, build_groups
-from allocator.search.estimate import estimate
+from allocator.explain.shown import Shown
+from allocator.search.estimate import Known, estimate, promised
 from allocator.search.propose import propose
 from allocator.search.run import baselines
-from allocator.study.journal import SPEC
+from allocator.space.model import within
+from allocator.study.journal import ARITHMETIC, MEASURED, SPEC, Journal
 from tests.conftest import toy_linears
-from tests.searches import asked_for, score, search_of
+from tests.searches import asked_for, damage_of, score, search_of, space_of
 
 if TYPE_CHECKING:
     from allocator.search.running import Search
@@ -89,7 +92,13 @@ def test_other_goals_are_not_estimated(url: str) -> None:
 
 @pytest.mark.parametrize(
     "other",
-    [{"seed": 1}, {"symmetric": True}, {"model": "tiny-llava"}, {"widths": (2, 4)}],
+    [
+        {"seed": 1},
+        {"symmetric": True},
+        {"model": "tiny-llava"},
+        {"widths": (2, 4)},
+        {"device": "cuda:1"},
+    ],
 )
 def test_a_study_that_measures_something_else_says_nothing(
     url: str, other: dict[str, Any]
@@ -103,6 +112,13 @@ def test_a_study_that_measures_something_else_says_nothing(
 )
 def test_how_it_is_searched_makes_no_difference(url: str, free: dict[str, Any]) -> None:
     assert wanted(url, budget="4", **free) == wanted(url, budget="4")
+
+
+def test_a_study_of_before_says_nothing_of_what_no_search_goes_on_with(
+    url: str,
+) -> None:
+    Journal.load(url, "study").set_attribute(ARITHMETIC, None)
+    assert wanted(url, budget="4") is None
 
 
 @pytest.mark.parametrize("budget", ["3.5", "4", "4.5", "6", "7"])
@@ -126,10 +142,62 @@ def test_an_estimate_fits_and_is_near_the_truth(
 def test_of_what_was_measured_the_best_that_fits_is_a_lower_bound(
     search: Search, url: str
 ) -> None:
+    shown = Shown.of(search.journal, search.setup.space)
     for bits in ("4.2", "6"):
         known = [r for r in search.records if r.bpw <= float(bits) and r.kind != "full"]
         found = wanted(url, budget=bits)
-        assert found.score >= max(record.score for record in known)
+        assert found.score >= max(shown.score(r.allocation.digest) for r in known)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_larger_budget_is_never_promised_less(toy: ModelSpec, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    space = space_of(toy)
+    damage = {k: v * rng.lognormal() for k, v in damage_of(space).items()}
+
+    def drawn(count: int) -> list[tuple[Allocation, float]]:
+        picks = rng.integers(len(space.choices), size=(count, len(space.keys)))
+        chosen = [[space.choices[at] for at in row] for row in picks]
+        found = [Allocation(tuple(zip(space.keys, own, strict=True))) for own in chosen]
+        return [(a, score(a) + 5 * rng.normal()) for a in found]
+
+    known = Known.of(drawn(20), drawn(60), damage)
+    least = space.bpw(space.smallest)
+    told = []
+    for bpw in np.linspace(least + 0.01, 9, 120):
+        inside = within(space, float(bpw))
+        allocation, value = promised(known, inside)
+        assert inside.fits(allocation)
+        told.append(value)
+    assert told == sorted(told)
+    assert told[-1] > told[0]
+
+
+def test_the_best_of_many_looks_is_promised_to_nobody(toy: ModelSpec) -> None:
+    rng = np.random.default_rng(0)
+    space = space_of(toy)
+    wide = [space.smallest.replace({key: Choice(8, "awq")}) for key in space.keys]
+    every = [a.replace({k: Choice(4, "awq")}) for a in wide for k in space.keys]
+    # all are as good, and looks say nothing: they miss by 5
+    looks = [(a, 70 + 5 * rng.normal()) for a in every]
+    measured = [(a, 70 + 0.1 * rng.normal()) for a, _ in looks[:12]]
+    known = Known.of(measured, looks, damage_of(space))
+    assert max(score for _, score in looks) > 78
+    assert max(score for _, score in known.scores) < 72
+
+
+def test_what_was_not_chosen_on_the_search_set_is_promised_as_it_is(
+    search: Search, url: str
+) -> None:
+    # everything scores 2 less on the evaluation set
+    for record in search.records:
+        if record.kind != "proposal":
+            kept = {"values": [record.score - 2] * 500, "applied": record.applied}
+            search.journal.set_attribute(MEASURED + record.applied, kept)
+    before = {record.score for record in search.records}
+    found = wanted(url, budget="6")
+    assert found.score <= max(before) - 2 + 1e-6
+    assert "on the evaluation set" in found.sentence
 
 
 def test_full_precision_is_promised_to_nobody_who_left_it_out(url: str) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -189,6 +190,24 @@ def test_the_knee_is_recommended_of_what_was_measured(toy: ModelSpec) -> None:
     ]
     chosen = WholeFront(space).choose(known, measured(space, space.full, 90))
     assert chosen == known[1]
+
+
+def test_a_control_that_misses_says_nothing_against_a_budget(toy: ModelSpec) -> None:
+    space = wide(toy)
+    goal, steps = KeepScore(space, 0.9), ladder(space)
+    rows = [full(space), record(space, steps[18], 89, "uniform")]
+    within = goal.space(rows)
+    assert within is not None
+    limit = limit_of(within)
+    missed = [
+        record(space, each, 10, budget=goal.name, limit=limit)
+        for each in steps[:MISSES]
+    ]
+    controls = [replace(each, control=True) for each in missed]
+    same, wider = goal.space([*rows, *controls]), goal.space([*rows, *missed])
+    assert same is not None
+    assert wider is not None
+    assert limit_of(same) == limit < limit_of(wider)
 
 
 def bisected(

@@ -9,7 +9,7 @@ import pytest
 
 from allocator.core.allocation import Choice
 from allocator.core.plugins import load
-from allocator.core.records import UniformResult
+from allocator.core.records import TrialRecord, UniformResult
 from allocator.explain.evidence import Evidence
 from allocator.explain.importance import importance
 from allocator.explain.sentences import varied
@@ -163,9 +163,14 @@ def test_the_winner_is_never_worse_than_the_best_uniform_one_with_the_same_pins(
         evaluated.append(allocation)
         return Measured(allocation, (score(allocation),) * 2_000, allocation.digest)
 
+    searched_before = [
+        TrialRecord(each, score(each), space.bpw(each), "uniform", "")
+        for each in space.uniform
+        if space.fits(each)
+    ]
     found = confirm(
         space,
-        [],
+        searched_before,
         wanted,
         evaluate=evaluate,
         finish=lambda measured: measured,

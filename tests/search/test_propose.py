@@ -183,7 +183,8 @@ def test_a_killed_generation_loses_no_finished_trial_and_no_look(
     # more than six baselines and a generation of sixteen, of whom some went on
     assert len(taken) > 6 * 2 + 16 + LADDER[0][2]
     assert len(set(taken)) == len(taken)
-    assert set(taken) == kept
+    # scores of parts cost no run
+    assert set(taken) == {each for each in kept if each[1][0] == DIVERGENCE}
     again = searched(toy, url)
     assert len(proposals(again)) == 3
     retaken = {
@@ -195,7 +196,8 @@ def test_a_killed_generation_loses_no_finished_trial_and_no_look(
         (a.digest, key)
         for _, a, key, _ in search_of(toy, url, asked_for()).journal.looks(space)
     }
-    assert kept | retaken == third
+    assert kept | retaken == {each for each in third if each in kept | retaken}
+    assert {key[0] for _, key in third - kept - retaken} <= {SCORE}
 
 
 def test_a_trial_that_was_killed_counts_as_failed_and_is_made_up_for(
@@ -212,21 +214,24 @@ def test_a_divergence_that_misleads_leads_to_scores_and_is_said_once(
     toy: ModelSpec, url: str
 ) -> None:
     bench = FakeBench(diverges=lambda a: 1 - divergence(a))
-    search = searched(toy, url, bench, trials=8)
+    search = searched(toy, url, bench, trials=10)
     told = [text for text in said(search) if "does not predict" in text]
     assert len(told) == 1
-    assert "rank correlation -1.00 over 8 allocations" in told[0]
+    assert "over 8 allocations of a budget, 3 of them drawn by chance" in told[0]
+    assert "rank correlation -0." in told[0]
     few = [(kind, n) for kind, _, n in runs(search) if n in (32, 128)]
     first = few.index(("score", 32))
     assert set(few[:first]) == {("divergence", 32), ("divergence", 128)}
     assert set(few[first:]) == {("score", 32), ("score", 128)}
-    # five baselines and three proposals make the eight pairs it takes
+    # beside full precision, four uniform allocations and the even mix, the eight
+    # proposals it takes
     made = [(kind, n) for kind, _, n in runs(search)]
-    assert made[: made.index(("score", 32))].count(("score", 400)) == 8
-    reports = search.rungs.reports([(r.allocation, r.score) for r in search.records])
+    assert made[: made.index(("score", 32))].count(("score", 400)) == 6 + 8
+    search.judge()
+    reports = search.rungs.reports()
     of = {(r.kind, r.samples): r for r in reports}
     assert of[DIVERGENCE, 128].count >= FEWEST
-    assert of[SCORE, 128].spearman == pytest.approx(1)
+    assert (of[SCORE, 128].spearman or 0) > 0.5
 
 
 def test_a_divergence_that_predicts_is_not_complained_about(
@@ -235,6 +240,37 @@ def test_a_divergence_that_predicts_is_not_complained_about(
     search = searched(toy, url, trials=8)
     assert said(search) == []
     assert SCORE not in {kind for kind, _, n in runs(search) if n < 400}
+
+
+def controls(search: Search) -> list[bool]:
+    return [r.control for r in search.records if r.kind == "proposal"]
+
+
+def test_controls_are_marked_and_a_killed_one_is_made_up_for(
+    toy: ModelSpec, url: str, tmp_path: Path
+) -> None:
+    whole = searched(toy, f"{tmp_path}/whole.log", trials=5)
+    # behind the first two, then every other one
+    assert controls(whole) == [False, False, True, False, True]
+    space = whole.setup.space
+    marked = [e for e in whole.journal.entries(space) if e.about.get("control")]
+    assert {e.about["kind"] for e in marked} == {"proposal", "candidate"}
+    assert all(whole.rungs.seen(e.allocation)[DIVERGENCE, 128] for e in marked)
+
+    class Third(Killed):
+        last = 3
+
+    with pytest.raises(KeyboardInterrupt):
+        searched(toy, url, Third(), trials=5)
+    again = searched(toy, url, trials=5)
+    assert controls(again) == [False, False, True, False, True]
+
+
+@pytest.mark.parametrize("options", [{"rungs": False}, {"strategy": "random"}])
+def test_where_no_look_chooses_there_are_no_controls(
+    toy: ModelSpec, url: str, options: dict[str, Any]
+) -> None:
+    assert not any(controls(searched(toy, url, trials=4, **options)))
 
 
 def test_the_time_limit_ends_it_in_a_sentence(toy: ModelSpec, url: str) -> None:

@@ -4,13 +4,18 @@ from itertools import pairwise
 from random import Random
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
 from allocator.core.allocation import Allocation, Choice
-from allocator.search.rungs import Rungs, spread_out
+from allocator.search.rungs import DRAWN, Rungs, spread_out
 from allocator.strategies._base import Candidate
-from allocator.study.looks import DIVERGENCE, FEWEST, LADDER, SCORE, Looks
-from tests.searches import CHOICES, divergence, samples, score, space_of
+from allocator.study.looks import (
+    DIVERGENCE,
+    LADDER,
+    SCORE,
+)
+from tests.searches import THREE, TWO, drawn, looked_at, samples
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,19 +23,7 @@ if TYPE_CHECKING:
     from allocator.core.spec import ModelSpec
 
 
-def drawn(spec: ModelSpec, count: int, seed: int = 0) -> list[Allocation]:
-    """Different allocations at random."""
-    random, full = Random(seed), space_of(spec).full
-    found: dict[str, Allocation] = {}
-    while len(found) < count:
-        each = full.replace({key: random.choice(CHOICES) for key in spec.keys})
-        found[each.digest] = each
-    return list(found.values())
-
-
-# the divergence on few samples, then on more; and the score of many behind them
-TWO = ((DIVERGENCE, 32, 6), (DIVERGENCE, 128, 1))
-THREE = ((DIVERGENCE, 32, 8), (DIVERGENCE, 128, 3), (SCORE, 256, 1))
+THREE_LOOKS = [((kind, size), outlive) for kind, size, outlive in THREE]
 
 
 class Eyes:
@@ -157,35 +150,53 @@ def test_a_look_is_taken_once(toy: ModelSpec) -> None:
     assert [size for _, _, size in eyes.taken[10:]].count(32) == 0
 
 
-def looked_at(
-    rungs: Rungs, allocations: Sequence[Allocation], sign: float = 1.0
-) -> list[tuple[Allocation, float]]:
-    """Measured allocations that diverge as their score falls, or rises."""
-    for each in allocations:
-        for size in (32, 128):
-            rungs.learn(each, (DIVERGENCE, size), sign * divergence(each))
-    return [(each, score(each)) for each in allocations]
+def test_scores_of_few_among_many_samples_are_learned_for_nothing(
+    toy: ModelSpec,
+) -> None:
+    rungs, (one,) = rungs_of(Eyes(), THREE), drawn(toy, 1)
+    values = [float(at) for at in range(256)]
+    rungs.learn_parts(one, 256, values)
+    # every eighth from 0 to 248, and every second from 0 to 254
+    assert rungs.seen(one) == {(SCORE, 32): 124.0, (SCORE, 128): 127.0}
+    assert len(rungs.fresh) == 2
 
 
-def test_a_divergence_that_predicts_goes_on_being_looked_at(toy: ModelSpec) -> None:
-    rungs = rungs_of(Eyes())
-    measured = looked_at(rungs, drawn(toy, 20))
-    assert rungs.trusts(measured)
-    assert rungs.rungs(measured) == TWO
-    assert rungs.report(DIVERGENCE, 128, measured).spearman == pytest.approx(1)
+def test_a_control_is_drawn_from_what_was_not_looked_at(toy: ModelSpec) -> None:
+    found = candidates(drawn(toy, 20))
+    chosen = set()
+    for seed in range(40):
+        rungs = rungs_of(Eyes(), THREE)
+        for each in found[:5]:
+            rungs.learn(each.allocation, (DIVERGENCE, 32), 0.1)
+        few = rungs.drawn(found, np.random.default_rng(seed))
+        assert len({each.allocation.digest for each in few}) == DRAWN
+        chosen |= {found.index(each) for each in few}
+    assert chosen == set(range(5, 20))
 
 
-def test_a_divergence_that_does_not_predict_gives_way_to_scores(toy: ModelSpec) -> None:
-    rungs = rungs_of(Eyes())
-    found = drawn(toy, 20)
-    measured = looked_at(rungs, found, sign=-1)
-    report = rungs.report(DIVERGENCE, 128, measured)
-    assert (report.count, report.spearman) == (20, pytest.approx(-1))
-    assert not rungs.trusts(measured)
-    assert rungs.rungs(measured) == ((SCORE, 32, 6), (SCORE, 128, 1))
-    # one below the fewest pairs that say anything
-    assert rungs.trusts(measured[: FEWEST - 1])
-    assert not rungs.trusts(measured[:FEWEST])
+def test_no_divergence_chooses_a_control(toy: ModelSpec) -> None:
+    eyes, found = Eyes(), candidates(drawn(toy, 4))
+    rungs = rungs_of(eyes, THREE)
+    best = max(found, key=lambda c: eyes.of(c.allocation, SCORE, 256))
+    assert rungs.control(found) == best
+    # all four were looked at all the same: they say how looks are spread
+    for each in found:
+        assert {key for key, _ in THREE_LOOKS} <= rungs.seen(each.allocation).keys()
+    assert rungs_of(eyes, TWO).control(found) == found[0]
+
+
+def test_controls_come_between_proposals_while_looks_are_trusted(
+    toy: ModelSpec,
+) -> None:
+    rungs = rungs_of(Eyes(), THREE)
+    due = [rungs.controls_due(made) for made in range(21)]
+    assert due == sorted(due)
+    assert (due[0], due[11], due[-1]) == (0, 4, 4)
+    short = rungs_of(Eyes(), TWO)
+    assert [short.controls_due(made) for made in (0, 11, 20)] == [0, 5, 5]
+    looked_at(short, drawn(toy, 20), sign=-1)
+    assert short.controls_due(20) == 0
+    assert rungs_of(Eyes(), ()).controls_due(20) == 0
 
 
 def test_scores_of_few_samples_choose_the_highest(toy: ModelSpec) -> None:
@@ -197,79 +208,3 @@ def test_scores_of_few_samples_choose_the_highest(toy: ModelSpec) -> None:
     assert {kind for _, kind, _ in eyes.taken} == {SCORE}
     few = sorted(new, key=lambda a: -eyes.of(a, SCORE, 32))[:6]
     assert survivor.allocation == max(few, key=lambda a: eyes.of(a, SCORE, 128))
-
-
-def test_equal_scores_say_nothing_about_a_divergence(toy: ModelSpec) -> None:
-    rungs = rungs_of(Eyes())
-    found = drawn(toy, 20)
-    looked_at(rungs, found, sign=-1)
-    assert rungs.trusts([(each, 70.0) for each in found])
-
-
-def test_a_ladder_without_rungs_trusts_and_reports_nothing(toy: ModelSpec) -> None:
-    rungs = rungs_of(Eyes(), ())
-    measured = [(each, score(each)) for each in drawn(toy, 20)]
-    assert rungs.trusts(measured)
-    assert rungs.reports(measured) == ()
-    assert rungs.estimates(measured) == ()
-
-
-def test_reports_are_of_the_rungs_that_saw_something_measured(toy: ModelSpec) -> None:
-    rungs, found = rungs_of(Eyes()), drawn(toy, 6)
-    for each in found:
-        rungs.learn(each, (DIVERGENCE, 32), divergence(each))
-    for each in found[:2]:
-        rungs.learn(each, (SCORE, 128), score(each))
-    measured = [(each, score(each)) for each in found[:4]]
-    reports = rungs.reports(measured)
-    assert [(r.kind, r.samples, r.count) for r in reports] == [
-        (DIVERGENCE, 32, 4),
-        (SCORE, 128, 2),
-    ]
-    assert all(report.spearman == pytest.approx(1) for report in reports)
-
-
-def test_estimates_lie_on_the_line_through_what_was_measured(toy: ModelSpec) -> None:
-    rungs, found = rungs_of(Eyes()), drawn(toy, 5)
-    looks = (0.1, 0.2, 0.4, 0.3, 0.25)
-    for each, look in zip(found, looks, strict=True):
-        rungs.learn(each, (DIVERGENCE, 32), look)
-    rungs.learn(found[4], (DIVERGENCE, 128), 0.3)
-    # 90 - 100 x divergence on 32 samples; nothing measured was seen on 128
-    measured = list(zip(found[:3], (80.0, 70.0, 50.0), strict=True))
-    estimates = {a.digest: value for a, value in rungs.estimates(measured)}
-    assert estimates[found[3].digest] == pytest.approx(60)
-    # without a line the score is taken to fall from the best one to nothing: 80 (1 - d)
-    assert estimates[found[4].digest] == pytest.approx(80 * (1 - 0.3))
-
-
-def test_an_estimate_follows_the_largest_look(toy: ModelSpec) -> None:
-    rungs, found = rungs_of(Eyes()), drawn(toy, 4)
-    for each, few, many in zip(
-        found[:3], (0.1, 0.2, 0.4), (0.3, 0.2, 0.1), strict=True
-    ):
-        rungs.learn(each, (DIVERGENCE, 32), few)
-        rungs.learn(each, (DIVERGENCE, 128), many)
-    rungs.learn(found[3], (DIVERGENCE, 32), 0.9)
-    rungs.learn(found[3], (DIVERGENCE, 128), 0.4)
-    # on 128 samples: 50 at 0.3, 60 at 0.2, 70 at 0.1
-    measured = list(zip(found[:3], (50.0, 60.0, 70.0), strict=True))
-    estimates = {a.digest: value for a, value in rungs.estimates(measured)}
-    assert estimates[found[3].digest] == pytest.approx(40)
-
-
-def test_a_higher_divergence_never_suggests_a_higher_score(toy: ModelSpec) -> None:
-    rungs, found = rungs_of(Eyes()), drawn(toy, 4)
-    for each, look in zip(found, (0.1, 0.2, 0.3, 0.6), strict=True):
-        rungs.learn(each, (DIVERGENCE, 32), look)
-    measured = list(zip(found[:3], (50.0, 60.0, 70.0), strict=True))
-    estimates = {a.digest: value for a, value in rungs.estimates(measured)}
-    # their mean, by a line that does not fall
-    assert estimates[found[3].digest] == pytest.approx(60)
-
-
-def test_looks_that_a_study_keeps_are_read_without_a_model(toy: ModelSpec) -> None:
-    one, other = drawn(toy, 2)
-    looks = Looks.recalled([("5", one, (DIVERGENCE, 32), 0.5)])
-    assert looks.seen(one) == {(DIVERGENCE, 32): 0.5}
-    assert looks.seen(other) == {}

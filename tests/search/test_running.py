@@ -196,12 +196,8 @@ def test_a_recommendation_counts_what_it_took(toy: ModelSpec, url: str) -> None:
     assert (found.complete, found.pruned, found.failed) == (1, 0, 0)
     assert found.goal == "budget"
     assert found.budget_bpw == 5.0
-    # the looks of six baselines
-    looks = [r for r in found.rungs if r.kind == DIVERGENCE]
-    assert {(r.kind, r.samples, r.count) for r in looks} == {
-        (DIVERGENCE, 32, 6),
-        (DIVERGENCE, 128, 6),
-    }
+    # the looks of baselines are nothing to judge looks by
+    assert [(r.kind, r.count) for r in found.rungs] == [("summed damage", 1)]
     # the proposal is worse than what mixes 4 and 8 bits
     mix = even_mix(search.setup.space, "awq")
     assert found.allocation == mix

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import shap
@@ -10,7 +12,7 @@ from surrogate.measures import FULL, Data, Effort, measure
 
 WIDTHS = [2, 3, 4, 5, 6, 8]
 SETS = [(0,), (1,), (2,), (0, 1), (1, 2)]
-ONE = Effort(bootstraps=1, impurity_bootstraps=0, beside=True)
+TWO = Effort(draws=2, beside=True)
 
 
 def planted(rows: int = 30) -> Data:
@@ -22,7 +24,7 @@ def planted(rows: int = 30) -> Data:
 
 def test_impurity_and_shap_of_sets_are_those_of_their_columns() -> None:
     data = planted()
-    impurity, _, size = measure(data, ONE, 0, lambda: None).three
+    impurity, _, size = measure(data, TWO, 0, lambda: None).three
     forest = trees.forest(data.table, data.target, FULL.trees, 0)
     parts = forest.feature_importances_
     np.testing.assert_allclose(impurity, [sum(parts[list(s)]) for s in SETS])
@@ -37,13 +39,13 @@ def test_impurity_and_shap_of_sets_are_those_of_their_columns() -> None:
 
 def test_joint_permutation_of_all_columns_is_the_worst() -> None:
     data = planted()
-    _, increase, _ = measure(data, ONE, 0, lambda: None).three
+    _, increase, _ = measure(data, TWO, 0, lambda: None).three
     assert increase[3] > increase[0] > increase[1] > increase[2]
 
 
 def test_models_are_judged_on_rows_they_have_not_seen() -> None:
     data = planted(80)
-    found = measure(data, ONE, 0, lambda: None)
+    found = measure(data, TWO, 0, lambda: None)
     assert set(found.models) == {"forest", "linear", "xgboost"}
     # the scores are linear
     assert found.models["linear"].r2 == pytest.approx(1.0)
@@ -59,28 +61,76 @@ def test_models_are_judged_on_rows_they_have_not_seen() -> None:
 
 def test_an_effort_without_extras_has_the_same_three_and_fits() -> None:
     data = planted()
-    quick = measure(data, Effort(1, 0, beside=False), 0, lambda: None)
-    thorough = measure(data, Effort(1, 2, beside=True), 0, lambda: None)
+    quick = measure(data, Effort(2, beside=False), 0, lambda: None)
+    thorough = measure(data, TWO, 0, lambda: None)
     np.testing.assert_array_equal(quick.three, thorough.three)
     np.testing.assert_array_equal(quick.draws, thorough.draws)
     assert quick.models["forest"] == thorough.models["forest"]
-    assert (quick.impurity_draws, quick.held, quick.boosted) == (None, None, None)
-    assert thorough.impurity_draws is not None
-    assert thorough.impurity_draws.shape == (2, 5)
+    assert (quick.held, quick.boosted) == (None, None)
+    assert thorough.draws.shape == (2, 3, 5)
 
 
 def test_threads_do_not_change_what_is_measured(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     data = planted()
-    effort = Effort(bootstraps=4, impurity_bootstraps=3, beside=False)
+    effort = Effort(draws=4, beside=False)
     alone = measure(data, effort, 0, lambda: None)
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     beside = measure(data, effort, 0, lambda: None)
     np.testing.assert_array_equal(alone.draws, beside.draws)
-    np.testing.assert_array_equal(alone.impurity_draws, beside.impurity_draws)
 
 
-def test_an_interval_needs_a_bootstrap() -> None:
-    with pytest.raises(SpecError, match="got 0"):
-        Effort(bootstraps=0, impurity_bootstraps=0, beside=False)
+def test_an_interval_needs_draws() -> None:
+    with pytest.raises(SpecError, match="at least two draws, got 1"):
+        Effort(draws=1, beside=False)
+
+
+def test_what_descends_from_one_is_drawn_and_held_out_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data = planted(40)
+    table = np.arange(len(data.target), dtype=float)[:, None]
+    clusters = np.arange(len(table)) // 4
+    fitted: list[np.ndarray] = []
+    real = trees.forest
+
+    def forest(rows: np.ndarray, *rest: Any) -> Any:
+        fitted.append(rows[:, 0].astype(int))
+        return real(rows, *rest)
+
+    monkeypatch.setattr(trees, "forest", forest)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    one = Data(table, data.target, [(0,)], clusters)
+    measure(one, Effort(draws=6, beside=False), 0, lambda: None)
+    whole, *parts = fitted
+    assert len(whole) == len(table)
+    assert len(parts) == 5 + 6
+    for rows in parts:
+        taken = set(rows // 4)
+        assert len(rows) == sum(clusters == each for each in taken).sum()
+    # half of the ten clusters
+    assert all(len(set(rows // 4)) == 5 for rows in parts[5:])
+
+
+def test_scores_are_drawn_anew_for_every_half() -> None:
+    data = planted(40)
+    drawn: list[np.ndarray] = []
+
+    def redraw(rng: np.random.Generator) -> np.ndarray:
+        drawn.append(data.target + rng.normal(size=len(data.target)))
+        return drawn[-1]
+
+    noisy = Data(data.table, data.target, SETS, None, redraw)
+    effort = Effort(draws=8, beside=False)
+    found = measure(noisy, effort, 0, lambda: None)
+    assert len(drawn) == 8
+    assert np.abs(drawn[0] - drawn[1]).max() > 0
+    sure = measure(data, effort, 0, lambda: None)
+    np.testing.assert_array_equal(found.three, sure.three)
+    weak = [
+        np.mean(each.draws[:, 2, 2] / each.draws[:, 2, :3].sum(1))
+        for each in (found, sure)
+    ]
+    # noise gives to the column that decides nothing
+    assert weak[0] > 2 * weak[1]

@@ -5,7 +5,16 @@ import pytest
 from scipy import stats
 
 from allocator.core.errors import SpecError
-from surrogate.rows import checked, distinct, folds, r2, spearman, standardized
+from surrogate.rows import (
+    checked,
+    distinct,
+    first_of_equal,
+    folds,
+    mean_of_equal,
+    r2,
+    spearman,
+    standardized,
+)
 
 
 def test_equal_rows_are_averaged_and_sorted() -> None:
@@ -35,9 +44,25 @@ def test_standardized_scores_come_with_their_unit() -> None:
 
 
 def test_folds_hold_every_row_out_once() -> None:
-    parts = folds(13, 5, np.random.default_rng(0))
+    parts = folds(np.arange(13), 5, np.random.default_rng(0))
     assert sorted(np.concatenate([held for _, held in parts])) == list(range(13))
     assert all(sorted([*seen, *held]) == list(range(13)) for seen, held in parts)
+
+
+def test_folds_hold_out_a_cluster_as_a_whole() -> None:
+    clusters = np.array([0, 1, 1, 2, 0, 3, 2])
+    parts = folds(clusters, 2, np.random.default_rng(0))
+    assert sorted(np.concatenate([held for _, held in parts])) == list(range(7))
+    for seen, held in parts:
+        assert not set(clusters[seen]) & set(clusters[held])
+
+
+def test_equal_rows_share_their_mean_and_the_first_of_their_clusters() -> None:
+    table = np.array([[2.0, 1], [1, 1], [2, 1]])
+    # in sorted order, as `distinct` has them
+    assert mean_of_equal(table, np.array([1.0, 5, 2])).tolist() == [5, 1.5]
+    assert first_of_equal(table, [7, 8, 9]).tolist() == [8, 7]
+    assert distinct(table, np.array([1.0, 5, 2]))[1].tolist() == [5, 1.5]
 
 
 def test_rank_correlation_gives_ties_their_mean_rank() -> None:

@@ -47,6 +47,16 @@ def test_the_forest_predicts_and_weighs_as_one_of_independent_draws_does() -> No
     assert np.sqrt(np.mean(apart**2)) < 0.05 * scores.std()
 
 
+def test_impurity_is_what_the_library_calls_importance() -> None:
+    rng = np.random.default_rng(0)
+    table = rng.choice([2.0, 4, 8], (40, 3))
+    forest = trees.forest(table, table @ [3.0, 1, 0], 7, 0)
+    np.testing.assert_allclose(trees.impurity(forest), forest.feature_importances_)
+    # nothing to split by
+    flat = trees.forest(table, np.ones(40), 3, 0)
+    assert trees.impurity(flat).tolist() == [0, 0, 0]
+
+
 def test_every_row_is_drawn_equally_often_over_the_forest() -> None:
     bits, scores = planted(30)
     forest = trees.forest(bits, scores, 8, 0)
