@@ -223,3 +223,15 @@ def shown_table(told: dict[str, Any]) -> list[list[str]]:
     table = scores_table(told)
     cells = [list(column.cells) for column in table.columns]
     return [[str(cell) for cell in row] for row in zip(*cells, strict=True)]
+
+
+def test_a_kept_score_is_told_with_its_probability() -> None:
+    kept = found(12.0, 8.0, 16.0) | {"goal": "min-score"}
+    retained: dict[str, Any] = {"share": 0.989, "ci95": [0.982, 0.996]}
+    kept["recommended"]["retained"] = retained
+    told = "It keeps 98.9 % of full precision's score [98.2, 99.6]"
+    # studies of before went by the mean
+    assert f"{told}." in sentences(kept)
+    retained["sure"] = {"share": 0.98199, "probability": 0.95}
+    # rounded down: at least that much
+    assert f"{told}, with probability 95 % at least 98.1 %." in sentences(kept)

@@ -103,7 +103,7 @@ def light(monkeypatch: pytest.MonkeyPatch) -> None:
     cells = SimpleNamespace(bonus=BONUS, digest="of the weights")
     monkeypatch.setattr(searching, "finalize", lambda *_: cells)
     monkeypatch.setattr(searching, "strata", lambda *_: ())
-    monkeypatch.setattr(searching, "importance", lambda _: {})
+    monkeypatch.setattr(searching, "importance_of", lambda *_: {})
 
 
 def searched(
