@@ -111,8 +111,8 @@ def relative(found: Mapping[str, Score], full: Mapping[str, Score]) -> Score:
     dead = [name for name, score in full.items() if not score.mean > 0]
     if dead:
         raise DataError(
-            f"the model scores 0 on {dead[0]} at full precision: "
-            "no other score can be relative to that"
+            f"the model scores {full[dead[0]].mean:.4g} on {dead[0]} at full "
+            "precision: no other score can be relative to that"
         )
     total = sum(len(score.values) for score in found.values())
     values: list[float] = []

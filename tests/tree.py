@@ -40,6 +40,7 @@ OTHERS = {
     "studies/published/": "Measurements of others, with their source.",
     "studies/results/": "Figures as they were measured.",
     "studies/search/": "Strategies compared.",
+    "studies/statistics/": "Intervals, looks, optimism, importance: simulated.",
     "studies/tasks/": "What tasks and families were checked against.",
 }
 

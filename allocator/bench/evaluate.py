@@ -31,14 +31,28 @@ OPTIONS = (
 )
 
 
-def _doubts(
-    bench: Workbench, model: str, score: Score, samples: Sequence[Sample]
-) -> list[str]:
-    """What is odd about a score at full precision: a search would refuse some of it."""
+def _doubt(
+    bench: Workbench,
+    model: str,
+    score: Score,
+    samples: Sequence[Sample],
+    watch: Watch,
+) -> None:
+    """Say what is odd at full precision: a search would refuse some of it."""
     found = judge(model, scores_of(bench.task, score, bench.said), {})
     fault = bench.fault(samples[:FEW])
     lines = [f"{model} cannot work at full precision: {fault}" if fault else None]
-    return [line for line in (*lines, found.refused, *found.warnings) if line]
+    for line in filter(None, (*lines, found.refused, *found.warnings)):
+        watch.say(line)
+
+
+def _check(
+    model: str, plan: Path | None, score: Score, samples: Sequence[Sample]
+) -> None:
+    """Refuse a score that is none."""
+    if reason := not_finite(score.mean, score.values, [s.id for s in samples]):
+        under = f"under {plan}" if plan else "at full precision"
+        raise ModelError(f"{model} {under} {reason}")
 
 
 def evaluate_model(
@@ -52,8 +66,7 @@ def evaluate_model(
         watch: is told how far it is.
 
     Raises:
-        AllocateError: a model, task, data folder or plan that cannot be had.
-        ModelError: something of the score is no finite number.
+        AllocateError: a model, task, data folder, plan or score that cannot be had.
     """
     plan = Plan.read(plan_file) if plan_file else None
     asked = planned_request(options, plan, plan_file)
@@ -61,8 +74,7 @@ def evaluate_model(
     if plan is not None:
         splits = ("calibration", *splits)
     setup = setup_of(asked, plan, splits, watch)
-    space = setup.space
-    allocation = plan.allocation(setup.model) if plan else space.full
+    allocation = plan.allocation(setup.model) if plan else setup.space.full
     weights = plan_file.parent / FINALIZED if plan_file else None
     bench = open_planned(setup, plan, weights, watch)
     samples = setup.samples["evaluation"]
@@ -70,13 +82,11 @@ def evaluate_model(
         score = bench.score(
             allocation, samples, lambda done: progress(done, len(samples))
         )
-    for line in [] if plan else _doubts(bench, asked.model, score, samples):
-        watch.say(line)
-    if reason := not_finite(score.mean, score.values, [s.id for s in samples]):
-        under = f"under {plan_file}" if plan_file else "at full precision"
-        raise ModelError(f"{asked.model} {under} {reason}")
+    if not plan:
+        _doubt(bench, asked.model, score, samples, watch)
+    _check(asked.model, plan_file, score, samples)
     interval = bootstrap(score.values, asked.seed, strata(setup.task, samples))
-    size = space.size(allocation)
+    size = setup.space.size(allocation)
     return {
         "model": setup.asked.model,
         "task": setup.task.name,

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 from allocator.core.allocation import digest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-    from allocator.bench.workbench import Workbench
     from allocator.core.allocation import Allocation
-    from allocator.core.ports import Decoding, Sample, Task
+    from allocator.core.ports import Decoding, Model, Sample, State, Task
 
 
 class Keeper(Protocol):
@@ -27,8 +26,26 @@ class Keeper(Protocol):
         """Forget an evaluation."""
 
 
+class Bench(Protocol):
+    """A model in place that reads samples, and who keeps its replies."""
+
+    model: Model
+    keeper: Keeper | None
+
+    def read(
+        self, allocation: Allocation, samples: Sequence[Sample]
+    ) -> Iterator[State]:
+        """Batches in front of the language model."""
+
+    def batches(self, samples: Sequence[Sample]) -> Iterator[Sequence[Sample]]:
+        """Samples as they are run together."""
+
+    def applied(self, allocation: Allocation) -> str:
+        """Digest of the cells that an allocation puts in place."""
+
+
 def predict(
-    bench: Workbench,
+    bench: Bench,
     allocation: Allocation,
     task: Task,
     samples: Sequence[Sample],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
 from allocator.core.text import visible
@@ -9,4 +11,6 @@ from allocator.core.text import visible
 
 def echo(*lines: str, err: bool = False) -> None:
     """Print lines; of names from outside, what would not show is made visible."""
-    click.echo("\n".join(map(visible, lines)), err=err)
+    stream = sys.stderr if err else sys.stdout
+    shown = [visible(line, stream.encoding or "utf-8") for line in lines]
+    click.echo("\n".join(shown), err=err)

@@ -26,6 +26,10 @@ _IN_URL = (
     re.compile(
         _BEFORE + r"(?P<secret>[^?]*(?=@[^@?]*+" + _QUERY + r")|.*(?=@))", re.DOTALL
     ),
+    # one that lacks its kind, or a stroke of it
+    re.compile(
+        r"^(?P<before>(?:\w+:/)?[^\s:/@]+:)(?!//)(?P<secret>.+)(?=@)", re.DOTALL
+    ),
     re.compile(_NAMES + r"(?P<secret>[^&;]+?)(?=%3B|[&;]|$)", re.IGNORECASE),
 )
 # of this process: secrets that were given, and URLs by how they are shown

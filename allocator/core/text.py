@@ -11,14 +11,20 @@ UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
 JOINERS = "\u200c\u200d"
 
 
-def visible(text: str) -> str:
+def visible(text: str, encoding: str = "utf-8") -> str:
     r"""Text in one line, each character that does not show in its escaped form.
+
+    So is what the encoding of a terminal or a file lacks.
 
     >>> visible("a\x1b[31m\u202eb [bold]")
     'a\\x1b[31m\\u202eb [bold]'
     """
-    if text.isprintable():
-        return text
+    if not text.isprintable():
+        text = _escaped(text)
+    return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def _escaped(text: str) -> str:
     return "".join(
         each.encode("unicode_escape").decode()
         if unicodedata.category(each) in UNSEEN and each not in JOINERS

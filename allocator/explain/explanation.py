@@ -76,7 +76,7 @@ def explain_study(journal: Journal, progress: Progress | None = None) -> dict[st
         # scores of what was chosen are told here, and so are those they rest on
         shown = Shown.of(journal, space)
         fair = reliable_scores(journal, space, shown)
-        chosen = _recommended(journal, space, told, fair)
+        chosen = _recommended(journal, space, told, fair, evidence.digests)
         chosen["equal"] = indistinguishable(shown, shown.front(space), chosen["digest"])
     return explanation_json(
         about, found, chosen, latest_frozen(journal, within_name(space))
@@ -84,15 +84,25 @@ def explain_study(journal: Journal, progress: Progress | None = None) -> dict[st
 
 
 def _recommended(
-    journal: Journal, space: KeptSpace, told: Mapping[str, Any], fair: Scored
+    journal: Journal,
+    space: KeptSpace,
+    told: Mapping[str, Any],
+    fair: Scored,
+    near: Sequence[str],
 ) -> dict[str, Any]:
-    """Why the recommended allocation scores as it does, and what lies beside it."""
+    """Why the recommended allocation scores as it does, and what lies beside it.
+
+    The first by the rows that importance rests on, of the digests `near`.
+    """
     best, damage = told["recommended"], journal.damage(space)
     allocation = Allocation.of(space.keys, read_choices(best["allocation"]))
     seed = journal.attribute(SPEC)["seed"]
-    evidence = Evidence.of(space.keys, fair, None, seed)
+    known = {*near, allocation.digest}
+    rows = [pair for pair in fair if pair[0].digest in known]
+    evidence = Evidence.of(space.keys, rows, None, seed)
+    everything = Evidence.of(space.keys, fair, None, seed)
     rests_on = digest(
-        *(evidence, allocation.digest, str(best["score"])),
+        *(evidence, everything, allocation.digest, str(best["score"])),
         {f"{key} {choice}": value for (key, choice), value in (damage or {}).items()},
         *(journal.attribute(COSTS), told["budget"], told.get("pins")),
     )

@@ -8,6 +8,7 @@ import numpy as np
 
 from allocator.core.errors import StudyError
 from allocator.core.finite import is_number
+from allocator.core.records import BASELINES
 from allocator.explain.evidence import Evidence
 from allocator.study.descent import descent
 from allocator.study.journal import SPEC
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
 
     Taken = Mapping[tuple[str, int], float]
 
-# kinds of what lies far from the budget: three rows at half of the others' scores
-# decide what a forest splits by, whatever the groups do near the budget
-FAR = ("full", "uniform")
 # samples of a look that says more than the first rung's
 LEAST = LADDER[1][1]
 
@@ -34,8 +32,8 @@ def evidence_of(
 ) -> Evidence:
     """Measured proposals, and other candidates with the scores that looks suggest.
 
-    Of what keeps the pins of the space: under others, other groups matter. Full
-    precision and uniform allocations are left out where there is anything else.
+    Of what keeps the pins of the space: under others, other groups matter. Baselines
+    are left out where there is anything else.
 
     Args:
         journal: of a study.
@@ -81,7 +79,9 @@ def _rows(
             f"nothing is measured in study {journal.name!r} yet: run its search again "
             "to finish it"
         )
-    records = [r for r in records if r.kind not in FAR] or records
+    # three rows at half of the others' scores decide what a forest splits by, whatever
+    # the groups do near the budget
+    records = [r for r in records if r.kind not in BASELINES] or records
     looks = Looks.recalled(journal.looks(space)).looks
     rows = [(r.allocation, r.score) for r in records]
     taken: list[Taken] = [_finite(looks.get(a.digest, (a, {}))[1]) for a, _ in rows]

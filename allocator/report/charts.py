@@ -18,6 +18,7 @@ from allocator.report.view import (
     at,
     bits_map,
     compact,
+    front_name,
     interval,
     metric_of,
     number,
@@ -152,7 +153,7 @@ def front_chart(data: Data) -> Chart | None:
         line = {"color": "front", "width": 2}
         marker = {"size": 8, "color": "front"}
         style = {"mode": "lines+markers", "line": line, "marker": marker}
-        traces.append(_marks(front, metric, "front", name="front", **style))
+        traces.append(_marks(front, metric, "front", name=front_name(front), **style))
     traces += _uniform_traces(uniforms(data), metric)
     traces += _rival_traces(rivals(data), metric)
     if best:

@@ -25,7 +25,7 @@ class PlainConsole(Console):
     def render_str(self, text: str, **more: Any) -> Text:
         """Every text that is printed, in a cell or by itself, comes by here."""
         plain = {"markup": False, "emoji": False, "highlight": False}
-        return super().render_str(visible(text), **{**more, **plain})
+        return super().render_str(visible(text, self.encoding), **{**more, **plain})
 
 
 def say(console: Console, text: str) -> None:

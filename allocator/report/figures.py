@@ -151,7 +151,7 @@ def _front_line(panel: Axes, members: Sequence[view.Point]) -> None:
         lw=1.6,
         elinewidth=1,
         capsize=2,
-        label="front",
+        label=view.front_name(members),
     )
 
 

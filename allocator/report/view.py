@@ -159,6 +159,12 @@ def members(data: Data) -> list[Point]:
     return [_point(f"front, {row['bpw']:.3f} bpw", row) for row in rows]
 
 
+def front_name(points: Sequence[Point]) -> str:
+    """What a front is called: that of a study is scored as the bank has the weights."""
+    told = any(point.samples for point in points)
+    return "front before finalization" if told else "front"
+
+
 def small_members(data: Data) -> list[Point]:
     """The front without full precision, which is a line of its own in a figure."""
     front = members(data)

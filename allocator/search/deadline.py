@@ -10,7 +10,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import inf
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from allocator.core.clock import Clock
 from allocator.core.errors import NotReachedError
@@ -18,10 +18,11 @@ from allocator.core.errors import NotReachedError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from allocator.bench.prepare import Setup
     from allocator.core.allocation import Allocation
     from allocator.core.watch import Tell, Watch
-    from allocator.search.running import Search
     from allocator.space.model import ModelSpace
+    from allocator.study.journal import Journal
 
 # allocations beside the uniform ones that are measured on the evaluation set at least:
 # the even mix, the additive optimum, one finalist
@@ -32,6 +33,21 @@ MARGIN, CLOSING_SHARE, CLOSING = 1.15, 0.1, 60.0
 FINALIZING = "seconds of finalizing"
 # samples before their time says anything
 FEWEST = 32
+
+
+class Timed(Protocol):
+    """What is asked of a search that has to end in time.
+
+    `seconds` are what its parts took, `confirmed` digests of what has a score on the
+    evaluation set.
+    """
+
+    setup: Setup
+    journal: Journal
+    watch: Watch
+    seconds: dict[str, float]
+    confirmed: set[str]
+    deadline: Deadline
 
 
 @dataclass
@@ -64,7 +80,7 @@ class Deadline:
         self.samples += samples
         self._scoring += seconds
 
-    def needed(self, search: Search) -> float:
+    def needed(self, search: Timed) -> float:
         """Seconds that a recommendation still takes at least."""
         sets, taken = search.setup.samples, search.journal.taken(search.setup.space)
         wanted = [search.setup.space.full, *fitting(search.setup.space)]
@@ -75,14 +91,14 @@ class Deadline:
         samples = missing * len(sets["evaluation"]) + unmeasured * len(sets["search"])
         return samples * self.per_sample
 
-    def is_reached(self, search: Search, more: float = 0.0) -> bool:
+    def is_reached(self, search: Timed, more: float = 0.0) -> bool:
         """Whether `more` seconds leave too little for a recommendation."""
         if self.seconds is None:
             return False
         kept = MARGIN * self.needed(search) + min(CLOSING, CLOSING_SHARE * self.seconds)
         return self.left - more < kept
 
-    def check(self, search: Search) -> None:
+    def check(self, search: Timed) -> None:
         """End a search that cannot come to a recommendation in time.
 
         Raises:
@@ -119,12 +135,12 @@ class Deadline:
         yield
         self._step = max(self._step, since.seconds)
 
-    def allows_step(self, search: Search) -> bool:
+    def allows_step(self, search: Timed) -> bool:
         """Whether there is time for one more proposal."""
         first = self.per_sample * len(search.setup.samples["search"])
         return not self.is_reached(search, self._step or 2 * first)
 
-    def finalists(self, search: Search) -> int | None:
+    def finalists(self, search: Timed) -> int | None:
         """How many finalists there is time for, one at least; None for all."""
         one = self.per_sample * len(search.setup.samples["evaluation"])
         if self.seconds is None or not one:
@@ -132,7 +148,7 @@ class Deadline:
         spare = self.left - MARGIN * self.needed(search)
         return 1 + max(0, int(spare / one))
 
-    def finalizes(self, search: Search) -> bool:
+    def finalizes(self, search: Timed) -> bool:
         """Whether there is time to finalize the winner and all beside it: all or none.
 
         What one takes is known from a search before, or guessed by the bank.
@@ -149,7 +165,7 @@ class Deadline:
                 search.watch.say("no time is left to finalize: the bank's cells count")
         return self._finalizes
 
-    def finalized(self, search: Search, seconds: float) -> None:
+    def finalized(self, search: Timed, seconds: float) -> None:
         """Note what finalizing an allocation took."""
         known = search.journal.attribute(FINALIZING) or 0.0
         # where the weights are there it takes nothing
@@ -166,7 +182,7 @@ def fitting(space: ModelSpace) -> list[Allocation]:
 class Watched:
     """A watch that ends a search as soon as it cannot come to a recommendation."""
 
-    search: Search
+    search: Timed
     watch: Watch
 
     @contextmanager

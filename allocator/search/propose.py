@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 # samples of the calibration set that the prior's probes read
 PROBED = 64
+# proposals without a score after which a budget of a front, or of a share, is left
+LOST = 3
 # seconds of probes that a kill may lose
 PROBES_KEPT = 5.0
 
@@ -55,7 +58,7 @@ def propose(search: Search) -> None:
             if not search.deadline.allows_step(search):
                 search.watch.say(f"time limit reached after {made} proposals")
                 return
-            space = search.goal.space(search.records, search.spent_limits)
+            space = search.goal.space(search.records, _spent(search))
             if space is None:
                 search.watch.say(f"nothing left to try after {made} proposals")
                 return
@@ -82,6 +85,21 @@ def proposers(
         return known[space.room]
 
     return proposer
+
+
+def _spent(search: Search) -> set[float]:
+    """Budgets within which nothing new is left, or too much has failed.
+
+    One that was asked for is gone on with.
+    """
+    if search.goal.kind == "budget":
+        return search.spent_limits
+    failed = Counter(
+        entry.about.get("limit")
+        for entry in search.journal.entries(search.setup.space)
+        if entry.failure and entry.about.get("budget") == search.goal.name
+    )
+    return search.spent_limits | {at for at, n in failed.items() if at and n >= LOST}
 
 
 def _made(search: Search) -> int:

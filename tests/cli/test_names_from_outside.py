@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import random
 import unicodedata
 from pathlib import Path
@@ -148,6 +149,14 @@ def test_studies_of_others_are_listed_and_refused_by_name(
         assert shown in found.stderr
     debug = ["studies", "show", "none", "--storage", url, "--debug"]
     assert unseen(CliRunner().invoke(main, debug).output) == set()
+
+
+def test_a_terminal_that_lacks_a_character_gets_it_escaped(table: str) -> None:
+    os.rename(table, "größe.csv")
+    words = ("replay", "größe.csv", "--score", SCORE, "--budget", "5", "--trials", "3")
+    found = CliRunner(charset="ascii").invoke(main, words)
+    assert found.exit_code == 0, found.output
+    assert r"gr\xf6\xdfe.csv" in found.stdout
 
 
 def test_whatever_is_printed_by_a_console_is_plain(

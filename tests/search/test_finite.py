@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from dataclasses import dataclass, replace
 from itertools import cycle
 from types import SimpleNamespace
@@ -14,8 +15,6 @@ import torch
 from optuna.trial import TrialState
 
 from allocator.bench import probes
-from allocator.bench.workbench import Workbench
-from allocator.core.allocation import Allocation, Choice
 from allocator.core.errors import BankError, ModelError, NotReachedError
 from allocator.search import run as searching
 from allocator.search.full import full_precision
@@ -29,15 +28,14 @@ from tests.searches import (
     asked_for,
     damage_of,
     runs,
-    samples,
     search_of,
-    space_of,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from allocator.core.allocation import Allocation
     from allocator.core.ports import Sample, Score
     from allocator.core.records import Recommendation
     from allocator.core.spec import ModelSpec
@@ -103,7 +101,7 @@ def light(monkeypatch: pytest.MonkeyPatch) -> None:
     cells = SimpleNamespace(bonus=BONUS, digest="of the weights")
     monkeypatch.setattr(searching, "finalize", lambda *_: cells)
     monkeypatch.setattr(searching, "strata", lambda *_: ())
-    monkeypatch.setattr(searching, "importance", lambda _: {})
+    monkeypatch.setattr(searching, "importance_of", lambda *_: {})
 
 
 def searched(
@@ -184,6 +182,23 @@ def test_a_score_that_is_none_fails_its_trial_for_good_with_the_reason(
     # not measured anew
     again, _ = searched(toy, url, Broken(place=place))
     assert runs(again) == []
+
+
+def test_a_front_leaves_a_size_at_which_nothing_has_a_score(
+    toy: ModelSpec, url: str
+) -> None:
+    # random proposals, as most of the smallest ones overflow
+    options = {"front": True, "strategy": "random", "trials": 12, "rungs": False}
+    asked = asked_for(**options)
+    search = search_of(toy, url, asked, Broken(place="score on 400"))
+    baselines(search)
+    propose(search)
+    entries = search.journal.entries(search.setup.space)
+    own = [e for e in entries if e.about["kind"] == "proposal"]
+    assert len(own) == 12
+    lost = Counter(e.about["limit"] for e in own if e.failure)
+    assert max(lost.values()) == 3
+    assert len({e.about["limit"] for e in own}) > 3
 
 
 def test_an_evaluation_that_is_none_is_told_once_and_never_chosen(
@@ -274,58 +289,6 @@ def test_a_finalization_that_fails_leaves_the_banks_weights_in_place(
     lines = [line for line in said(search) if "keeps the bank's weights" in line]
     assert lines
     assert all("\n" not in line for line in lines)
-
-
-# what leaves the model ---------------------------------------------------------------
-
-
-def logits_of(spec: ModelSpec, value: float) -> tuple[SimpleNamespace, Allocation]:
-    """A bench whose logits hold a value where a language group has 2 bits."""
-    full = torch.tensor([[[0.5, 0.25, 0.25]]]).log().expand(4, 1, 3)
-
-    def logits(allocation: Allocation, some: Sequence[Sample]) -> torch.Tensor:
-        del some
-        bits = sum(choice.bits for _, choice in allocation)
-        other = (full + (1600 - bits) / 1e3).clone()
-        other[..., 0] -= (16 * len(spec.keys) - bits) / 1e2
-        if overflows(allocation):
-            other[1, 0, 0] = value
-        return other.log_softmax(-1)
-
-    fake = SimpleNamespace(spec=spec, references={}, logits=logits)
-    return fake, Allocation.uniform(spec, Choice(2, "awq"))
-
-
-@pytest.mark.parametrize("value", NONE)
-def test_damage_that_is_none_is_larger_than_all_the_others_together(
-    toy: ModelSpec, value: float
-) -> None:
-    bench, _ = logits_of(toy, value)
-    space = space_of(toy)
-    found = probes.damages(bench, samples(4, "c"), space.choices)
-    bad = {at for at in found if overflows(Allocation((at,)))}
-    good = [found[at] for at in found if at not in bad]
-    assert all(map(math.isfinite, found.values()))
-    assert min(found[at] for at in bad) > sum(good)
-
-
-def test_what_never_comes_up_at_full_precision_costs_nothing() -> None:
-    from allocator.bench.divergence import kl
-
-    full = torch.tensor([0.5, 0.5, 0.0]).log()
-    assert float(kl(full, torch.tensor([0.5, 0.5, 0.0]).log())) == 0
-    half = torch.tensor([0.25, 0.25, 0.5]).log()
-    assert float(kl(full, half)) == pytest.approx(math.log(2))
-
-
-@pytest.mark.parametrize("value", NONE)
-def test_a_divergence_tells_of_numbers_that_overflowed(
-    toy: ModelSpec, value: float
-) -> None:
-    bench, low = logits_of(toy, value)
-    found = Workbench.divergence(bench, low, samples(4, "s"))  # type: ignore[arg-type]
-    # a logit of -inf is a token that is ruled out: as far off as can be, and a number
-    assert math.isnan(found) or (value == -math.inf and 0 < found <= 1)
 
 
 def test_the_prior_of_a_search_is_kept_as_numbers(

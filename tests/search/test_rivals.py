@@ -45,7 +45,7 @@ def url(tmp_path: Path) -> str:
 def lean(monkeypatch: pytest.MonkeyPatch) -> None:
     """One task, and no importance."""
     monkeypatch.setattr(searching, "strata", lambda *_: ())
-    monkeypatch.setattr(searching, "importance", lambda _: {})
+    monkeypatch.setattr(searching, "importance_of", lambda *_: {})
 
 
 def searched(toy: ModelSpec, url: str, bench: Any = None, **options: Any) -> Search:

@@ -181,7 +181,7 @@ def unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
     cells = SimpleNamespace(bonus=0.0, digest="of the weights")
     monkeypatch.setattr(searching, "finalize", lambda *_: cells)
     monkeypatch.setattr(searching, "strata", lambda *_: ())
-    monkeypatch.setattr(searching, "importance", lambda _: {})
+    monkeypatch.setattr(searching, "importance_of", lambda *_: {})
 
 
 @pytest.mark.usefixtures("unchanged")

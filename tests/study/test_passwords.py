@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import traceback
 from contextlib import closing
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,7 @@ from allocator.core import masking
 from allocator.core.errors import SpecError, StudyError, UnknownNameError
 from allocator.core.masking import masked, remember
 from allocator.core.plan import plan_json
+from allocator.core.spec import LeftOut, ModelSpec, build_groups
 from allocator.core.study import StudySpec
 from allocator.search import run as searching
 from allocator.search.estimate import estimate
@@ -28,12 +31,11 @@ from allocator.search.run import baselines, conclude, in_short
 from allocator.study.journal import Journal
 from allocator.study.recommendations import keep_recommendation
 from allocator.study.storage import open_storage
+from tests.conftest import toy_linears
 from tests.searches import asked_for, search_of
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from allocator.core.spec import ModelSpec
 
 SECRETS = ("hunter2-of-mine", "other p@ss", "other%20p%40ss")
 
@@ -70,7 +72,7 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def url(file: Path) -> str:
-    return f"planted://me:{SECRETS[0]}@host/{file}?sslpassword={SECRETS[2]}"
+    return planted(file)
 
 
 def clean(text: str) -> str:
@@ -92,6 +94,8 @@ def clean(text: str) -> str:
         ("postgresql://h/d?sslpassword=x&sslmode=on", "postgresql://h/d?sslpassword=***&sslmode=on"),
         ("libsql://host?authToken=abc.def", "libsql://host?authToken=***"),
         ("mssql:///?odbc_connect=UID%3Dme%3BPWD%3Dsecret%3BX%3D1", "mssql:///?odbc_connect=UID%3Dme%3BPWD%3D***%3BX%3D1"),
+        ("me:se-cret@host/db", "me:***@host/db"),
+        ("postgresql:/me:se-cret@host/db", "postgresql:/me:***@host/db"),
         ("sqlite:///studies.db", "sqlite:///studies.db"),
         ("sqlite:////data/a@b/studies.db", "sqlite:////data/a@b/studies.db"),
         ("postgresql://me@host:5432/db", "postgresql://me@host:5432/db"),
@@ -150,23 +154,36 @@ def test_a_name_that_somebody_typed_for_a_url_is_masked() -> None:
     clean(repr(StudySpec("4", "vqav2", storage=f"mysql://me:{secret}@host")))
 
 
-@pytest.fixture
-def found(
-    toy: ModelSpec, url: str, monkeypatch: pytest.MonkeyPatch
-) -> tuple[Journal, Any]:
+def planted(file: Path) -> str:
+    return f"planted://me:{SECRETS[0]}@host/{file}?sslpassword={SECRETS[2]}"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     """A study with a recommendation, in a storage with a password."""
-    cells = SimpleNamespace(bonus=0.0, digest="of the weights")
-    monkeypatch.setattr(searching, "finalize", lambda *_: cells)
-    monkeypatch.setattr(searching, "strata", lambda *_: ())
-    asked = asked_for(storage=url, trials=1)
-    search = search_of(toy, url, asked)
-    baselines(search)
-    propose(search)
-    recommended = conclude(search)
-    plan = plan_json(asked, toy, recommended.allocation)
-    keep_recommendation(search.journal, search.goal.name, recommended, plan)
-    search.journal.describe("accuracy (%)", in_short(recommended))
-    return search.journal, recommended
+    file = tmp_path_factory.mktemp("made") / "studies.db"
+    head = LeftOut("head", 32 * 96, "the output layer stays as it is")
+    toy = ModelSpec("toy", 102_400, build_groups(toy_linears()), (head,))
+    with pytest.MonkeyPatch.context() as patch:
+        cells = SimpleNamespace(bonus=0.0, digest="of the weights")
+        patch.setattr(searching, "finalize", lambda *_: cells)
+        patch.setattr(searching, "strata", lambda *_: ())
+        asked = asked_for(storage=planted(file), trials=1)
+        search = search_of(toy, planted(file), asked)
+        baselines(search)
+        propose(search)
+        found = conclude(search)
+    plan = plan_json(asked, toy, found.allocation)
+    keep_recommendation(search.journal, search.goal.name, found, plan)
+    search.journal.describe("accuracy (%)", in_short(found))
+    return file, found
+
+
+@pytest.fixture
+def found(made: tuple[Path, Any], url: str, file: Path) -> tuple[Journal, Any]:
+    """A copy of that study, and its recommendation."""
+    shutil.copy(made[0], file)
+    return Journal.load(url, "study"), replace(made[1], storage=masked(url))
 
 
 def rows(file: Path) -> str:

@@ -6,7 +6,6 @@ import ast
 import csv
 import inspect
 import json
-import math
 import subprocess
 import sys
 import textwrap
@@ -20,16 +19,11 @@ from allocator.cli.search import main
 from allocator.core.errors import DataError, SpecError
 from allocator.core.plugins import available, load
 from allocator.core.records import Recommendation
-from allocator.explain.explanation import explain_table
-from allocator.space.notation import PLAIN
-from allocator.space.sheet import Scores
 from allocator.space.table import TableSpace, read_table
 from allocator.tables.oracle import Oracle, read_rows
 from allocator.tables.replay import ReplayRequest, run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from click.testing import Result
 
 ROOT = Path(__file__).parents[2]
@@ -182,7 +176,7 @@ def keys_of(value: Any) -> set[str]:
     return set(value) | set().union(*map(keys_of, value.values()))
 
 
-def small(tmp_path: Path, scores: Iterable[object] = "123") -> Path:
+def small(tmp_path: Path, scores: str = "123") -> Path:
     path = tmp_path / "small.csv"
     lines = [
         f"{bits},{bits},{bits},{score}"
@@ -197,45 +191,6 @@ def test_a_score_that_is_read_has_to_be_a_number(tmp_path: Path) -> None:
     assert run(ReplayRequest(path, "score", "4", trials=1)).best[1] == 3.0
     with pytest.raises(DataError, match="line 3: the score 'x' is not a finite number"):
         run(ReplayRequest(path, "score", "4", trials=3))
-
-
-@pytest.mark.parametrize(
-    "cell", ["nan", " inf", "-inf", "\N{MINUS SIGN}Infinity", "NaN"]
-)
-def test_a_measurement_that_failed_is_told_from_what_is_no_number(cell: str) -> None:
-    scores = Scores("table.csv", "score", PLAIN)
-    assert scores.read("12 %", 2) == 12
-    assert math.isnan(scores.read(cell, 3))
-    for other in ("", "none", "nano", "1e999"):
-        with pytest.raises(DataError, match=r"line 4: the score .* finite number"):
-            scores.read(other, 4)
-
-
-def test_a_row_that_says_that_its_measurement_failed_is_read_and_left_out(
-    tmp_path: Path,
-) -> None:
-    path = small(tmp_path, [3.0, "nan", 1.0])
-    found = run(ReplayRequest(path, "score", "4", trials=3))
-    assert found.best[1] == 3.0
-    assert len(found.read) == 2
-    told = found.to_json()
-    json.dumps(told, allow_nan=False)
-    assert (told["trials"]["complete"], told["trials"]["failed"]) == (2, 1)
-    assert [each["failed"] for each in told["uniform"]] == [False, True, False]
-    assert told["uniform"][1]["score"] is None
-    said = "1 row has no finite number as a score and counts as failed (line 3)"
-    assert said in found.notes
-    explained = explain_table(path, "score")
-    assert explained["importance"]["rows"] == 2
-    assert said in explained["notes"]
-
-
-def test_a_table_of_failed_measurements_alone_is_refused(tmp_path: Path) -> None:
-    path = small(tmp_path, ["nan"] * 3)
-    with pytest.raises(DataError, match=r"none of 3 scores read of small\.csv is"):
-        run(ReplayRequest(path, "score", "4", trials=3))
-    with pytest.raises(DataError, match=r"none of 3 scores of .*small.csv is a finite"):
-        explain_table(path, "score")
 
 
 def test_the_object_has_the_keys_of_a_search_and_is_right() -> None:
