@@ -40,9 +40,8 @@ def record(
     kind: str = "proposal",
     **about: object,
 ) -> TrialRecord:
-    return TrialRecord(  # type: ignore[arg-type]
-        allocation, value, space.bpw(allocation), kind, "", **about
-    )
+    size = space.bpw(allocation)
+    return TrialRecord(allocation, value, size, kind, "", **about)  # type: ignore[arg-type]
 
 
 def full(space: ModelSpace, value: float = 90.0) -> TrialRecord:

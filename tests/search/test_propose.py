@@ -242,37 +242,6 @@ def test_a_divergence_that_predicts_is_not_complained_about(
     assert SCORE not in {kind for kind, _, n in runs(search) if n < 400}
 
 
-def controls(search: Search) -> list[bool]:
-    return [r.control for r in search.records if r.kind == "proposal"]
-
-
-def test_controls_are_marked_and_a_killed_one_is_made_up_for(
-    toy: ModelSpec, url: str, tmp_path: Path
-) -> None:
-    whole = searched(toy, f"{tmp_path}/whole.log", trials=5)
-    # behind the first two, then every other one
-    assert controls(whole) == [False, False, True, False, True]
-    space = whole.setup.space
-    marked = [e for e in whole.journal.entries(space) if e.about.get("control")]
-    assert {e.about["kind"] for e in marked} == {"proposal", "candidate"}
-    assert all(whole.rungs.seen(e.allocation)[DIVERGENCE, 128] for e in marked)
-
-    class Third(Killed):
-        last = 3
-
-    with pytest.raises(KeyboardInterrupt):
-        searched(toy, url, Third(), trials=5)
-    again = searched(toy, url, trials=5)
-    assert controls(again) == [False, False, True, False, True]
-
-
-@pytest.mark.parametrize("options", [{"rungs": False}, {"strategy": "random"}])
-def test_where_no_look_chooses_there_are_no_controls(
-    toy: ModelSpec, url: str, options: dict[str, Any]
-) -> None:
-    assert not any(controls(searched(toy, url, trials=4, **options)))
-
-
 def test_the_time_limit_ends_it_in_a_sentence(toy: ModelSpec, url: str) -> None:
     search = search_of(toy, url, asked_for(seconds=1e-9))
     propose(search)
