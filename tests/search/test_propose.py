@@ -231,7 +231,8 @@ def test_a_divergence_that_misleads_leads_to_scores_and_is_said_once(
     reports = search.rungs.reports()
     of = {(r.kind, r.samples): r for r in reports}
     assert of[DIVERGENCE, 128].count >= FEWEST
-    assert (of[SCORE, 128].spearman or 0) > 0.5
+    # scores of few samples tell more than what misleads
+    assert (of[SCORE, 128].spearman or 0) > 0 > (of[DIVERGENCE, 128].spearman or 0)
 
 
 def test_a_divergence_that_predicts_is_not_complained_about(
