@@ -67,7 +67,8 @@ class Bars:
 
             yield tell
         seconds = time.monotonic() - started
-        if not self.console.is_terminal and seconds > SHORT:
+        # of what was done before nothing is told
+        if not self.console.is_terminal and seconds > SHORT and steps[1]:
             self.say(f"{name}: {steps[0]} of {steps[1]} in {seconds:.0f} s")
 
 

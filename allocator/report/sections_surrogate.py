@@ -8,7 +8,7 @@ from allocator.report.charts_surrogate import joint_chart, pairs_chart, waterfal
 from allocator.report.charts_trials import look_chart
 from allocator.report.sections import Charts, paragraph, plain, table
 from allocator.report.view import at, lower_is_better, metric_of, number, unreliable
-from allocator.report.view_surrogate import looks, waterfall
+from allocator.report.view_surrogate import judged_within_budgets, looks, waterfall
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,10 +26,16 @@ def looks_section(data: Data, charts: Charts) -> str:
         "something if it ranks allocations as the full score does: a rank correlation "
         "near 1. It is counted so that above 0 a better look means a better score."
     )
+    if judged_within_budgets(data):
+        lead += (
+            " It is of proposals of one budget, and candidates looked at well, by "
+            "scores of samples that the look did not see, corrected for what looks "
+            "chose; the dots are the proposals that were measured in full."
+        )
     places = []
     for i, look in enumerate(found):
         told = "unknown" if look.correlation is None else f"{look.correlation:.2f}"
-        told = f"rank correlation {told} ({look.count} allocations)"
+        told = f"rank correlation {told}{look.ends} ({look.count} allocations)"
         chart = look_chart(look, metric_of(data))
         places.append(
             charts.place(f"look-{i}", chart, f"{look.name}: {told}", look.name)

@@ -20,7 +20,10 @@ MOST_PAIRS = 10
 
 @dataclass(frozen=True)
 class Look:
-    """A cheap look at allocations beside their full score."""
+    """A cheap look at allocations beside their full score.
+
+    `ends` is the interval of the correlation in words, "" where it has none.
+    """
 
     name: str
     trials: list[str]
@@ -28,16 +31,21 @@ class Look:
     scores: list[float]
     correlation: float | None
     count: int
+    ends: str = ""
 
 
 def looks(data: Data) -> list[Look]:
-    """Every kind of look that has allocations with a full score."""
+    """Every kind of look that has allocations with a full score.
+
+    Of proposals alone where looks are judged among these: what differs from them as
+    much as baselines do agrees with any look.
+    """
     rows = [row for row in data.get("trials") or () if row.get("score") is not None]
+    rungs = at(data, "found", "rungs") or ()
+    if judged_within_budgets(data):
+        rows = [row for row in rows if row.get("kind") == "proposal"]
     kinds = dict.fromkeys(kind for row in rows for kind in row.get("looks") or {})
-    told = {
-        Looks.name(each["kind"], each["samples"]): each
-        for each in at(data, "found", "rungs") or ()
-    }
+    told = {Looks.name(each["kind"], each["samples"]): each for each in rungs}
     found = []
     for kind in kinds:
         own = [row for row in rows if (row.get("looks") or {}).get(kind) is not None]
@@ -55,9 +63,20 @@ def looks(data: Data) -> list[Look]:
                 scores,
                 rung["spearman"] if rung else correlation(list(pairs)),
                 rung["count"] if rung else len(own),
+                _ends(rung or {}),
             )
         )
     return found
+
+
+def judged_within_budgets(data: Data) -> bool:
+    """Whether looks are judged among proposals; in studies of before they are not."""
+    return any("controls" in each for each in at(data, "found", "rungs") or ())
+
+
+def _ends(rung: Mapping[str, Any]) -> str:
+    ends = rung.get("ci95")
+    return f" [{ends[0]:.2f}, {ends[1]:.2f}]" if ends else ""
 
 
 @dataclass(frozen=True)
