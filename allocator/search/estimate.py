@@ -14,6 +14,7 @@ from allocator.core.errors import AllocateError, BusyError, SpecError
 from allocator.core.pins import KINDS as PINS
 from allocator.core.study import StudySpec
 from allocator.explain.shown import Shown
+from allocator.space.fronts import front
 from allocator.space.model import KeptSpace, within_name
 from allocator.strategies._knapsack import knapsack
 from allocator.study.journal import ARITHMETIC, COSTS, SPEC, Journal
@@ -141,27 +142,41 @@ def _of_study(journal: Journal, space: KeptSpace) -> Estimate | None:
     known = Known.of(measured, suggested, damage)
     if len(known.scores) < FEWEST:
         return None
-    allocation, score = promised(known, space)
+    allocation, score, spread = promised(known, space)
     return Estimate(
         journal.name,
         allocation,
         space.bpw(allocation),
         score,
-        known.spread(allocation),
+        spread,
         len(measured),
         len(known.scores) - len(measured),
     )
 
 
-def promised(known: Known, space: Space) -> tuple[Allocation, float]:
+def promised(known: Known, space: Space) -> tuple[Allocation, float, float]:
     """The best that a budget seems to allow: of what is known, or of least damage.
 
-    What is known is the same for every budget, and a line through it only falls as the
-    damage rises: so a larger budget is never promised less.
+    What is known is the same for every budget, a line through it only falls as the
+    damage rises, and one between the best of each size only rises: so a larger budget
+    is never promised less. Far from what was measured the first promised 3 to 12 points
+    too much at smaller sizes and the second 2 to 6 too little, so their mean is given.
+
+    Returns:
+        An allocation, its score, and the standard deviation of what that misses by.
     """
     optimum = knapsack(space, known.damage)
+    points = [(space.bpw(allocation), score) for allocation, score in known.scores]
+    sizes, best = zip(*(points[place] for place in front(points)), strict=True)
+    by_size = float(np.interp(space.bpw(optimum), sizes, best))
+    by_damage = known.at(optimum)
     fitting = [pair for pair in known.scores if space.fits(pair[0])]
-    return max([*fitting, (optimum, known.at(optimum))], key=lambda pair: pair[1])
+    between = optimum, (by_size + by_damage) / 2
+    allocation, score = max([*fitting, between], key=lambda pair: pair[1])
+    spread = known.spread(allocation)
+    if allocation == optimum and score == between[1]:
+        spread = max(spread, abs(by_size - by_damage) / 2)
+    return allocation, score, spread
 
 
 @dataclass(frozen=True, eq=False)

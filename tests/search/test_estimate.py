@@ -132,8 +132,9 @@ def test_an_estimate_fits_and_is_near_the_truth(
     assert found.looked == len(seen - measured)
     assert found.bpw <= float(budget)
     assert found.bpw == pytest.approx(search.setup.space.bpw(found.allocation))
-    assert found.score == pytest.approx(score(found.allocation), abs=3)
-    assert found.spread >= 0
+    # within what it says of itself, which is no excuse for saying much
+    assert 0 <= found.spread < 4
+    assert abs(found.score - score(found.allocation)) <= max(3, 2 * found.spread)
     # full precision, four uniform allocations, the even mix, six proposals
     assert (found.measured, found.study) == (6 + 6, "study")
     assert found.looked > 0
@@ -166,7 +167,7 @@ def test_a_larger_budget_is_never_promised_less(toy: ModelSpec, seed: int) -> No
     told = []
     for bpw in np.linspace(least + 0.01, 9, 120):
         inside = within(space, float(bpw))
-        allocation, value = promised(known, inside)
+        allocation, value, _ = promised(known, inside)
         assert inside.fits(allocation)
         told.append(value)
     assert told == sorted(told)
