@@ -123,3 +123,9 @@ def is_uniform(best: Mapping[str, Any], uniform: Mapping[str, Any]) -> bool:
 def choice_of(uniform: Mapping[str, Any]) -> dict[str, Any]:
     """A uniform result's choice, as allocations spell it."""
     return {"bits": uniform["bits"], "method": uniform["method"]}
+
+
+def ends(rung: Mapping[str, Any]) -> str:
+    """The interval of a rank correlation; results of before had none."""
+    ends = rung.get("ci95")
+    return f" [{ends[0]:.2f}, {ends[1]:.2f}]" if ends else ""

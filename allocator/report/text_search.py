@@ -15,6 +15,7 @@ from allocator.report.text_gains import (
     beside,
     choice_text,
     compared,
+    ends,
     finalized,
     gained,
     gains,
@@ -178,7 +179,7 @@ def _looks(found: Mapping[str, Any]) -> list[str]:
     if not rungs:
         return []
     told = ", ".join(
-        f"{each['spearman']:.2f}{_ends(each)} for {each['kind']} on {each['samples']} "
+        f"{each['spearman']:.2f}{ends(each)} for {each['kind']} on {each['samples']} "
         f"samples ({each['count']} allocations{_drawn(each)})"
         for each in rungs
     )
@@ -189,12 +190,6 @@ def _looks(found: Mapping[str, Any]) -> list[str]:
         f"{share:.0f} % of the images' passes through vision encoder and connector "
         "were saved.",
     ]
-
-
-def _ends(rung: Mapping[str, Any]) -> str:
-    """The interval of a rank correlation; results of before had none."""
-    ends = rung.get("ci95")
-    return f" [{ends[0]:.2f}, {ends[1]:.2f}]" if ends else ""
 
 
 def _drawn(rung: Mapping[str, Any]) -> str:

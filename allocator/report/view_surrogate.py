@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from allocator.report.text_gains import ends
 from allocator.report.view import at, lower_is_better, short
 from allocator.study.looks import Looks, correlation
 
@@ -63,7 +64,7 @@ def looks(data: Data) -> list[Look]:
                 scores,
                 rung["spearman"] if rung else correlation(list(pairs)),
                 rung["count"] if rung else len(own),
-                _ends(rung or {}),
+                ends(rung or {}),
             )
         )
     return found
@@ -72,11 +73,6 @@ def looks(data: Data) -> list[Look]:
 def judged_within_budgets(data: Data) -> bool:
     """Whether looks are judged among proposals; in studies of before they are not."""
     return any("controls" in each for each in at(data, "found", "rungs") or ())
-
-
-def _ends(rung: Mapping[str, Any]) -> str:
-    ends = rung.get("ci95")
-    return f" [{ends[0]:.2f}, {ends[1]:.2f}]" if ends else ""
 
 
 @dataclass(frozen=True)
