@@ -1,13 +1,44 @@
-"""How often intervals hold the truth, how often they lie above 0, how wide they are."""
+"""Simulations in cases: their command, their table, and what intervals came to."""
 
 from __future__ import annotations
 
+import argparse
+import json
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+
+def command(
+    told: str | None,
+    runs: int,
+    out: Path,
+    rows: Callable[[int, bool], Iterator[Mapping[str, Any]]],
+) -> None:
+    """Run all cases, and write the table after each.
+
+    Args:
+        told: what `--help` says.
+        runs: of a case, unless `--runs` says so.
+        out: the table, left alone by `--quick`.
+        rows: given the runs and whether to be quick, a row for each case.
+    """
+    parser = argparse.ArgumentParser(description=told)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--runs", type=int, default=runs, help="of a case, at most")
+    given = parser.parse_args()
+    started, table = time.monotonic(), []
+    for row in rows(given.runs, given.quick):
+        table.append(row)
+        print(json.dumps(row), flush=True)
+        if not given.quick:
+            out.write_text(json.dumps(table, indent=1) + "\n")
+    print(f"{time.monotonic() - started:.0f} s")
 
 
 def summary(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

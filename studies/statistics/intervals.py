@@ -9,9 +9,6 @@ choice. Writes studies/results/statistics_intervals.json.
 
 from __future__ import annotations
 
-import argparse
-import json
-import time
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -28,10 +25,10 @@ from allocator.search.contest import Contest
 from allocator.search.goals import FINALISTS, WithinBudget
 from allocator.space.model import ModelSpace
 from evals.interval import Draws
-from studies.statistics._coverage import summary
+from studies.statistics._coverage import command, summary
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -315,22 +312,12 @@ def once(
     return told
 
 
-def main() -> None:
-    """Run all cases, and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--runs", type=int, default=4_000, help="of a case, at most")
-    given = parser.parse_args()
-    started, table = time.monotonic(), []
+def cases(most: int, quick: bool) -> Iterator[dict[str, Any]]:
+    """A row of the table for each case."""
     for seed, case in enumerate(CASES):
-        runs = min(given.runs, case.runs // 20 if given.quick else case.runs)
-        row = {**vars(case), "runs": runs, **run(case, runs, seed)}
-        table.append(row)
-        print(json.dumps(row), flush=True)
-        if not given.quick:
-            OUT.write_text(json.dumps(table, indent=1) + "\n")
-    print(f"{time.monotonic() - started:.0f} s")
+        runs = min(most, case.runs // 20 if quick else case.runs)
+        yield {**vars(case), "runs": runs, **run(case, runs, seed)}
 
 
 if __name__ == "__main__":
-    main()
+    command(__doc__, 4_000, OUT, cases)

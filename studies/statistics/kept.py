@@ -9,9 +9,6 @@ rule of before, by the mean alone. Writes studies/results/statistics_kept.json.
 
 from __future__ import annotations
 
-import argparse
-import json
-import time
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -32,10 +29,11 @@ from allocator.space.even_mix import even_mix
 from allocator.space.model import ModelSpace, limit_of
 from allocator.strategies._knapsack import knapsack
 from evals.interval import Draws
+from studies.statistics._coverage import command
 from studies.statistics.intervals import Sized
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -266,13 +264,8 @@ def runs(samples: int, share: float, near: float, count: int, seed: int) -> Any:
     return found
 
 
-def main() -> None:
-    """Run all cases, and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--runs", type=int, default=400, help="of a case, at most")
-    given = parser.parse_args()
-    started, table = time.monotonic(), []
+def cases(most: int, quick: bool) -> Iterator[dict[str, Any]]:
+    """A row of the table for each case."""
     for samples, share, near in (
         (2_000, 0.98, 0.97),
         (2_000, 0.98, 0.9),
@@ -280,17 +273,12 @@ def main() -> None:
         (500, 0.95, 0.97),
         (21_435, 0.98, 0.97),
     ):
-        count = 20 if given.quick else given.runs
+        count = 20 if quick else most
         if samples > 2_000:
             count //= 4
-        row = {"samples": samples, "share": share, "correlation": near, "runs": count}
-        row |= runs(samples, share, near, count, 0)
-        table.append(row)
-        print(json.dumps(row), flush=True)
-        if not given.quick:
-            OUT.write_text(json.dumps(table, indent=1) + "\n")
-    print(f"{time.monotonic() - started:.0f} s")
+        case = {"samples": samples, "share": share, "correlation": near, "runs": count}
+        yield case | runs(samples, share, near, count, 0)
 
 
 if __name__ == "__main__":
-    main()
+    command(__doc__, 400, OUT, cases)
