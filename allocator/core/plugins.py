@@ -10,10 +10,14 @@ from allocator.core.errors import SpecError, UnknownNameError
 
 
 def available(package: str) -> tuple[str, ...]:
-    """Names of the plug-ins in a package, without importing them."""
+    """Names of the plug-ins in a package, without importing them.
+
+    A file's name with "-" for "_", which no module can have.
+    """
     path = import_module(package).__path__
     names = (found.name for found in pkgutil.iter_modules(path))
-    return tuple(sorted(name for name in names if not name.startswith("_")))
+    plain = (name for name in names if not name.startswith("_"))
+    return tuple(sorted(name.replace("_", "-") for name in plain))
 
 
 def load(package: str, name: str, kind: str = "plug-in") -> Any:
@@ -25,7 +29,7 @@ def load(package: str, name: str, kind: str = "plug-in") -> Any:
     """
     if name not in available(package):
         raise UnknownNameError(kind, name, available(package))
-    module = import_module(f"{package}.{name}")
+    module = import_module(f"{package}.{name.replace('-', '_')}")
     if not hasattr(module, "PLUGIN"):
         raise SpecError(f"{package}.{name} is no {kind}: it has no constant PLUGIN")
     return module.PLUGIN

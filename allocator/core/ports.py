@@ -281,12 +281,60 @@ class Method(Protocol):
         """For each width one `quant.grid.Cell` per weight matrix."""
 
 
+class Reopened(Protocol):
+    """What was written, as the runtime that it is for has read it."""
+
+    @property
+    def loader(self) -> str:
+        """Who read it, with versions: "transformers 5.24.0, compressed-tensors 0.17.1"."""
+
+    def weight(self, linear: str) -> Any:
+        """Effective weight of a linear below 16 bits, by full name: [out, in] float32."""
+
+    def logits(self, samples: Sequence[Sample]) -> Any | None:
+        """Logits of the next token behind prompts: [samples, vocabulary] float32.
+
+        None where this loader only reads.
+        """
+
+
 class Exporter(Protocol):
-    """Writes a plan (`allocator.core.plan`) in a format that something else reads."""
+    """A format that something else reads: one file in `allocator.exporters`.
+
+    `export` is an `allocator.exporters._export.Export`: the plan as plain data
+    (`export.plan`), where it comes from, and (`export.checkpoint`, made when first asked
+    for) everything that belongs into a checkpoint.
+    """
 
     @property
     def description(self) -> str:
         """What it writes, in a few words."""
 
-    def write(self, plan: Mapping[str, Any], out: Path) -> Path:
-        """Write under `out` and return the file or folder written."""
+    def layout(self, target: str) -> str | None:
+        """Whose sizes count (`allocator.core.targets.LAYOUTS`) for what a target asks.
+
+        None: what it writes holds no weights that a runtime loads.
+        """
+
+    def check(self, export: Any) -> None:
+        """Refuse what the format cannot hold, before anything is written.
+
+        Raises:
+            SpecError: says which part, why, and what would do.
+        """
+
+    def write(self, export: Any, out: Path, tick: Callable[[int, int], object]) -> None:
+        """Write into an empty folder; `tick` is told the linears done and in all."""
+
+    def stored(self, out: Path) -> int | None:
+        """Bytes of all tensors it has written, as the files say; None: no tensors."""
+
+    def reopen(self, export: Any, out: Path) -> Reopened | None:
+        """Open what was written in the runtime's own loader, or else by a reader.
+
+        Raises:
+            ModelError: the loader misses something, or was given what it does not know.
+        """
+
+    def usage(self, export: Any) -> str:
+        """How to load it: Python that runs as printed beside a folder of name {out}."""
