@@ -286,10 +286,10 @@ class Reopened(Protocol):
 
     @property
     def loader(self) -> str:
-        """Who read it, with versions: "transformers 5.24.0, compressed-tensors 0.17.1"."""
+        """Who read it, with versions: "transformers 5.24.0"."""
 
     def weight(self, linear: str) -> Any:
-        """Effective weight of a linear below 16 bits, by full name: [out, in] float32."""
+        """Effective weight of a linear below 16 bits: [out, in] float32."""
 
     def logits(self, samples: Sequence[Sample]) -> Any | None:
         """Logits of the next token behind prompts: [samples, vocabulary] float32.
@@ -302,8 +302,8 @@ class Exporter(Protocol):
     """A format that something else reads: one file in `allocator.exporters`.
 
     `export` is an `allocator.exporters._export.Export`: the plan as plain data
-    (`export.plan`), where it comes from, and (`export.checkpoint`, made when first asked
-    for) everything that belongs into a checkpoint.
+    (`export.plan`), where it comes from, and (`export.checkpoint`, made when first
+    asked for) everything that belongs into a checkpoint.
     """
 
     @property

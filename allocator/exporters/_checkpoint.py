@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from allocator.bench.finalize import choices_of
 from allocator.core.allocation import FULL
 from quant.grid import decode, scale_dtype
@@ -21,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
+    import torch
     from torch import Tensor
 
     from allocator.core.allocation import Allocation, Choice, Scheme

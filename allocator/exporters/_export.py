@@ -1,4 +1,4 @@
-"""From a recommendation to a folder that a runtime loads: written, reopened, compared."""
+"""From a recommendation to a folder that a runtime loads, reopened and compared."""
 
 from __future__ import annotations
 
