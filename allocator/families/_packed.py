@@ -7,7 +7,7 @@ affair of the library that the checkpoint's quantization_config names.
 
 from __future__ import annotations
 
-from contextlib import redirect_stderr
+from contextlib import contextmanager, redirect_stderr
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +16,12 @@ from allocator.families._checkpoint import quiet
 from allocator.families._weights import is_harmless, shown
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 METHOD = "compressed-tensors"
+# what stands in the place of a weight
+PACKED = "weight_packed"
 
 
 def read_packed(kind: Any, folder: Path, device: str, dtype: str) -> Any:
@@ -42,7 +45,7 @@ def read_packed(kind: Any, folder: Path, device: str, dtype: str) -> Any:
 
     said = f"{folder} cannot be loaded"
     # compressed-tensors writes a bar whatever transformers is told
-    with in_one_sentence(said), quiet(), redirect_stderr(StringIO()):
+    with in_one_sentence(said), quiet(), _read_as_packed(), redirect_stderr(StringIO()):
         module, loaded = kind.from_pretrained(
             folder,
             dtype=getattr(torch, dtype),
@@ -67,6 +70,34 @@ def quantizer(module: Any) -> str | None:
     method = config.get("quant_method") if isinstance(config, dict) else None
     method = method or config.quant_method
     return str(getattr(method, "value", method))
+
+
+@contextmanager
+def _read_as_packed() -> Iterator[None]:
+    """Let transformers pass over packed weights where it initializes what is missing.
+
+    It goes through all modules, and those of SigLIP and T5 ask for each `weight`
+    (transformers 5.24, `_init_weights` of `SiglipPreTrainedModel`, `T5PreTrainedModel`;
+    CLIP did: https://github.com/huggingface/transformers/issues/47920). Nothing is
+    missing of a checkpoint that is not refused.
+    """
+    from transformers import PreTrainedModel
+
+    initialize = PreTrainedModel._initialize_weights
+
+    def careful(self: Any, module: Any, *more: Any) -> None:
+        try:
+            initialize(self, module, *more)
+        except AttributeError:
+            parts = (module, *module.children())
+            if not any(hasattr(part, PACKED) for part in parts):
+                raise
+
+    PreTrainedModel._initialize_weights = careful
+    try:
+        yield
+    finally:
+        PreTrainedModel._initialize_weights = initialize
 
 
 def _refuse(folder: Path, loaded: Any) -> None:
