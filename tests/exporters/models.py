@@ -21,6 +21,7 @@ from allocator.exporters._checkpoint import Checkpoint
 from allocator.families import family_of
 from allocator.families._modules import scale_type
 from quant.grid import round_to_nearest
+from tests.exporters.parts import PATCH, VOCABULARY, ids_of, save_parts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,30 +33,7 @@ if TYPE_CHECKING:
 Form = Literal["hub", "transformers5"]
 
 KINDS = ("llava", "qwen2.5-vl", "qwen3-vl")
-HEAD, BLOCKS, VOCABULARY = 64, 2, 320
-PATCH = 14
-# the last tokens; 0 to 255 are bytes, between them are pairs of letters
-SPECIAL = {
-    "llava": ("<pad>", "<s>", "</s>", "<image>"),
-    "qwen": (
-        *("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>"),
-        *("<|vision_end|>", "<|image_pad|>", "<|video_pad|>"),
-    ),
-}
-LLAVA_TEMPLATE = (
-    "{% for message in messages %}{{ message['role'].upper() + ': ' }}"
-    "{% for part in message['content'] %}"
-    "{% if part['type'] == 'image' %}{{ '<image>\n' }}"
-    "{% else %}{{ part['text'] + ' ' }}{% endif %}{% endfor %}{% endfor %}"
-    "{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"
-)
-QWEN_TEMPLATE = (
-    "{% for message in messages %}<|im_start|>{{ message.role }}\n"
-    "{% for part in message.content %}"
-    "{% if part.type == 'image' %}<|vision_start|><|image_pad|><|vision_end|>"
-    "{% else %}{{ part.text }}{% endif %}{% endfor %}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
+HEAD, BLOCKS = 64, 2
 
 
 def random_model(
@@ -116,16 +94,10 @@ def _text(width: int, kv: int) -> dict[str, Any]:
     }
 
 
-def _ids(kind: str) -> dict[str, int]:
-    names = SPECIAL["llava" if kind == "llava" else "qwen"]
-    first = VOCABULARY - len(names)
-    return {name: first + number for number, name in enumerate(names)}
-
-
 def _llava(width: int) -> Any:
     from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig
 
-    ids = _ids("llava")
+    ids = ids_of("llava")
     tower = CLIPVisionConfig(
         hidden_size=width,
         intermediate_size=2 * width,
@@ -152,7 +124,7 @@ def _llava(width: int) -> Any:
 
 
 def _qwen_tokens() -> dict[str, int]:
-    ids = _ids("qwen")
+    ids = ids_of("qwen")
     return {
         "image_token_id": ids["<|image_pad|>"],
         "video_token_id": ids["<|video_pad|>"],
@@ -162,7 +134,7 @@ def _qwen_tokens() -> dict[str, int]:
 
 
 def _qwen_text(width: int, **rope: Any) -> dict[str, Any]:
-    ids = _ids("qwen")
+    ids = ids_of("qwen")
     # height and width get three eighths of a head's frequencies each
     sections = [HEAD // 8, 3 * HEAD // 16, 3 * HEAD // 16]
     kind = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": sections}
@@ -251,79 +223,6 @@ def _as_published(folder: Path, kind: str) -> None:
     else:
         config |= {"text_config": text, "vision_config": vision}
     (folder / "config.json").write_text(json.dumps(config, indent=2))
-
-
-def save_parts(folder: Path, kind: str) -> None:
-    """Tokenizer, picture processor and template, in the files of published ones."""
-    made = _tokenizer(kind)
-    made.save_pretrained(folder)
-    half = [0.5, 0.5, 0.5]
-    pictures: dict[str, Any] = {"image_mean": half, "image_std": half}
-    if kind == "llava":
-        side = 4 * PATCH
-        pictures |= {
-            "image_processor_type": "CLIPImageProcessor",
-            "size": {"shortest_edge": side},
-            "crop_size": {"height": side, "width": side},
-            "processor_class": "LlavaProcessor",
-        }
-        settings = {
-            "processor_class": "LlavaProcessor",
-            "patch_size": PATCH,
-            "vision_feature_select_strategy": "default",
-            "num_additional_image_tokens": 1,
-            "image_token": "<image>",
-        }
-        _write(folder / "processor_config.json", settings)
-    else:
-        qwen3 = kind == "qwen3-vl"
-        pictures |= {
-            "image_processor_type": "Qwen2VLImageProcessorFast",
-            "size": {
-                "shortest_edge": (2 * PATCH) ** 2,
-                "longest_edge": (8 * PATCH) ** 2,
-            },
-            "patch_size": PATCH,
-            "temporal_patch_size": 2,
-            "merge_size": 2,
-            "processor_class": "Qwen3VLProcessor" if qwen3 else "Qwen2_5_VLProcessor",
-        }
-        reader = "Qwen3VLVideoProcessor" if qwen3 else "Qwen2VLVideoProcessor"
-        videos = {k: v for k, v in pictures.items() if k != "image_processor_type"}
-        videos["video_processor_type"] = reader
-        _write(folder / "video_preprocessor_config.json", videos)
-    _write(folder / "preprocessor_config.json", pictures)
-    template = LLAVA_TEMPLATE if kind == "llava" else QWEN_TEMPLATE
-    _write(folder / "chat_template.json", {"chat_template": template})
-
-
-def _write(file: Path, settings: dict[str, Any]) -> None:
-    file.write_text(json.dumps(settings, indent=2))
-
-
-def _tokenizer(kind: str) -> Any:
-    """Bytes and pairs of letters: every text has tokens, and every token is a text."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    special = _ids(kind)
-    letters = pre_tokenizers.ByteLevel.alphabet()
-    first, second = "aeiou", "bcdfghlmnrstvw"
-    pairs = [(a, b) for a in first for b in second]
-    pairs = pairs[: VOCABULARY - 256 - len(special)]
-    words = [*sorted(letters), *(a + b for a, b in pairs)]
-    tokens = Tokenizer(
-        models.BPE(vocab={word: n for n, word in enumerate(words)}, merges=pairs)
-    )
-    tokens.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokens.decoder = decoders.ByteLevel()
-    tokens.add_special_tokens(list(special))
-    names = (
-        {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
-        if kind == "llava"
-        else {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"}
-    )
-    return PreTrainedTokenizerFast(tokenizer_object=tokens, **names)
 
 
 def checkpoint_of(
