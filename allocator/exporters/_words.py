@@ -35,9 +35,9 @@ def to_words(codes: Tensor, bits: int, *, dense: bool) -> Tensor:
 
     >>> codes = torch.arange(1, 7, dtype=torch.uint8).view(1, 6)
     >>> to_words(codes, 6, dense=False).tolist()  # five to a word; 1 + 2*64 + ...
-    [[84951169, 6]]
+    [[84947073, 6]]
     >>> to_words(codes, 6, dense=True).tolist()  # the sixth begins at bit 30
-    [[-2062532479, 1]]
+    [[-2062536575, 1]]
     """
     return _dense(codes, bits) if dense else _padded(codes, bits)
 
@@ -72,7 +72,7 @@ def from_words(words: Tensor, bits: int, count: int, *, dense: bool) -> Tensor:
     Returns:
         [rows, count] uint8.
 
-    >>> from_words(torch.tensor([[84951169, 6]], dtype=torch.int32), 6, 6, dense=False)
+    >>> from_words(torch.tensor([[84947073, 6]], dtype=torch.int32), 6, 6, dense=False)
     tensor([[1, 2, 3, 4, 5, 6]], dtype=torch.uint8)
     """
     index = torch.arange(count)
