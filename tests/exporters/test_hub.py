@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -340,3 +342,48 @@ def test_a_layout_that_transformers_reads_otherwise_is_refused(
     monkeypatch.setattr(_hub, "published_config", other)
     with pytest.raises(ModelError, match=r"rope_theta 10000\.0 would be read as 7\.0"):
         hub_of(checkpoint_of(tmp_path))
+
+
+# read as mlx_vlm.utils.load_model reads it, without the model
+MLX = """
+import importlib, json, sys
+from mlx_vlm.utils import update_module_configs
+config = json.load(open(sys.argv[1]))
+kind = importlib.import_module(f"mlx_vlm.models.{config['model_type']}")
+config.setdefault("text_config", {})
+read = kind.ModelConfig.from_dict(config)
+read = update_module_configs(read, kind, config, ["text", "vision"])
+text, vision = read.text_config, read.vision_config
+print(json.dumps([
+    text.rope_theta, text.rope_scaling, text.tie_word_embeddings, vision.model_type,
+    text.hidden_size, text.num_hidden_layers, vision.hidden_size,
+]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_mlx_vlm_reads_the_configuration(kind: str, tmp_path: Path) -> None:
+    python = os.environ.get("ALLOCATE_MLX_PYTHON")
+    if not python:
+        pytest.skip("ALLOCATE_MLX_PYTHON names no Python that has mlx-vlm")
+    random_model(tmp_path, kind, 128, "transformers5")
+    hub = hub_of(checkpoint_of(tmp_path))
+    file = tmp_path / "published.json"
+    file.write_text(json.dumps(hub.config))
+    done = subprocess.run(
+        [python, "-c", MLX, str(file)], check=True, capture_output=True, text=True
+    )
+    found = json.loads(done.stdout.splitlines()[-1])
+    sections = {"mrope_section": [8, 12, 12]}
+    wanted = {
+        "llava": [1e4, None, False, "clip_vision_model"],
+        "qwen2.5-vl": [1e6, {**sections, "type": "mrope"}, False, "qwen2_5_vl"],
+        "qwen3-vl": [
+            1e6,
+            {**sections, "type": "default", "mrope_interleaved": True},
+            True,
+            "qwen3_vl",
+        ],
+    }
+    assert found == [*wanted[kind], 128, 2, 128]
