@@ -23,23 +23,26 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 METHOD = "compressed-tensors"
-# what stands in the place of a weight
-PACKED = "weight_packed"
+# what stands in the place of a weight, in compressed-tensors and AutoRound
+PACKED = ("weight_packed", "qweight")
 
 
-def read_packed(kind: Any, folder: Path, device: str, dtype: str) -> Any:
+def read_packed(
+    kind: Any, folder: Path, device: str, dtype: str, *, mapped: bool = False
+) -> Any:
     """A quantized checkpoint as transformers reads it, for inference.
 
     Weights of compressed-tensors are decompressed at once: transformers does so when
-    the whole model first runs, and stages run its parts alone. Those of auto-round stay
-    packed.
+    the whole model first runs, and stages run its parts alone. Mapped, they stay packed
+    in the checkpoint's files, and the model cannot run. Those of auto-round run packed.
 
     Args:
         kind: the class in transformers.
         folder: the checkpoint's.
         device: where it is to run.
         dtype: the type of everything that has no codes, in torch's words; scales take
-            it too.
+            it too. Tensors of that type are mapped.
+        mapped: whether weights are to be looked at only.
 
     Raises:
         ModelError: it cannot be read, or transformers misses a tensor, has no place for
@@ -63,10 +66,10 @@ def read_packed(kind: Any, folder: Path, device: str, dtype: str) -> Any:
             ignore_mismatched_sizes=True,
         )
         _refuse(folder, loaded)
-        if method_of(config) == METHOD:
-            module.hf_quantizer.compressor.decompress_model(module)
-        else:
+        if method_of(config) == _auto_round.METHOD:
             _auto_round.settle_(module, config, dtype)
+        elif not mapped:
+            module.hf_quantizer.compressor.decompress_model(module)
         if module.can_generate() and (folder / ADVICE).is_file():
             module.generation_config = generation_config(folder)
     return module.eval().requires_grad_(False).to(device)
@@ -105,7 +108,7 @@ def _read_as_packed() -> Iterator[None]:
             initialize(self, module, *more)
         except AttributeError:
             parts = (module, *module.children())
-            if not any(hasattr(part, PACKED) for part in parts):
+            if not any(hasattr(part, name) for part in parts for name in PACKED):
                 raise
 
     PreTrainedModel._initialize_weights = careful
