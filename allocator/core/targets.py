@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from allocator.core.errors import SpecError, UnknownNameError
 
@@ -20,6 +21,9 @@ WORD_BITS = 32
 # Q5_0 are a word of their own (gguf 0.19, constants.py, GGML_QUANT_SIZES)
 GGML_BLOCK = 32
 GGML_BLOCKS = {4: ("Q4_0", 18), 5: ("Q5_0", 22), 8: ("Q8_0", 34)}
+# what llama.cpp's converter keeps in fp32 beside vectors (conversion/base.py,
+# prepare_tensors: V_ENC_EMBD_POS)
+POSITIONS = re.compile(r"\bpos(ition)?_embed")
 
 
 @dataclass(frozen=True)
@@ -42,12 +46,13 @@ class Layout:
     """How a format stores a checkpoint.
 
     `matrix` gives the bytes of all tensors that stand for one linear below 16 bits.
-    Everything else has two bytes a number, vectors (norms, biases) `vector_bytes`.
+    Everything else has two bytes a number, or four where `keeps_wide`: vectors (norms,
+    biases) and the positions of patches, as ggml wants them.
     """
 
     description: str
     matrix: Callable[[Matrix], int]
-    vector_bytes: int = 2
+    keeps_wide: bool = False
 
     def rest(self, parameters: int, others: Iterable[tuple[str, Sequence[int]]]) -> int:
         """Bytes of what has no codes.
@@ -56,8 +61,12 @@ class Layout:
             parameters: how many numbers that is.
             others: their names and shapes.
         """
-        vectors = sum(math.prod(shape) for _, shape in others if len(shape) == 1)
-        return 2 * parameters + (self.vector_bytes - 2) * vectors
+        wide = sum(
+            math.prod(shape)
+            for name, shape in others
+            if len(shape) == 1 or POSITIONS.search(name)
+        )
+        return 2 * parameters + 2 * wide * self.keeps_wide
 
 
 def _dense(matrix: Matrix) -> int:
@@ -132,7 +141,7 @@ LAYOUTS: Mapping[str, Layout] = {
     "auto-round": Layout("AutoRound: int32 words, zero-points always", _auto_round),
     "mlx": Layout("MLX: uint32 words, fp32 scales and biases", _mlx(4)),
     "mlx-fp16": Layout("MLX: uint32 words, fp16 scales and biases", _mlx(2)),
-    "llama.cpp": Layout("ggml: blocks of 32 weights, vectors in fp32", _ggml, 4),
+    "llama.cpp": Layout("ggml: blocks of 32 weights, vectors in fp32", _ggml, True),
 }
 
 
@@ -152,7 +161,8 @@ class Target:
         inputs: what the inputs of a linear must be a multiple of.
         outputs: what its outputs must be.
         fused: linears of one module that must have one scheme.
-        notes: what else is to be known of a width.
+        extras: what else it reads below 16 bits: head, embeddings.
+        notes: what is to be known of a width.
     """
 
     name: str
@@ -165,7 +175,43 @@ class Target:
     inputs: int = 1
     outputs: int = 1
     fused: tuple[tuple[str, ...], ...] = ()
+    extras: tuple[str, ...] = ()
     notes: Mapping[int, str] = field(default_factory=dict)
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """Options of a search that it sets where they are not given."""
+        return {
+            "widths": self.widths,
+            "group_size": self.group_sizes[0],
+            "symmetric": self.symmetries[0],
+        }
+
+    def group_size_of(self, asked: int | str, in_features: int) -> int | str:
+        """Group size of rows of `in_features` weights.
+
+        The largest that it reads, up to what is asked, that divides them, or else
+        "channel"; rows that are not longer than a group are one, if they may.
+        """
+        if isinstance(asked, str) or (in_features <= asked and self.whole_rows):
+            return asked if isinstance(asked, str) else in_features
+        known = (size for size in self.group_sizes if isinstance(size, int))
+        fitting = (size for size in known if size <= asked)
+        return next((size for size in fitting if in_features % size == 0), "channel")
+
+    def regroups(self, asked: int | str) -> list[int]:
+        """Lengths of rows that it reads, in other groups than target "none" has.
+
+        >>> TARGETS["mlx"].regroups(128), TARGETS["mlx"].regroups(64)
+        ([96], [])
+        """
+        plain, longest = TARGETS["none"], asked if isinstance(asked, int) else 0
+        return [
+            length
+            for length in range(1, longest + 1)
+            if self.group_size_of(asked, length)
+            not in (plain.group_size_of(asked, length), "channel")
+        ]
 
     def check_grid(self, group_size: int | str, *, symmetric: bool) -> None:
         """Refuse a grid that it does not read.
@@ -174,15 +220,15 @@ class Target:
             SpecError: names what it does.
         """
         if group_size not in self.group_sizes:
-            allowed = ", ".join(map(str, self.group_sizes))
             raise SpecError(
-                f"group size {group_size!r} is not one of {allowed}{self._said}"
+                f"group size {group_size!r} is not one of {_listed(self.group_sizes)}"
+                f"{self._said}"
             )
         if symmetric not in self.symmetries:
             kinds = {False: "asymmetric", True: "symmetric"}
             raise SpecError(
-                f"grids are {kinds[symmetric]}, and {kinds[not symmetric]} alone"
-                f"{self._said}"
+                f"{kinds[symmetric]} grids are not possible, only "
+                f"{kinds[not symmetric]} ones{self._said}"
             )
 
     def check_widths(self, widths: Sequence[int]) -> None:
@@ -193,55 +239,75 @@ class Target:
         """
         bad = [bits for bits in widths if bits not in self.widths]
         if bad:
-            allowed = ", ".join(map(str, self.widths))
             raise SpecError(
-                f"width {', '.join(map(str, bad))} is not possible; widths are "
-                f"{allowed}{self._said}"
+                f"width {_listed(bad)} is not possible; widths are "
+                f"{_listed(self.widths)}{self._said}"
             )
 
     @property
     def _said(self) -> str:
         """That it is this target that asks for it."""
-        return "" if self.name == "none" else f" under target {self.name}"
+        return "" if self.name == "none" else f" (--target {self.name})"
 
 
-_VLLM_NOTES = {
-    bits: "Humming on CUDA from SM75 on (vLLM 0.32); not verified without a GPU"
-    for bits in (2, 3, 5, 6, 8)
-}
+def _listed(values: Iterable[object]) -> str:
+    return ", ".join(map(str, values))
 
-TARGETS: Mapping[str, Target] = {
-    each.name: each
-    for each in (
-        Target(
-            "none",
-            "no runtime in particular",
-            "none",
-            group_sizes=(128, 64, 32, "channel", "tensor"),
-        ),
-        Target("transformers", "transformers, compressed-tensors 0.17", "transformers"),
-        Target(
-            "vllm",
-            "vLLM 0.32, compressed-tensors",
-            "vllm",
-            inputs=32,
-            outputs=32,
-            fused=(("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj")),
-            notes=_VLLM_NOTES,
-        ),
-        Target("mlx", "mlx-vlm", "mlx", group_sizes=(128, 64, 32), whole_rows=False),
-        Target(
-            "llama.cpp",
-            "llama.cpp, GGUF",
-            "llama.cpp",
-            widths=(*GGML_BLOCKS, FULL),
-            group_sizes=(GGML_BLOCK,),
-            symmetries=(True,),
-            whole_rows=False,
-            notes={bits: kind for bits, (kind, _) in GGML_BLOCKS.items()},
-        ),
-    )
-}
+
+_EVERY: tuple[Target, ...] = (
+    Target(
+        "none",
+        "no runtime in particular",
+        "none",
+        group_sizes=(128, 64, 32, "channel", "tensor"),
+        extras=("head", "embeddings"),
+    ),
+    Target(
+        "transformers",
+        "transformers with compressed-tensors 0.17",
+        "transformers",
+        extras=("head",),
+    ),
+    # kernels: vllm 0.32, model_executor/kernels/linear/mixed_precision; divisors as
+    # cpu.py has them
+    Target(
+        "vllm",
+        "vLLM 0.32, compressed-tensors",
+        "vllm",
+        inputs=32,
+        outputs=32,
+        fused=(("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj")),
+        notes={
+            **dict.fromkeys(
+                (2, 3, 5, 6),
+                "CUDA from SM75 on (Humming); not verified without a GPU",
+            ),
+            4: "CPU; CUDA (Marlin, Machete)",
+            8: "CUDA: symmetric Marlin, asymmetric Machete (SM90) or Humming; not "
+            "verified without a GPU",
+        },
+    ),
+    Target(
+        "mlx",
+        "mlx-vlm 0.7",
+        "mlx",
+        group_sizes=(128, 64, 32),
+        whole_rows=False,
+        extras=("head", "embeddings"),
+    ),
+    Target(
+        "llama.cpp",
+        "llama.cpp, GGUF",
+        "llama.cpp",
+        widths=(*GGML_BLOCKS, FULL),
+        group_sizes=(GGML_BLOCK,),
+        symmetries=(True,),
+        whole_rows=False,
+        extras=("head", "embeddings"),
+        notes={bits: kind for bits, (kind, _) in GGML_BLOCKS.items()},
+    ),
+)
+TARGETS: Mapping[str, Target] = {each.name: each for each in _EVERY}
 
 
 def target_of(name: str) -> Target:
