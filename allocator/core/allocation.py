@@ -11,8 +11,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from allocator.core.errors import BudgetError, SpecError, UnknownNameError
-from allocator.core.targets import FULL as FULL
-from allocator.core.targets import LAYOUTS, TARGETS, Layout, Matrix, target_of
+from allocator.core.layouts import FULL as FULL
+from allocator.core.layouts import LAYOUTS, Layout, Matrix
+from allocator.core.targets import TARGETS, target_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -250,7 +251,7 @@ def linear_bytes(
 
 def rest_bytes(spec: ModelSpec, scheme: Scheme, layout: str | None = None) -> int:
     """Bytes of everything outside the groups, as a layout stores it."""
-    return _layout(scheme, layout).rest(spec.rest, spec.others)
+    return _layout(scheme, layout).rest(spec.rest, spec.others, scheme.scales)
 
 
 def _layout(scheme: Scheme, name: str | None) -> Layout:

@@ -28,11 +28,8 @@ MODELS: Mapping[str, tuple[str, ...]] = {
     "llama.cpp": QWEN_VL,
 }
 WHY = {
-    (
-        "vllm",
-        "blip-2",
-    ): "its vision tower has no name there, so that nothing says which "
-    "of its linears are packed",
+    ("vllm", "blip-2"): "its vision tower has no name there, so that nothing says what "
+    "is packed",
 }
 # linears that vLLM 0.32 builds as plain ones, which read nothing packed, by model type:
 # llava_onevision.py, paligemma.py, interns1.py, interns1_vit.py

@@ -1,148 +1,22 @@
-"""Runtimes that load what is exported: what each holds, and in how many bytes."""
+"""Runtimes that load what is exported, and what each of them can hold."""
 
 from __future__ import annotations
 
-import math
-import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from allocator.core.errors import SpecError, UnknownNameError
+from allocator.core.layouts import FULL as FULL
+from allocator.core.layouts import GGML_BLOCK as GGML_BLOCK
+from allocator.core.layouts import GGML_TYPES as GGML_TYPES
+from allocator.core.layouts import LAYOUTS as LAYOUTS
+from allocator.core.layouts import ggml_type as ggml_type
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
-FULL = 16
-SCALE_BITS = 16
-# the shape of a packed matrix, two int64, as compressed-tensors stores it
-BOOKKEEPING_BYTES = 16
-WORD_BITS = 32
-# bytes of a ggml block of 32 weights: an fp16 scale, then codes; the fifth bits of
-# Q5_0 are a word of their own (gguf 0.19, constants.py, GGML_QUANT_SIZES)
-GGML_BLOCK = 32
-GGML_BLOCKS = {4: ("Q4_0", 18), 5: ("Q5_0", 22), 8: ("Q8_0", 34)}
-# what llama.cpp's converter keeps in fp32 beside vectors (conversion/base.py,
-# prepare_tensors: V_ENC_EMBD_POS)
-POSITIONS = re.compile(r"\bpos(ition)?_embed")
-
-
-@dataclass(frozen=True)
-class Matrix:
-    """What there is to store of a linear below 16 bits.
-
-    `rows` are its outputs and `columns` its inputs, `grids` its scales in all;
-    `zero_bits` are those of a zero-point, 0 where none is stored.
-    """
-
-    rows: int
-    columns: int
-    grids: int
-    bits: int
-    zero_bits: int
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How a format stores a checkpoint.
-
-    `matrix` gives the bytes of all tensors that stand for one linear below 16 bits.
-    Everything else has two bytes a number, or four where `keeps_wide`: vectors (norms,
-    biases) and the positions of patches, as ggml wants them.
-    """
-
-    description: str
-    matrix: Callable[[Matrix], int]
-    keeps_wide: bool = False
-
-    def rest(self, parameters: int, others: Iterable[tuple[str, Sequence[int]]]) -> int:
-        """Bytes of what has no codes.
-
-        Args:
-            parameters: how many numbers that is.
-            others: their names and shapes.
-        """
-        wide = sum(
-            math.prod(shape)
-            for name, shape in others
-            if len(shape) == 1 or POSITIONS.search(name)
-        )
-        return 2 * parameters + 2 * wide * self.keeps_wide
-
-
-def _dense(matrix: Matrix) -> int:
-    """Codes and zero-points as streams, each padded to a byte."""
-    codes = math.ceil(matrix.rows * matrix.columns * matrix.bits / 8)
-    zeros = math.ceil(matrix.grids * matrix.zero_bits / 8)
-    return codes + matrix.grids * SCALE_BITS // 8 + zeros + BOOKKEEPING_BYTES
-
-
-def _words(count: int, bits: int) -> int:
-    """Bytes of a stream of codes padded to whole int32."""
-    return 4 * math.ceil(count * bits / WORD_BITS)
-
-
-def _padded_words(count: int, bits: int) -> int:
-    """Bytes of codes in int32, none of them across two: 3, 5 and 6 bits leave gaps."""
-    return 4 * math.ceil(count / (WORD_BITS // bits))
-
-
-def _compressed(words: Callable[[int, int], int]) -> Callable[[Matrix], int]:
-    """`weight_packed`, `weight_scale`, `weight_zero_point`, `weight_shape`.
-
-    Codes are packed along a row, zero-points down a column of scales.
-    """
-
-    def matrix_bytes(matrix: Matrix) -> int:
-        codes = matrix.rows * words(matrix.columns, matrix.bits)
-        groups = matrix.grids // matrix.rows
-        zeros = groups * words(matrix.rows, matrix.zero_bits) if matrix.zero_bits else 0
-        return codes + matrix.grids * SCALE_BITS // 8 + zeros + BOOKKEEPING_BYTES
-
-    return matrix_bytes
-
-
-def _auto_round(matrix: Matrix) -> int:
-    """`qweight` down a column, `qzeros` along the outputs, stored always, `scales`."""
-    codes = matrix.rows * _words(matrix.columns, matrix.bits)
-    groups = matrix.grids // matrix.rows
-    zeros = groups * _words(matrix.rows, matrix.bits)
-    return codes + matrix.grids * SCALE_BITS // 8 + zeros
-
-
-def _mlx(scale_bytes: int) -> Callable[[Matrix], int]:
-    """Codes in words along a row, a scale and a bias for each group."""
-
-    def matrix_bytes(matrix: Matrix) -> int:
-        codes = matrix.rows * _words(matrix.columns, matrix.bits)
-        return codes + 2 * scale_bytes * matrix.grids
-
-    return matrix_bytes
-
-
-def _ggml(matrix: Matrix) -> int:
-    """Blocks of 32 weights."""
-    _, block = GGML_BLOCKS[matrix.bits]
-    return matrix.rows * (matrix.columns // GGML_BLOCK) * block
-
-
-LAYOUTS: Mapping[str, Layout] = {
-    "none": Layout("a dense stream of codes", _dense),
-    # compressed-tensors 0.17.1, compressors/pack_quantized/helpers.py, pack_to_int32
-    "transformers": Layout(
-        "compressed-tensors 0.17: int32 words that no code crosses",
-        _compressed(_padded_words),
-    ),
-    # vllm 0.32, compressed_tensors_wNa16.py, create_weights
-    "vllm": Layout(
-        "compressed-tensors as vLLM reads it: rows of whole int32 words",
-        _compressed(_words),
-    ),
-    # auto-round 0.16.1, auto_round_extension/torch/qlinear_torch.py, QuantLinear
-    "auto-round": Layout("AutoRound: int32 words, zero-points always", _auto_round),
-    "mlx": Layout("MLX: uint32 words, fp32 scales and biases", _mlx(4)),
-    "mlx-fp16": Layout("MLX: uint32 words, fp16 scales and biases", _mlx(2)),
-    "llama.cpp": Layout("ggml: blocks of 32 weights, vectors in fp32", _ggml, True),
-}
+# widths that fill a block type of ggml
+GGML_WIDTHS = {4: "Q4_0", 5: "Q5_0", 8: "Q8_0"}
 
 
 @dataclass(frozen=True)
@@ -163,6 +37,7 @@ class Target:
         fused: linears of one module that must have one scheme.
         extras: what else it reads below 16 bits: head, embeddings.
         notes: what is to be known of a width.
+        because: why it reads no other grids.
     """
 
     name: str
@@ -177,6 +52,7 @@ class Target:
     fused: tuple[tuple[str, ...], ...] = ()
     extras: tuple[str, ...] = ()
     notes: Mapping[int, str] = field(default_factory=dict)
+    because: str = ""
 
     @property
     def defaults(self) -> dict[str, Any]:
@@ -246,8 +122,8 @@ class Target:
 
     @property
     def _said(self) -> str:
-        """That it is this target that asks for it."""
-        return "" if self.name == "none" else f" (--target {self.name})"
+        """That it is this target that asks for it, and why."""
+        return f" (--target {self.name}: {self.because})" if self.because else ""
 
 
 def _listed(values: Iterable[object]) -> str:
@@ -267,6 +143,7 @@ _EVERY: tuple[Target, ...] = (
         "transformers with compressed-tensors 0.17",
         "transformers",
         extras=("head",),
+        because="pack-quantized has a scale for each group or row",
     ),
     # kernels: vllm 0.32, model_executor/kernels/linear/mixed_precision; divisors as
     # cpu.py has them
@@ -286,6 +163,7 @@ _EVERY: tuple[Target, ...] = (
             8: "CUDA: symmetric Marlin, asymmetric Machete (SM90) or Humming; not "
             "verified without a GPU",
         },
+        because="pack-quantized has a scale for each group or row",
     ),
     Target(
         "mlx",
@@ -294,17 +172,19 @@ _EVERY: tuple[Target, ...] = (
         group_sizes=(128, 64, 32),
         whole_rows=False,
         extras=("head", "embeddings"),
+        because="MLX has kernels for groups of 128, 64 and 32",
     ),
     Target(
         "llama.cpp",
         "llama.cpp, GGUF",
         "llama.cpp",
-        widths=(*GGML_BLOCKS, FULL),
+        widths=(*GGML_WIDTHS, FULL),
         group_sizes=(GGML_BLOCK,),
         symmetries=(True,),
         whole_rows=False,
         extras=("head", "embeddings"),
-        notes={bits: kind for bits, (kind, _) in GGML_BLOCKS.items()},
+        notes=GGML_WIDTHS,
+        because="Q4_0, Q5_0 and Q8_0 are the blocks that hold such grids exactly",
     ),
 )
 TARGETS: Mapping[str, Target] = {each.name: each for each in _EVERY}

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from allocator.bench.prepare import model_for, spec_of, task_of, tell_unread
 from allocator.core.allocation import FULL, Choice
+from allocator.core.layouts import LAYOUTS
 from allocator.core.ports import Sample
 from allocator.core.spec import COMPONENTS
-from allocator.core.targets import LAYOUTS, TARGETS
+from allocator.core.targets import TARGETS
 from allocator.embedded import model_folder
 from allocator.families import family_of, has_weights
 from allocator.space.model import ModelSpace

@@ -35,8 +35,8 @@ def headline(asked: StudySpec) -> str:
     target = "" if asked.target == "none" else f" for {asked.target}"
     if is_embedded(asked.model) and asked.data is None:
         return (
-            f"{asked.model} on {asked.task}{target}: a small trained model and drawn data that "
-            "come with this package. Your own: --model FOLDER --data DIR"
+            f"{asked.model} on {asked.task}{target}: a small trained model and drawn "
+            "data that come with this package. Your own: --model FOLDER --data DIR"
         )
     data = asked.data or "the drawn data"
     return f"{asked.model} on {asked.task}{target} from {data}"
