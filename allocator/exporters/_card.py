@@ -12,7 +12,7 @@ from allocator.exporters._place import CARD
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from allocator.core.ports import Exporter
+    from allocator.core.exporting import Exporter
     from allocator.exporters._checkpoint import Checkpoint
     from allocator.exporters._export import Export
 

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING
 
 from allocator.core.allocation import stored_size
 from allocator.core.errors import SpecError
+from allocator.core.targets import TARGETS
 
 if TYPE_CHECKING:
     from allocator.core.allocation import Budget, Size
-    from allocator.core.ports import Exporter
+    from allocator.core.exporting import Exporter
     from allocator.core.spec import ModelSpec
     from allocator.exporters._export import Export
-
-TARGETS = ("none", "transformers", "vllm", "mlx", "llama.cpp")
 
 
 @dataclass(frozen=True)
@@ -41,16 +40,16 @@ class Claim:
 
 def claim_of(export: Export, exporter: Exporter) -> Claim | None:
     """What a format stores of a checkpoint; None: no weights at all."""
-    target = export.plan["scheme"].get("target", "none")
-    layout = exporter.layout(target)
+    layout = exporter.layout(export)
     if layout is None:
         return None
     made = export.checkpoint
     searched = stored_size(made.spec, made.scheme, made.allocation)
-    size = stored_size(made.spec, made.scheme, made.allocation)
+    size = stored_size(made.spec, made.scheme, made.allocation, layout)
     over = 0 if export.limit is None else _over(export.limit, made.spec, size)
-    fitting = (each for each in TARGETS if exporter.layout(each) == layout == each)
-    return Claim(size, searched, over, next((t for t in fitting if t != target), None))
+    names = (name for name, target in TARGETS.items() if target.layout == layout)
+    other = next((name for name in names if name != export.target), None)
+    return Claim(size, searched, over, other)
 
 
 def _over(limit: Budget, spec: ModelSpec, size: Size) -> int:

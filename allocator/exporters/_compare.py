@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from allocator.core.ports import Reopened, State
+    from allocator.core.exporting import Reopened
+    from allocator.core.ports import State
     from allocator.core.watch import Tell
     from allocator.exporters._checkpoint import Checkpoint
     from allocator.exporters._export import Export
@@ -26,8 +27,6 @@ Weights = Callable[[str, "Tensor"], "Tensor"]
 # largest difference of logits, in parts of their range, between what was measured and
 # what is written: folding rounds, and so does storing the rest in 16 bits
 FOLDED_WITHIN = 2e-3
-# samples that run through a stage at once
-BATCH = 2
 # codes that are counted at once
 COUNTED = 2**24
 
@@ -194,9 +193,9 @@ def staged_logits(made: Checkpoint, weights: Weights) -> Tensor:
         made: has the model, mapped, and the samples.
         weights: gives each parameter as it is to be.
     """
-    model, module, samples = made.model, made.model.module, made.samples
-    parts = [samples[at : at + BATCH] for at in range(0, len(samples), BATCH)]
-    states: list[State] = [model.inputs(part) for part in parts]
+    model, module = made.model, made.model.module
+    # one at a time: none depends on how long the others are
+    states: list[State] = [model.inputs([sample]) for sample in made.samples]
     for stage in model.stages():
         with in_memory(module, stage.uses, "cpu"):
             for name, parameter in _used(module, stage.uses):

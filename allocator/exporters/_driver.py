@@ -13,7 +13,7 @@ from allocator.exporters._place import CARD, check_place, check_room, draft_of
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from allocator.core.ports import Exporter
+    from allocator.core.exporting import Exporter
     from allocator.core.watch import Watch
     from allocator.exporters._claim import Claim
     from allocator.exporters._export import Export
@@ -62,16 +62,17 @@ def write_export(
         found = {"format": fmt, **_sizes(claim, exporter, draft, fmt)}
         found |= _reopened(export, exporter, draft, fmt, watch)
         write_card(export, exporter, draft, out.resolve().name, found)
-        files = [file.name for file in draft.iterdir() if file.is_file()]
+        path = _path(out, draft)
+    took = {"export": written - started, "check": time.monotonic() - written}
+    seconds = {name: round(value, 2) for name, value in took.items()}
+    return {"path": str(path), **found, "seconds": seconds}
+
+
+def _path(out: Path, draft: Path) -> Path:
+    """The one file that was written beside the card, or the folder."""
+    files = [file.name for file in draft.iterdir() if file.is_file()]
     alone = [name for name in files if name != CARD]
-    return {
-        "path": str(out / alone[0] if len(alone) == 1 else out),
-        **found,
-        "seconds": {
-            "export": round(written - started, 2),
-            "check": round(time.monotonic() - written, 2),
-        },
-    }
+    return out / alone[0] if len(alone) == 1 else out
 
 
 def _sizes(

@@ -52,6 +52,11 @@ class Export:
         return self.made()
 
     @property
+    def target(self) -> str:
+        """What the search was for (`allocator.core.targets.TARGETS`)."""
+        return str(self.plan["scheme"].get("target", "none"))
+
+    @property
     def large(self) -> bool:
         """Whether the decoded model takes more memory than an export may.
 

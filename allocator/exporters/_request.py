@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from allocator.core.ports import Exporter
+    from allocator.core.exporting import Exporter
     from allocator.core.watch import Watch
     from allocator.exporters._export import Export
 
