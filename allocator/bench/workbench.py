@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
+from allocator.bench.applied import applied_digest
 from allocator.bench.divergence import kl, known
 from allocator.bench.lru_cache import LRUCache, size_of
 from allocator.bench.replies import predict
 from allocator.bench.sense import Said
-from allocator.core.allocation import FULL, Allocation, Choice, digest
+from allocator.core.allocation import FULL, Allocation, Choice
 from allocator.core.errors import BankError
 from allocator.core.ports import RERANK, Decoding
 from evals.taskset import TaskSet, relative
@@ -89,11 +90,6 @@ class Workbench:
             raise BankError("this model was opened without a bank: 16 bits only")
         return self.bank
 
-    def _sum(self, linear: Linear, choice: Choice) -> str:
-        return (
-            str(FULL) if choice.bits == FULL else self._cells.cell_sum(linear, choice)
-        )
-
     def _weight(self, name: str) -> Tensor:
         weight: Tensor = self.model.module.get_submodule(name).weight
         return weight
@@ -142,13 +138,8 @@ class Workbench:
 
     def applied(self, allocation: Allocation) -> str:
         """Digest of the cells an allocation puts in place."""
-        wanted = dict(allocation.choices)
-        return digest(
-            [
-                [linear.name, self._sum(linear, wanted[group.key])]
-                for group in self.spec.groups
-                for linear in group.linears
-            ]
+        return applied_digest(
+            self.spec, allocation, lambda *pair: self._cells.cell_sum(*pair)
         )
 
     def score(
