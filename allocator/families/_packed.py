@@ -7,7 +7,7 @@ affair of the library that the checkpoint's quantization_config names.
 
 from __future__ import annotations
 
-from contextlib import redirect_stderr
+from contextlib import contextmanager, redirect_stderr
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
@@ -16,23 +16,30 @@ from allocator.families._checkpoint import quiet
 from allocator.families._weights import is_harmless, shown
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 METHOD = "compressed-tensors"
+# what stands in the place of a weight, in compressed-tensors and AutoRound
+PACKED = ("weight_packed", "qweight")
 
 
-def read_packed(kind: Any, folder: Path, device: str, dtype: str) -> Any:
+def read_packed(
+    kind: Any, folder: Path, device: str, dtype: str, *, mapped: bool = False
+) -> Any:
     """A quantized checkpoint as transformers reads it, for inference.
 
     Weights of compressed-tensors are decompressed at once: transformers does so when
-    the whole model first runs, and stages run its parts alone.
+    the whole model first runs, and stages run its parts alone. Mapped, they stay packed
+    in the checkpoint's files, and the model cannot run.
 
     Args:
         kind: the class in transformers.
         folder: the checkpoint's.
         device: where it is to run.
         dtype: the type of everything that has no codes, in torch's words; scales take
-            it too.
+            it too. Tensors of that type are mapped.
+        mapped: whether weights are to be looked at only.
 
     Raises:
         ModelError: it cannot be read, or transformers misses a tensor, has no place for
@@ -42,7 +49,7 @@ def read_packed(kind: Any, folder: Path, device: str, dtype: str) -> Any:
 
     said = f"{folder} cannot be loaded"
     # compressed-tensors writes a bar whatever transformers is told
-    with in_one_sentence(said), quiet(), redirect_stderr(StringIO()):
+    with in_one_sentence(said), quiet(), _read_as_packed(), redirect_stderr(StringIO()):
         module, loaded = kind.from_pretrained(
             folder,
             dtype=getattr(torch, dtype),
@@ -54,7 +61,7 @@ def read_packed(kind: Any, folder: Path, device: str, dtype: str) -> Any:
             ignore_mismatched_sizes=True,
         )
         _refuse(folder, loaded)
-        if quantizer(module) == METHOD:
+        if quantizer(module) == METHOD and not mapped:
             module.hf_quantizer.compressor.decompress_model(module)
     return module.eval().requires_grad_(False)
 
@@ -67,6 +74,34 @@ def quantizer(module: Any) -> str | None:
     method = config.get("quant_method") if isinstance(config, dict) else None
     method = method or config.quant_method
     return str(getattr(method, "value", method))
+
+
+@contextmanager
+def _read_as_packed() -> Iterator[None]:
+    """Let transformers pass over packed weights where it initializes what is missing.
+
+    It goes through all modules, and those of SigLIP and T5 ask for each `weight`
+    (transformers 5.24, `_init_weights` of `SiglipPreTrainedModel`, `T5PreTrainedModel`;
+    CLIP did: https://github.com/huggingface/transformers/issues/47920). Nothing is
+    missing of a checkpoint that is not refused.
+    """
+    from transformers import PreTrainedModel
+
+    initialize = PreTrainedModel._initialize_weights
+
+    def careful(self: Any, module: Any, *more: Any) -> None:
+        try:
+            initialize(self, module, *more)
+        except AttributeError:
+            parts = (module, *module.children())
+            if not any(hasattr(part, name) for part in parts for name in PACKED):
+                raise
+
+    PreTrainedModel._initialize_weights = careful
+    try:
+        yield
+    finally:
+        PreTrainedModel._initialize_weights = initialize
 
 
 def _refuse(folder: Path, loaded: Any) -> None:
