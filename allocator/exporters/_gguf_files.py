@@ -46,7 +46,9 @@ class Held:
     rows: Array
 
 
-def find_marks(files: Iterable[Path], shapes: Mapping[str, Sequence[int]]) -> list[Held]:
+def find_marks(
+    files: Iterable[Path], shapes: Mapping[str, Sequence[int]]
+) -> list[Held]:
     """Where the rows of every linear went.
 
     Args:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from allocator.core.ports import Exporter, Reopened, Sample
+    from allocator.core.exporting import Exporter, Reopened, Sample
     from allocator.core.spec import Linear
     from allocator.exporters._checkpoint import Checkpoint
     from allocator.exporters._export import Export

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from allocator.core.ports import Exporter, Reopened, Sample
+    from allocator.core.exporting import Exporter, Reopened, Sample
     from allocator.exporters._checkpoint import Checkpoint
     from allocator.exporters._export import Export
     from allocator.exporters._gguf_files import Held
@@ -72,7 +72,7 @@ class GgufExporter:
     description = "GGUF for llama.cpp: language model, and vision tower (mmproj)"
 
     def layout(self, target: str) -> str:
-        """ggml's blocks, whatever was asked."""
+        """Ggml's blocks, whatever was asked."""
         del target
         return "llama.cpp"
 
