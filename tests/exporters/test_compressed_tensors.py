@@ -124,7 +124,9 @@ def test_every_family_reads_as_it_was_written(
 
 @needs_library
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("scheme", [Scheme(32), Scheme("channel", True), Scheme(64, True)])
+@pytest.mark.parametrize(
+    "scheme", [Scheme(32), Scheme("channel", True), Scheme(64, True)]
+)
 def test_types_and_grids_of_all_kinds_are_read(
     dtype: torch.dtype, scheme: Scheme, tmp_path: Path
 ) -> None:
