@@ -64,7 +64,13 @@ class Recipe:
     def digest(self) -> str:
         """Name of the bank's folder; methods and widths may be added later."""
         of = self.scheme
-        scheme = [of.group_size, of.symmetric, of.scales, self.arithmetic]
+        scheme = [
+            of.group_size,
+            of.symmetric,
+            of.scales,
+            self.arithmetic,
+            *of.regrouped,
+        ]
         return digest([FORMAT, self.weights, list(self.calibration), scheme])
 
     def key(self, method: str, bits: int) -> str:

@@ -90,7 +90,10 @@ def missing_bytes(
         for key in lacking.get(linear.name, ()):
             bits = int(key.rsplit(".", 1)[1])
             # AWQ's scale has an fp16 number for each input
-            total += linear_bytes(linear, recipe.scheme, bits) + 2 * linear.in_features
+            total += (
+                linear_bytes(linear, recipe.scheme, bits, "none")
+                + 2 * linear.in_features
+            )
     return total
 
 

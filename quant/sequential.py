@@ -109,9 +109,10 @@ def _clear(folder: Path) -> None:
 
 def _check_room(folder: Path, wanted: Assignment, linears: Sequence[Linear]) -> None:
     """Refuse what does not fit on the disk."""
+    scheme = wanted.recipe.scheme
     needed = sum(
         # a norm that AWQ's scale folds into has a 16-bit number for each input
-        linear_bytes(linear, wanted.recipe.scheme, wanted.choices[linear.name].bits)
+        linear_bytes(linear, scheme, wanted.choices[linear.name].bits, "none")
         + 2 * linear.in_features
         for linear in linears
         if linear.name in wanted.keys

@@ -38,7 +38,7 @@ RANK = {room: place for place, rooms in enumerate(ROOMS) for room in rooms}
 HOMES = {
     "transformers": {"allocator.families", "allocator.exporters"},
     "huggingface_hub": {"allocator.embedded"},
-    "torch": {"allocator.families", "allocator.bench", "quant"},
+    "torch": {"allocator.families", "allocator.bench", "allocator.exporters", "quant"},
     "optuna": {"allocator.space", "allocator.strategies", "allocator.study"},
     "sklearn": {"surrogate"},
     "xgboost": {"surrogate"},

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from allocator.bench.finalize import choices_of
 from allocator.bench.loading import open_bench, open_full_precision
-from allocator.bench.prepare import prepare
+from allocator.bench.prepare import prepare, spec_of
 from allocator.core.errors import BankError, SpecError
 from allocator.core.plugins import available
 from allocator.core.ports import SPLITS
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from allocator.bench.workbench import Workbench
     from allocator.core.plan import Plan
     from allocator.core.ports import Split
-    from allocator.core.spec import ModelSpec
     from allocator.core.watch import Watch
     from quant.finalized import Finalized
 
@@ -119,6 +118,7 @@ def _of_plan(plan: Plan, task: str | None) -> dict[str, Any]:
     asked: dict[str, Any] = {
         "model": plan.model,
         "seed": plan.seed,
+        "target": plan.scheme.target,
         "include": tuple(kind for kind in EXTRAS if kind in kinds),
     }
     if task in (None, plan.asked.get("task")):
@@ -146,11 +146,11 @@ def setup_of(
         return setup
     groups, nearest = set(plan.groups), setup.model
     for granularity in GRANULARITIES:
-        spec: ModelSpec = setup.family.spec(setup.folder, granularity, asked.include)
+        asked = replace(asked, granularity=granularity)
+        spec = spec_of(asked, setup.folder, setup.family)
         nearest = max(nearest, spec, key=lambda each: len(groups & set(each.keys)))
         if groups == set(spec.keys):
             space = replace(setup.space, spec=spec)
-            asked = replace(asked, granularity=granularity)
             return replace(setup, asked=asked, model=spec, space=space)
     unknown = sorted(groups - set(nearest.keys))
     missing = sorted(set(nearest.keys) - groups)

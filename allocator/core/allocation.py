@@ -11,22 +11,21 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from allocator.core.errors import BudgetError, SpecError, UnknownNameError
+from allocator.core.layouts import FULL as FULL
+from allocator.core.layouts import LAYOUTS, Layout, Matrix
+from allocator.core.targets import TARGETS, target_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from allocator.core.spec import Linear, ModelSpec
 
-WIDTHS = (2, 3, 4, 5, 6, 8, 16)
-FULL = 16
-GROUP_SIZES: tuple[int | str, ...] = (128, 64, 32, "channel", "tensor")
+WIDTHS = TARGETS["none"].widths
+GROUP_SIZES = TARGETS["none"].group_sizes
 SCOPES = ("model", "quantized")
-# the types scales may have, all of SCALE_BITS
+# the types scales may have, all of 16 bits
 SCALE_TYPES = ("float16", "bfloat16")
-SCALE_BITS = 16
 ROUNDING = "uniform"
-# the shape of a packed matrix, two int64, as compressed-tensors stores it
-BOOKKEEPING_BYTES = 16
 UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9}
 UNITS |= {"kib": 2**10, "mib": 2**20, "gib": 2**30}
 
@@ -40,17 +39,17 @@ class Scheme:
     `group_size` is the number of neighbouring inputs of a row that share a scale, or
     "channel" (a row) or "tensor" (the matrix); `scales` is the type of the scales. A
     linear whose rows it does not divide has a group size of its own: no runtime reads
-    groups that are cut off.
+    groups that are cut off. `target` names what the model is quantized for, of
+    `TARGETS`.
     """
 
     group_size: int | str = 128
     symmetric: bool = False
     scales: str = "float16"
+    target: str = "none"
 
     def __post_init__(self) -> None:
-        if self.group_size not in GROUP_SIZES:
-            allowed = ", ".join(map(str, GROUP_SIZES))
-            raise SpecError(f"group size {self.group_size!r} is not one of {allowed}")
+        target_of(self.target).check_grid(self.group_size, symmetric=self.symmetric)
         if self.scales not in SCALE_TYPES:
             allowed = ", ".join(SCALE_TYPES)
             raise SpecError(f"scales of type {self.scales!r} are not one of {allowed}")
@@ -71,19 +70,24 @@ class Scheme:
     def group_size_of(self, in_features: int) -> int | str:
         """Group size of a linear with `in_features` inputs.
 
-        The largest known one, up to what is asked, that divides its rows, or else
-        "channel"; rows that are not longer than a group are one.
+        See `Target.group_size_of`.
 
         >>> [Scheme(128).group_size_of(n) for n in (4096, 960, 3420, 96)]
         [128, 64, 'channel', 96]
+        >>> Scheme(128, target="mlx").group_size_of(96)
+        32
         """
-        if isinstance(self.group_size, str):
-            return self.group_size
-        if in_features <= self.group_size:
-            return in_features
-        known = (size for size in GROUP_SIZES if isinstance(size, int))
-        fitting = (size for size in known if size <= self.group_size)
-        return next((size for size in fitting if in_features % size == 0), "channel")
+        return TARGETS[self.target].group_size_of(self.group_size, in_features)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, as plans and recommendations have it."""
+        keys = ("group_size", "symmetric", "target")
+        return {key: getattr(self, key) for key in keys}
+
+    @property
+    def regrouped(self) -> list[int]:
+        """Lengths of rows that have other groups, and so other cells, by the target."""
+        return TARGETS[self.target].regroups(self.group_size)
 
     def columns(self, in_features: int) -> int:
         """Inputs that share one scale in a linear with `in_features` inputs."""
@@ -225,30 +229,50 @@ class Size:
         return self.quantized_bytes if scope == "quantized" else self.model_bytes
 
 
-def linear_bytes(linear: Linear, scheme: Scheme, bits: int) -> int:
-    """Bytes of one linear's weight as a packed checkpoint stores it.
+def linear_bytes(
+    linear: Linear, scheme: Scheme, bits: int, layout: str | None = None
+) -> int:
+    """Bytes of one linear's weight as a layout stores it, by default the target's.
 
-    Codes and zero-points are packed at the width, each padded to a byte; scales have 16
-    bits (and so has the zero-point of the per-tensor grid, which is not an integer).
+    The zero-point of the per-tensor grid is not an integer, and takes 16 bits.
     """
     if bits == FULL:
         return 2 * linear.weights
-    grids = scheme.grids(linear.out_features, linear.in_features)
     zero_bits = FULL if scheme.group_size == "tensor" else bits
-    zeros = 0 if scheme.symmetric else math.ceil(grids * zero_bits / 8)
-    codes = math.ceil(linear.weights * bits / 8)
-    return codes + grids * SCALE_BITS // 8 + zeros + BOOKKEEPING_BYTES
+    matrix = Matrix(
+        linear.out_features,
+        linear.in_features,
+        scheme.grids(linear.out_features, linear.in_features),
+        bits,
+        0 if scheme.symmetric else zero_bits,
+    )
+    return _layout(scheme, layout).matrix(matrix)
 
 
-def stored_size(spec: ModelSpec, scheme: Scheme, allocation: Allocation) -> Size:
-    """Add up what the exported packed checkpoint of an allocation stores."""
+def rest_bytes(spec: ModelSpec, scheme: Scheme, layout: str | None = None) -> int:
+    """Bytes of everything outside the groups, as a layout stores it."""
+    return _layout(scheme, layout).rest(spec.rest, spec.others, scheme.scales)
+
+
+def _layout(scheme: Scheme, name: str | None) -> Layout:
+    return LAYOUTS[TARGETS[scheme.target].layout if name is None else name]
+
+
+def stored_size(
+    spec: ModelSpec, scheme: Scheme, allocation: Allocation, layout: str | None = None
+) -> Size:
+    """Add up what the exported checkpoint of an allocation stores.
+
+    `layout` says how (of `LAYOUTS`); None: as the scheme's target has it.
+    """
     chosen = dict(allocation.choices)
     quantized = sum(
-        linear_bytes(linear, scheme, chosen[group.key].bits)
+        linear_bytes(linear, scheme, chosen[group.key].bits, layout)
         for group in spec.groups
         for linear in group.linears
     )
-    return Size(quantized + 2 * spec.rest, spec.parameters, quantized, spec.weights)
+    whole = quantized + rest_bytes(spec, scheme, layout)
+    return Size(whole, spec.parameters, quantized, spec.weights)
 
 
 def bits_per_weight(

@@ -254,6 +254,15 @@ class Family(Protocol):
         somebody loads those that a stage uses. It then runs on `device`.
         """
 
+    def load_packed(self, folder: Path, device: str, dtype: str) -> Model:
+        """Read a checkpoint with quantized weights, as transformers reads it.
+
+        `dtype` is that of everything that has no codes, in torch's words.
+
+        Raises:
+            ModelError: something is missing, unknown or of another shape.
+        """
+
     def outline(self, folder: Path) -> Model:
         """The model without its weights: it makes inputs, and runs nothing."""
 

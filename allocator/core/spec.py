@@ -80,7 +80,8 @@ class ModelSpec:
 
     `parameters` counts every parameter once, tied weights once. `head` are the weights
     of its output head (0: it has none beside its embeddings), and `tied` says that this
-    is the matrix of the embeddings.
+    is the matrix of the embeddings. `others` are names and shapes of the parameters
+    outside the groups' weights, tied ones once; `model_type` is that of config.json.
     """
 
     family: str
@@ -89,6 +90,8 @@ class ModelSpec:
     left_out: tuple[LeftOut, ...]
     head: int = 0
     tied: bool = False
+    others: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    model_type: str = ""
 
     def __post_init__(self) -> None:
         names = Counter(linear.name for linear in self.linears)

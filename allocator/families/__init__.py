@@ -6,13 +6,17 @@ from typing import TYPE_CHECKING
 
 from allocator.core.errors import ModelError
 from allocator.core.plugins import available, load
-from allocator.families._checkpoint import read_config
+from allocator.families._checkpoint import read_config as read_config
+from allocator.families._checkpoint import read_plain_config
 from allocator.families._files import checkpoint_files as checkpoint_files
 from allocator.families._files import unread_files as unread_files
 from allocator.families._modules import computing_type as computing_type
 from allocator.families._modules import scale_type as scale_type
+from allocator.families._weights import INDEX as INDEX
+from allocator.families._weights import SINGLE as SINGLE
 from allocator.families._weights import check_weights as check_weights
 from allocator.families._weights import has_weights as has_weights
+from allocator.families._weights import weight_files as weight_files
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,13 +24,15 @@ if TYPE_CHECKING:
     from allocator.core.ports import Family
 
 
-def family_of(folder: Path) -> Family:
+def family_of(folder: Path, *, packed: bool = False) -> Family:
     """The family that handles a checkpoint, by its configuration alone.
+
+    `packed` allows weights that are quantized already: see `Family.load_packed`.
 
     Raises:
         ModelError: no model folder, or a kind no family handles.
     """
-    kind = read_config(folder)["model_type"]
+    kind = (read_config if packed else read_plain_config)(folder)["model_type"]
     known: dict[str, Family] = {}
     for name in available(__name__):
         family: Family = load(__name__, name)

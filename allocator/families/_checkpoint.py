@@ -21,12 +21,22 @@ if TYPE_CHECKING:
 MOST_BLOCKS = 1_000
 
 
+def read_plain_config(folder: Path) -> dict[str, Any]:
+    """The config.json of a checkpoint as it was trained.
+
+    Raises:
+        ModelError: see `read_config`, or its weights are quantized.
+    """
+    config = read_config(folder)
+    check_plain(folder, config)
+    return config
+
+
 def read_config(folder: Path) -> dict[str, Any]:
     """The checkpoint's config.json.
 
     Raises:
-        ModelError: the folder has none, it is not JSON, or its weights are not those of
-            a model as it was trained.
+        ModelError: the folder has none, it is not JSON, or it holds an adapter.
     """
     file = folder / "config.json"
     check_adapter(folder)
@@ -37,7 +47,6 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
         raise ModelError(f"{file} names no model_type")
     _check_depth(file, config)
-    check_plain(folder, config)
     return config
 
 

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from allocator.core.errors import ModelError
 from allocator.families._blocks import HEAD, Cut
-from allocator.families._checkpoint import (
-    read_config,
-)
+from allocator.families._checkpoint import read_config, read_plain_config
 from allocator.families._generation import read_advice
 from allocator.families._modules import build, model_class, read_checkpoint
+from allocator.families._packed import read_packed
 from allocator.families._pipeline import Pipeline
 from allocator.families._places import Rest, place_linears
 from allocator.families._wording import Wording
@@ -105,6 +104,13 @@ class Declared:
         )
         return _pipeline(variant, module, folder, device, wording)
 
+    def load_packed(self, folder: Path, device: str, dtype: str) -> Model:
+        """Read a checkpoint whose weights are quantized, as transformers does."""
+        variant = self._of(folder, read_config(folder)["model_type"])
+        wording = _wording(variant, folder)
+        module = read_packed(model_class(variant.model_class), folder, device, dtype)
+        return _pipeline(variant, module, folder, device, wording)
+
     def outline(self, folder: Path) -> Model:
         """The model without its weights."""
         variant = self._variant(folder)
@@ -124,7 +130,9 @@ class Declared:
         return state
 
     def _variant(self, folder: Path) -> Variant:
-        kind = read_config(folder)["model_type"]
+        return self._of(folder, read_plain_config(folder)["model_type"])
+
+    def _of(self, folder: Path, kind: str) -> Variant:
         for variant in self.by_name.values():
             if variant.model_type == kind:
                 return variant

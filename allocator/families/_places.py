@@ -88,8 +88,25 @@ def place_linears(
     linears += extras.values()
     linears.sort(key=lambda linear: COMPONENTS.index(linear.component))
     parameters = sum(parameter.numel() for parameter in module.parameters())
-    groups = build_groups(linears, granularity)
-    return ModelSpec(family, parameters, groups, tuple(left), *_head(module))
+    return ModelSpec(
+        *(family, parameters, build_groups(linears, granularity), tuple(left)),
+        *_head(module),
+        _others(module, linears),
+        module.config.model_type,
+    )
+
+
+def _others(
+    module: Any, linears: Sequence[Linear]
+) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    """Names and shapes of all parameters but the linears' weights, tied ones once."""
+    # by identity: a tied matrix goes by the name of the embeddings
+    coded = {id(module.get_submodule(linear.name).weight) for linear in linears}
+    return tuple(
+        (name, tuple(parameter.shape))
+        for name, parameter in module.named_parameters()
+        if id(parameter) not in coded
+    )
 
 
 def head_and_embeddings(module: Any) -> dict[str, str]:

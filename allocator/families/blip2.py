@@ -18,9 +18,11 @@ from allocator.families._blip2_reply import Replying
 from allocator.families._checkpoint import (
     part_of_config,
     read_config,
+    read_plain_config,
 )
 from allocator.families._generation import read_advice
 from allocator.families._modules import build, model_class, read_checkpoint
+from allocator.families._packed import read_packed
 from allocator.families._places import place_linears
 from allocator.families._tiny import IMAGE, SIZES, VOCABULARY, two_prompts
 from allocator.families._wording import Wording
@@ -127,6 +129,13 @@ class Blip2:
         )
         return _pipeline(variant, module, folder, device, wording)
 
+    def load_packed(self, folder: Path, device: str, dtype: str) -> Model:
+        """Read a checkpoint whose weights are quantized, as transformers does."""
+        variant = VARIANTS[_kind(folder, read_config(folder))]
+        wording = _wording(variant, folder)
+        module = read_packed(model_class(variant.model_class), folder, device, dtype)
+        return _pipeline(variant, module, folder, device, wording)
+
     def outline(self, folder: Path) -> Model:
         """The model without its weights."""
         variant = VARIANTS[_name(folder)]
@@ -175,12 +184,16 @@ def _pipeline(
 
 
 def _name(folder: Path) -> str:
-    """Which variant a checkpoint is.
+    """Which variant a checkpoint is, as it was trained."""
+    return _kind(folder, read_plain_config(folder))
+
+
+def _kind(folder: Path, config: Mapping[str, Any]) -> str:
+    """Which variant a configuration describes.
 
     Raises:
         ModelError: none of them, or in a form that transformers no longer reads.
     """
-    config = read_config(folder)
     named = config.get("architectures")
     kind = named[0] if isinstance(named, list) and named else REPLYING
     language = part_of_config(config, "text_config").get("model_type", "opt")
