@@ -126,12 +126,14 @@ class Siblings:
 
     `fold` is the full name of a normalization or linear whose output they alone read
     (None: no such module, and AWQ may only clip). `mask` is the key of the mask
-    of their input, where it is not that of their stage.
+    of their input, where it is not that of their stage. `added` is what a normalization
+    adds to its weight before it multiplies by it: 1 for Gemma's.
     """
 
     names: tuple[str, ...]
     fold: str | None = None
     mask: str | None = None
+    added: float = 0.0
 
 
 @dataclass(frozen=True)

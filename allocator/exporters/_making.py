@@ -6,7 +6,6 @@ import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from allocator.bench.applied import applied_digest
 from allocator.bench.finalize import finalized_home
 from allocator.bench.planned import open_cells, planned_request, setup_of
 from allocator.core.allocation import Budget
@@ -73,6 +72,7 @@ class Making:
         """
         # brings torch, which a plan does not need
         from allocator.bench.folded import folded_of
+        from allocator.bench.in_place import applied_digest
         from allocator.exporters._checkpoint import Checkpoint
 
         setup = self._setup()
@@ -83,7 +83,7 @@ class Making:
         samples = _samples(setup)
         if cells is None:
             return Checkpoint(*known, _no_cell, samples=samples)
-        self._check_applied(applied_digest(setup.model, allocation, cells.cell_sum))
+        self._check_applied(applied_digest(setup.model, allocation, cells))
         made = folded_of(setup, allocation, cells, model)
         linears = {linear.name: linear for linear in setup.model.linears}
 

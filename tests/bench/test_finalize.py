@@ -155,7 +155,9 @@ def test_the_weights_in_place_are_the_finalized_ones(
         for linear in setup.model.linears:
             weight = bench.model.module.get_submodule(linear.name).weight
             if choices[linear.name] == FULL:
-                assert torch.equal(weight, bench.original.get(linear.name, weight))
+                assert torch.equal(
+                    weight, bench.in_place.original.get(f"{linear.name}.weight", weight)
+                )
             else:
                 own = finalized.weight(linear, choices[linear.name])
                 assert torch.equal(weight, own)
@@ -180,7 +182,7 @@ def test_a_failure_halfway_leaves_the_model_at_sixteen_bits(
     with pytest.raises(BankError, match="gone"), bench.under(Failing()) as other:
         other.apply(mixed)
     assert same(before, weights_of(bench))
-    assert set(bench.current.values()) == {FULL}
+    assert set(bench.in_place.current.values()) == {FULL}
 
 
 def test_what_was_made_is_opened_without_a_model(
