@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from allocator.bench.finalize import finalized_home
-from allocator.bench.planned import open_cells, planned_request, setup_of
+from allocator.bench.planned import REMEDY, open_cells, planned_request, setup_of
 from allocator.core.allocation import Budget
 from allocator.core.errors import BankError, DataError, StudyError
 from allocator.core.home import cache_home
@@ -77,7 +77,8 @@ class Making:
 
         setup = self._setup()
         allocation = self.plan.allocation(setup.model)
-        cells = open_cells(setup, self.plan, self.weights, self.watch)
+        remedy = REMEDY if self.applied is None else "search again to make them"
+        cells = open_cells(setup, self.plan, self.weights, self.watch, remedy)
         model = setup.family.load(setup.folder, "cpu", mapped=True)
         known = (setup.model, setup.scheme, allocation, setup.folder, model)
         samples = _samples(setup)
