@@ -254,10 +254,13 @@ class Family(Protocol):
         somebody loads those that a stage uses. It then runs on `device`.
         """
 
-    def load_packed(self, folder: Path, device: str, dtype: str) -> Model:
+    def load_packed(
+        self, folder: Path, device: str, dtype: str, *, mapped: bool = False
+    ) -> Model:
         """Read a checkpoint with quantized weights, as transformers reads it.
 
-        `dtype` is that of everything that has no codes, in torch's words.
+        `dtype` is that of everything that has no codes, in torch's words. Mapped:
+        weights stay packed, in the checkpoint's files; it cannot run.
 
         Raises:
             ModelError: something is missing, unknown or of another shape.

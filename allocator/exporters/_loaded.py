@@ -48,6 +48,7 @@ def load(
     *libraries: str,
     dtype: str = "float32",
     read: Callable[[Any], Tensor] = lambda module: module.weight,
+    mapped: bool = False,
 ) -> Loaded:
     """Read a quantized checkpoint through transformers and the libraries it needs.
 
@@ -56,6 +57,8 @@ def load(
         libraries: by which transformers reads such weights: distributions, installed.
         dtype: of everything that has no codes.
         read: see `Loaded`.
+        mapped: whether weights are to be looked at only, one at a time; see
+            `Family.load_packed`.
 
     Raises:
         ModelError: something is missing, unknown or of another shape.
@@ -63,7 +66,8 @@ def load(
     loader = ", ".join(
         f"{name} {version(name)}" for name in ("transformers", *libraries)
     )
-    model = family_of(folder, packed=True).load_packed(folder, "cpu", dtype)
+    family = family_of(folder, packed=True)
+    model = family.load_packed(folder, "cpu", dtype, mapped=mapped)
     return Loaded(loader, model, read)
 
 

@@ -207,8 +207,8 @@ def _as_published(folder: Path, kind: str) -> None:
     text, vision = config.pop("text_config"), config.pop("vision_config")
     rope = text.pop("rope_parameters")
     text["rope_theta"] = rope.pop("rope_theta")
+    vision.pop("rope_parameters", None)
     dtype = config.pop("dtype")
-    text.pop("dtype", None), vision.pop("dtype", None)
     config |= {"torch_dtype": dtype, "transformers_version": "4.57.0"}
     if kind == "qwen2.5-vl":
         vision["model_type"] = "qwen2_5_vl"
