@@ -313,7 +313,7 @@ def unread(made: Checkpoint, release: str | None) -> str | None:
 
 @dataclass(frozen=True)
 class _Reader:
-    """What was written, read tensor by tensor; see `allocator.core.exporting.Reopened`."""
+    """What was written, tensor by tensor; see `allocator.core.exporting.Reopened`."""
 
     loader: str
     out: Path
