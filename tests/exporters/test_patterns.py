@@ -30,7 +30,9 @@ def matched(targets: list[str], names: list[str]) -> list[str]:
 
 
 def test_blocks_and_linears_are_alternatives_of_one_expression() -> None:
-    wanted = [f"{LAYERS[n]}.{inner}" for n in (1, 3) for inner in ("mlp.up", "mlp.down")]
+    wanted = [
+        f"{LAYERS[n]}.{inner}" for n in (1, 3) for inner in ("mlp.up", "mlp.down")
+    ]
     found = patterns(wanted, NAMES)
     assert found == [r"re:.*language_model.*layers\.(1|3)\.(mlp\.down|mlp\.up)$"]
     # not those of blocks 10 and 11
@@ -61,7 +63,10 @@ def test_names_stand_for_themselves_where_an_expression_says_too_much() -> None:
 @pytest.mark.parametrize(
     ("ours", "vllms"),
     [
-        ("model.language_model.layers.1.mlp.up", "language_model.model.layers.1.mlp.up"),
+        (
+            "model.language_model.layers.1.mlp.up",
+            "language_model.model.layers.1.mlp.up",
+        ),
         (
             "model.vision_tower.encoder.layers.0.mlp.up",
             "vision_tower.vision_model.encoder.layers.0.mlp.up",

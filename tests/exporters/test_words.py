@@ -45,7 +45,9 @@ def test_padded_words_are_those_of_compressed_tensors(bits: int, count: int) -> 
 @pytest.mark.parametrize("count", COUNTS)
 def test_dense_words_are_a_stream_of_bits(bits: int, count: int) -> None:
     codes = random_codes(bits, count)
-    for row, words in zip(codes.tolist(), to_words(codes, bits, dense=True), strict=True):
+    for row, words in zip(
+        codes.tolist(), to_words(codes, bits, dense=True), strict=True
+    ):
         stream = sum(code << bits * place for place, code in enumerate(row))
         unsigned = [word % 2**32 for word in words.tolist()]
         assert sum(word << 32 * place for place, word in enumerate(unsigned)) == stream
