@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from allocator.core.exporting import EXACT
 from allocator.families import family_of
 
 if TYPE_CHECKING:
@@ -16,12 +17,13 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from allocator.core.exporting import Tolerance
     from allocator.core.ports import Model, Sample
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A checkpoint in transformers; see `allocator.core.ports.Reopened`.
+    """A checkpoint in transformers; see `allocator.core.exporting.Reopened`.
 
     `read` gives the effective weight [out, in] of a module, of any float type, as the
     runtime computes with it.
@@ -30,6 +32,7 @@ class Loaded:
     loader: str
     model: Model
     read: Callable[[Any], Tensor] = lambda module: module.weight
+    tolerance: Tolerance = EXACT
 
     def weight(self, linear: str) -> Tensor:
         """Effective weight of a linear: [out, in] float32."""

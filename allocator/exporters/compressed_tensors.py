@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from allocator.core.ports import Exporter, Reopened
+    from allocator.core.exporting import Exporter, Reopened
     from allocator.exporters._checkpoint import Checkpoint
     from allocator.exporters._export import Export
     from allocator.exporters._hub import Hub

@@ -12,11 +12,14 @@ from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 from allocator.core.errors import ModelError, in_one_sentence
-from allocator.families._checkpoint import quiet
+from allocator.families import _auto_round
+from allocator.families._checkpoint import quiet, read_config
+from allocator.families._generation import ADVICE
+from allocator.families._modules import generation_config
 from allocator.families._weights import is_harmless, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 METHOD = "compressed-tensors"
@@ -31,7 +34,7 @@ def read_packed(
 
     Weights of compressed-tensors are decompressed at once: transformers does so when
     the whole model first runs, and stages run its parts alone. Mapped, they stay packed
-    in the checkpoint's files, and the model cannot run.
+    in the checkpoint's files, and the model cannot run. Those of auto-round run packed.
 
     Args:
         kind: the class in transformers.
@@ -47,13 +50,15 @@ def read_packed(
     """
     import torch
 
+    config = read_config(folder)
+    options = {"dtype": getattr(torch, dtype)}
+    if method_of(config) == _auto_round.METHOD:
+        options = _auto_round.loading_options(folder, config)
     said = f"{folder} cannot be loaded"
-    # compressed-tensors writes a bar whatever transformers is told
-    with in_one_sentence(said), quiet(), _read_as_packed(), redirect_stderr(StringIO()):
+    with in_one_sentence(said), _undisturbed(folder):
         module, loaded = kind.from_pretrained(
             folder,
-            dtype=getattr(torch, dtype),
-            device_map=device,
+            **options,
             local_files_only=True,
             use_safetensors=True,
             output_loading_info=True,
@@ -61,19 +66,28 @@ def read_packed(
             ignore_mismatched_sizes=True,
         )
         _refuse(folder, loaded)
-        if quantizer(module) == METHOD and not mapped:
+        if method_of(config) == _auto_round.METHOD:
+            _auto_round.settle_(module, config, dtype)
+        elif not mapped:
             module.hf_quantizer.compressor.decompress_model(module)
-    return module.eval().requires_grad_(False)
+        if module.can_generate() and (folder / ADVICE).is_file():
+            module.generation_config = generation_config(folder)
+    return module.eval().requires_grad_(False).to(device)
 
 
-def quantizer(module: Any) -> str | None:
-    """Name of the library whose weights a module has, as its config.json says it."""
-    config = getattr(module.config, "quantization_config", None)
-    if config is None:
-        return None
-    method = config.get("quant_method") if isinstance(config, dict) else None
-    method = method or config.quant_method
-    return str(getattr(method, "value", method))
+def method_of(config: Mapping[str, Any]) -> str | None:
+    """Name of the library that quantized the weights, as config.json has it."""
+    said = config.get("quantization_config")
+    return said.get("quant_method") if isinstance(said, dict) else None
+
+
+@contextmanager
+def _undisturbed(folder: Path) -> Iterator[None]:
+    """Keep what is read from being initialized, and libraries off the screen."""
+    # compressed-tensors writes a bar whatever transformers is told
+    unheard = redirect_stderr(StringIO())
+    with quiet(), _read_as_packed(), unheard, _auto_round.reading(folder):
+        yield
 
 
 @contextmanager
