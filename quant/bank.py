@@ -21,13 +21,14 @@ from quant.cells import (
     drop_cells,
     file_of,
     read_cell,
+    read_channel_scale,
     stored_cells,
 )
 from quant.files import replace_file
 from quant.grid import dequantize
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from torch import Tensor
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from allocator.core.ports import Method
     from allocator.core.spec import Linear, ModelSpec
     from quant.cells import Description
+    from quant.grid import Cell
 
 FORMAT = 3
 MANIFEST = "manifest.json"
@@ -62,7 +64,13 @@ class Recipe:
     def digest(self) -> str:
         """Name of the bank's folder; methods and widths may be added later."""
         of = self.scheme
-        scheme = [of.group_size, of.symmetric, of.scales, self.arithmetic]
+        scheme = [
+            of.group_size,
+            of.symmetric,
+            of.scales,
+            self.arithmetic,
+            *of.regrouped,
+        ]
         return digest([FORMAT, self.weights, list(self.calibration), scheme])
 
     def key(self, method: str, bits: int) -> str:
@@ -190,21 +198,47 @@ class Bank:
             raise BankError("16-bit weights come from the checkpoint, not the bank")
         key = (linear.name, self.recipe.key(choice.method, choice.bits))
         if key not in self._weights:
-            self._keep(key, self._read(*key))
+            self._keep(key, dequantize(self.cell(linear, choice)))
         self._weights.move_to_end(key)
         return self._weights[key]
 
-    def _read(self, name: str, key: str) -> Tensor:
+    def rest(self, *_: Any) -> Iterator[tuple[str, Tensor]]:
+        """No other parameter changes with its cells: their scales are not folded."""
+        return iter(())
+
+    def cell(self, linear: Linear, choice: Choice) -> Cell:
+        """The cell itself, read anew, made again if it does not match its checksum.
+
+        Raises:
+            BankError: it does not match, and nobody can make it again.
+        """
+        if choice.method is None:
+            raise BankError("16-bit weights come from the checkpoint, not the bank")
+        name, key = linear.name, self.recipe.key(choice.method, choice.bits)
         file = file_of(self.folder, name)
         try:
-            return dequantize(read_cell(file, key, self._describe(name).get(key)))
+            return read_cell(file, key, self._describe(name).get(key))
         except DamagedCellError:
             drop_damaged(self.folder, [name])
             self._described.pop(name, None)
             if self.rebuild is None:
                 raise
         self.rebuild()
-        return dequantize(read_cell(file, key))
+        return read_cell(file, key)
+
+    def channel_scale(self, linear: Linear, choice: Choice) -> Tensor | None:
+        """The `channel_scale` of a cell: [in] fp16, or None.
+
+        Raises:
+            BankError: it does not match its checksum, and nobody can make it again.
+        """
+        if choice.method is None:
+            return None
+        key = self.recipe.key(choice.method, choice.bits)
+        try:
+            return read_channel_scale(file_of(self.folder, linear.name), key)
+        except DamagedCellError:
+            return self.cell(linear, choice).channel_scale
 
     def _keep(self, key: tuple[str, str], weight: Tensor) -> None:
         self._weights[key] = weight

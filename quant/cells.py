@@ -71,7 +71,7 @@ def packed_cell(cell: Cell) -> Packed:
         "columns": cell.columns,
         "shape": list(cell.codes.shape),
         "fallback": cell.fallback,
-        "parts": {name: _checksum(part) for name, part in stored.items()},
+        "parts": {name: checksum(part) for name, part in stored.items()},
     }
     described["sum"] = _seal(described)
     return described, {_tensor(described, name): x for name, x in stored.items()}
@@ -88,7 +88,7 @@ def _seal(described: Description) -> str:
     return digest([described.get(name) for name in named])
 
 
-def _checksum(part: Tensor) -> str:
+def checksum(part: Tensor) -> str:
     """Digest of a tensor, its type and shape included."""
     total = hashlib.sha256(f"{part.dtype} {tuple(part.shape)};".encode())
     total.update(part.flatten().view(torch.uint8).numpy().data)
@@ -178,18 +178,31 @@ def read_cell(file: Path, key: str, described: Description | None = None) -> Cel
     )
 
 
-def _read_parts(file: Path, key: str, described: Description) -> dict[str, Tensor]:
+def read_channel_scale(file: Path, key: str) -> Tensor | None:
+    """The `channel_scale` of a cell alone: [in] fp16, or None.
+
+    Raises:
+        DamagedCellError: the cell is missing, or this part not what was written.
+    """
+    described = stored_cells(file).get(key)
+    if described is None:
+        raise DamagedCellError(f"{file} holds no cell {key}: build the bank again")
+    part = "channel_scale"
+    return _read_parts(file, key, described, (part,)).get(part)
+
+
+def _read_parts(
+    file: Path, key: str, described: Description, only: Collection[str] | None = None
+) -> dict[str, Tensor]:
+    sums = described["parts"]
+    wanted = [part for part in sums if only is None or part in only]
     try:
         with safe_open(file, framework="pt") as opened:
-            parts = {
-                part: opened.get_tensor(_tensor(described, part))
-                for part in described["parts"]
-            }
+            parts = {x: opened.get_tensor(_tensor(described, x)) for x in wanted}
     except (SafetensorError, OSError) as error:
         raise DamagedCellError(f"cell {key} in {file} is damaged ({error})") from None
-    for part, sum_ in described["parts"].items():
-        if _checksum(parts[part]) != sum_:
-            raise DamagedCellError(f"cell {key} in {file} is damaged: bytes changed")
+    if any(checksum(parts[part]) != sums[part] for part in wanted):
+        raise DamagedCellError(f"cell {key} in {file} is damaged: bytes changed")
     return parts
 
 

@@ -1,8 +1,9 @@
 """Finalized weights: the cells of one allocation and nothing else, in one folder.
 
 Each linear below 16 bits has a file as in a bank (`quant.cells`) with the one cell that
-it was given. The manifest comes last: it says what the weights were made of and what
-should be there. `quant.sequential` makes them.
+it was given, without an AWQ scale: those are folded (`quant.folding`), and the
+parameters that this changed have a file of their own. The manifest comes last: it says
+what the weights were made of and what should be there. `quant.sequential` makes them.
 """
 
 from __future__ import annotations
@@ -14,29 +15,38 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
 from allocator.core.allocation import FULL, Choice, digest
 from allocator.core.errors import BankError, SpecError
 from quant.bank import MANIFEST
 from quant.cells import (
+    SUFFIX,
     DamagedCellError,
+    checksum,
     damaged_cells,
     file_of,
     read_cell,
     stored_cells,
 )
 from quant.files import DRAFT, replace_file
-from quant.grid import dequantize
+from quant.folding import settled
+from quant.grid import dequantize, torch_type
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
+    import torch
     from torch import Tensor
 
     from allocator.core.spec import Linear
     from quant.bank import Recipe
+    from quant.grid import Cell
 
 # counts up whenever finalized weights change
-VERSION = 1
+VERSION = 2
+CHANGED = f".changed{SUFFIX}"
 
 
 @dataclass(frozen=True)
@@ -87,6 +97,8 @@ class Finalized:
         choices: bits and method of every linear in a group, by full name.
         keys: name of its cell, for those below 16 bits.
         sums: checksum of its cell, for the same.
+        changed_sums: checksums of the parameters that folding changed, by full name.
+        dtype: the 16-bit type of scales and of what has no codes.
     """
 
     folder: Path
@@ -95,6 +107,8 @@ class Finalized:
     choices: Mapping[str, Choice]
     keys: Mapping[str, str]
     sums: Mapping[str, str]
+    changed_sums: Mapping[str, str]
+    dtype: torch.dtype
 
     @staticmethod
     def open(folder: Path) -> Finalized:
@@ -116,6 +130,7 @@ class Finalized:
                     f"the finalized weights in {folder} are damaged: {file.name} is "
                     "missing or not what was written"
                 )
+        found.changed()
         return found
 
     def check(self, weights: str, choices: Mapping[str, Choice]) -> None:
@@ -147,19 +162,64 @@ class Finalized:
         return self.sums[linear.name]
 
     def weight(self, linear: Linear, choice: Choice) -> Tensor:
-        """Effective weight of a linear: [out, in] float32.
+        """Weight of a linear, as a checkpoint stores it: [out, in] float32.
 
         Raises:
             BankError: another choice than it was given, or a file that was damaged
                 since it was opened.
         """
+        return dequantize(self.cell(linear, choice))
+
+    def cell(self, linear: Linear, choice: Choice) -> Cell:
+        """The cell of a linear: it has no AWQ scale.
+
+        Raises:
+            BankError: as `weight`.
+        """
         key = self._own(linear, choice)
         try:
-            return dequantize(read_cell(file_of(self.folder, linear.name), key))
+            return read_cell(file_of(self.folder, linear.name), key)
         except DamagedCellError as error:
             raise BankError(
                 f"the finalized weights of {linear.name} have changed: {error}"
             ) from None
+
+    def changed(self) -> dict[str, Tensor]:
+        """Parameters that folding changed, by full name, in 16 bits.
+
+        Raises:
+            BankError: their file is gone, or not what was written.
+        """
+        if not self.changed_sums:
+            return {}
+        try:
+            found: dict[str, Tensor] = load_file(self.folder / CHANGED)
+        except (SafetensorError, OSError):
+            found = {}
+        if {
+            name: checksum(value) for name, value in found.items()
+        } != self.changed_sums:
+            raise BankError(
+                f"the finalized weights in {self.folder} are damaged: {CHANGED} is "
+                "missing or not what was written"
+            )
+        return found
+
+    def rest(
+        self, choices: Mapping[str, Choice], parameters: Iterable[tuple[str, Tensor]]
+    ) -> Iterator[tuple[str, Tensor]]:
+        """Those of a model's other parameters that a checkpoint stores otherwise.
+
+        Args:
+            choices: bits and method of every linear in a group.
+            parameters: at full precision, by full name; those without a cell.
+
+        Raises:
+            BankError: other choices than they were made for, or a damaged file.
+        """
+        if dict(choices) != dict(self.choices):
+            raise BankError("finalized weights go all together, or not at all")
+        return settled(parameters, self.changed(), self.dtype)
 
     def _own(self, linear: Linear, choice: Choice) -> str:
         own = self.choices.get(linear.name)
@@ -180,11 +240,10 @@ class Finalized:
             with tempfile.TemporaryDirectory(prefix=DRAFT, dir=target.parent) as name:
                 draft = Path(name) / "new"
                 draft.mkdir()
-                for linear in self.keys:
-                    shutil.copyfile(
-                        file_of(self.folder, linear), file_of(draft, linear)
-                    )
-                shutil.copyfile(self.folder / MANIFEST, draft / MANIFEST)
+                files = [file_of(self.folder, linear).name for linear in self.keys]
+                files += [CHANGED] if self.changed_sums else []
+                for file in (*files, MANIFEST):
+                    shutil.copyfile(self.folder / file, draft / file)
                 if target.exists():
                     target.rename(Path(name) / "old")
                 draft.rename(target)
@@ -192,9 +251,20 @@ class Finalized:
             raise SpecError(f"cannot write {target}: {error}") from None
 
 
-def write_manifest(folder: Path, wanted: Assignment) -> None:
-    """Say what there is: finalized weights are whole from here on."""
+def write_manifest(
+    folder: Path, wanted: Assignment, changed: Mapping[str, Tensor]
+) -> None:
+    """Say what there is: finalized weights are whole from here on.
+
+    Args:
+        folder: has a file for each linear below 16 bits.
+        wanted: what they were to become.
+        changed: parameters that folding changed, by full name; written here.
+    """
     recipe, keys = wanted.recipe, wanted.keys
+    if changed:
+        stored = {name: value.cpu().contiguous() for name, value in changed.items()}
+        replace_file(folder / CHANGED, lambda draft: save_file(stored, draft))
     linears: dict[str, dict[str, Any]] = {}
     for name, choice in wanted.choices.items():
         linears[name] = {"bits": choice.bits, "method": choice.method}
@@ -214,6 +284,7 @@ def write_manifest(folder: Path, wanted: Assignment) -> None:
         "arithmetic": recipe.arithmetic,
         "corrected": wanted.corrected,
         "linears": linears,
+        "changed": {name: checksum(value) for name, value in changed.items()},
     }
     text = json.dumps(manifest, indent=1) + "\n"
     replace_file(folder / MANIFEST, lambda draft: draft.write_text(text))
@@ -227,7 +298,12 @@ def _read(folder: Path) -> Finalized:
     """
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
-        linears = manifest["linears"]
+        linears, made = manifest["linears"], int(manifest["version"])
+        if made != VERSION:
+            raise BankError(
+                f"the finalized weights in {folder} are of version {made}, whose AWQ "
+                f"scales are not folded, and this reads version {VERSION}"
+            )
         low = {name: own for name, own in linears.items() if own["bits"] != FULL}
         found = Finalized(
             folder,
@@ -236,6 +312,8 @@ def _read(folder: Path) -> Finalized:
             {name: Choice(own["bits"], own["method"]) for name, own in linears.items()},
             {name: str(own["cell"]) for name, own in low.items()},
             {name: str(own["sum"]) for name, own in low.items()},
+            {name: str(own) for name, own in manifest["changed"].items()},
+            torch_type(manifest["scales"]),
         )
         of = (manifest["recipe"], list(linears), found.keys, manifest["corrected"])
         if found.digest != _name(*of):

@@ -267,7 +267,12 @@ def _stored(scale: Tensor, span: Tensor, levels: Tensor, scheme: Scheme) -> Tens
 
 def scale_dtype(scheme: Scheme) -> torch.dtype:
     """The type of a scheme's scales."""
-    return torch.bfloat16 if scheme.scales == "bfloat16" else torch.float16
+    return torch_type(scheme.scales)
+
+
+def torch_type(scales: str) -> torch.dtype:
+    """The type that scales of a name have."""
+    return torch.bfloat16 if scales == "bfloat16" else torch.float16
 
 
 def check_widths(widths: Sequence[int]) -> None:

@@ -6,6 +6,12 @@ within a stage sibling set by sibling set, inputs are collected behind what is a
 quantized (GPTQ, arXiv 2210.17323, section 4; auto-gptq's `true_sequential`). What those
 inputs have lost, weights make up for before they are quantized (`quant.drift`).
 
+A scale of AWQ is folded as soon as its set is solved (`quant.folding`), so that
+whatever follows reads what a checkpoint will hold. It folds into what comes before in
+the same stage: a norm, or a linear that has its cell already, whose grid then changes.
+Where it does not fold, the set is quantized without one, and only clipped: no
+checkpoint could hold what was measured.
+
 The first set is the bank's. A head that shares its matrix with the embeddings comes
 last: until then the embeddings count at full precision.
 """
@@ -14,7 +20,7 @@ from __future__ import annotations
 
 import shutil
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -27,12 +33,13 @@ from quant.cells import SUFFIX, add_cells, file_of, packed_cell, read_cell
 from quant.drift import Drift
 from quant.files import DRAFT, locked
 from quant.finalized import Finalized, write_manifest
-from quant.grid import dequantize
+from quant.folding import FoldError, Folds, common, divided
+from quant.grid import decode, scale_dtype
 from quant.hessian import InputStatistics
 from quant.streaming import SPOOLED, Spool, in_memory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -42,8 +49,8 @@ if TYPE_CHECKING:
     from allocator.core.ports import Model, Siblings, Stage, State
     from allocator.core.spec import Linear
     from quant.build import Source
-    from quant.cells import Packed
     from quant.finalized import Assignment
+    from quant.grid import Cell
 
 CLAIM = ".claim"
 
@@ -79,6 +86,7 @@ def quantize_in_sequence(
         except BankError:
             _clear(folder)
         _check_room(folder, wanted, linears)
+        changed: dict[str, Tensor] = {}
         if wanted.keys:
             model = source.model()
             full, states = (Spool(folder, source.device) for _ in range(2))
@@ -86,8 +94,8 @@ def quantize_in_sequence(
                 states.append(state)
                 if wanted.corrected:
                     full.append(state)
-            _Sequence(folder, wanted, model, full, states, progress).run()
-        write_manifest(folder, wanted)
+            changed = _Sequence(folder, wanted, model, full, states, progress).run()
+        write_manifest(folder, wanted, changed)
         return Finalized.open(folder)
 
 
@@ -103,7 +111,7 @@ def _check_room(folder: Path, wanted: Assignment, linears: Sequence[Linear]) -> 
     """Refuse what does not fit on the disk."""
     scheme = wanted.recipe.scheme
     needed = sum(
-        # AWQ's scale has an fp16 number for each input
+        # a norm that AWQ's scale folds into has a 16-bit number for each input
         linear_bytes(linear, scheme, wanted.choices[linear.name].bits, "none")
         + 2 * linear.in_features
         for linear in linears
@@ -122,8 +130,8 @@ def _check_room(folder: Path, wanted: Assignment, linears: Sequence[Linear]) -> 
 class _Sequence:
     """One pass over the stages, on states as they were and as they have become.
 
-    `made` are the names of all cells so far, by linear, and `held` the effective
-    weights of the stage that is worked on.
+    `made` are the names of all cells so far, by linear, and `held` the weights of the
+    stage that is worked on. `folds` has what scales have changed.
     """
 
     folder: Path
@@ -134,10 +142,19 @@ class _Sequence:
     progress: Callable[[int, int], object]
     made: dict[str, str] = field(default_factory=dict)
     held: dict[str, Tensor] = field(default_factory=dict)
+    folds: Folds = field(init=False)
+
+    def __post_init__(self) -> None:
+        named = self.model.module.named_parameters(remove_duplicate=False)
+        self.folds = Folds(dict(named), scale_dtype(self.wanted.recipe.scheme))
 
     @torch.no_grad()
-    def run(self) -> None:
-        """Quantize what is wanted, up to the last stage that has any of it."""
+    def run(self) -> dict[str, Tensor]:
+        """Quantize what is wanted, up to the last stage that has any of it.
+
+        Returns:
+            Parameters that folding changed, by full name.
+        """
         stages, keys = self.model.stages(), self.wanted.keys
         self.progress(0, len(keys))
         last = max(at for at, s in enumerate(stages) if keys.keys() & set(s.linears))
@@ -148,6 +165,7 @@ class _Sequence:
             if at < last:
                 self._pass_on(stage)
             self.held.clear()
+        return self.folds.changed
 
     def _loaded(self, stage: Stage) -> AbstractContextManager[None]:
         return in_memory(self.model.module, stage.uses, self.states.device)
@@ -186,50 +204,88 @@ class _Sequence:
 
     @contextmanager
     def _placed(self, stage: Stage) -> Iterator[None]:
-        """Quantized weights in place of those that a loaded stage uses."""
+        """What a checkpoint will hold in place of what a loaded stage uses."""
         module: Any = self.model.module
         used = _parameters(module, stage.uses)
         before: list[tuple[Tensor, Tensor]] = []
         try:
-            for name in self.made:
-                weight = module.get_submodule(name).weight
-                if id(weight) in used:
-                    before.append((weight, weight.data))
-                    weight.data = self._weight(name).to(weight)
+            for key in (*self.folds.changed, *(f"{name}.weight" for name in self.made)):
+                parameter = module.get_parameter(key)
+                if id(parameter) in used:
+                    before.append((parameter, parameter.data))
+                    parameter.data = self._value(key).to(parameter)
             yield
         finally:
-            for weight, data in before:
-                weight.data = data
+            for parameter, data in before:
+                parameter.data = data
+
+    def _value(self, key: str) -> Tensor:
+        """What a parameter has become, by full name."""
+        if key in self.folds.changed:
+            return self.folds.changed[key]
+        return self._weight(key.removesuffix(".weight"))
 
     def _weight(self, name: str) -> Tensor:
         if name not in self.held:
-            cell = read_cell(file_of(self.folder, name), self.made[name])
-            self.held[name] = dequantize(cell)
+            self.held[name] = _decoded(self._cell(name))
         return self.held[name]
+
+    def _cell(self, name: str) -> Cell:
+        return read_cell(file_of(self.folder, name), self.made[name])
 
     def _solve(self, observed: Observed, drift: Drift) -> None:
         """Quantize a sibling set, each linear as it was given."""
-        keys, module, device = self.wanted.keys, self.model.module, self.states.device
+        module, device = self.model.module, self.states.device
         siblings = observed.siblings.names
         weights = [module.get_submodule(n).weight.detach().to(device) for n in siblings]
-        names = [name for name in siblings if name in keys]
-        packed: dict[str, dict[str, Packed]] = {}
         try:
             observed.inputs.check(weights)
             if self.wanted.corrected:
                 weights = drift.corrected(weights)
-            # mostly one choice for all of them
-            for choice in dict.fromkeys(self.wanted.choices[name] for name in names):
-                cells = self._quantize(choice, weights, observed)
-                for name, cell in zip(siblings, cells, strict=True):
-                    if self.wanted.choices.get(name) == choice:
-                        packed[name] = {keys[name]: packed_cell(cell)}
-                        self.held[name] = dequantize(cell)
+            try:
+                cells = self._folded(observed.siblings, self._cells(weights, observed))
+            except FoldError:
+                unfoldable = replace(observed.siblings, fold=None)
+                cells = self._cells(weights, replace(observed, siblings=unfoldable))
         except ModelError as error:
             raise ModelError(f"{', '.join(siblings)}: {error}") from None
-        add_cells(self.folder, packed)
-        self.made |= {name: keys[name] for name in names}
+        keys = self.wanted.keys
+        add_cells(self.folder, {n: {keys[n]: packed_cell(c)} for n, c in cells.items()})
+        self.held |= {name: _decoded(cell) for name, cell in cells.items()}
+        self.made |= {name: keys[name] for name in cells}
         self.progress(len(self.made), len(keys))
+
+    def _cells(self, weights: Sequence[Tensor], observed: Observed) -> dict[str, Cell]:
+        """Cells of those siblings that get one, mostly by one choice for all."""
+        choices, siblings = self.wanted.choices, observed.siblings.names
+        names = [name for name in siblings if name in self.wanted.keys]
+        found: dict[str, Cell] = {}
+        for choice in dict.fromkeys(choices[name] for name in names):
+            cells = self._quantize(choice, weights, observed)
+            found |= {
+                name: cell
+                for name, cell in zip(siblings, cells, strict=True)
+                if choices.get(name) == choice
+            }
+        return found
+
+    def _folded(self, siblings: Siblings, cells: Mapping[str, Cell]) -> dict[str, Cell]:
+        """Cells without their scale, and with that of what it folds into.
+
+        Raises:
+            FoldError: the scale does not fold; nothing has changed.
+        """
+        scale = common({name: cell.channel_scale for name, cell in cells.items()})
+        if scale is None:
+            return dict(cells)
+        found = {
+            name: replace(cell, channel_scale=None) for name, cell in cells.items()
+        }
+        fold = siblings.fold
+        if fold in self.made:
+            found[fold] = divided(fold, self._cell(fold), scale)
+        self.folds.add(siblings, scale, self.wanted.keys)
+        return found
 
     def _quantize(
         self, choice: Choice, weights: Sequence[Tensor], observed: Observed
@@ -242,6 +298,11 @@ class _Sequence:
             weights, observed.inputs, recipe.scheme, [choice.bits], foldable=foldable
         )
         return cells[choice.bits]
+
+
+def _decoded(cell: Cell) -> Tensor:
+    """Weights of a cell without a scale: [out, in] float32."""
+    return decode(cell.codes, cell)
 
 
 @dataclass(eq=False)

@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from allocator.bench.finalize import choices_of
-from allocator.bench.loading import open_bench, open_full_precision
-from allocator.bench.prepare import prepare
+from allocator.bench.loading import open_bank, open_full_precision
+from allocator.bench.prepare import prepare, spec_of
 from allocator.core.errors import BankError, SpecError
 from allocator.core.plugins import available
 from allocator.core.ports import SPLITS
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from allocator.bench.workbench import Workbench
     from allocator.core.plan import Plan
     from allocator.core.ports import Split
-    from allocator.core.spec import ModelSpec
     from allocator.core.watch import Watch
+    from quant.bank import Bank
     from quant.finalized import Finalized
 
 
@@ -79,13 +79,26 @@ def open_planned(
     setup: Setup, plan: Plan | None, weights: Path | None, watch: Watch
 ) -> Workbench:
     """The model with whatever a plan's weights come from; None: full precision."""
-    if plan is not None and weights is not None and plan.finalized is not None:
-        finalized = _finalized(setup, plan, weights)
-        bench = open_full_precision(setup)
-        bench.bank = finalized
-        return bench
-    quantized = plan is not None and plan.methods
-    return open_bench(setup, watch) if quantized else open_full_precision(setup)
+    cells = None if plan is None else open_cells(setup, plan, weights, watch)
+    bench = open_full_precision(setup)
+    bench.bank = cells
+    return bench
+
+
+def open_cells(
+    setup: Setup, plan: Plan, weights: Path | None, watch: Watch
+) -> Bank | Finalized | None:
+    """Where a plan's weights come from; None: all of them are at 16 bits.
+
+    Args:
+        setup: the request, with calibration samples where a bank is needed.
+        plan: bits and method of every group.
+        weights: folder of the plan's finalized weights.
+        watch: is shown the phase "bank" where cells have to be made.
+    """
+    if weights is not None and plan.finalized is not None:
+        return _finalized(setup, plan, weights)
+    return open_bank(setup, watch) if plan.methods else None
 
 
 def _finalized(setup: Setup, plan: Plan, folder: Path) -> Finalized:
@@ -119,6 +132,7 @@ def _of_plan(plan: Plan, task: str | None) -> dict[str, Any]:
     asked: dict[str, Any] = {
         "model": plan.model,
         "seed": plan.seed,
+        "target": plan.scheme.target,
         "include": tuple(kind for kind in EXTRAS if kind in kinds),
     }
     if task in (None, plan.asked.get("task")):
@@ -146,11 +160,11 @@ def setup_of(
         return setup
     groups, nearest = set(plan.groups), setup.model
     for granularity in GRANULARITIES:
-        spec: ModelSpec = setup.family.spec(setup.folder, granularity, asked.include)
+        asked = replace(asked, granularity=granularity)
+        spec = spec_of(asked, setup.folder, setup.family)
         nearest = max(nearest, spec, key=lambda each: len(groups & set(each.keys)))
         if groups == set(spec.keys):
             space = replace(setup.space, spec=spec)
-            asked = replace(asked, granularity=granularity)
             return replace(setup, asked=asked, model=spec, space=space)
     unknown = sorted(groups - set(nearest.keys))
     missing = sorted(set(nearest.keys) - groups)

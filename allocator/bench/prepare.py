@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from allocator.bench.contents import Contents
 from allocator.core.allocation import digest
 from allocator.core.errors import DataError, SpecError, UnknownNameError
+from allocator.core.holding import within_target
 from allocator.core.home import cache_home
 from allocator.core.plugins import available, load
 from allocator.core.ports import RERANK, SPLITS
@@ -88,6 +89,7 @@ class Setup:
                 "include": list(asked.include),
                 "decoding": [asked.beams, self.rerank],
                 "seed": asked.seed,
+                **({} if asked.target == "none" else {"target": asked.target}),
             }
         )
 
@@ -151,7 +153,7 @@ def prepare(
     from allocator.bench.devices import pick_device
 
     device = pick_device(asked.device)
-    model = family.spec(folder, asked.granularity, asked.include)
+    model = spec_of(asked, folder, family)
     space = ModelSpace(model, asked.scheme, asked.choices, asked.limit, asked.pins)
     samples = samples or read_samples(asked, task, splits)
     tell_unread(folder, watch)
@@ -161,6 +163,16 @@ def prepare(
         *(asked, folder, family, task, samples, model, space, weights, device),
         contents,
     )
+
+
+def spec_of(asked: StudySpec, folder: Path, family: Family) -> ModelSpec:
+    """Groups and sizes of a model, as the target that is asked for can hold it.
+
+    Raises:
+        AllocateError: the model cannot be read, or not by that target.
+    """
+    spec = family.spec(folder, asked.granularity, asked.include)
+    return within_target(spec, asked.scheme)
 
 
 def tell_unread(folder: Path, watch: Watch | None) -> None:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+from allocator.bench.applied import applied_digest
 from allocator.bench.divergence import kl, known
+from allocator.bench.in_place import InPlace, given
 from allocator.bench.lru_cache import LRUCache, size_of
 from allocator.bench.replies import predict
 from allocator.bench.sense import Said
-from allocator.core.allocation import FULL, Allocation, Choice, digest
-from allocator.core.errors import BankError
+from allocator.core.allocation import FULL, Allocation, Choice
 from allocator.core.ports import RERANK, Decoding
 from evals.taskset import TaskSet, relative
 
@@ -22,9 +23,10 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from allocator.bench.in_place import Cells
     from allocator.bench.replies import Keeper
     from allocator.core.ports import Model, Sample, Score, State, Task
-    from allocator.core.spec import Linear, ModelSpec
+    from allocator.core.spec import ModelSpec
 
 # samples in a batch, for models below and above SMALL parameters
 BATCHES = (250, 8)
@@ -41,16 +43,6 @@ SAID = "said"
 def batch_size(spec: ModelSpec) -> int:
     """Samples to run at once: many for a small model, few for a large one."""
     return BATCHES[spec.parameters >= SMALL]
-
-
-class Cells(Protocol):
-    """Where quantized weights come from: a bank, or `quant.finalized.Finalized`."""
-
-    def weight(self, linear: Linear, choice: Choice) -> Tensor:
-        """Effective weight of a linear under a choice below 16 bits: [out, in]."""
-
-    def cell_sum(self, linear: Linear, choice: Choice) -> str:
-        """Checksum of that weight's cell."""
 
 
 @dataclass
@@ -77,53 +69,17 @@ class Workbench:
     reused: int = 0
 
     def __post_init__(self) -> None:
-        full = Allocation.uniform(self.spec, Choice(FULL))
-        self.current: dict[str, Choice] = dict(full.choices)
-        self.original: dict[str, Tensor] = {}
+        self.in_place = InPlace(self.model.module, self.spec)
         self.references: dict[Any, Any] = {}
         self.said: dict[str, Said] = {}
 
-    @property
-    def _cells(self) -> Cells:
-        if self.bank is None:
-            raise BankError("this model was opened without a bank: 16 bits only")
-        return self.bank
-
-    def _sum(self, linear: Linear, choice: Choice) -> str:
-        return (
-            str(FULL) if choice.bits == FULL else self._cells.cell_sum(linear, choice)
-        )
-
-    def _weight(self, name: str) -> Tensor:
-        weight: Tensor = self.model.module.get_submodule(name).weight
-        return weight
-
-    @torch.no_grad()
     def apply(self, allocation: Allocation) -> None:
         """Put an allocation's weights in place, loading only what changes."""
-        wanted = dict(allocation.choices)
-        for group in self.spec.groups:
-            choice = wanted[group.key]
-            if choice == self.current[group.key]:
-                continue
-            for linear in group.linears:
-                weight = self._weight(linear.name)
-                if linear.name not in self.original:
-                    self.original[linear.name] = weight.clone()
-                low = choice.bits != FULL
-                weight.copy_(
-                    self._cells.weight(linear, choice)
-                    if low
-                    else self.original[linear.name]
-                )
-            self.current[group.key] = choice
+        self.in_place.put(allocation, self.bank)
 
-    @torch.no_grad()
     def restore(self) -> None:
         """Put every weight back at 16 bits, whatever was in place."""
-        for name, weight in self.original.items():
-            self._weight(name).copy_(weight)
-        self.current = dict.fromkeys(self.spec.keys, Choice(FULL))
+        self.in_place.restore()
 
     @contextmanager
     def under(self, cells: Cells) -> Iterator[Workbench]:
@@ -133,7 +89,7 @@ class Workbench:
         """
         self.restore()
         other = replace(self, bank=cells, features=LRUCache(0))
-        other.original, other.references = self.original, self.references
+        other.in_place, other.references = self.in_place, self.references
         try:
             yield other
         finally:
@@ -142,13 +98,8 @@ class Workbench:
 
     def applied(self, allocation: Allocation) -> str:
         """Digest of the cells an allocation puts in place."""
-        wanted = dict(allocation.choices)
-        return digest(
-            [
-                [linear.name, self._sum(linear, wanted[group.key])]
-                for group in self.spec.groups
-                for linear in group.linears
-            ]
+        return applied_digest(
+            self.spec, allocation, lambda *pair: given(self.bank).cell_sum(*pair)
         )
 
     def score(
@@ -290,8 +241,9 @@ class Workbench:
     ) -> Any:
         """What the prefix makes of a batch, from the last component that is kept."""
         prefix = self.model.prefix
+        # where folding rounds what has no cell, equal choices are not all there is
         cuts = [
-            (allocation.part(prefix[:at]).digest, name)
+            (allocation.part(prefix[:at]).digest, self.in_place.has_changed, name)
             for at in range(1, len(prefix) + 1)
         ]
         samples = int(name[-1])

@@ -56,7 +56,7 @@ def build(as_json: bool, model: str | None, **options: Any) -> None:
     given = given_of(options)
     # a budget that everything fits: a bank serves every budget
     named = DEFAULT_MODEL if model is None else model
-    asked = StudySpec(budget="16", model=named, **given)
+    asked = StudySpec.read({"budget": "16", "model": named, **given})
     found = build_bank_of(asked, Bars())
     if as_json:
         click.echo(json.dumps(found))

@@ -26,6 +26,7 @@ from allocator.core.errors import SpecError
 from allocator.core.plugins import available
 from allocator.core.spec import EXTRAS, GRANULARITIES
 from allocator.core.study import JOINED
+from allocator.core.targets import TARGETS
 
 DEFAULT_MODEL = "tiny-blip2"
 # on a terminal of 80 columns: names in a column of their own, no blank lines between
@@ -127,6 +128,12 @@ group_size = cloup.option(
 )
 symmetric = cloup.option(
     "--symmetric", is_flag=True, default=None, help="No zero-points."
+)
+target = cloup.option(
+    "--target",
+    shell_complete=completing(tuple(TARGETS)),
+    metavar="mlx",
+    help=f"Runtime to quantize for: {listed(TARGETS)}.  [default: none]",
 )
 granularity = cloup.option(
     "--granularity",
@@ -256,12 +263,12 @@ task_options = cloup.option_group(
 )
 scheme_options = cloup.option_group(
     "What may be quantized, and how",
-    *(methods, widths, group_size, symmetric, granularity, include, budget_scope),
-    *(pin, at_least, at_most),
+    *(methods, widths, group_size, symmetric, target, granularity, include),
+    *(budget_scope, pin, at_least, at_most),
 )
 bank_options = cloup.option_group(
     "What may be quantized, and how",
-    *(methods, widths, group_size, symmetric, include, calibration),
+    *(methods, widths, group_size, symmetric, target, include, calibration),
 )
 search_options = cloup.option_group(
     "Search",

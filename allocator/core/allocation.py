@@ -11,8 +11,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from allocator.core.errors import BudgetError, SpecError, UnknownNameError
-from allocator.core.targets import FULL as FULL
-from allocator.core.targets import LAYOUTS, TARGETS, Layout, Matrix, target_of
+from allocator.core.layouts import FULL as FULL
+from allocator.core.layouts import LAYOUTS, Layout, Matrix
+from allocator.core.targets import TARGETS, target_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -69,23 +70,24 @@ class Scheme:
     def group_size_of(self, in_features: int) -> int | str:
         """Group size of a linear with `in_features` inputs.
 
-        The largest known one, up to what is asked, that divides its rows, or else
-        "channel"; rows that are not longer than a group are one, where the target has
-        no other wish.
+        See `Target.group_size_of`.
 
         >>> [Scheme(128).group_size_of(n) for n in (4096, 960, 3420, 96)]
         [128, 64, 'channel', 96]
         >>> Scheme(128, target="mlx").group_size_of(96)
         32
         """
-        if isinstance(self.group_size, str):
-            return self.group_size
-        target = TARGETS[self.target]
-        if in_features <= self.group_size and target.whole_rows:
-            return in_features
-        known = (size for size in target.group_sizes if isinstance(size, int))
-        fitting = (size for size in known if size <= self.group_size)
-        return next((size for size in fitting if in_features % size == 0), "channel")
+        return TARGETS[self.target].group_size_of(self.group_size, in_features)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, as plans and recommendations have it."""
+        keys = ("group_size", "symmetric", "target")
+        return {key: getattr(self, key) for key in keys}
+
+    @property
+    def regrouped(self) -> list[int]:
+        """Lengths of rows that have other groups, and so other cells, by the target."""
+        return TARGETS[self.target].regroups(self.group_size)
 
     def columns(self, in_features: int) -> int:
         """Inputs that share one scale in a linear with `in_features` inputs."""
@@ -261,11 +263,7 @@ def stored_size(
 ) -> Size:
     """Add up what the exported checkpoint of an allocation stores.
 
-    Args:
-        spec: groups and sizes of the model.
-        scheme: the grid apart from its width, and the target.
-        allocation: bits of every group.
-        layout: of `LAYOUTS`, how it is stored; None: as the target has it.
+    `layout` says how (of `LAYOUTS`); None: as the scheme's target has it.
     """
     chosen = dict(allocation.choices)
     quantized = sum(

@@ -75,7 +75,11 @@ class Plan:
             layers = data.get("layers", {})
             return Plan(
                 _typed(data["model"], str),
-                Scheme(scheme.get("group_size", 128), symmetric),
+                Scheme(
+                    scheme.get("group_size", 128),
+                    symmetric,
+                    target=_typed(scheme.get("target", "none"), str),
+                ),
                 _choices(data["groups"]),
                 _typed(data.get("seed", 0), int),
                 _typed(data.get("calibration", CALIBRATION_SIZE), int),
@@ -182,7 +186,7 @@ def plan_json(
     }
     return {
         "model": asked.model,
-        "scheme": {"group_size": scheme.group_size, "symmetric": scheme.symmetric},
+        "scheme": scheme.to_json(),
         "seed": asked.seed,
         "calibration": asked.calibration,
         **{key: getattr(asked, key) for key in ASKED},

@@ -226,10 +226,7 @@ class Recommendation:
             "task": self.task,
             "metric": self.metric,
             "higher_is_better": True,
-            "scheme": {
-                "group_size": self.scheme.group_size,
-                "symmetric": self.scheme.symmetric,
-            },
+            "scheme": self.scheme.to_json(),
             "goal": self.goal,
             "budget": {"bpw": self.budget_bpw, "scope": self.scope},
             "pins": self.pins.to_json(),

@@ -81,7 +81,7 @@ class ModelSpec:
     `parameters` counts every parameter once, tied weights once. `head` are the weights
     of its output head (0: it has none beside its embeddings), and `tied` says that this
     is the matrix of the embeddings. `others` are names and shapes of the parameters
-    outside the groups' weights, tied ones once.
+    outside the groups' weights, tied ones once; `model_type` is that of config.json.
     """
 
     family: str
@@ -91,6 +91,7 @@ class ModelSpec:
     head: int = 0
     tied: bool = False
     others: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    model_type: str = ""
 
     def __post_init__(self) -> None:
         names = Counter(linear.name for linear in self.linears)

@@ -21,6 +21,7 @@ from allocator.core.options import read_toml, typed_options
 from allocator.core.pins import Pins
 from allocator.core.ports import Selection
 from allocator.core.spec import EXTRAS, GRANULARITIES
+from allocator.core.targets import TARGETS, target_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -53,7 +54,9 @@ class StudySpec:
     `min_score` of the full-precision score with probability `confidence`. `task` may
     join several with "+". With `rungs` candidates are looked at on few samples before
     one is measured in full, with `narrowing` groups that hardly matter stay as they
-    are.
+    are. `target` is the runtime that the model is quantized for: it sets widths, group
+    size and symmetry where none are given (`read`), what they can be, and what counts
+    as size.
     `finalize` quantizes the winner once more in sequence; `pin`, `at_least`, `at_most`
     keep groups as they are or within bounds (`Pins`). Nones mean: the embedded
     data, the published fraction and set, the published depth of ranking, the default
@@ -72,6 +75,7 @@ class StudySpec:
     widths: tuple[int, ...] = WIDTHS
     group_size: int | str = 128
     symmetric: bool = False
+    target: str = "none"
     granularity: Granularity = "type"
     include: tuple[str, ...] = ()
     budget_scope: Scope = "model"
@@ -120,6 +124,7 @@ class StudySpec:
         self.pins.check(self.widths, self.methods)
         # all refuse what they cannot read
         self.scheme.check(self.methods)
+        TARGETS[self.target].check_widths(self.widths)
         _ = self.limit, self.cache_bytes
 
     def _check_times(self) -> None:
@@ -185,7 +190,7 @@ class StudySpec:
     @property
     def scheme(self) -> Scheme:
         """The grid apart from its width."""
-        return Scheme(self.group_size, self.symmetric)
+        return Scheme(self.group_size, self.symmetric, target=self.target)
 
     @property
     def pins(self) -> Pins:
@@ -195,7 +200,9 @@ class StudySpec:
     @property
     def limit(self) -> Budget:
         """The budget, read; without one, what everything keeps."""
-        return Budget.parse(self.budget or str(FULL), self.budget_scope)
+        # some layouts have vectors in 32 bits
+        most = FULL if self.target == "none" else 2 * FULL
+        return Budget.parse(self.budget or str(most), self.budget_scope)
 
     @property
     def cache_bytes(self) -> int:
@@ -236,12 +243,16 @@ class StudySpec:
     def read(values: Mapping[str, Any], file: Path | None = None) -> StudySpec:
         """A study from values that may come from a file.
 
+        What they do not say of widths and grids, the target does.
+
         Raises:
             SpecError: a value has another type than its option needs.
             UnknownNameError: an option that there is none of.
         """
         check_options(values)
-        return StudySpec(**typed_options(values, file))
+        typed = typed_options(values, file)
+        target = target_of(typed.get("target", "none"))
+        return StudySpec(**{**target.defaults, **typed})
 
     def to_json(self) -> dict[str, Any]:
         """Plain data that `StudySpec(**...)` reads again, tuples as lists."""

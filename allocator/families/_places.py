@@ -88,8 +88,12 @@ def place_linears(
     linears += extras.values()
     linears.sort(key=lambda linear: COMPONENTS.index(linear.component))
     parameters = sum(parameter.numel() for parameter in module.parameters())
-    groups, others = build_groups(linears, granularity), _others(module, linears)
-    return ModelSpec(family, parameters, groups, tuple(left), *_head(module), others)
+    return ModelSpec(
+        *(family, parameters, build_groups(linears, granularity), tuple(left)),
+        *_head(module),
+        _others(module, linears),
+        module.config.model_type,
+    )
 
 
 def _others(

@@ -7,10 +7,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from allocator.bench.prepare import model_for, task_of, tell_unread
+from allocator.bench.prepare import model_for, spec_of, task_of, tell_unread
 from allocator.core.allocation import FULL, Choice
+from allocator.core.layouts import LAYOUTS
 from allocator.core.ports import Sample
 from allocator.core.spec import COMPONENTS
+from allocator.core.targets import TARGETS
 from allocator.embedded import model_folder
 from allocator.families import family_of, has_weights
 from allocator.space.model import ModelSpace
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from allocator.core.ports import Task
     from allocator.core.spec import ModelSpec
     from allocator.core.study import StudySpec
+    from allocator.core.targets import Target
     from allocator.core.watch import Watch
 
 # asked to show how questions are asked
@@ -50,12 +53,13 @@ def inspect_model(
         folder, _ = model_for(known, folder, asked.model)
     tell_unread(folder, watch)
     prompts = {"prompts": prompts_of(folder, known)} if prompt else {}
-    spec = family_of(folder).spec(folder, asked.granularity, asked.include)
+    spec = spec_of(asked, folder, family_of(folder))
     space = ModelSpace(spec, asked.scheme, asked.choices, asked.limit, asked.pins)
     sizes = _sizes(space, asked)
     scope = "bpw" if asked.budget_scope == "model" else "bpw_quantized"
     return {
         "model": asked.model,
+        "target": target_json(TARGETS[asked.target]),
         "family": spec.family,
         "parameters": spec.parameters,
         "quantized_weights": spec.weights,
@@ -73,6 +77,20 @@ def inspect_model(
         "smallest_bpw": min(size[scope] for size in sizes),
         "budget_scope": asked.budget_scope,
         **prompts,
+    }
+
+
+def target_json(target: Target) -> dict[str, Any]:
+    """What a target allows, as plain data."""
+    return {
+        "name": target.name,
+        "description": target.description,
+        "layout": LAYOUTS[target.layout].description,
+        "widths": list(target.widths),
+        "notes": {str(bits): note for bits, note in target.notes.items()},
+        "group_sizes": list(target.group_sizes),
+        "symmetric": list(target.symmetries),
+        "fused": [list(names) for names in target.fused],
     }
 
 

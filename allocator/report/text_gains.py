@@ -110,7 +110,7 @@ def _alike(rival: Mapping[str, Any], found: Mapping[str, Any]) -> str:
     for each in found["uniform"]:
         if each.get("digest") == rival["digest"]:
             return f"{uniform_text(each)}{finalized(each)}"
-    return f"{FULL} everywhere" if rival["bpw"] == FULL else ""
+    return f"{FULL} everywhere" if rival["bpw"] >= FULL else ""
 
 
 def is_uniform(best: Mapping[str, Any], uniform: Mapping[str, Any]) -> bool:

@@ -23,6 +23,8 @@ def print_inspection(found: Mapping[str, Any]) -> None:
         f"{found['model']} ({found['family']}): {found['parameters']:,} parameters, "
         f"{found['quantized_weights']:,} weights in groups",
     )
+    for line in _target(found["target"]):
+        say(console, line)
     if sentence := _assumption(found["head"]):
         say(console, sentence)
     console.print(_parts(found))
@@ -47,6 +49,30 @@ def print_inspection(found: Mapping[str, Any]) -> None:
         f"smallest possible budget: {found['smallest_bpw']:.4f} bpw "
         f"({found['budget_scope']} scope{', ' * bool(pins)}{pins})",
     )
+
+
+def _target(target: Mapping[str, Any]) -> list[str]:
+    """What the target allows; nothing where there is none."""
+    if target["name"] == "none":
+        return []
+    kinds = {True: "symmetric", False: "asymmetric"}
+    widths = [
+        f"{bits} ({target['notes'][str(bits)]})"
+        if str(bits) in target["notes"]
+        else str(bits)
+        for bits in target["widths"]
+    ]
+    return [
+        f"target {target['name']}: {target['description']}; sizes are of "
+        f"{target['layout']}",
+        f"widths: {', '.join(widths)}",
+        f"group sizes: {', '.join(map(str, target['group_sizes']))}; "
+        f"{' or '.join(kinds[each] for each in target['symmetric'])} grids",
+        *(
+            f"{', '.join(names)} of one module always have one scheme"
+            for names in target["fused"]
+        ),
+    ]
 
 
 def _parts(found: Mapping[str, Any]) -> Table:

@@ -32,12 +32,14 @@ TOP = 6  # groups shown by importance
 
 def headline(asked: StudySpec) -> str:
     """The first line of a search: which model and data, and how to use one's own."""
+    target = "" if asked.target == "none" else f" for {asked.target}"
     if is_embedded(asked.model) and asked.data is None:
         return (
-            f"{asked.model} on {asked.task}: a small trained model and drawn data that "
-            "come with this package. Your own: --model FOLDER --data DIR"
+            f"{asked.model} on {asked.task}{target}: a small trained model and drawn "
+            "data that come with this package. Your own: --model FOLDER --data DIR"
         )
-    return f"{asked.model} on {asked.task} from {asked.data or 'the drawn data'}"
+    data = asked.data or "the drawn data"
+    return f"{asked.model} on {asked.task}{target} from {data}"
 
 
 def scored(score: float, ci95: list[float]) -> str:

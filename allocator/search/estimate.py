@@ -113,6 +113,8 @@ def _same(asked: StudySpec, spec: dict[str, Any]) -> bool:
     """
     now, spec = ({**each, "device": _kind(each)} for each in (asked.to_json(), spec))
     names = [field.name for field in fields(StudySpec) if field.name not in FREE]
+    # studies of before are for no target
+    spec = {"target": StudySpec.target, **spec}
     return all(_plain(now[name]) == _plain(spec.get(name)) for name in names)
 
 

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 # what decides the groups of a model and their sizes
 SIZES = (
-    *("model", "methods", "widths", "group_size", "symmetric", "granularity"),
-    *("include", "budget_scope", *PINS),
+    *("model", "methods", "widths", "group_size", "symmetric", "target"),
+    *("granularity", "include", "budget_scope", *PINS),
 )
 
 

@@ -16,6 +16,7 @@ from allocator.core.allocation import (
     Size,
     digest,
     linear_bytes,
+    rest_bytes,
     stored_size,
 )
 from allocator.core.errors import BudgetError, SpecError
@@ -88,8 +89,13 @@ class ModelSpace(Space):
     @cached_property
     def room(self) -> float:
         """Bytes the budget leaves for the groups."""
-        rest = 0 if self.budget.scope == "quantized" else 2 * self.spec.rest
+        rest = 0 if self.budget.scope == "quantized" else self._rest
         return self.budget.bytes(self.spec) - rest + SLACK
+
+    @property
+    def _rest(self) -> int:
+        """Bytes beside the groups."""
+        return rest_bytes(self.spec, self.scheme)
 
     @property
     def costs(self) -> dict[str, Any]:
@@ -97,6 +103,7 @@ class ModelSpace(Space):
         return {
             "group_bytes": self.group_bytes,
             "rest": self.spec.rest,
+            "rest_bytes": self._rest,
             "parameters": self.spec.parameters,
             "weights": self.spec.weights,
             "choices": [str(choice) for choice in self.choices],
@@ -154,7 +161,10 @@ class KeptSpace(Space):
     @property
     def _rest(self) -> int:
         """Bytes beside the groups that the budget counts."""
-        return 0 if self.budget.scope == "quantized" else 2 * int(self.kept["rest"])
+        if self.budget.scope == "quantized":
+            return 0
+        # studies of before say no bytes, and all had two a parameter
+        return int(self.kept.get("rest_bytes", 2 * self.kept["rest"]))
 
     @cached_property
     def room(self) -> float:

@@ -45,7 +45,8 @@ def default_name(asked: StudySpec, identity: str) -> str:
     """Name of a study that was not given one: model, task, what it measures."""
     stem = re.sub(r"[^A-Za-z0-9]+", "-", Path(asked.model).name).strip("-")
     task = re.sub(r"[^A-Za-z0-9]+", "-", asked.task).strip("-")
-    return f"{stem[:40] or 'model'}-{task[:40]}-{identity}"
+    target = "" if asked.target == "none" else f"-{asked.target}"
+    return f"{stem[:40] or 'model'}-{task[:40]}{target}-{identity}"
 
 
 def open_storage(

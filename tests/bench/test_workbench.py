@@ -222,7 +222,7 @@ def test_other_weights_share_nothing_and_are_counted(bench: Workbench) -> None:
         assert other.score(vision, SAMPLES).values == before
         assert other.ran == ran + 4
     assert (bench.ran, bench.reused) == (ran + 4, 0)
-    assert set(bench.current.values()) == {Choice(16)}
+    assert set(bench.in_place.current.values()) == {Choice(16)}
     assert counted(bench, vision) == (0, 4)
     assert counted(bench, full) == (4, 0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -39,15 +40,38 @@ def by_hand(
                 weights = drift.corrected(weights)
             for name in names:
                 choice = wanted.choices[name]
-                fold = siblings.fold is not None
+                foldable = siblings.fold is not None
                 found = wanted.recipe.methods[choice.method].quantize(
-                    weights, inputs, Scheme(), [choice.bits], foldable=fold
+                    weights, inputs, Scheme(), [choice.bits], foldable=foldable
                 )[choice.bits][siblings.names.index(name)]
                 cells[name] = found
-            for name in names:
+            touched = fold(model, siblings, names, cells)
+            for name in touched:
                 weight = model.module.get_submodule(name).weight
                 weight.data.copy_(effective(cells[name]))
     return cells
+
+
+def fold(model: Model, siblings: Any, names: list[str], cells: dict[str, Any]) -> Any:
+    """Divide by the scale of AWQ what comes before; names of all cells that change."""
+    scale = cells[names[0]].channel_scale
+    if scale is None:
+        return names
+    for name in names:
+        cells[name] = replace(cells[name], channel_scale=None)
+    before, scale = model.module.get_submodule(siblings.fold), scale.float()
+    low = siblings.fold in cells
+    for key, parameter in before.named_parameters(recurse=False):
+        if key == "bias" or not low:
+            by = scale if parameter.dim() == 1 else scale[:, None]
+            added = 1.0 if type(before).__name__.startswith("Gemma") else 0.0
+            parameter.data.copy_(((parameter + added) / by - added).half())
+    if not low:
+        return names
+    cell = cells[siblings.fold]
+    by_row = (cell.scale.float() / scale[:, None]).half()
+    cells[siblings.fold] = replace(cell, scale=by_row)
+    return [*names, siblings.fold]
 
 
 def inputs_of(model: Model, siblings: Any, stage: Any, state: State) -> torch.Tensor:

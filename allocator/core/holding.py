@@ -1,0 +1,135 @@
+"""A model as a target can hold it: what stays at 16 bits there, and why."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from allocator.core.errors import SpecError
+from allocator.core.spec import EXTRAS, Group, LeftOut
+from allocator.core.targets import TARGETS
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+
+    from allocator.core.allocation import Scheme
+    from allocator.core.spec import Linear, ModelSpec
+    from allocator.core.targets import Target
+
+QWEN_VL = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
+LLAVA = ("llava", "llava_next", "llava_onevision")
+IDEFICS = ("idefics3", "smolvlm")
+# values of `model_type` that a target has code for: mlx-vlm 0.7.10, models/; vllm 0.32,
+# model_executor/models/registry.py; llama.cpp, conversion/, with a vision part
+MODELS: Mapping[str, tuple[str, ...]] = {
+    "mlx": (*LLAVA, *QWEN_VL, *IDEFICS, "gemma3", "internvl", "paligemma"),
+    "vllm": (*LLAVA, *QWEN_VL, *IDEFICS, "gemma3", "internvl", "paligemma"),
+    "llama.cpp": QWEN_VL,
+}
+WHY = {
+    ("vllm", "blip-2"): "its vision tower has no name there, so that nothing says what "
+    "is packed",
+}
+# linears that vLLM 0.32 builds as plain ones, which read nothing packed, by model type:
+# llava_onevision.py, paligemma.py, interns1.py, interns1_vit.py
+PLAIN = {
+    ("vllm", "llava_onevision"): r".*multi_modal_projector\..*",
+    ("vllm", "paligemma"): r".*multi_modal_projector\..*",
+    ("vllm", "internvl"): r".*multi_modal_projector\..*|"
+    r".*vision_tower\..*\.(q_proj|k_proj|v_proj|projection_layer)",
+}
+
+
+def within_target(spec: ModelSpec, scheme: Scheme) -> ModelSpec:
+    """The model with all linears left out that the scheme's target cannot hold.
+
+    Groups that lose all their linears are gone; keys stay as they are.
+
+    Raises:
+        SpecError: the target has no code for the model, cannot hold what was asked to
+            be included, or can hold nothing of it.
+    """
+    target, name = TARGETS[scheme.target], scheme.target
+    known = MODELS.get(name, (spec.model_type,))
+    if spec.model_type not in known:
+        why = WHY.get((name, spec.model_type), f"it reads {', '.join(known)}")
+        raise SpecError(
+            f"target {name} ({target.description}) does not read models of type "
+            f"{spec.model_type!r}: {why}"
+        )
+    reasons = _reasons(spec, scheme, target)
+    left = [linear for linear in spec.linears if linear.name in reasons]
+    if len(left) == len(spec.linears):
+        raise SpecError(
+            f"target {name} can hold no linear of this model below 16 bits: "
+            f"{left[0].name}: {reasons[left[0].name]}"
+        )
+    return replace(
+        spec,
+        groups=_without(spec.groups, reasons),
+        left_out=(
+            *spec.left_out,
+            *(LeftOut(x.name, x.weights, f"{name}: {reasons[x.name]}") for x in left),
+        ),
+        others=(
+            *spec.others,
+            *((f"{x.name}.weight", (x.out_features, x.in_features)) for x in left),
+        ),
+    )
+
+
+def _without(groups: Iterable[Group], names: Collection[str]) -> tuple[Group, ...]:
+    """Groups without some of their linears; those that are left with none are gone."""
+    kept = [(g.key, tuple(x for x in g.linears if x.name not in names)) for g in groups]
+    return tuple(Group(key, linears) for key, linears in kept if linears)
+
+
+def _reasons(spec: ModelSpec, scheme: Scheme, target: Target) -> dict[str, str]:
+    """Why each linear stays at 16 bits that does, by full name."""
+    plain = PLAIN.get((target.name, spec.model_type))
+    found = {}
+    for linear in spec.linears:
+        if linear.type in EXTRAS:
+            _check_extra(linear, target)
+        if plain and re.fullmatch(plain, linear.name):
+            found[linear.name] = "built as a plain linear, which reads nothing packed"
+        elif reason := _why_not(linear, scheme, target):
+            found[linear.name] = reason
+    for own in _fused(spec, target):
+        outside = [name for name in own if name in found]
+        for name in own if outside else ():
+            found.setdefault(name, f"one matrix with {outside[0]}")
+    return found
+
+
+def _check_extra(linear: Linear, target: Target) -> None:
+    if linear.type not in target.extras:
+        raise SpecError(
+            f"target {target.name} keeps the {linear.type} at 16 bits: take it out of "
+            "--include"
+        )
+
+
+def _why_not(linear: Linear, scheme: Scheme, target: Target) -> str | None:
+    """What the target does not read in a linear; None where it reads it."""
+    rows, columns = linear.out_features, linear.in_features
+    if columns % target.inputs:
+        return f"{columns:,} inputs, no multiple of {target.inputs}"
+    if rows % target.outputs:
+        return f"{rows:,} outputs, no multiple of {target.outputs}"
+    if not target.whole_rows and scheme.group_size_of(columns) == "channel":
+        return f"rows of {columns:,}, no multiple of {target.group_sizes[-1]}"
+    return None
+
+
+def _fused(spec: ModelSpec, target: Target) -> list[list[str]]:
+    """Linears that are one matrix in the target, by full name."""
+    names = {linear.name for linear in spec.linears}
+    parents = dict.fromkeys(name.rpartition(".")[0] for name in names)
+    several = [
+        [f"{parent}.{each}" for each in members if f"{parent}.{each}" in names]
+        for parent in parents
+        for members in target.fused
+    ]
+    return [own for own in several if len(own) > 1]
