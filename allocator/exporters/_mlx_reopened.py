@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from allocator.core.exporting import Tolerance
     from allocator.core.ports import Model, Sample
 
 PYTHON = "ALLOCATE_MLX_PYTHON"
@@ -130,11 +131,13 @@ class InRuntime:
         runtime: runs it.
         model: makes inputs of samples.
         paths: of the linears below 16 bits in mlx-vlm, by full name.
+        tolerance: as the protocol has it.
     """
 
     runtime: Runtime
     model: Model
     paths: Mapping[str, str]
+    tolerance: Tolerance
 
     @property
     def loader(self) -> str:
@@ -192,6 +195,7 @@ class Read:
     folder: Path
     paths: Mapping[str, str]
     shapes: Mapping[str, tuple[int, int]]
+    tolerance: Tolerance
 
     @property
     def loader(self) -> str:

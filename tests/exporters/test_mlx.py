@@ -17,6 +17,7 @@ from allocator.core.allocation import Allocation, Choice, Scheme, stored_size
 from allocator.core.errors import ModelError, SpecError
 from allocator.core.plugins import load
 from allocator.exporters._export import Export
+from allocator.exporters._hub import hub_of
 from allocator.exporters._mlx_models import KNOWN, REFUSED, check_settings
 from allocator.exporters._mlx_reopened import PYTHON, runtime_python
 from allocator.exporters.mlx import PLUGIN, parts
@@ -147,11 +148,9 @@ def test_it_holds_every_part_once_by_its_path_in_mlx_vlm(
         assert {f"{path}.{part}" for path in quantized} == {
             name for name in names if name.endswith(f".{part}")
         }
-    assert "language_model.model.layers.1.mlp.down_proj" in quantized
-    assert {
-        "language_model.lm_head.weight",
-        "multi_modal_projector.linear_1.bias",
-    } <= names
+    assert "language_model.model.layers.0.mlp.down_proj" in quantized
+    assert "multi_modal_projector.linear_1.bias" in names
+    assert "language_model.lm_head.weight" in names
     tower = "vision_tower.vision_model.embeddings.patch_embedding.weight"
     # of a convolution the channels are behind
     assert load_file(out / "model.safetensors")[tower].shape == (128, 14, 14, 3)
@@ -160,9 +159,12 @@ def test_it_holds_every_part_once_by_its_path_in_mlx_vlm(
 
 
 def test_claimed_and_stored_are_the_same_for_fifty_allocations(
-    llava: Path, tmp_path: Path
+    llava: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkpoint = checkpoint_of(llava)
+    # the files around the weights are the same each time, and are not counted
+    around = hub_of(checkpoint)
+    monkeypatch.setattr("allocator.exporters.mlx.hub_of", lambda _: around)
     spec, draw = checkpoint.spec, np.random.default_rng(0)
     for number in range(50):
         widths = draw.choice([*WIDTHS, 16], len(spec.keys)).tolist()
@@ -172,8 +174,9 @@ def test_claimed_and_stored_are_the_same_for_fifty_allocations(
         scheme = Scheme(size, symmetric=bool(number % 2), target="mlx")
         each = under(checkpoint, allocation, scheme)
         asked = "fp16" if number % 3 == 0 else "fp32"
-        out = written(export_of(each, scales=asked), tmp_path / str(number))
-        layout = PLUGIN.layout("mlx", {"scales": asked})  # type: ignore[call-arg]
+        export = export_of(each, scales=asked)
+        out = written(export, tmp_path / str(number))
+        layout = PLUGIN.layout(export)
         claimed = stored_size(spec, scheme, allocation, layout).model_bytes
         assert PLUGIN.stored(out) == claimed
 
@@ -186,12 +189,14 @@ def test_fp16_scales_keep_every_code_and_are_off_by_part_of_a_step(
     export = export_of(checkpoint, scales="fp16")
     reopened = PLUGIN.reopen(export, written(export, tmp_path / "out"))
     assert reopened is not None
-    errors = []
+    errors, steps = [], reopened.tolerance.weights
     for name in checkpoint.low:
         cell = checkpoint.cell(name)
         off = (reopened.weight(name) - decode(cell.codes, cell)).abs().amax(1)
         errors.append(float((off / cell.scale.float().amin(1)).max()))
-    assert 0 < max(errors) < 0.5
+    # of 255 steps at most, and fp16 rounds by a 2048th
+    assert steps == 255 / 2048
+    assert 0 < max(errors) <= steps
 
 
 def test_fp16_scales_that_are_beyond_fp16_are_refused() -> None:
@@ -252,8 +257,6 @@ def test_groups_that_mlx_has_not_are_refused(llava: Path) -> None:
     export = export_of(checkpoint_of(llava, scheme=Scheme("channel")))
     with pytest.raises(SpecError, match="256 of its inputs share a scale"):
         PLUGIN.check(export)
-    with pytest.raises(SpecError, match="scales 'fp8' are not one of fp32, fp16"):
-        PLUGIN.check(export_of(checkpoint_of(llava), scales="fp8"))
 
 
 @pytest.mark.usefixtures("alone")
