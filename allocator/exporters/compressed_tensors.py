@@ -28,6 +28,7 @@ from allocator.core.errors import ModelError, SpecError
 from allocator.core.exporting import EXACT, NO_OPTIONS, installed
 from allocator.core.spec import EXTRAS
 from allocator.exporters._hub import hub_of
+from allocator.exporters._lines import transformers_lines
 from allocator.exporters._loaded import load
 from allocator.exporters._patterns import patterns
 from allocator.exporters._shards import tensor_bytes, write_shards
@@ -121,50 +122,7 @@ class CompressedTensors:
         made = export.checkpoint
         if made.scheme.target == VLLM:
             return 'from vllm import LLM\n\nmodel = LLM("{out}")'
-        kind = type(made.model.module).__name__
-        auto = kind if kind.endswith("Retrieval") else "AutoModelForImageTextToText"
-        names = sorted(["AutoProcessor", auto])
-        patch = ""
-        if _stumbles(made):
-            names, patch = sorted([*names, "PreTrainedModel"]), CAREFUL
-        return (
-            f"from transformers import {', '.join(names)}\n{patch}\n"
-            'processor = AutoProcessor.from_pretrained("{out}")\n'
-            f'model = {auto}.from_pretrained("{{out}}", dtype="auto")'
-        )
-
-
-# in the card of what `_stumbles`
-CAREFUL = """
-# transformers 5.24 goes through all modules to initialize what no file had, and some
-# of SigLIP and T5 ask for weights that are packed; here nothing is missing
-initialize = PreTrainedModel._initialize_weights
-
-
-def careful(self, module, *more):
-    try:
-        initialize(self, module, *more)
-    except AttributeError:
-        pass
-
-
-PreTrainedModel._initialize_weights = careful
-"""
-# classes of transformers whose `_init_weights` asks for weights by name
-ASKING = ("SiglipPreTrainedModel", "T5PreTrainedModel")
-
-
-def _stumbles(made: Checkpoint) -> bool:
-    """Whether transformers cannot load it by itself: see `families._packed`."""
-    module = made.model.module
-    if any(isinstance(module.get_submodule(k), torch.nn.Embedding) for k in made.low):
-        return True
-    asking = tuple(
-        f"{name}."
-        for name, part in module.named_modules()
-        if any(kind.__name__ in ASKING for kind in type(part).__mro__)
-    )
-    return any(name.startswith(asking) for name in made.low)
+        return transformers_lines(made)
 
 
 def _check_extras(made: Checkpoint) -> None:
