@@ -23,13 +23,14 @@ SUMS = "SHA256SUMS"
 LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
 
 
-def write_sums(folder: Path, names: Iterable[str]) -> None:
-    """Write the checksums of files in a folder, by their names below it."""
+def write_sums(folder: Path) -> None:
+    """Write the checksums of all files in a folder and below it."""
     lines = []
-    for name in sorted(names):
-        with (folder / name).open("rb") as opened:
-            digest = hashlib.file_digest(opened, "sha256").hexdigest()
-        lines.append(f"{digest}  {name}\n")
+    for file in sorted(folder.rglob("*")):
+        if file.is_file():
+            with file.open("rb") as opened:
+                digest = hashlib.file_digest(opened, "sha256").hexdigest()
+            lines.append(f"{digest}  {file.relative_to(folder).as_posix()}\n")
     (folder / SUMS).write_text("".join(lines))
 
 
@@ -48,17 +49,17 @@ def check_sums(folder: Path, files: Iterable[Path], contents: Contents) -> None:
     """
     if not (folder / SUMS).is_file():
         return
-    said, files = _read(folder / SUMS), list(files)
+    said = {folder / name: digest for name, digest in _read(folder / SUMS).items()}
     way = f"copy it again, or take {SUMS} away to score what is there"
-    for name in said:
-        if not (folder / name).is_file():
-            raise ModelError(f"{folder} lacks {name}, which {SUMS} lists: {way}")
-    held = contents.of(files, "checkpoint")
-    for file in files:
-        name = file.relative_to(folder).as_posix()
-        if name not in said:
-            raise ModelError(f"{file} is not among the files in {SUMS}: {way}")
-        if not said[name].startswith(held[file]):
+    new = [file for file in files if file not in said]
+    if new:
+        raise ModelError(f"{new[0]} is not among the files in {SUMS}: {way}")
+    gone = [file for file in said if not file.is_file()]
+    if gone:
+        raise ModelError(f"{folder} lacks {gone[0].name}, which {SUMS} lists: {way}")
+    held = contents.of(said, "checkpoint")
+    for file, digest in said.items():
+        if not digest.startswith(held[file]):
             raise ModelError(f"{file} is not what {SUMS} says: {way}")
 
 

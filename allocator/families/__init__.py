@@ -15,6 +15,7 @@ from allocator.families._modules import scale_type as scale_type
 from allocator.families._packed import packed_by as packed_by
 from allocator.families._packed import packed_type as packed_type
 from allocator.families._packed import parameters_of as parameters_of
+from allocator.families._quantized import READERS as READERS
 from allocator.families._weights import INDEX as INDEX
 from allocator.families._weights import SINGLE as SINGLE
 from allocator.families._weights import check_weights as check_weights
