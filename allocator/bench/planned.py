@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from allocator.bench.finalize import choices_of
-from allocator.bench.loading import open_bench, open_full_precision
+from allocator.bench.loading import open_bank, open_full_precision
 from allocator.bench.prepare import prepare, spec_of
 from allocator.core.errors import BankError, SpecError
 from allocator.core.plugins import available
@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from allocator.core.plan import Plan
     from allocator.core.ports import Split
     from allocator.core.watch import Watch
+    from quant.bank import Bank
     from quant.finalized import Finalized
+
+REMEDY = 'export the plan again, or take its "finalized" out to score what the bank has'
 
 
 def planned_request(
@@ -78,16 +81,30 @@ def open_planned(
     setup: Setup, plan: Plan | None, weights: Path | None, watch: Watch
 ) -> Workbench:
     """The model with whatever a plan's weights come from; None: full precision."""
-    if plan is not None and weights is not None and plan.finalized is not None:
-        finalized = _finalized(setup, plan, weights)
-        bench = open_full_precision(setup)
-        bench.bank = finalized
-        return bench
-    quantized = plan is not None and plan.methods
-    return open_bench(setup, watch) if quantized else open_full_precision(setup)
+    cells = None if plan is None else open_cells(setup, plan, weights, watch)
+    bench = open_full_precision(setup)
+    bench.bank = cells
+    return bench
 
 
-def _finalized(setup: Setup, plan: Plan, folder: Path) -> Finalized:
+def open_cells(
+    setup: Setup, plan: Plan, weights: Path | None, watch: Watch, remedy: str = REMEDY
+) -> Bank | Finalized | None:
+    """Where a plan's weights come from; None: all of them are at 16 bits.
+
+    Args:
+        setup: the request, with calibration samples where a bank is needed.
+        plan: bits and method of every group.
+        weights: folder of the plan's finalized weights.
+        watch: is shown the phase "bank" where cells have to be made.
+        remedy: what helps where finalized weights are gone.
+    """
+    if weights is not None and plan.finalized is not None:
+        return _finalized(setup, plan, weights, remedy)
+    return open_bank(setup, watch) if plan.methods else None
+
+
+def _finalized(setup: Setup, plan: Plan, folder: Path, remedy: str) -> Finalized:
     """The weights beside a plan.
 
     Raises:
@@ -99,10 +116,7 @@ def _finalized(setup: Setup, plan: Plan, folder: Path) -> Finalized:
     try:
         found = Finalized.open(folder)
     except BankError as error:
-        raise BankError(
-            f'{error}; export the plan again, or take its "finalized" out to score '
-            "what the bank has"
-        ) from None
+        raise BankError(f"{error}; {remedy}") from None
     found.check(setup.weights, choices_of(setup.model, plan.allocation(setup.model)))
     if found.digest != plan.finalized:
         raise SpecError(f"{folder} holds other finalized weights than the plan's")

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from allocator.bench.divergence import kl, known
-from allocator.bench.in_place import InPlace, given
+from allocator.bench.in_place import InPlace, applied_digest
 from allocator.bench.lru_cache import LRUCache, size_of
 from allocator.bench.replies import predict
 from allocator.bench.sense import Said
-from allocator.core.allocation import FULL, Allocation, Choice, digest
+from allocator.core.allocation import FULL, Allocation, Choice
 from allocator.core.ports import RERANK, Decoding
 from evals.taskset import TaskSet, relative
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from allocator.bench.in_place import Cells
     from allocator.bench.replies import Keeper
     from allocator.core.ports import Model, Sample, Score, State, Task
-    from allocator.core.spec import Linear, ModelSpec
+    from allocator.core.spec import ModelSpec
 
 # samples in a batch, for models below and above SMALL parameters
 BATCHES = (250, 8)
@@ -72,11 +72,6 @@ class Workbench:
         self.references: dict[Any, Any] = {}
         self.said: dict[str, Said] = {}
 
-    def _sum(self, linear: Linear, choice: Choice) -> str:
-        if choice.bits == FULL:
-            return str(FULL)
-        return given(self.bank).cell_sum(linear, choice)
-
     def apply(self, allocation: Allocation) -> None:
         """Put an allocation's weights in place, loading only what changes."""
         self.in_place.put(allocation, self.bank)
@@ -102,14 +97,7 @@ class Workbench:
 
     def applied(self, allocation: Allocation) -> str:
         """Digest of the cells an allocation puts in place."""
-        wanted = dict(allocation.choices)
-        return digest(
-            [
-                [linear.name, self._sum(linear, wanted[group.key])]
-                for group in self.spec.groups
-                for linear in group.linears
-            ]
-        )
+        return applied_digest(self.spec, allocation, self.bank)
 
     def score(
         self,

@@ -14,6 +14,7 @@ from allocator.cli.bank import bank
 from allocator.cli.debug import debug, tell, with_debug
 from allocator.cli.echo import echo
 from allocator.cli.explain import dashboard, explain, report
+from allocator.cli.export import export
 from allocator.cli.model import doctor, evaluate, inspect
 from allocator.cli.options import (
     CONTEXT,
@@ -30,7 +31,7 @@ from allocator.cli.options import (
     task_options,
 )
 from allocator.cli.replay import replay
-from allocator.cli.studies import export, studies
+from allocator.cli.studies import studies
 from allocator.core.errors import AllocateError, SpecError, first_line
 from allocator.core.masking import HIDDEN, masked
 from allocator.search.request import read_request

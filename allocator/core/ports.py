@@ -254,10 +254,13 @@ class Family(Protocol):
         somebody loads those that a stage uses. It then runs on `device`.
         """
 
-    def load_packed(self, folder: Path, device: str, dtype: str) -> Model:
+    def load_packed(
+        self, folder: Path, device: str, dtype: str, *, mapped: bool = False
+    ) -> Model:
         """Read a checkpoint with quantized weights, as transformers reads it.
 
-        `dtype` is that of everything that has no codes, in torch's words.
+        `dtype` is that of everything that has no codes, in torch's words. Mapped:
+        weights stay packed, in the checkpoint's files; it cannot run.
 
         Raises:
             ModelError: something is missing, unknown or of another shape.
@@ -290,62 +293,3 @@ class Method(Protocol):
         foldable: bool = False,
     ) -> Mapping[int, Sequence[Any]]:
         """For each width one `quant.grid.Cell` per weight matrix."""
-
-
-class Reopened(Protocol):
-    """What was written, as the runtime that it is for has read it."""
-
-    @property
-    def loader(self) -> str:
-        """Who read it, with versions: "transformers 5.24.0"."""
-
-    def weight(self, linear: str) -> Any:
-        """Effective weight of a linear below 16 bits: [out, in] float32."""
-
-    def logits(self, samples: Sequence[Sample]) -> Any | None:
-        """Logits of the next token behind prompts: [samples, vocabulary] float32.
-
-        None where this loader only reads.
-        """
-
-
-class Exporter(Protocol):
-    """A format that something else reads: one file in `allocator.exporters`.
-
-    `export` is an `allocator.exporters._export.Export`: the plan as plain data
-    (`export.plan`), where it comes from, and (`export.checkpoint`, made when first
-    asked for) everything that belongs into a checkpoint.
-    """
-
-    @property
-    def description(self) -> str:
-        """What it writes, in a few words."""
-
-    def layout(self, target: str) -> str | None:
-        """Whose sizes count (`allocator.core.targets.LAYOUTS`) for what a target asks.
-
-        None: what it writes holds no weights that a runtime loads.
-        """
-
-    def check(self, export: Any) -> None:
-        """Refuse what the format cannot hold, before anything is written.
-
-        Raises:
-            SpecError: says which part, why, and what would do.
-        """
-
-    def write(self, export: Any, out: Path, tick: Callable[[int, int], object]) -> None:
-        """Write into an empty folder; `tick` is told the linears done and in all."""
-
-    def stored(self, out: Path) -> int | None:
-        """Bytes of all tensors it has written, as the files say; None: no tensors."""
-
-    def reopen(self, export: Any, out: Path) -> Reopened | None:
-        """Open what was written in the runtime's own loader, or else by a reader.
-
-        Raises:
-            ModelError: the loader misses something, or was given what it does not know.
-        """
-
-    def usage(self, export: Any) -> str:
-        """How to load it: Python that runs as printed beside a folder of name {out}."""

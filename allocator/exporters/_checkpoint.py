@@ -41,6 +41,8 @@ class Checkpoint:
         cell: the cell of a linear below 16 bits, by full name, without an AWQ scale.
         changed: parameters that folding changed, by full name; of any float type.
         samples: a few calibration samples, to compare logits on; may be empty.
+        measured: effective weight of a linear below 16 bits when the score was taken:
+            [out, in]; None: as it is written.
     """
 
     spec: ModelSpec
@@ -51,6 +53,7 @@ class Checkpoint:
     cell: Callable[[str], Cell]
     changed: Mapping[str, Tensor] = field(default_factory=dict)
     samples: tuple[Sample, ...] = ()
+    measured: Callable[[str], Tensor] | None = None
 
     @cached_property
     def choices(self) -> dict[str, Choice]:
@@ -72,9 +75,11 @@ class Checkpoint:
 
         The weight of a linear at 16 bits is one of them, and so is every bias.
         """
-        coded = {f"{name}.weight" for name in self.low}
-        for name, parameter in self.model.module.named_parameters():
-            if name not in coded:
+        module = self.model.module
+        # a head may be the same matrix as the embeddings
+        coded = {id(module.get_submodule(name).weight) for name in self.low}
+        for name, parameter in module.named_parameters():
+            if id(parameter) not in coded:
                 yield name, self.changed.get(name, parameter.detach()).to(self.dtype)
 
     def weight(self, name: str) -> Tensor:

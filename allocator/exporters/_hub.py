@@ -1,20 +1,37 @@
 """What is written around the weights: names of tensors, config.json, small files.
 
-They are the source checkpoint's. Where it was saved by transformers 5, which has other
-names for some parts, they are those of the published checkpoints of its kind: other
-runtimes know only these.
+They are the source checkpoint's. Where transformers 5 saved it, which has other names
+for some parts, they are those of the published checkpoints of its kind: other runtimes
+know only these.
 """
 
 from __future__ import annotations
 
+import shutil
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from allocator.core.errors import ModelError, SpecError
+from allocator.exporters._published import (
+    TEXT,
+    published_as,
+    published_config,
+)
+from allocator.families._checkpoint import quiet, read_config
+from allocator.families._files import READ
+from allocator.families._weights import read_headers, weight_files
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from allocator.exporters._checkpoint import Checkpoint
+
+TIED = "tie_word_embeddings"
+TYPES = ("dtype", "torch_dtype")
+# what may differ between two configurations of one model
+FREE = (*TYPES, TIED, "transformers_version", "model_type", "_name_or_path")
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,8 +51,19 @@ class Hub:
     files: Mapping[str, Path]
 
     def copy(self, out: Path) -> None:
-        """Copy the files into a folder, config.json and weights not among them."""
-        raise NotImplementedError
+        """Copy the files into a folder, config.json and weights not among them.
+
+        Raises:
+            SpecError: one cannot be written there.
+        """
+        try:
+            for name, file in self.files.items():
+                target = out / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                # a link is followed: caches of downloads consist of them
+                shutil.copyfile(file, target)
+        except OSError as error:
+            raise SpecError(f"cannot write {target}: {error}") from None
 
 
 def hub_of(checkpoint: Checkpoint) -> Hub:
@@ -43,6 +71,151 @@ def hub_of(checkpoint: Checkpoint) -> Hub:
 
     Raises:
         ModelError: a quantized linear is stored in parts, or transformers 5 saved the
-            checkpoint and the published names of a part are not known.
+            checkpoint and how such models are published is not known.
     """
-    raise NotImplementedError
+    folder, module = checkpoint.folder, checkpoint.model.module
+    source = read_config(folder)
+    stored = stored_keys(module, read_headers(folder, weight_files(folder)))
+    published = published_as(source)
+    names = _one_each(checkpoint, stored)
+    keys = {name: published.key(key) for name, key in names.items()}
+    twice = {key for key in keys.values() if list(keys.values()).count(key) > 1}
+    if twice:
+        raise ModelError(f"{folder}: two parameters would be stored as {min(twice)}")
+    config = published_config(source)
+    _check_same(module.config, source, config, folder)
+    _tie_(config, module)
+    _type_(config, str(checkpoint.dtype).removeprefix("torch."))
+    return Hub(keys, config, _files(folder))
+
+
+def stored_keys(module: Any, keys: Iterable[str]) -> dict[str, list[str]]:
+    """Names of the tensors that each entry of a module's state is read from.
+
+    By transformers' own renaming, as loading applies it
+    (`core_model_loading.convert_and_load_state_dict_in_model`).
+
+    Args:
+        module: a transformers module.
+        keys: names of tensors in its checkpoint.
+
+    Returns:
+        By full name; one name where nothing is converted, else two or more, or one that
+        ends in " (converted)".
+    """
+    from transformers.conversion_mapping import get_model_conversion_mapping
+    from transformers.core_model_loading import (
+        WeightConverter,
+        WeightRenaming,
+        dot_natural_key,
+        rename_source_key,
+    )
+
+    with quiet():
+        mapping = get_model_conversion_mapping(module)
+    renamings = [each for each in mapping if isinstance(each, WeightRenaming)]
+    converters = [each for each in mapping if isinstance(each, WeightConverter)]
+    state, base = module.state_dict(), module.base_model_prefix
+    found: dict[str, list[str]] = {}
+    for key in sorted(keys, key=dot_natural_key):
+        name, pattern = rename_source_key(key, renamings, converters, base, state)
+        if name not in state and key in state:
+            name, pattern = rename_source_key(key, [], [], base, state)
+        found.setdefault(name, []).append(f"{key} (converted)" if pattern else key)
+    return found
+
+
+def _one_each(
+    checkpoint: Checkpoint, stored: Mapping[str, list[str]]
+) -> dict[str, str]:
+    """The tensor that each parameter is read from, by full name.
+
+    Of tied parameters the first that is stored counts: the embeddings come before the
+    head, and readers that tie look for these.
+    """
+    module, folder = checkpoint.model.module, checkpoint.folder
+    same: dict[int, list[str]] = {}
+    for name, value in module.state_dict(keep_vars=True).items():
+        same.setdefault(id(value), []).append(name)
+    found = {}
+    for name, parameter in module.named_parameters():
+        alike = [name, *(n for n in same[id(parameter)] if n != name)]
+        keys = next((stored[n] for n in alike if n in stored), [])
+        if len(keys) == 1 and not keys[0].endswith(")"):
+            found[name] = keys[0]
+            continue
+        linear = name.removesuffix(".weight")
+        kind = "quantized linear" if linear in checkpoint.low else "parameter"
+        said = f"is made of {', '.join(keys)}" if keys else "has no tensor of its own"
+        raise ModelError(
+            f"the {kind} {linear} {said} in {folder}: only what is stored as one "
+            "tensor can be written in its place"
+        )
+    return found
+
+
+def _tie_(config: dict[str, Any], module: Any) -> None:
+    """Let a configuration say whether head and embeddings are one matrix.
+
+    One is stored once, and a reader that looks for two would miss the other. Some
+    configurations say it of the language model alone, or otherwise there than of the
+    whole. In a T5 it means more, and what is stored there is what was.
+    """
+    head, words = module.get_output_embeddings(), module.get_input_embeddings()
+    text = config.get(TEXT)
+    if head is None or words is None or (text or config).get("model_type") == "t5":
+        return
+    tied = head.weight is words.weight
+    if text is None or TIED in config:
+        config[TIED] = tied
+    if text is not None:
+        text[TIED] = tied
+
+
+def _type_(config: dict[str, Any], dtype: str) -> None:
+    """Let a configuration name the type that weights are stored in."""
+    config |= dict.fromkeys(TYPES, dtype)
+    for part in config.values():
+        if isinstance(part, dict):
+            part |= {name: dtype for name in TYPES if name in part}
+
+
+def _check_same(
+    built: Any, source: Mapping[str, Any], made: dict[str, Any], folder: Path
+) -> None:
+    """Refuse a layout that transformers reads otherwise than the source's.
+
+    Raises:
+        ModelError: names what differs.
+    """
+    with quiet():
+        # reading one changes it
+        before, after = (
+            _settings(type(built).from_dict(deepcopy(each)).to_dict())
+            for each in (source, made)
+        )
+    # a flat layout leaves more at the top
+    wrong = sorted(k for k, v in before.items() if after.get(k) != v)
+    if wrong:
+        raise ModelError(
+            f"{folder}/config.json: {wrong[0]} {before[wrong[0]]!r} would be read as "
+            f"{after.get(wrong[0])!r} in the layout that is published"
+        )
+
+
+def _settings(config: Mapping[str, Any], where: str = "") -> dict[str, Any]:
+    """All settings of a configuration by path, but those that may differ."""
+    found: dict[str, Any] = {}
+    for name, value in config.items():
+        if isinstance(value, dict):
+            found |= _settings(value, f"{where}{name}.")
+        elif name not in FREE:
+            found[f"{where}{name}"] = value
+    return found
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    """What loading reads beside config.json and the weights, by name below a folder."""
+    patterns = [name for name in READ if not name.startswith("config.")]
+    found = (file for name in patterns for file in sorted(folder.glob(name)))
+    return {f.relative_to(folder).as_posix(): f for f in found if f.is_file()}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from allocator.core.exporting import EXACT
 from allocator.families import family_of
 
 if TYPE_CHECKING:
@@ -16,12 +17,13 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from allocator.core.exporting import Tolerance
     from allocator.core.ports import Model, Sample
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A checkpoint in transformers; see `allocator.core.ports.Reopened`.
+    """A checkpoint in transformers; see `allocator.core.exporting.Reopened`.
 
     `read` gives the effective weight [out, in] of a module, of any float type, as the
     runtime computes with it.
@@ -30,6 +32,7 @@ class Loaded:
     loader: str
     model: Model
     read: Callable[[Any], Tensor] = lambda module: module.weight
+    tolerance: Tolerance = EXACT
 
     def weight(self, linear: str) -> Tensor:
         """Effective weight of a linear: [out, in] float32."""
@@ -45,6 +48,7 @@ def load(
     *libraries: str,
     dtype: str = "float32",
     read: Callable[[Any], Tensor] = lambda module: module.weight,
+    mapped: bool = False,
 ) -> Loaded:
     """Read a quantized checkpoint through transformers and the libraries it needs.
 
@@ -53,6 +57,8 @@ def load(
         libraries: by which transformers reads such weights: distributions, installed.
         dtype: of everything that has no codes.
         read: see `Loaded`.
+        mapped: whether weights are to be looked at only, one at a time; see
+            `Family.load_packed`.
 
     Raises:
         ModelError: something is missing, unknown or of another shape.
@@ -60,7 +66,8 @@ def load(
     loader = ", ".join(
         f"{name} {version(name)}" for name in ("transformers", *libraries)
     )
-    model = family_of(folder, packed=True).load_packed(folder, "cpu", dtype)
+    family = family_of(folder, packed=True)
+    model = family.load_packed(folder, "cpu", dtype, mapped=mapped)
     return Loaded(loader, model, read)
 
 

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from allocator.core.errors import BankError, SpecError
+from allocator.core.errors import BankError
 from allocator.core.plan import FINALIZED
+from allocator.exporters._plan_only import PlanOnly
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable
     from pathlib import Path
 
-    from allocator.core.ports import Exporter
+    from allocator.core.exporting import Exporter
+    from allocator.exporters._export import Export
+    from quant.finalized import Finalized
+
+USAGE = """import allocator
+
+model, processor = allocator.load("{out}/plan.json")
+"""
 
 
-class PlanExporter:
+class PlanExporter(PlanOnly):
     """Writes `plan.json`: bits and method of every group and every linear.
 
     Weights that were quantized in sequence for it are written beside it, packed.
@@ -23,35 +31,39 @@ class PlanExporter:
 
     description = "bits and method of every group and linear, as JSON"
 
-    def write(self, plan: Mapping[str, Any], out: Path) -> Path:
-        """Write under `out` and return the plan's file.
+    def check(self, export: Export) -> None:
+        """Refuse a plan whose finalized weights are gone.
 
         Raises:
-            SpecError: `out` cannot be made or written to.
-            BankError: the plan's finalized weights are gone.
+            BankError: they are.
         """
-        file, draft = out / "plan.json", out / ".plan.json.part"
-        if plan.get("finalized") is not None:
-            _copy_finalized(plan["finalized"], out / FINALIZED)
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-            draft.write_text(json.dumps(plan, indent=1) + "\n")
-            draft.replace(file)
-        except OSError as error:
-            raise SpecError(f"cannot write {file}: {error}") from None
-        return file
+        if export.weights is not None:
+            _finalized(export.weights)
+
+    def write(
+        self, export: Export, out: Path, tick: Callable[[int, int], object]
+    ) -> None:
+        """Write the plan, and its finalized weights beside it."""
+        if export.weights is not None:
+            _finalized(export.weights).copy(out / FINALIZED)
+        text = json.dumps(dict(export.plan), indent=1)
+        (out / "plan.json").write_text(f"{text}\n")
+        tick(1, 1)
+
+    def usage(self, export: Export) -> str:
+        """The model with the plan's weights in place, as transformers has it."""
+        del export
+        return USAGE
 
 
-def _copy_finalized(name: str, target: Path) -> None:
-    """Write the weights with the plan: whole, or not at all."""
+def _finalized(folder: Path) -> Finalized:
     # brings torch, which most plans do not need
-    from allocator.bench.finalize import open_finalized
+    from quant.finalized import Finalized
 
     try:
-        found = open_finalized(name)
+        return Finalized.open(folder)
     except BankError as error:
         raise BankError(f"{error}; search again to make them") from None
-    found.copy(target)
 
 
 PLUGIN: Exporter = PlanExporter()

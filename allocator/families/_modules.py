@@ -275,12 +275,12 @@ def _read(
         _check_head(module, folder, given, loaded["missing_keys"])
         refuse_misfits(folder, loaded["missing_keys"], loaded["unexpected_keys"])
         if module.can_generate() and (folder / ADVICE).is_file():
-            module.generation_config = _generation_config(folder)
+            module.generation_config = generation_config(folder)
     _tie_equal(module)
     return module.eval().requires_grad_(False)
 
 
-def _generation_config(folder: Path) -> Any:
+def generation_config(folder: Path) -> Any:
     """A checkpoint's advice on generation; of what transformers refuses, what counts.
 
     It refuses some of what is about the shape of an outcome, which does not count here.

@@ -7,32 +7,42 @@ affair of the library that the checkpoint's quantization_config names.
 
 from __future__ import annotations
 
-from contextlib import redirect_stderr
+from contextlib import contextmanager, redirect_stderr
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 from allocator.core.errors import ModelError, in_one_sentence
-from allocator.families._checkpoint import quiet
+from allocator.families import _auto_round
+from allocator.families._checkpoint import quiet, read_config
+from allocator.families._generation import ADVICE
+from allocator.families._modules import generation_config
 from allocator.families._weights import is_harmless, shown
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 METHOD = "compressed-tensors"
+# what stands in the place of a weight, in compressed-tensors and AutoRound
+PACKED = ("weight_packed", "qweight")
 
 
-def read_packed(kind: Any, folder: Path, device: str, dtype: str) -> Any:
+def read_packed(
+    kind: Any, folder: Path, device: str, dtype: str, *, mapped: bool = False
+) -> Any:
     """A quantized checkpoint as transformers reads it, for inference.
 
     Weights of compressed-tensors are decompressed at once: transformers does so when
-    the whole model first runs, and stages run its parts alone.
+    the whole model first runs, and stages run its parts alone. Mapped, they stay packed
+    in the checkpoint's files, and the model cannot run. Those of auto-round run packed.
 
     Args:
         kind: the class in transformers.
         folder: the checkpoint's.
         device: where it is to run.
         dtype: the type of everything that has no codes, in torch's words; scales take
-            it too.
+            it too. Tensors of that type are mapped.
+        mapped: whether weights are to be looked at only.
 
     Raises:
         ModelError: it cannot be read, or transformers misses a tensor, has no place for
@@ -40,13 +50,15 @@ def read_packed(kind: Any, folder: Path, device: str, dtype: str) -> Any:
     """
     import torch
 
+    config = read_config(folder)
+    options = {"dtype": getattr(torch, dtype)}
+    if method_of(config) == _auto_round.METHOD:
+        options = _auto_round.loading_options(folder, config)
     said = f"{folder} cannot be loaded"
-    # compressed-tensors writes a bar whatever transformers is told
-    with in_one_sentence(said), quiet(), redirect_stderr(StringIO()):
+    with in_one_sentence(said), _undisturbed(folder):
         module, loaded = kind.from_pretrained(
             folder,
-            dtype=getattr(torch, dtype),
-            device_map=device,
+            **options,
             local_files_only=True,
             use_safetensors=True,
             output_loading_info=True,
@@ -54,19 +66,56 @@ def read_packed(kind: Any, folder: Path, device: str, dtype: str) -> Any:
             ignore_mismatched_sizes=True,
         )
         _refuse(folder, loaded)
-        if quantizer(module) == METHOD:
+        if method_of(config) == _auto_round.METHOD:
+            _auto_round.settle_(module, config, dtype)
+        elif not mapped:
             module.hf_quantizer.compressor.decompress_model(module)
-    return module.eval().requires_grad_(False)
+        if module.can_generate() and (folder / ADVICE).is_file():
+            module.generation_config = generation_config(folder)
+    return module.eval().requires_grad_(False).to(device)
 
 
-def quantizer(module: Any) -> str | None:
-    """Name of the library whose weights a module has, as its config.json says it."""
-    config = getattr(module.config, "quantization_config", None)
-    if config is None:
-        return None
-    method = config.get("quant_method") if isinstance(config, dict) else None
-    method = method or config.quant_method
-    return str(getattr(method, "value", method))
+def method_of(config: Mapping[str, Any]) -> str | None:
+    """Name of the library that quantized the weights, as config.json has it."""
+    said = config.get("quantization_config")
+    return said.get("quant_method") if isinstance(said, dict) else None
+
+
+@contextmanager
+def _undisturbed(folder: Path) -> Iterator[None]:
+    """Keep what is read from being initialized, and libraries off the screen."""
+    # compressed-tensors writes a bar whatever transformers is told
+    unheard = redirect_stderr(StringIO())
+    with quiet(), _read_as_packed(), unheard, _auto_round.reading(folder):
+        yield
+
+
+@contextmanager
+def _read_as_packed() -> Iterator[None]:
+    """Let transformers pass over packed weights where it initializes what is missing.
+
+    It goes through all modules, and those of SigLIP and T5 ask for each `weight`
+    (transformers 5.24, `_init_weights` of `SiglipPreTrainedModel`, `T5PreTrainedModel`;
+    CLIP did: https://github.com/huggingface/transformers/issues/47920). Nothing is
+    missing of a checkpoint that is not refused.
+    """
+    from transformers import PreTrainedModel
+
+    initialize = PreTrainedModel._initialize_weights
+
+    def careful(self: Any, module: Any, *more: Any) -> None:
+        try:
+            initialize(self, module, *more)
+        except AttributeError:
+            parts = (module, *module.children())
+            if not any(hasattr(part, name) for part in parts for name in PACKED):
+                raise
+
+    PreTrainedModel._initialize_weights = careful
+    try:
+        yield
+    finally:
+        PreTrainedModel._initialize_weights = initialize
 
 
 def _refuse(folder: Path, loaded: Any) -> None:

@@ -129,11 +129,15 @@ class Blip2:
         )
         return _pipeline(variant, module, folder, device, wording)
 
-    def load_packed(self, folder: Path, device: str, dtype: str) -> Model:
+    def load_packed(
+        self, folder: Path, device: str, dtype: str, *, mapped: bool = False
+    ) -> Model:
         """Read a checkpoint whose weights are quantized, as transformers does."""
         variant = VARIANTS[_kind(folder, read_config(folder))]
         wording = _wording(variant, folder)
-        module = read_packed(model_class(variant.model_class), folder, device, dtype)
+        module = read_packed(
+            model_class(variant.model_class), folder, device, dtype, mapped=mapped
+        )
         return _pipeline(variant, module, folder, device, wording)
 
     def outline(self, folder: Path) -> Model:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +27,8 @@ from allocator.core.plan import plan_json
 from allocator.core.plugins import load
 from allocator.core.study import StudySpec
 from allocator.core.watch import Silent
+from allocator.exporters._driver import write_export
+from allocator.exporters._export import Export
 from allocator.strategies._moves import scatter
 from quant.bank import MANIFEST
 from quant.finalized import Assignment
@@ -34,10 +37,10 @@ from tests.worlds import homes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from allocator.bench.prepare import Setup
     from allocator.bench.workbench import Workbench
+    from allocator.exporters._checkpoint import Checkpoint
     from quant.finalized import Finalized
 
 CASES = [("tiny-blip2", "vqav2"), ("tiny-llava", "vqav2"), ("tiny-blip2", "flickr30k")]
@@ -261,8 +264,17 @@ def exported(
     setup: Setup, finalized: Finalized, mixed: Allocation, tmp_path: Path
 ) -> Path:
     plan = plan_json(setup.asked, setup.model, mixed, finalized.digest)
+    return written(plan, finalized.folder, tmp_path / "out")
+
+
+def written(plan: dict[str, Any], weights: Path, out: Path) -> Path:
+    def unasked() -> Checkpoint:
+        raise AssertionError("a plan needs no checkpoint")
+
+    export = Export(plan, unasked, weights=weights)
     exporter = load("allocator.exporters", "plan")
-    return exporter.write(plan, tmp_path / "out")
+    found = write_export(export, exporter, out, fmt="plan", watch=Silent())
+    return Path(found["path"])
 
 
 def test_an_exported_plan_scores_exactly_what_was_measured(
@@ -284,10 +296,11 @@ def test_an_exported_plan_scores_exactly_what_was_measured(
     assert [each["value"] for each in found["values"]] == list(score.values)
 
 
-def test_nothing_but_the_plan_and_its_weights_is_written(
+def test_nothing_but_the_plan_its_weights_and_a_card_is_written(
     exported: Path, finalized: Finalized
 ) -> None:
     assert {file.name for file in exported.parent.iterdir()} == {
+        "README.md",
         "finalized",
         "plan.json",
     }
@@ -346,7 +359,6 @@ def test_an_export_whose_weights_are_gone_says_so(
     setup: Setup, mixed: Allocation, tmp_path: Path
 ) -> None:
     plan = plan_json(setup.asked, setup.model, mixed, "0" * 16)
-    exporter = load("allocator.exporters", "plan")
     with pytest.raises(BankError, match="search again to make them"):
-        exporter.write(plan, tmp_path / "out")
-    assert not (tmp_path / "out" / "plan.json").exists()
+        written(plan, tmp_path / "gone", tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -94,7 +95,10 @@ def connecting(model: Model) -> list[Stage]:
 def test_the_spec_counts_what_the_checkpoint_holds(case: Case, model: Model) -> None:
     spec = case.family.spec(case.folder, include=case.extras)
     assert spec.parameters == sum(p.numel() for p in model.module.parameters())
-    assert spec.rest >= 0
+    assert spec.rest == sum(math.prod(shape) for _, shape in spec.others)
+    assert spec.model_type == model.module.config.model_type
+    for name, shape in spec.others:
+        assert model.module.get_parameter(name).shape == shape
     for linear in spec.linears:
         weight = model.module.get_submodule(linear.name).weight
         assert weight.shape == (linear.out_features, linear.in_features)

@@ -93,11 +93,11 @@ def test_the_python_example_runs_and_loads_what_was_measured(
     # gives the replies that scored so
     study = names["found"].study
     main(
-        ["export", study, "--format", "plan", "--out", str(tmp_path)],
+        ["export", study, "--format", "plan", "--out", str(tmp_path / "plan")],
         "allocate",
         standalone_mode=False,
     )
-    again = allocator.evaluate(plan=tmp_path / "plan.json", progress=False)
+    again = allocator.evaluate(plan=tmp_path / "plan" / "plan.json", progress=False)
     assert again["score"] == names["found"].score.mean
     task = load("evals.tasks", "vqav2")
     samples = task.samples(ensure_world(cache_home()), "evaluation", Selection(0))[:200]

@@ -207,8 +207,8 @@ def _as_published(folder: Path, kind: str) -> None:
     text, vision = config.pop("text_config"), config.pop("vision_config")
     rope = text.pop("rope_parameters")
     text["rope_theta"] = rope.pop("rope_theta")
+    vision.pop("rope_parameters", None)
     dtype = config.pop("dtype")
-    text.pop("dtype", None), vision.pop("dtype", None)
     config |= {"torch_dtype": dtype, "transformers_version": "4.57.0"}
     if kind == "qwen2.5-vl":
         vision["model_type"] = "qwen2_5_vl"
@@ -232,6 +232,7 @@ def checkpoint_of(
     allocation: Allocation | None = None,
     scheme: Scheme | None = None,
     granularity: Granularity = "block",
+    include: Sequence[str] = (),
     samples: Sequence[Sample] = (),
 ) -> Checkpoint:
     """A folder's model with every group rounded to nearest.
@@ -242,10 +243,11 @@ def checkpoint_of(
         allocation: widths of all groups.
         scheme: None: groups of 128, asymmetric, scales of the checkpoint's type.
         granularity: of the groups.
+        include: "head", "embeddings": what else is in groups.
         samples: to compare logits on.
     """
     family = family_of(folder)
-    spec = family.spec(folder, granularity)
+    spec = family.spec(folder, granularity, include)
     scheme = scheme or Scheme(scales=scale_type(folder))
     if allocation is None:
         turns = zip(spec.keys, cycle(widths), strict=False)

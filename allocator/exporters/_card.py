@@ -1,0 +1,174 @@
+"""The card of an export: what it is, what it scores and stores, how to load it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from allocator.core.allocation import FULL, nominal_bits
+from allocator.exporters._place import CARD
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from allocator.core.exporting import Exporter
+    from allocator.exporters._checkpoint import Checkpoint
+    from allocator.exporters._export import Export
+
+NOT_CONFIRMED = "on the search set, not confirmed"
+
+
+def write_card(
+    export: Export, exporter: Exporter, draft: Path, name: str, found: Mapping[str, Any]
+) -> None:
+    """Write README.md into a finished draft.
+
+    Args:
+        export: what was written.
+        exporter: says how it is loaded.
+        draft: the folder.
+        name: which the folder is going to have.
+        found: sizes, loader and differences, as the driver has them.
+    """
+    usage = exporter.usage(export).replace("{out}", name).strip()
+    parts = [
+        _front_matter(export, found["format"]),
+        f"# {name}",
+        f"{exporter.description[:1].upper()}{exporter.description[1:]}.",
+        _table(("", ""), _facts(export, found)),
+        "## Bits",
+        *_bits(export, found),
+        "## How to load it",
+        f"```python\n{usage}\n```",
+        *_loaded(found),
+        "## What made it",
+        f"    {export.command}",
+    ]
+    (draft / CARD).write_text("\n\n".join(parts) + "\n")
+
+
+def shown_model(model: str) -> str:
+    """A model's hub id, or the last part of its folder: never the way there.
+
+    >>> shown_model("/home/me/llava-1.5-7b"), shown_model("llava-hf/llava-1.5-7b-hf")
+    ('llava-1.5-7b', 'llava-hf/llava-1.5-7b-hf')
+    """
+    is_hub = model.count("/") == 1 and model[0].isalnum() and not Path(model).exists()
+    return model if is_hub else Path(model).name
+
+
+def _front_matter(export: Export, fmt: str) -> str:
+    model = shown_model(export.plan["model"])
+    base = [f"base_model: {model}"] if "/" in model else []
+    lines = ["---", *base, "tags:", f"- {fmt}", "- mixed-precision", "---"]
+    return "\n".join(lines)
+
+
+def _facts(export: Export, found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    plan, score = export.plan, export.score or {}
+    facts = [("model", shown_model(plan["model"])), ("task", str(plan.get("task")))]
+    if score:
+        metric = score["metric"]
+        facts += [("metric", metric), ("score", _score(score))]
+        if score.get("full") is not None:
+            facts.append(("full precision", f"{score['full']:.2f}"))
+    else:
+        facts.append(("score", "not measured"))
+    if "bytes" in found:
+        facts += [
+            ("size", f"{found['bytes']:,} bytes"),
+            ("bits per weight", f"{found['bpw']:.3f} of the whole model"),
+            ("", f"{found['bpw_quantized']:.3f} of what is in groups"),
+        ]
+    return [*facts, ("scheme", _scheme(plan["scheme"])), ("weights", _weights(plan))]
+
+
+def _score(score: Mapping[str, Any]) -> str:
+    mean = f"{score['score']:.2f}"
+    if not score["confirmed"]:
+        return f"{mean} {NOT_CONFIRMED}"
+    low, high = score["ci95"]
+    return f"{mean} (95 % interval {low:.2f} to {high:.2f})"
+
+
+def _scheme(scheme: Mapping[str, Any]) -> str:
+    size = scheme["group_size"]
+    each = f"one scale for {size} inputs" if isinstance(size, int) else f"one a {size}"
+    return f"{each}, {'symmetric' if scheme['symmetric'] else 'with zero-points'}"
+
+
+def _weights(plan: Mapping[str, Any]) -> str:
+    if plan.get("finalized"):
+        return "quantized in sequence, each linear behind quantized predecessors"
+    return "each linear quantized on full-precision inputs"
+
+
+def _bits(export: Export, found: Mapping[str, Any]) -> list[str]:
+    """Bits by component; with the weights known, their mean too."""
+    if "bytes" in found:
+        return _of_weights(export.checkpoint)
+    counts: dict[str, Counter[str]] = {}
+    for key, choice in export.plan["groups"].items():
+        counts.setdefault(key.split(".")[0], Counter())[_choice(choice)] += 1
+    rows = ((part, _listed(each)) for part, each in counts.items())
+    return [_table(("component", "groups at bits"), rows)]
+
+
+def _of_weights(made: Checkpoint) -> list[str]:
+    rows = []
+    for component in dict.fromkeys(group.component for group in made.spec.groups):
+        groups = [g for g in made.spec.groups if g.component == component]
+        weights = sum(group.weights for group in groups)
+        bits = sum(g.weights * made.allocation[g.key].bits for g in groups) / weights
+        each = Counter(str(made.allocation[g.key]) for g in groups)
+        rows.append((component, f"{weights:,}", f"{bits:.2f}", _listed(each)))
+    mean = f"{nominal_bits(made.spec, made.allocation):.2f}"
+    rows.append(("together", f"{made.spec.weights:,}", mean, ""))
+    head = ("component", "weights", "mean bits of codes", "groups at bits/method")
+    return [_table(head, rows), "\n".join(_left_out(made))]
+
+
+def _left_out(made: Checkpoint) -> list[str]:
+    """What stays at 16 bits, and why."""
+    reasons: dict[str, list[str]] = {}
+    for each in made.spec.left_out:
+        reasons.setdefault(each.reason, []).append(each.name)
+    return [
+        f"At {FULL} bits stay all {made.spec.rest:,} parameters outside the groups:\n",
+        *(f"- {_few(names)}: {reason}" for reason, names in reasons.items()),
+        "- embeddings, norms, biases and whatever else is no linear layer",
+    ]
+
+
+def _few(names: list[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(f"`{name}`" for name in names[:3]) + more
+
+
+def _choice(choice: Mapping[str, Any]) -> str:
+    bits, method = choice["bits"], choice["method"]
+    return f"{bits}" if method is None else f"{bits}/{method}"
+
+
+def _listed(counts: Counter[str]) -> str:
+    ordered = sorted(counts.items(), key=lambda each: int(each[0].split("/")[0]))
+    return ", ".join(f"{count} at {choice}" for choice, count in ordered)
+
+
+def _loaded(found: Mapping[str, Any]) -> list[str]:
+    if "loader" not in found:
+        return []
+    logits = found["logits"]
+    told = [f"Read again with {found['loader']} when it was written: "]
+    same = "equal to the last bit" if found["weights"] == 0 else "equal codes"
+    told.append(f"{found['linears']} quantized linears, {same}")
+    if logits is not None:
+        equal = f"within {logits:.1e} of their range" if logits else "equal"
+        told.append(f"; logits {equal}")
+    return ["".join(told) + "."]
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
