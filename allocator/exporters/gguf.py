@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from allocator.core.errors import ModelError, SpecError
-from allocator.core.exporting import EXACT, NO_OPTIONS
+from allocator.core.exporting import EXACT, NO_OPTIONS, installed
 from allocator.core.targets import GGML_BLOCK, ggml_type
 from allocator.exporters._gguf_convert import INSTALL, convert, converter
 from allocator.exporters._gguf_files import (
@@ -70,6 +70,10 @@ class GgufExporter:
     description = "GGUF for llama.cpp: language model, and vision tower (mmproj)"
 
     options: Mapping[str, Sequence[str]] = NO_OPTIONS
+
+    def loader(self) -> str | None:
+        """Its weights are read by the package gguf."""
+        return installed("gguf")
 
     def layout(self, export: Export) -> str:
         """Sizes of ggml's blocks, whatever was asked."""
