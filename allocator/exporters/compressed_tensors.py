@@ -25,6 +25,7 @@ import torch
 from safetensors import safe_open
 
 from allocator.core.errors import ModelError, SpecError
+from allocator.core.exporting import EXACT, NO_OPTIONS
 from allocator.core.spec import EXTRAS
 from allocator.exporters._hub import hub_of
 from allocator.exporters._lines import transformers_lines
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from allocator.core.exporting import Exporter, Reopened
+    from allocator.core.exporting import Exporter, Reopened, Tolerance
     from allocator.exporters._checkpoint import Checkpoint
     from allocator.exporters._export import Export
     from allocator.exporters._hub import Hub
@@ -61,9 +62,11 @@ class CompressedTensors:
 
     description = "a checkpoint that transformers and vLLM load, by compressed-tensors"
 
-    def layout(self, target: str) -> str:
+    options = NO_OPTIONS
+
+    def layout(self, export: Export) -> str:
         """Sizes as vLLM has them where that is the target, else as transformers."""
-        return VLLM if target == VLLM else "transformers"
+        return VLLM if export.target == VLLM else "transformers"
 
     def check(self, export: Export) -> None:
         """Refuse grids and matrices that no loader reads.
@@ -105,7 +108,7 @@ class CompressedTensors:
         made = export.checkpoint
         if reason := unread(made, _installed()):
             return _Reader(f"this program's own reader: {reason}", out, made)
-        large = getattr(export, "large", False)
+        large = export.large
         # float32 holds products of codes and scales as they are
         dtype = str(made.dtype).removeprefix("torch.") if large else "float32"
         return load(out, LIBRARY, dtype=dtype, read=effective, mapped=large)
@@ -268,11 +271,12 @@ def unread(made: Checkpoint, release: str | None) -> str | None:
 
 @dataclass(frozen=True)
 class _Reader:
-    """What was written, read tensor by tensor; see `allocator.core.ports.Reopened`."""
+    """What was written, tensor by tensor; see `allocator.core.exporting.Reopened`."""
 
     loader: str
     out: Path
     made: Checkpoint
+    tolerance: Tolerance = EXACT
 
     def weight(self, linear: str) -> Tensor:
         """Effective weight of a linear below 16 bits: [out, in] float32."""
