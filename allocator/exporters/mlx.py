@@ -125,9 +125,9 @@ class Mlx:
             "from PIL import Image\n\n"
             'model, processor = load("{out}")\n'
             'picture = Image.new("RGB", (64, 64), "red")\n'
-            f"inputs = processor(images=[picture], text={prompt!r})\n"
-            "greedy = {'temperature': 0.0, 'max_tokens': 20}\n"
-            'print(generate(model, processor, "", **inputs, **greedy).text)'
+            f"asked = processor(images=[picture], text={prompt!r})\n"
+            'greedy = generate(model, processor, "", **asked, temperature=0.0)\n'
+            "print(greedy.text)"
         )
 
 

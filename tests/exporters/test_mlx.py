@@ -10,28 +10,31 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from allocator.core.allocation import Allocation, Choice, Scheme, stored_size
 from allocator.core.errors import ModelError, SpecError
 from allocator.core.plugins import load
+from allocator.core.ports import Decoding, Sample
+from allocator.embedded import model_folder
 from allocator.exporters._export import Export
 from allocator.exporters._hub import hub_of
+from allocator.exporters._loaded import next_logits
 from allocator.exporters._mlx_models import KNOWN, REFUSED, check_settings
 from allocator.exporters._mlx_reopened import PYTHON, runtime_python
-from allocator.exporters.mlx import PLUGIN, parts
+from allocator.exporters.mlx import PLUGIN, QUESTION, parts
 from allocator.families import family_of
 from quant.grid import Cell, decode, round_to_nearest
 from tests.exporters.models import KINDS, checkpoint_of, random_model, some_samples
 from tests.families.checkpoints import change
-from tests.states import made
+from tests.states import made, prefixed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
     from pathlib import Path
 
-    from allocator.core.ports import Sample
     from allocator.exporters._checkpoint import Checkpoint
 
 needs_mlx = pytest.mark.skipif(
@@ -51,9 +54,7 @@ def llava(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No mlx-vlm is known."""
-    monkeypatch.setattr(
-        "allocator.exporters._mlx_reopened.runtime_python", lambda: None
-    )
+    monkeypatch.setattr("allocator.exporters.mlx.runtime_python", lambda: None)
     return
 
 
@@ -68,17 +69,14 @@ def written(export: Export, out: Path) -> Path:
     return out
 
 
-def logits_of(checkpoint: Checkpoint, samples: Sequence[Sample]) -> torch.Tensor:
-    """Of a model of ours that holds what was written."""
+def holding(checkpoint: Checkpoint) -> Any:
+    """A model of ours that holds what was written."""
     model = family_of(checkpoint.folder).load(checkpoint.folder, "cpu")
-    with torch.inference_mode():
-        for name, value in checkpoint.rest():
-            model.module.get_parameter(name).data = value.float()
-        for name in checkpoint.low:
-            module = model.module.get_submodule(name)
-            module.weight.data = checkpoint.weight(name)
-        each = [model.module(**model.inputs([s])).logits[:, -1] for s in samples]
-    return torch.cat(each)
+    for name, value in checkpoint.rest():
+        model.module.get_parameter(name).data = value.float()
+    for name in checkpoint.low:
+        model.module.get_submodule(name).weight.data = checkpoint.weight(name)
+    return model
 
 
 def under(checkpoint: Checkpoint, allocation: Allocation, scheme: Scheme) -> Checkpoint:
@@ -298,26 +296,30 @@ def test_mlx_vlm_has_the_weights_and_the_logits_that_were_written(
     assert "mlx-vlm" in reopened.loader
     for name in checkpoint.low:
         assert torch.equal(reopened.weight(name), checkpoint.weight(name))
-    found, wanted = reopened.logits(samples), logits_of(checkpoint, samples)
+    found, wanted = reopened.logits(samples), next_logits(holding(checkpoint), samples)
     assert found is not None
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-3)
 
 
 @needs_mlx
 @pytest.mark.slow
-def test_the_lines_of_the_card_run_where_there_is_mlx_vlm_alone(
-    llava: Path, tmp_path: Path
-) -> None:
-    export = export_of(checkpoint_of(llava))
+def test_the_lines_of_the_card_reply_as_the_model_does_here(tmp_path: Path) -> None:
+    folder = model_folder("tiny-llava")
+    checkpoint = checkpoint_of(folder, widths=(6, 8), scheme=Scheme(64))
+    export = export_of(checkpoint)
     written(export, tmp_path / "out")
     lines = PLUGIN.usage(export).replace("{out}", "out")
     python = runtime_python()
     assert python is not None
     done = subprocess.run(
-        [python, "-c", lines], cwd=tmp_path, check=True, capture_output=True
+        [python, "-c", lines], cwd=tmp_path, check=True, capture_output=True, text=True
     )
-    # twenty tokens of a random model, whatever they are
-    assert len(done.stdout) > 1
+    Image.new("RGB", (64, 64), "red").save(tmp_path / "red.png")
+    asked = [Sample("red", tmp_path / "red.png", "vqa", QUESTION, ())]
+    model = holding(checkpoint)
+    state = prefixed(model, model.inputs(asked))
+    replies = model.predict([state], asked, Decoding(10), lambda _: None)
+    assert done.stdout.strip() == replies[0]
 
 
 @needs_mlx
