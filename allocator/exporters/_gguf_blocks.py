@@ -57,5 +57,5 @@ def to_blocks(cell: Cell, rows: Tensor) -> Tensor:
 def _packed_bits(bits: Tensor) -> Tensor:
     """Bits [..., 32] as 4 bytes, the first in the lowest bit."""
     weights = 2 ** torch.arange(8, dtype=torch.int16)
-    octets = bits.unflatten(-1, (-1, 8)) * weights
+    octets = bits.view(*bits.shape[:-1], -1, 8) * weights
     return octets.sum(-1).to(torch.uint8)

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from allocator.core.errors import ModelError, SpecError
+from allocator.core.exporting import EXACT, NO_OPTIONS
 from allocator.core.targets import GGML_BLOCK, ggml_type
 from allocator.exporters._gguf_convert import INSTALL, convert, converter
 from allocator.exporters._gguf_files import (
@@ -28,13 +29,15 @@ from allocator.exporters._gguf_files import (
     write_file,
     write_places,
 )
+from allocator.exporters._gguf_run import USAGE, run_card
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from torch import Tensor
 
-    from allocator.core.exporting import Exporter, Reopened, Sample
+    from allocator.core.exporting import Exporter, Reopened, Tolerance
+    from allocator.core.ports import Sample
     from allocator.exporters._checkpoint import Checkpoint
     from allocator.exporters._export import Export
     from allocator.exporters._gguf_files import Held
@@ -55,11 +58,6 @@ NEAREST = {
     8: ("q8_0", "q8_0"),
 }
 K_BLOCK = 256
-USAGE = """\
-import xllamacpp  # pip install xllamacpp
-params = xllamacpp.CommonParams()
-params.model.path, params.mmproj.path = "{out}/model.gguf", "{out}/mmproj.gguf"
-"""
 
 
 class GgufExporter:
@@ -71,9 +69,11 @@ class GgufExporter:
 
     description = "GGUF for llama.cpp: language model, and vision tower (mmproj)"
 
-    def layout(self, target: str) -> str:
-        """Ggml's blocks, whatever was asked."""
-        del target
+    options: Mapping[str, Sequence[str]] = NO_OPTIONS
+
+    def layout(self, export: Export) -> str:
+        """Sizes of ggml's blocks, whatever was asked."""
+        del export
         return "llama.cpp"
 
     def check(self, export: Export) -> None:
@@ -131,26 +131,40 @@ class GgufExporter:
         return sum(int(t.n_bytes) for file in FILES for t in _tensors(out / file))
 
     def reopen(self, export: Export, out: Path) -> Reopened:
-        """Read the weights with gguf's own code."""
-        del export
-        return ReadGguf(out)
+        """Read the weights with gguf's own code, and let llama.cpp answer once.
+
+        Raises:
+            ModelError: llama.cpp does not load it.
+        """
+        return ReadGguf(out, None if export.large else run_card(out))
 
     def usage(self, export: Export) -> str:
-        """Load it with xllamacpp, and ask about a picture."""
+        """Load it with xllamacpp, and ask."""
         del export
         return USAGE
 
 
 @dataclass(frozen=True, eq=False)
 class ReadGguf:
-    """A written folder, as the package gguf reads it."""
+    """A written folder, as the package gguf reads it.
+
+    `runtime` has loaded it too, if any did. Its logits are not compared: llama.cpp
+    rounds activations to eight bits, and sizes pictures in a way of its own.
+    """
 
     out: Path
+    runtime: str | None = None
 
     @property
     def loader(self) -> str:
-        """The reader; llama.cpp itself rounds activations, so weights alone are read."""
-        return f"gguf {version('gguf')}"
+        """The reader, and the runtime."""
+        reader = f"gguf {version('gguf')}"
+        return f"{reader}, {self.runtime}" if self.runtime else reader
+
+    @property
+    def tolerance(self) -> Tolerance:
+        """Weights are equal to the last bit."""
+        return EXACT
 
     @cached_property
     def _tensors(self) -> dict[tuple[str, str], Any]:
@@ -178,7 +192,7 @@ class ReadGguf:
         return torch.from_numpy(weight)
 
     def logits(self, samples: Sequence[Sample]) -> None:
-        """None: this reader runs nothing."""
+        """None: see above."""
 
 
 def _check_grid(checkpoint: Checkpoint, name: str, columns: int) -> None:
@@ -201,8 +215,8 @@ def _check_scale(name: str, cell: Cell) -> None:
     """Refuse scales that ggml's type does not have."""
     if not torch.equal(cell.scale.half().float(), cell.scale.float()):
         raise SpecError(
-            f"{name} has {cell.scale.dtype} scales that float16 does not have, the type "
-            f"of ggml's scales; search with {TARGET}"
+            f"{name} has scales in {cell.scale.dtype} that float16, the type of "
+            f"ggml's, does not have; search with {TARGET}"
         )
 
 
