@@ -137,8 +137,17 @@ def _half(export: Export) -> bool:
 
 
 def _paths(made: Checkpoint) -> dict[str, str]:
-    """Paths in mlx-vlm of the linears below 16 bits, by full name."""
-    return {name: path_of(made.config.model_type, name) for name in made.low}
+    """Paths in mlx-vlm of the linears below 16 bits, by full name.
+
+    A head that is one matrix with the embeddings is read from these.
+    """
+    module = made.model.module
+    head, words = module.get_output_embeddings(), module.get_input_embeddings()
+    tied = head is not None and head.weight is words.weight
+    names = {each: name for name, each in module.named_modules()}
+    stored = {names[head]: names[words]} if tied else {}
+    kind = made.config.model_type
+    return {name: path_of(kind, stored.get(name, name)) for name in made.low}
 
 
 def _grids(made: Checkpoint) -> dict[str, tuple[int, int]]:

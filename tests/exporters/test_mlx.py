@@ -3,33 +3,28 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from allocator.core.allocation import Allocation, Choice, Scheme, stored_size
 from allocator.core.errors import ModelError, SpecError
 from allocator.core.plugins import load
-from allocator.core.ports import Decoding, Sample
 from allocator.embedded import model_folder
 from allocator.exporters._export import Export
 from allocator.exporters._hub import hub_of
-from allocator.exporters._loaded import next_logits
 from allocator.exporters._mlx_models import KNOWN, REFUSED, check_settings
-from allocator.exporters._mlx_reopened import PYTHON, runtime_python
-from allocator.exporters.mlx import PLUGIN, QUESTION, parts
+from allocator.exporters._mlx_reopened import PYTHON
+from allocator.exporters.mlx import PLUGIN, parts
 from allocator.families import family_of
 from quant.grid import Cell, decode, round_to_nearest
-from tests.exporters.models import KINDS, checkpoint_of, random_model, some_samples
-from tests.families.checkpoints import change
-from tests.states import made, prefixed
+from tests.exporters.models import checkpoint_of, random_model
+from tests.states import made
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,10 +32,6 @@ if TYPE_CHECKING:
 
     from allocator.exporters._checkpoint import Checkpoint
 
-needs_mlx = pytest.mark.skipif(
-    runtime_python() is None,
-    reason=f"no mlx-vlm here, and {PYTHON} names no Python that has it",
-)
 WIDTHS = (2, 3, 4, 5, 6, 8)
 
 
@@ -281,63 +272,20 @@ def test_a_python_that_is_none_is_named(
         PLUGIN.reopen(export, tmp_path)
 
 
-@needs_mlx
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
-def test_mlx_vlm_has_the_weights_and_the_logits_that_were_written(
-    kind: str, tmp_path: Path
-) -> None:
-    random_model(tmp_path / "model", kind, 128, "transformers5")
-    samples = some_samples(tmp_path)
-    checkpoint = checkpoint_of(tmp_path / "model", samples=samples)
-    export = export_of(checkpoint)
-    reopened = PLUGIN.reopen(export, written(export, tmp_path / "out"))
-    assert reopened is not None
-    assert "mlx-vlm" in reopened.loader
-    for name in checkpoint.low:
-        assert torch.equal(reopened.weight(name), checkpoint.weight(name))
-    found, wanted = reopened.logits(samples), next_logits(holding(checkpoint), samples)
-    assert found is not None
-    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-3)
-
-
-@needs_mlx
-@pytest.mark.slow
-def test_the_lines_of_the_card_reply_as_the_model_does_here(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("alone")
+def test_a_head_that_is_the_embeddings_is_stored_as_these(tmp_path: Path) -> None:
     folder = model_folder("tiny-llava")
-    checkpoint = checkpoint_of(folder, widths=(6, 8), scheme=Scheme(64))
+    made = checkpoint_of(folder, scheme=Scheme(64))
+    spec = family_of(folder).spec(folder, "component", ("head",))
+    allocation = Allocation.uniform(spec, Choice(8, "uniform"))
+    checkpoint = under(replace(made, spec=spec), allocation, made.scheme)
     export = export_of(checkpoint)
-    written(export, tmp_path / "out")
-    lines = PLUGIN.usage(export).replace("{out}", "out")
-    python = runtime_python()
-    assert python is not None
-    done = subprocess.run(
-        [python, "-c", lines], cwd=tmp_path, check=True, capture_output=True, text=True
-    )
-    Image.new("RGB", (64, 64), "red").save(tmp_path / "red.png")
-    asked = [Sample("red", tmp_path / "red.png", "vqa", QUESTION, ())]
-    model = holding(checkpoint)
-    state = prefixed(model, model.inputs(asked))
-    replies = model.predict([state], asked, Decoding(10), lambda _: None)
-    assert done.stdout.strip() == replies[0]
-
-
-@needs_mlx
-@pytest.mark.slow
-def test_other_widths_than_were_written_are_not_loaded(
-    llava: Path, tmp_path: Path
-) -> None:
-    export = export_of(checkpoint_of(llava))
     out = written(export, tmp_path / "out")
-    config = json.loads((out / "config.json").read_text())
-    said = config["quantization"]
-    path = "multi_modal_projector.linear_1"
-    said[path]["bits"] = {2: 4, 3: 4, 4: 2, 5: 4, 6: 4, 8: 4}[said[path]["bits"]]
-    change(out / "config.json", quantization=said)
-    with pytest.raises(ModelError, match=r"(?s)mlx-vlm does not load .*shape"):
-        PLUGIN.reopen(export, out)
-    # not one of those in the file, and mlx-vlm says nothing
-    del said[path]
-    change(out / "config.json", quantization={**said, "bits": 4, "group_size": 128})
-    with pytest.raises(ModelError):
-        PLUGIN.reopen(export, out)
+    names = set(load_file(out / "model.safetensors"))
+    assert "language_model.model.embed_tokens.scales" in names
+    assert not any("lm_head" in name for name in names)
+    reopened = PLUGIN.reopen(export, out)
+    assert reopened is not None
+    assert torch.equal(reopened.weight("lm_head"), checkpoint.weight("lm_head"))
+    claimed = stored_size(spec, made.scheme, allocation, "mlx").model_bytes
+    assert PLUGIN.stored(out) == claimed
