@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     PathLike = str | os.PathLike[str]
 
-__all__ = ["allocate", "evaluate", "inspect", "load", "open_study", "replay"]
+__all__ = ["allocate", "evaluate", "export", "inspect", "load", "open_study", "replay"]
 
 # classes that the functions take, give and raise, by the file that has them
 _HOMES = {
@@ -162,6 +162,51 @@ def load(
     from allocator.report.study import load_recommended
 
     return load_recommended(source, _given(options), _watch(progress))
+
+
+def export(
+    source: Recommendation | Study | PathLike,
+    format: str,
+    out: PathLike,
+    *,
+    trial: int | None = None,
+    force: bool = False,
+    progress: bool = True,
+    **options: Any,
+) -> dict[str, Any]:
+    """Write recommended weights as a checkpoint that a runtime loads.
+
+    The command `allocate export`. What was written is loaded again and compared before
+    it takes its place.
+
+    Args:
+        source: a recommendation, a study (its latest recommendation), or a plan file
+            (or its folder).
+        format: as `allocate doctor` lists them.
+        out: the folder to write: new or empty.
+        trial: number of a measured trial of a study; its score is not confirmed.
+        force: whether an earlier export there makes room, and the study's budget may
+            be passed.
+        progress: whether to show how far it is.
+        **options: scales, where a format has a choice; data and device, where cells
+            have to be made; of a plan file: model, task.
+
+    Returns:
+        `path`; `bytes` on disk, as claimed; `bpw`; the `loader` that read it again; the
+        largest differences of `weights`, in steps of their grids, and of `logits`, in
+        parts of their range.
+
+    Raises:
+        AllocateError: what cannot be had, written or read again; then nothing is left
+            behind.
+
+    Example:
+        allocator.export(found, "plan", "best")["path"]
+    """
+    from allocator.report.study import export_recommended
+
+    given = _given({"trial": trial, "force": force, **options})
+    return export_recommended(source, format, out, given, _watch(progress))
 
 
 def evaluate(
@@ -299,24 +344,6 @@ def _path(file: PathLike | None) -> Any:
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:
-    """What is given of options, as the commands take it."""
-    from os import PathLike as Pathlike
-    from os import fspath
+    from allocator.core.options import given_options
 
-    def plain(value: Any) -> Any:
-        # folders are names here, and numpy's numbers are numbers
-        if isinstance(value, Pathlike):
-            return fspath(value)
-        return value.tolist() if hasattr(value, "tolist") else value
-
-    given = {key: plain(v) for key, v in options.items() if v is not None}
-    for key in ("methods", "widths", "include", "pin", "at_least", "at_most"):
-        # as on the command line: gptq,awq and 3,4,8
-        if isinstance(given.get(key), str):
-            words = [word.strip() for word in given[key].split(",")]
-            digits = key == "widths" and all(word.isdigit() for word in words)
-            given[key] = [int(word) for word in words] if digits else words
-    for key, between in (("task", "+"), ("bits", ",")):
-        if isinstance(given.get(key), list | tuple):
-            given[key] = between.join(map(str, given[key]))
-    return given
+    return given_options(options)

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 # counts up whenever finalized weights change
 VERSION = 2
-CHANGED = f".changed{SUFFIX}"
+CHANGED = f"changed{SUFFIX}"
 
 
 @dataclass(frozen=True)

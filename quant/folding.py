@@ -210,8 +210,9 @@ def _rounded(
     lost = error / (size + FAINT * size.mean()).clamp(min=torch.finfo(size.dtype).tiny)
     loss = float(lost.square().mean().sqrt())
     if not loss <= LOSS:
+        said = str(dtype).removeprefix("torch.")
         raise FoldError(
-            f"the AWQ scale that folds into {name} leaves numbers that {dtype} does "
-            "not hold"
+            f"the AWQ scale that folds into {name} leaves numbers that {said} does not "
+            "hold"
         )
     return rounded

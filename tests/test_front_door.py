@@ -98,6 +98,18 @@ REQUESTS: list[Request] = [
         ("evaluate", "--plan", "nowhere.json"),
         lambda: allocator.evaluate(plan="nowhere.json"),
     ),
+    (
+        ("export", "--plan", "nowhere.json", "--format", "plan", "--out", "there"),
+        lambda: allocator.export("nowhere.json", "plan", "there"),
+    ),
+    (
+        ("export", "--plan", "nowhere.json", "--format", "plans", "--out", "there"),
+        lambda: allocator.export("nowhere.json", "plans", "there"),
+    ),
+    (
+        ("export", "--plan", "a.json", "--format", "plan", "--out", "b", "--trial=1"),
+        lambda: allocator.export("a.json", "plan", "b", trial=1),
+    ),
     (("studies", "show", "nobody"), lambda: allocator.open_study("nobody")),
     (
         ("replay", "nowhere.csv", "--score", "CIDEr", "--budget", "4.5"),
@@ -145,6 +157,14 @@ def test_it_refuses_in_the_words_of_the_command(
         (lambda: allocator.open_study(3), "study name 3 may have letters"),
         (lambda: allocator.replay(str(ROOT), score="a", budget=4), "cannot be read"),
         (lambda: allocator.replay(TABLE, score="a", budget=None), "needs --budget"),
+        (lambda: allocator.export(4, "plan", "there"), "4 is not a recommendation"),
+        (lambda: allocator.export("a.json", 4, "there"), "format = 4 is of the wrong"),
+        (lambda: allocator.export("a.json", "plan", 4), "4 is not the name of a"),
+        (
+            lambda: allocator.export("a.json", "plan", "b", trial="1"),
+            "trial = '1' is of the wrong type: it is a whole number",
+        ),
+        (lambda: allocator.export("a.json", "plan", "b", dat="x"), "'data'?"),
         (lambda: allocator.load("nowhere.json"), "there is no plan file nowhere.json"),
     ],
 )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
-from allocator.core.allocation import FULL, Choice
+from allocator.core.allocation import FULL, Choice, digest
 from allocator.core.errors import BankError
 
 if TYPE_CHECKING:
@@ -124,3 +124,19 @@ def given(cells: Cells | None) -> Cells:
     if cells is None:
         raise BankError("this model was opened without a bank: 16 bits only")
     return cells
+
+
+def applied_digest(spec: ModelSpec, allocation: Allocation, cells: Cells | None) -> str:
+    """Digest of the cells that an allocation puts in place.
+
+    Raises:
+        BankError: there are no cells, and some groups are below 16 bits.
+    """
+
+    def cell_sum(linear: Linear, choice: Choice) -> str:
+        is_full = choice.bits == FULL
+        return str(FULL) if is_full else given(cells).cell_sum(linear, choice)
+
+    wanted = dict(allocation.choices)
+    pairs = ((x, wanted[group.key]) for group in spec.groups for x in group.linears)
+    return digest([[linear.name, cell_sum(linear, choice)] for linear, choice in pairs])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from allocator.bench.prepare import sample_digest
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from allocator.bench.prepare import Setup
     from allocator.bench.workbench import Workbench
+    from allocator.core.allocation import Scheme
     from allocator.core.ports import Model, State
     from allocator.core.watch import Watch
     from quant.bank import Bank, Recipe
@@ -74,11 +76,19 @@ def recipe_of(setup: Setup) -> Recipe:
     return Recipe(
         setup.weights,
         tuple(sample_digest(sample, held[sample.image]) for sample in calibration),
-        setup.scheme,
+        _scheme_of(setup),
         {name: load("quant.methods", name) for name in setup.asked.methods},
         setup.asked.widths,
         setup.arithmetic,
     )
+
+
+def _scheme_of(setup: Setup) -> Scheme:
+    """The grid that cells depend on: targets that cut rows alike share their cells."""
+    lengths = {linear.in_features for linear in setup.model.linears}
+    if lengths.isdisjoint(setup.scheme.regrouped):
+        return replace(setup.scheme, target="none")
+    return setup.scheme
 
 
 def build(setup: Setup, recipe: Recipe, watch: Watch) -> int:

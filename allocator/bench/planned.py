@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from quant.bank import Bank
     from quant.finalized import Finalized
 
+REMEDY = 'export the plan again, or take its "finalized" out to score what the bank has'
+
 
 def planned_request(
     options: Mapping[str, Any],
@@ -86,7 +88,7 @@ def open_planned(
 
 
 def open_cells(
-    setup: Setup, plan: Plan, weights: Path | None, watch: Watch
+    setup: Setup, plan: Plan, weights: Path | None, watch: Watch, remedy: str = REMEDY
 ) -> Bank | Finalized | None:
     """Where a plan's weights come from; None: all of them are at 16 bits.
 
@@ -95,13 +97,14 @@ def open_cells(
         plan: bits and method of every group.
         weights: folder of the plan's finalized weights.
         watch: is shown the phase "bank" where cells have to be made.
+        remedy: what helps where finalized weights are gone.
     """
     if weights is not None and plan.finalized is not None:
-        return _finalized(setup, plan, weights)
+        return _finalized(setup, plan, weights, remedy)
     return open_bank(setup, watch) if plan.methods else None
 
 
-def _finalized(setup: Setup, plan: Plan, folder: Path) -> Finalized:
+def _finalized(setup: Setup, plan: Plan, folder: Path, remedy: str) -> Finalized:
     """The weights beside a plan.
 
     Raises:
@@ -113,10 +116,7 @@ def _finalized(setup: Setup, plan: Plan, folder: Path) -> Finalized:
     try:
         found = Finalized.open(folder)
     except BankError as error:
-        raise BankError(
-            f'{error}; export the plan again, or take its "finalized" out to score '
-            "what the bank has"
-        ) from None
+        raise BankError(f"{error}; {remedy}") from None
     found.check(setup.weights, choices_of(setup.model, plan.allocation(setup.model)))
     if found.digest != plan.finalized:
         raise SpecError(f"{folder} holds other finalized weights than the plan's")

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from allocator.bench.applied import applied_digest
 from allocator.bench.divergence import kl, known
-from allocator.bench.in_place import InPlace, given
+from allocator.bench.in_place import InPlace, applied_digest
 from allocator.bench.lru_cache import LRUCache, size_of
 from allocator.bench.replies import predict
 from allocator.bench.sense import Said
@@ -98,9 +97,7 @@ class Workbench:
 
     def applied(self, allocation: Allocation) -> str:
         """Digest of the cells an allocation puts in place."""
-        return applied_digest(
-            self.spec, allocation, lambda *pair: given(self.bank).cell_sum(*pair)
-        )
+        return applied_digest(self.spec, allocation, self.bank)
 
     def score(
         self,

@@ -121,7 +121,7 @@ def _source(name: str | None, given: dict[str, Any]) -> Source:
             f"export takes the name of a study, or --plan FILE, and has {both}"
         )
     if plan is not None and trial is not None:
-        raise SpecError("--trial names a trial of a study, and --plan is a file")
+        raise SpecError("a trial is one of a study's, and this is a plan file")
     from allocator.exporters import _making as making
 
     if plan is not None:

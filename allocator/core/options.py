@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +15,12 @@ if TYPE_CHECKING:
 
 # options by what their values are; the others are text
 LISTS = ("methods", "widths", "include", *PINS)
-SWITCHES = ("symmetric", "front", "rungs", "narrowing", "finalize", "minimize")
+SWITCHES = (
+    *("symmetric", "front", "rungs", "narrowing", "finalize", "minimize"),
+    "force",
+)
 NUMBERS = ("seconds", "fraction", "min_score", "confidence", "storage_timeout")
-COUNTS = ("trials", "seed", "calibration", "beams", "rerank")
+COUNTS = ("trials", "trial", "seed", "calibration", "beams", "rerank")
 KINDS = {
     **dict.fromkeys(LISTS, "a list of names"),
     "widths": "a list of whole numbers",
@@ -26,6 +30,28 @@ KINDS = {
     **dict.fromkeys(COUNTS, "a whole number"),
     "group_size": "a whole number or a name",
 }
+
+
+def given_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """What is given of options in Python, as the commands take it."""
+
+    def plain(value: Any) -> Any:
+        # folders are names here, and numpy's numbers are numbers
+        if isinstance(value, os.PathLike):
+            return os.fspath(value)
+        return value.tolist() if hasattr(value, "tolist") else value
+
+    given = {key: plain(v) for key, v in options.items() if v is not None}
+    for key in ("methods", "widths", "include", "pin", "at_least", "at_most"):
+        # as on the command line: gptq,awq and 3,4,8
+        if isinstance(given.get(key), str):
+            words = [word.strip() for word in given[key].split(",")]
+            digits = key == "widths" and all(word.isdigit() for word in words)
+            given[key] = [int(word) for word in words] if digits else words
+    for key, between in (("task", "+"), ("bits", ",")):
+        if isinstance(given.get(key), list | tuple):
+            given[key] = between.join(map(str, given[key]))
+    return given
 
 
 def typed_options(

@@ -164,7 +164,8 @@ def _loaded(found: Mapping[str, Any]) -> list[str]:
     same = "equal to the last bit" if found["weights"] == 0 else "equal codes"
     told.append(f"{found['linears']} quantized linears, {same}")
     if logits is not None:
-        told.append(f"; logits within {logits:.1e} of their range")
+        equal = f"within {logits:.1e} of their range" if logits else "equal"
+        told.append(f"; logits {equal}")
     return ["".join(told) + "."]
 
 

@@ -58,17 +58,25 @@ def write_export(
         beginning = f"cannot write {out}"
         with in_one_sentence(beginning, SpecError), watch.phase("export") as tell:
             exporter.write(export, draft, tell)
+            _readable(draft)
         written = time.monotonic()
         found = {"format": fmt, **_sizes(claim, exporter, draft, fmt)}
         found |= _reopened(export, exporter, draft, fmt, watch)
         write_card(export, exporter, draft, out.resolve().name, found)
-        path = _path(out, draft)
+        path = _alone(out, draft) if claim is None else out
     took = {"export": written - started, "check": time.monotonic() - written}
     seconds = {name: round(value, 2) for name, value in took.items()}
     return {"path": str(path), **found, "seconds": seconds}
 
 
-def _path(out: Path, draft: Path) -> Path:
+def _readable(draft: Path) -> None:
+    """Let others read what libraries write for its owner alone, as other files are."""
+    for file in draft.rglob("*"):
+        if file.is_file():
+            file.chmod(0o644)
+
+
+def _alone(out: Path, draft: Path) -> Path:
     """The one file that was written beside the card, or the folder."""
     files = [file.name for file in draft.iterdir() if file.is_file()]
     alone = [name for name in files if name != CARD]

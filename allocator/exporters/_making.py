@@ -6,9 +6,8 @@ import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from allocator.bench.applied import applied_digest
 from allocator.bench.finalize import finalized_home
-from allocator.bench.planned import open_cells, planned_request, setup_of
+from allocator.bench.planned import REMEDY, open_cells, planned_request, setup_of
 from allocator.core.allocation import Budget
 from allocator.core.errors import BankError, DataError, StudyError
 from allocator.core.home import cache_home
@@ -73,17 +72,19 @@ class Making:
         """
         # brings torch, which a plan does not need
         from allocator.bench.folded import folded_of
+        from allocator.bench.in_place import applied_digest
         from allocator.exporters._checkpoint import Checkpoint
 
         setup = self._setup()
         allocation = self.plan.allocation(setup.model)
-        cells = open_cells(setup, self.plan, self.weights, self.watch)
+        remedy = REMEDY if self.applied is None else "search again to make them"
+        cells = open_cells(setup, self.plan, self.weights, self.watch, remedy)
         model = setup.family.load(setup.folder, "cpu", mapped=True)
         known = (setup.model, setup.scheme, allocation, setup.folder, model)
         samples = _samples(setup)
         if cells is None:
             return Checkpoint(*known, _no_cell, samples=samples)
-        self._check_applied(applied_digest(setup.model, allocation, cells.cell_sum))
+        self._check_applied(applied_digest(setup.model, allocation, cells))
         made = folded_of(setup, allocation, cells, model)
         linears = {linear.name: linear for linear in setup.model.linears}
 

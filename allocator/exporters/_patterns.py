@@ -23,11 +23,11 @@ TOP = "model."
 class _Place:
     """Where a module is: `root`, in it the row of blocks `row`, in a block `inner`.
 
-    Without blocks `row` is None, and `inner` all that is below the root.
+    Without blocks `row` is empty, and `inner` all that is below the root.
     """
 
     root: str
-    row: str | None
+    row: str
     inner: str
 
 
@@ -60,7 +60,7 @@ def _merged(
 ) -> list[tuple[str, set[str]]]:
     """Expressions, each with the names that it is for."""
     everywhere = _by_place(names)
-    alike: dict[tuple[str, str | None, tuple[int, ...] | None], list[_Place]] = {}
+    alike: dict[tuple[str, str, tuple[int, ...] | None], list[_Place]] = {}
     here = _by_place(wanted)
     for place, blocks in sorted(here.items()):
         own = None if blocks == everywhere[place] else tuple(sorted(blocks))
@@ -68,9 +68,8 @@ def _merged(
     found = []
     for (root, row, own), places in alike.items():
         inner = _one_of(re.escape(place.inner) for place in places)
-        if row is None:
-            below = inner
-        else:
+        below = inner
+        if row:
             number = r"\d+" if own is None else _one_of(map(str, own))
             below = rf"{re.escape(row)}\.{number}" + (rf"\.{inner}" if inner else "")
         meant = {name for place in places for name in here[place].values()}
@@ -87,7 +86,7 @@ def _by_place(names: Iterable[str]) -> dict[_Place, dict[int, str]]:
         root, *below = name.removeprefix(TOP).split(".")
         at = next((n for n, part in enumerate(below) if n and part.isdigit()), None)
         if at is None:
-            place, block = _Place(root, None, ".".join(below)), -1
+            place, block = _Place(root, "", ".".join(below)), -1
         else:
             row, inner = ".".join(below[:at]), ".".join(below[at + 1 :])
             place, block = _Place(root, row, inner), int(below[at])

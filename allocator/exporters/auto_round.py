@@ -20,12 +20,13 @@ import torch
 from safetensors import safe_open
 
 from allocator.core.errors import ModelError, SpecError
+from allocator.core.exporting import EXACT, NO_OPTIONS, Tolerance
 from allocator.exporters._hub import hub_of
 from allocator.exporters._loaded import load
 from allocator.exporters._shards import tensor_bytes, write_shards
+from allocator.exporters._words import from_words, to_words
 from allocator.families import weight_files
-from quant.grid import by_group
-from quant.packing import pack, unpack
+from quant.grid import Grid, decode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,7 +34,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from allocator.core.exporting import Exporter, Reopened, Sample
+    from allocator.core.exporting import Exporter, Reopened
+    from allocator.core.ports import Sample
     from allocator.core.spec import Linear
     from allocator.exporters._checkpoint import Checkpoint
     from allocator.exporters._export import Export
@@ -53,9 +55,11 @@ class AutoRound:
 
     description = "AutoRound's packed weights, for transformers with auto-round"
 
-    def layout(self, target: str) -> str:
+    options = NO_OPTIONS
+
+    def layout(self, export: Export) -> str:
         """Its own, whatever the target."""
-        del target
+        del export
         return LIBRARY
 
     def check(self, export: Export) -> None:
@@ -102,17 +106,16 @@ class AutoRound:
     def reopen(self, export: Export, out: Path) -> Reopened:
         """Read it through transformers with auto-round, or else the files alone.
 
-        What was loaded computes in float32, to be compared: its weights are packed, and
-        multiplied by scales that float32 holds too.
-
         Raises:
             ModelError: a tensor is missing, unknown or of another shape, or a linear is
                 not packed.
         """
         made = export.checkpoint
         if find_spec("auto_round") is None:
-            return Unloaded(out, made, hub_of(made).keys)
-        return load(out, LIBRARY, read=unpacked)
+            return _Reader(out, made, hub_of(made).keys)
+        # float32 holds products of codes and scales as they are
+        dtype = made.scheme.scales if export.large else "float32"
+        return load(out, LIBRARY, dtype=dtype, read=unpacked, mapped=export.large)
 
     def usage(self, export: Export) -> str:
         """Python that loads it."""
@@ -127,8 +130,8 @@ class AutoRound:
 def _check_linear(linear: Linear, *, tied: bool) -> None:
     if linear.type == "embeddings" or (linear.type == "head" and tied):
         raise SpecError(
-            f"auto-round packs no embeddings, and {linear.name} are below 16 bits: pin "
-            "them to 16, or do not --include them"
+            f"auto-round packs no embeddings, and those in {linear.name} are below 16 "
+            f"bits: pin their group to 16, or search without --include {linear.type}"
         )
     sizes = {"inputs": linear.in_features, "outputs": linear.out_features}
     for kind, size in sizes.items():
@@ -222,15 +225,10 @@ def packed(name: str, cell: Cell) -> dict[str, Tensor]:
         )
     zeros = cell.zero_point.to(torch.uint8)
     return {
-        "qweight": _words(cell.codes, cell.bits).t().contiguous(),
-        "qzeros": _words(zeros.t(), cell.bits),
+        "qweight": to_words(cell.codes, cell.bits, dense=True).t().contiguous(),
+        "qzeros": to_words(zeros.t(), cell.bits, dense=True),
         "scales": scales.t().contiguous(),
     }
-
-
-def _words(codes: Tensor, bits: int) -> Tensor:
-    """Each row of [n, m] codes as a stream in [n, m * bits / 32] int32."""
-    return pack(codes, bits).view(torch.int32).view(len(codes), -1)
 
 
 def unpacked(module: Any) -> Tensor:
@@ -253,13 +251,14 @@ def unpacked(module: Any) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Unloaded:
-    """A checkpoint whose files alone are read; see `allocator.core.ports.Reopened`."""
+class _Reader:
+    """What was written, as its files have it; see `allocator.core.exporting`."""
 
     folder: Path
     made: Checkpoint
     keys: Mapping[str, str]
-    loader: str = "allocate's own reader, as auto-round is not installed"
+    loader: str = "this program's own reader: auto-round is not installed"
+    tolerance: Tolerance = EXACT
 
     def weight(self, linear: str) -> Tensor:
         """Weight of a linear as its tensors say it: [out, in] float32.
@@ -270,10 +269,12 @@ class Unloaded:
         begin = self.keys[f"{linear}.weight"].removesuffix("weight")
         words, zeros, scales = (self._stored(f"{begin}{kind}") for kind in KINDS)
         bits, (groups, out) = self.made.low[linear].bits, scales.shape
-        codes = _codes(words.t(), bits).float()
-        steps = by_group(codes, codes.shape[1] // groups)
-        steps = steps - _codes(zeros, bits).t().float().unsqueeze(-1)
-        return (steps * scales.t().float().unsqueeze(-1)).reshape(out, -1)
+        columns = words.shape[0] * MULTIPLE // bits
+        codes = from_words(words.t(), bits, columns, dense=True)
+        zeros = from_words(zeros, bits, out, dense=True).t()
+        size = columns // groups
+        grid = Grid(scale=scales.t(), zero=zeros, columns=size, bits=bits)
+        return decode(codes, grid)
 
     def logits(self, samples: Sequence[Sample]) -> None:
         """None: it only reads."""
@@ -286,12 +287,6 @@ class Unloaded:
                     tensor: Tensor = opened.get_tensor(key)
                     return tensor
         raise ModelError(f"{self.folder} has no tensor {key}")
-
-
-def _codes(words: Tensor, bits: int) -> Tensor:
-    """Undo `_words`: [n, m] uint8."""
-    shape = (len(words), words.shape[1] * 32 // bits)
-    return unpack(words.contiguous().view(torch.uint8).flatten(), bits, shape)
 
 
 PLUGIN: Exporter = AutoRound()

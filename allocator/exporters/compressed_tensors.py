@@ -25,8 +25,10 @@ import torch
 from safetensors import safe_open
 
 from allocator.core.errors import ModelError, SpecError
+from allocator.core.exporting import EXACT, NO_OPTIONS
 from allocator.core.spec import EXTRAS
 from allocator.exporters._hub import hub_of
+from allocator.exporters._lines import transformers_lines
 from allocator.exporters._loaded import load
 from allocator.exporters._patterns import patterns
 from allocator.exporters._shards import tensor_bytes, write_shards
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from allocator.core.exporting import Exporter, Reopened
+    from allocator.core.exporting import Exporter, Reopened, Tolerance
     from allocator.exporters._checkpoint import Checkpoint
     from allocator.exporters._export import Export
     from allocator.exporters._hub import Hub
@@ -60,9 +62,11 @@ class CompressedTensors:
 
     description = "a checkpoint that transformers and vLLM load, by compressed-tensors"
 
-    def layout(self, target: str) -> str:
+    options = NO_OPTIONS
+
+    def layout(self, export: Export) -> str:
         """Sizes as vLLM has them where that is the target, else as transformers."""
-        return VLLM if target == VLLM else "transformers"
+        return VLLM if export.target == VLLM else "transformers"
 
     def check(self, export: Export) -> None:
         """Refuse grids and matrices that no loader reads.
@@ -104,7 +108,7 @@ class CompressedTensors:
         made = export.checkpoint
         if reason := unread(made, _installed()):
             return _Reader(f"this program's own reader: {reason}", out, made)
-        large = getattr(export, "large", False)
+        large = export.large
         # float32 holds products of codes and scales as they are
         dtype = str(made.dtype).removeprefix("torch.") if large else "float32"
         return load(out, LIBRARY, dtype=dtype, read=effective, mapped=large)
@@ -114,50 +118,7 @@ class CompressedTensors:
         made = export.checkpoint
         if made.scheme.target == VLLM:
             return 'from vllm import LLM\n\nmodel = LLM("{out}")'
-        kind = type(made.model.module).__name__
-        auto = kind if kind.endswith("Retrieval") else "AutoModelForImageTextToText"
-        names = sorted(["AutoProcessor", auto])
-        patch = ""
-        if _stumbles(made):
-            names, patch = sorted([*names, "PreTrainedModel"]), CAREFUL
-        return (
-            f"from transformers import {', '.join(names)}\n{patch}\n"
-            'processor = AutoProcessor.from_pretrained("{out}")\n'
-            f'model = {auto}.from_pretrained("{{out}}", dtype="auto")'
-        )
-
-
-# in the card of what `_stumbles`
-CAREFUL = """
-# transformers 5.24 goes through all modules to initialize what no file had, and some
-# of SigLIP and T5 ask for weights that are packed; here nothing is missing
-initialize = PreTrainedModel._initialize_weights
-
-
-def careful(self, module, *more):
-    try:
-        initialize(self, module, *more)
-    except AttributeError:
-        pass
-
-
-PreTrainedModel._initialize_weights = careful
-"""
-# classes of transformers whose `_init_weights` asks for weights by name
-ASKING = ("SiglipPreTrainedModel", "T5PreTrainedModel")
-
-
-def _stumbles(made: Checkpoint) -> bool:
-    """Whether transformers cannot load it by itself: see `families._packed`."""
-    module = made.model.module
-    if any(isinstance(module.get_submodule(k), torch.nn.Embedding) for k in made.low):
-        return True
-    asking = tuple(
-        f"{name}."
-        for name, part in module.named_modules()
-        if any(kind.__name__ in ASKING for kind in type(part).__mro__)
-    )
-    return any(name.startswith(asking) for name in made.low)
+        return transformers_lines(made)
 
 
 def _check_extras(made: Checkpoint) -> None:
@@ -310,11 +271,12 @@ def unread(made: Checkpoint, release: str | None) -> str | None:
 
 @dataclass(frozen=True)
 class _Reader:
-    """What was written, read tensor by tensor; see `allocator.core.ports.Reopened`."""
+    """What was written, tensor by tensor; see `allocator.core.exporting.Reopened`."""
 
     loader: str
     out: Path
     made: Checkpoint
+    tolerance: Tolerance = EXACT
 
     def weight(self, linear: str) -> Tensor:
         """Effective weight of a linear below 16 bits: [out, in] float32."""

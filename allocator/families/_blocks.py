@@ -36,11 +36,13 @@ class Readers:
     `fold` is the module whose output they alone read, if AWQ may fold a scale into it.
     A linear counts only where it gives as many channels as they read: with fewer
     key-value heads, one value channel feeds several inputs of the output projection.
+    `added` is what a norm adds to its weight before it multiplies by it.
     """
 
     names: str
     type: str
     fold: str | None = None
+    added: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ def siblings_of(module: Any, readers: Readers, prefix: str = "") -> Siblings:
         given = getattr(module.get_submodule(fold), "out_features", None)
         if given not in (None, module.get_submodule(names[0]).in_features):
             fold = None
-    return Siblings(names, fold)
+    return Siblings(names, fold, added=readers.added)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from allocator.core.errors import ModelError
@@ -20,13 +21,6 @@ LLAMA = (
     Readers("mlp.gate_proj mlp.up_proj", "ff", "post_attention_layernorm"),
     Readers("mlp.down_proj", "ff", "mlp.up_proj"),
 )
-# Gemma: norms scale by one plus their weight, so no scale divides into the weight
-GEMMA = (
-    Readers("self_attn.q_proj self_attn.k_proj self_attn.v_proj", "attn"),
-    Readers("self_attn.o_proj", "attn", "self_attn.v_proj"),
-    Readers("mlp.gate_proj mlp.up_proj", "ff"),
-    Readers("mlp.down_proj", "ff", "mlp.up_proj"),
-)
 LLAMA_LIKE = ("llama", "mistral", "qwen2", "qwen3")
 
 
@@ -43,3 +37,20 @@ def llama_like(config: Any, known: Sequence[str] = LLAMA_LIKE) -> tuple[Readers,
             f"known are {', '.join(known)}"
         )
     return LLAMA
+
+
+def gemma_like(config: Any) -> tuple[Readers, ...]:
+    """The readers in each block of a Gemma, whose norms scale by 1 plus their weight.
+
+    From Gemma 2 on, norms stand behind attention and feed-forward too: those feed the
+    residual.
+    """
+    kind = config.text_config.model_type
+    before = "post_attention" if kind == "gemma" else "pre_feedforward"
+    attention, output, given, down = LLAMA
+    return (
+        replace(attention, added=1.0),
+        output,
+        replace(given, fold=f"{before}_layernorm", added=1.0),
+        down,
+    )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from allocator.bench.finalize import finalized_home
 from allocator.bench.planned import load_planned, planned_request
 from allocator.core.errors import SpecError, StudyError
 from allocator.core.home import named_file
+from allocator.core.options import typed_options
 from allocator.core.plan import FINALIZED, Plan
 from allocator.core.records import Recommendation
 from allocator.core.study import StudySpec, check_options, check_study_name
@@ -206,13 +208,59 @@ def load_recommended(
         weights = finalized_home() / str(plan.finalized)
     else:
         check_options(options, ("model", "data", "task", "device"))
-        file = named_file(source, "a recommendation, a study or a plan file")
-        # as `allocate export --format plan` names it
-        file = file / "plan.json" if file.is_dir() else file
+        file = _plan_file(source)
         plan = Plan.read(file)
         asked = planned_request(options, plan, file, "loading a plan")
         weights = file.parent / FINALIZED
     return load_planned(asked, plan, weights, watch)
+
+
+def export_recommended(
+    source: Recommendation | Study | str | os.PathLike[str],
+    fmt: str,
+    out: str | os.PathLike[str],
+    options: Mapping[str, Any],
+    watch: Watch,
+) -> dict[str, Any]:
+    """Write what is recommended as a checkpoint that a runtime loads.
+
+    Args:
+        source: a recommendation, a study, or a plan file.
+        fmt: name of the format.
+        out: the folder to write.
+        options: trial, of a study; others as `allocator.exporters._request` has them.
+        watch: is shown how far it is.
+
+    Raises:
+        AllocateError: what cannot be had, written or read again.
+    """
+    from allocator.exporters import _making
+    from allocator.exporters._request import export_from
+
+    typed_options({"format": fmt, **options})
+    others = {key: value for key, value in options.items() if key != "trial"}
+    trial = options.get("trial")
+    if not isinstance(source, Recommendation | Study):
+        if trial is not None:
+            raise SpecError("a trial is one of a study's, and this is a plan file")
+        file = _plan_file(source)
+        made: Any = partial(_making.export_of_plan, file)
+    elif trial is not None:
+        made = partial(_making.export_of_trial, _journal_of(source), trial)
+    else:
+        journal = _journal_of(source)
+        kept = None
+        if isinstance(source, Recommendation):
+            kept = {"found": source.to_json(), "plan": plan_of(journal, source)}
+        made = partial(_making.export_of_study, journal, kept)
+    return export_from(made, fmt, named_file(out), others, watch)
+
+
+def _plan_file(source: str | os.PathLike[str]) -> Path:
+    """A plan file, or the one in its folder."""
+    file = named_file(source, "a recommendation, a study or a plan file")
+    # as `allocate export --format plan` names it
+    return file / "plan.json" if file.is_dir() else file
 
 
 def _journal_of(source: Recommendation | Study) -> Journal:

@@ -37,10 +37,14 @@ def _compared(found: Mapping[str, Any]) -> list[str]:
     same = "equal to the last bit" if off == 0 else f"within {off:.2g} of a step"
     lines = [f"read by {found['loader']}: {found['linears']} linears, weights {same}"]
     if found["logits"] is not None:
-        lines[0] += f", logits within {found['logits']:.1e} of their range"
+        lines[0] += f", logits {_within(found['logits'])}"
     if "measured" in found:
         lines.append(
-            f"logits within {found['measured']:.1e} of their range of those that were "
-            "measured: scales are folded"
+            f"logits {_within(found['measured'])} of those that were measured, before "
+            "scales were folded"
         )
     return lines
+
+
+def _within(error: float) -> str:
+    return f"within {error:.1e} of their range" if error else "equal to the last bit"

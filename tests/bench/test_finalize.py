@@ -305,7 +305,8 @@ def test_nothing_but_the_plan_its_weights_and_a_card_is_written(
         "plan.json",
     }
     names = {file.name for file in (exported.parent / "finalized").iterdir()}
-    assert names == {MANIFEST, *(f"{name}.safetensors" for name in finalized.keys)}
+    stored = (*finalized.keys, "changed")
+    assert names == {MANIFEST, *(f"{name}.safetensors" for name in stored)}
 
 
 def edited(plan: Path, **changes: Any) -> None:

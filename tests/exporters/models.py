@@ -232,6 +232,7 @@ def checkpoint_of(
     allocation: Allocation | None = None,
     scheme: Scheme | None = None,
     granularity: Granularity = "block",
+    include: Sequence[str] = (),
     samples: Sequence[Sample] = (),
 ) -> Checkpoint:
     """A folder's model with every group rounded to nearest.
@@ -242,10 +243,11 @@ def checkpoint_of(
         allocation: widths of all groups.
         scheme: None: groups of 128, asymmetric, scales of the checkpoint's type.
         granularity: of the groups.
+        include: "head", "embeddings": what else is in groups.
         samples: to compare logits on.
     """
     family = family_of(folder)
-    spec = family.spec(folder, granularity)
+    spec = family.spec(folder, granularity, include)
     scheme = scheme or Scheme(scales=scale_type(folder))
     if allocation is None:
         turns = zip(spec.keys, cycle(widths), strict=False)

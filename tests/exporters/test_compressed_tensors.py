@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,78 +10,27 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from allocator.core.allocation import FULL, Allocation, Choice, Scheme, stored_size
+from allocator.core.allocation import FULL, Scheme, stored_size
 from allocator.core.errors import ModelError, SpecError
 from allocator.core.plugins import load
-from allocator.core.ports import Sample
 from allocator.exporters import compressed_tensors as exporter
-from allocator.exporters._checkpoint import Checkpoint
 from allocator.exporters._export import Export
 from allocator.exporters._shards import SINGLE
 from allocator.exporters.compressed_tensors import PLUGIN, packed, unread
-from allocator.families import family_of
 from allocator.families._modules import scale_type
 from quant.grid import LOW_WIDTHS, round_to_nearest
-from tests.exporters.models import checkpoint_of, random_model, some_samples
+from tests.exporters.models import checkpoint_of
+from tests.exporters.written import expected, needs_library, written
 from tests.states import TITLES, VARIANTS, logits_of, made
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from allocator.core.ports import Model, Reopened
+    from allocator.core.ports import Reopened
+    from allocator.exporters._checkpoint import Checkpoint
 
 WIDTHS = (2, 3, 4, 5, 6, 8, FULL)
-HAS_LIBRARY = unread.__doc__ and exporter._installed() is not None
-needs_library = pytest.mark.skipif(
-    not HAS_LIBRARY, reason="compressed-tensors is not installed"
-)
-
-
-def checkpoint(
-    folder: Path,
-    widths: Sequence[int] = WIDTHS,
-    scheme: Scheme | None = None,
-    include: Sequence[str] = (),
-) -> Checkpoint:
-    """A model whose groups have some widths in turn, each rounded to nearest."""
-    family = family_of(folder)
-    spec = family.spec(folder, "block", include)
-    scheme = replace(scheme or Scheme(), scales=scale_type(folder))
-    model = family.load(folder, "cpu", mapped=True)
-    chosen = {
-        key: Choice(bits, None if bits == FULL else "uniform")
-        for n, key in enumerate(spec.keys)
-        for bits in [widths[n % len(widths)]]
-    }
-
-    def cell(name: str) -> Any:
-        weight = model.module.get_submodule(name).weight.detach()
-        return round_to_nearest(weight, found.scheme, found.low[name].bits)
-
-    allocation = Allocation.of(spec.keys, chosen)
-    found = Checkpoint(spec, scheme, allocation, folder, model, cell)
-    return found
-
-
-def written(made: Checkpoint, out: Path) -> Export:
-    """Write a checkpoint."""
-    export = Export({}, lambda: made)
-    out.mkdir()
-    PLUGIN.check(export)
-    PLUGIN.write(export, out, lambda done, whole: None)
-    return export
-
-
-def expected(made: Checkpoint) -> Model:
-    """The source's model with the weights that are written."""
-    model = family_of(made.folder).load(made.folder, "cpu")
-    rest = dict(made.rest())
-    for name, parameter in model.module.named_parameters():
-        linear = name.removesuffix(".weight")
-        value = made.weight(linear) if linear in made.low else rest[name]
-        parameter.data = value.float()
-    return model
 
 
 def check_weights(made: Checkpoint, reopened: Reopened) -> None:
@@ -108,7 +55,7 @@ def test_every_family_reads_as_it_was_written(
 ) -> None:
     source, out = tmp_path / "source", tmp_path / "out"
     state = made(load("allocator.families", family), source, variant)
-    wanted = checkpoint(source)
+    wanted = checkpoint_of(source, WIDTHS)
     export = written(wanted, out)
     reopened = PLUGIN.reopen(export, out)
     assert reopened is not None
@@ -133,7 +80,8 @@ def test_types_and_grids_of_all_kinds_are_read(
     source, out = tmp_path / "source", tmp_path / "out"
     state = made(load("allocator.families", "llava"), source)
     change_types(source, dtype)
-    wanted = checkpoint(source, LOW_WIDTHS, scheme)
+    scheme = replace(scheme, scales=scale_type(source))
+    wanted = checkpoint_of(source, LOW_WIDTHS, scheme=scheme)
     half = torch.bfloat16 if dtype == torch.bfloat16 else torch.float16
     assert wanted.dtype == half
     reopened = PLUGIN.reopen(written(wanted, out), out)
@@ -151,7 +99,7 @@ def test_types_and_grids_of_all_kinds_are_read(
 def test_what_is_too_large_to_decode_is_read_matrix_by_matrix(tmp_path: Path) -> None:
     source, out = tmp_path / "source", tmp_path / "out"
     made(load("allocator.families", "llava"), source)
-    wanted = checkpoint(source)
+    wanted = checkpoint_of(source, WIDTHS)
     written(wanted, out)
     loaded = exporter.load(
         out, "compressed-tensors", dtype="float16", read=exporter.effective, mapped=True
@@ -166,7 +114,7 @@ def test_what_is_too_large_to_decode_is_read_matrix_by_matrix(tmp_path: Path) ->
 def test_a_head_and_embeddings_of_their_own_are_read(kind: str, tmp_path: Path) -> None:
     source, out = tmp_path / "source", tmp_path / "out"
     made(load("allocator.families", "llava"), source)
-    wanted = checkpoint(source, (3, 4), include=[kind])
+    wanted = checkpoint_of(source, (3, 4), include=[kind])
     assert any(group.linears[0].type == kind for group in wanted.spec.groups)
     reopened = PLUGIN.reopen(written(wanted, out), out)
     assert reopened is not None
@@ -184,14 +132,14 @@ def test_a_tied_head_below_16_bits_is_refused(
     family: str, variant: str, said: str, tmp_path: Path
 ) -> None:
     made(load("allocator.families", family), tmp_path, variant)
-    wanted = checkpoint(tmp_path, (3, 4), include=["head"])
+    wanted = checkpoint_of(tmp_path, (3, 4), include=["head"])
     with pytest.raises(SpecError, match=said):
         PLUGIN.check(Export({}, lambda: wanted))
 
 
 def test_one_scale_for_a_matrix_is_refused(tmp_path: Path) -> None:
     made(load("allocator.families", "llava"), tmp_path)
-    wanted = checkpoint(tmp_path, (4,), Scheme("tensor"))
+    wanted = checkpoint_of(tmp_path, (4,), scheme=Scheme("tensor"))
     with pytest.raises(SpecError, match="--group-size 128, 64, 32 or channel"):
         PLUGIN.check(Export({}, lambda: wanted))
 
@@ -204,7 +152,7 @@ def test_the_programs_own_reader_reads_what_was_written(
     monkeypatch.setattr(exporter, "_installed", lambda: None)
     source, out = tmp_path / "source", tmp_path / "out"
     made(load("allocator.families", "llava"), source)
-    wanted = checkpoint(source, WIDTHS, Scheme(64, symmetric, target=target))
+    wanted = checkpoint_of(source, WIDTHS, scheme=Scheme(64, symmetric, target=target))
     export = written(wanted, out)
     reopened = PLUGIN.reopen(export, out)
     assert reopened is not None
@@ -239,7 +187,9 @@ def test_releases_that_do_not_read_it_are_known(
     tmp_path: Path,
 ) -> None:
     made(load("allocator.families", "llava"), tmp_path)
-    wanted = checkpoint(tmp_path, widths, Scheme(128, symmetric, target=target))
+    wanted = checkpoint_of(
+        tmp_path, widths, scheme=Scheme(128, symmetric, target=target)
+    )
     found = unread(wanted, release)
     assert (said in (found or "")) if said else found is None
 
@@ -291,12 +241,12 @@ def test_what_transformers_misses_is_refused(tmp_path: Path) -> None:
 
     source, out = tmp_path / "source", tmp_path / "out"
     made(load("allocator.families", "llava"), source)
-    export = written(checkpoint(source), out)
+    export = written(checkpoint_of(source, WIDTHS), out)
     tensors = load_file(out / SINGLE)
     scale = next(name for name in tensors if name.endswith("weight_scale"))
     tensors["strange"] = tensors.pop(scale)
     save_file(tensors, out / SINGLE, metadata={"format": "pt"})
-    with pytest.raises(ModelError, match="finds no tensor .*weight_scale"):
+    with pytest.raises(ModelError, match=r"finds no tensor .*weight_scale"):
         PLUGIN.reopen(export, out)
 
 
@@ -304,67 +254,10 @@ def test_what_transformers_misses_is_refused(tmp_path: Path) -> None:
 def test_a_group_that_matches_nothing_is_not_passed_over(tmp_path: Path) -> None:
     source, out = tmp_path / "source", tmp_path / "out"
     made(load("allocator.families", "llava"), source)
-    export = written(checkpoint(source), out)
+    export = written(checkpoint_of(source, WIDTHS), out)
     config = json.loads((out / "config.json").read_text())
     first = config["quantization_config"]["config_groups"]["group_0"]
     first["targets"] = ["re:.*no_such_part$"]
     (out / "config.json").write_text(json.dumps(config))
     with pytest.raises(ModelError, match="finds no"):
         PLUGIN.reopen(export, out)
-
-
-@needs_library
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["llava", "qwen2.5-vl", "qwen3-vl"])
-def test_the_cards_lines_load_it_and_it_answers(kind: str, tmp_path: Path) -> None:
-    random_model(tmp_path / "source", kind)
-    samples = some_samples(tmp_path / "pictures")
-    wanted = checkpoint_of(tmp_path / "source", samples=samples)
-    export = written(wanted, tmp_path / "out")
-    reopened = PLUGIN.reopen(export, tmp_path / "out")
-    assert reopened is not None
-    answer(PLUGIN.usage(export), tmp_path, samples[0])
-    ours = torch.cat(
-        [logits_of(expected(wanted), wanted.model.inputs([s]))[:, -1] for s in samples]
-    )
-    logits = reopened.logits(samples)
-    assert torch.equal(logits, ours)
-
-
-def answer(usage: str, folder: Path, sample: Sample) -> None:
-    """Run a card's lines where the checkpoint lies, and ask the model something."""
-    asked = f"""
-from PIL import Image
-text = processor.apply_chat_template(
-    [{{"role": "user", "content": [{{"type": "image"}}, {{"type": "text", "text": "what"}}]}}],
-    add_generation_prompt=True)
-inputs = processor(images=Image.open({str(sample.image)!r}), text=text, return_tensors="pt")
-ids = model.generate(**inputs.to(model.dtype), max_new_tokens=2, do_sample=False)
-assert ids.shape[1] > inputs["input_ids"].shape[1]
-"""
-    lines = usage.replace("{out}", "out") + asked
-    done = subprocess.run(
-        [sys.executable, "-c", lines], cwd=folder, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-
-
-@needs_library
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("family", "variant"),
-    [("paligemma", "1"), ("gemma3", "gemma3"), ("blip2", "t5"), ("blip2", "retrieval")],
-)
-def test_the_cards_lines_load_what_transformers_stumbles_over(
-    family: str, variant: str, tmp_path: Path
-) -> None:
-    made(load("allocator.families", family), tmp_path / "source", variant)
-    wanted = checkpoint(tmp_path / "source")
-    usage = PLUGIN.usage(written(wanted, tmp_path / "out"))
-    # a tiny model has no processor
-    usage = "\n".join(x for x in usage.splitlines() if not x.startswith("processor"))
-    lines = usage.replace("{out}", "out") + "\nmodel.ct_decompress_hook"
-    done = subprocess.run(
-        [sys.executable, "-c", lines], cwd=tmp_path, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr[-2000:]

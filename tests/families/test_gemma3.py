@@ -114,16 +114,17 @@ def test_the_published_size_comes_from_the_configuration_alone(tmp_path: Path) -
     assert GEMMA.spec(tmp_path).rest >= 262208 * 2560 + 1152 * 2560
 
 
-def test_no_scale_folds_into_a_norm_of_the_language_model(model: Model) -> None:
-    """They scale by one plus their weight: dividing the weight is something else."""
+def test_norms_that_take_a_scale_add_one_to_their_weight(model: Model) -> None:
     folds = {
-        group.fold.rpartition(".")[2]
+        (group.fold.rpartition(".")[2], group.added)
         for stage in model.stages()
         for group in stage.siblings
         if stage.component == "language" and group.fold
     }
-    # two key-value heads for four: one value channel feeds several of the output's
-    assert folds == {"up_proj"}
+    # those behind attention and feed-forward feed the residual, and with two key-value
+    # heads for four one value channel feeds several of the output's
+    before = ("input_layernorm", "pre_feedforward_layernorm")
+    assert folds == {*((name, 1.0) for name in before), ("up_proj", 0.0)}
 
 
 def test_layers_that_slide_see_less_than_those_that_do_not(tmp_path: Path) -> None:
