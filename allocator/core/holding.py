@@ -26,7 +26,7 @@ OTHERS = ("gemma3", "idefics3", "internvl", "paligemma", "smolvlm")
 MODELS: Mapping[str, tuple[str, ...]] = {
     "vllm": (*LLAVA, *QWEN_VL, *OTHERS),
     "mlx": ("llava", "llava_onevision", *QWEN_VL, "paligemma"),
-    "llama.cpp": ("qwen2_5_vl", "qwen3_vl"),
+    "llama.cpp": ("llava", "qwen2_5_vl", "qwen3_vl"),
 }
 WHY = {
     ("vllm", "blip-2"): "its vision tower has no name there, so that nothing says what "
@@ -40,10 +40,7 @@ WHY = {
     ("mlx", "smolvlm"): "it reads the padding of tiles, so that replies differ",
     ("mlx", "internvl"): "its connector has another activation, so that replies differ",
     ("mlx", "llava_next"): "it lays out the tiles of a picture otherwise",
-    **{
-        ("llama.cpp", kind): "its converter makes no vision file of them"
-        for kind in ("blip-2", "internvl", *LLAVA, "paligemma")
-    },
+    ("llama.cpp", "blip-2"): "it has no such model",
 }
 # linears that vLLM 0.32 builds as plain ones, which read nothing packed, by model type:
 # llava_onevision.py, paligemma.py, interns1.py, interns1_vit.py
