@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from allocator.bench.sums import write_sums
 from allocator.core.errors import ModelError, SpecError, in_one_sentence
 from allocator.exporters._card import write_card
 from allocator.exporters._claim import check_budget, claim_of
@@ -65,6 +66,8 @@ def write_export(
         times.append(time.monotonic())
         found = {"format": fmt, **_sizes(claim, exporter, draft, fmt)}
         found |= _reopened(export, exporter, draft, fmt, watch)
+        if claim is not None:
+            write_sums(draft)
         write_card(export, exporter, draft, out.resolve().name, found)
         path = _alone(out, draft) if claim is None else out
     took = zip(PHASES, times, [*times[1:], time.monotonic()], strict=True)

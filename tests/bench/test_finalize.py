@@ -144,23 +144,6 @@ def test_bank_and_finalized_weights_never_mix(
     assert alone.applied(mixed) == applied
 
 
-def test_the_weights_in_place_are_the_finalized_ones(
-    setup: Setup, bench: Workbench, finalized: Finalized, mixed: Allocation
-) -> None:
-    choices = choices_of(setup.model, mixed)
-    with bench.under(finalized) as other:
-        other.apply(mixed)
-        for linear in setup.model.linears:
-            weight = bench.model.module.get_submodule(linear.name).weight
-            if choices[linear.name] == FULL:
-                assert torch.equal(
-                    weight, bench.in_place.original.get(f"{linear.name}.weight", weight)
-                )
-            else:
-                own = finalized.weight(linear, choices[linear.name])
-                assert torch.equal(weight, own)
-
-
 def test_a_failure_halfway_leaves_the_model_at_sixteen_bits(
     setup: Setup, bench: Workbench, finalized: Finalized, mixed: Allocation
 ) -> None:
