@@ -88,8 +88,9 @@ KNOWN = {
         },
         own_heads=True,
     ),
+    # without a head of its own, whatever a checkpoint has
     "paligemma": Known(
-        LLAVA,
+        (*TOWER, TEXT, ("model.", "")),
         {
             **ROTARY,
             **SIGLIP,
