@@ -217,20 +217,21 @@ def evaluate(
     progress: bool = True,
     **options: Any,
 ) -> dict[str, Any]:
-    """Score a model on a task's evaluation set, at full precision or under a plan.
+    """Score a model on a task's evaluation set: as it is, or under a plan.
 
     The command `allocate evaluate`.
 
     Args:
         model: embedded model, folder or hub id; the plan's where None.
         task: as for `allocate`; the plan's where None.
-        plan: a plan file; None scores full precision.
+        plan: a plan file; None scores full precision, or what an export has written.
         progress: whether to show how far it is.
         **options: data, fraction, subset, beams, rerank, device, seed.
 
     Returns:
         `score` in the unit of `metric` with `ci95`, `bpw` and `bpw_quantized` in bits
-        per weight, and `values`, the score of each sample.
+        per weight, and `values`, the score of each sample. Of an export, `loader` says
+        who has read it.
 
     Raises:
         AllocateError: a model, task, data folder or plan that cannot be had.

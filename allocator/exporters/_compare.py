@@ -153,11 +153,11 @@ def _logits(export: Export, reopened: Reopened) -> dict[str, Any]:
             measured, written, FOLDED_WITHIN, "the weights written, as measured"
         )
     if export.large:
-        why = "the model is too large to be decoded here: its weights are compared"
-        return {**found, "not compared": f"logits of {reopened.loader} are not: {why}"}
+        why = "the model is too large to be decoded in memory; its weights are"
+        return {**found, "not compared": f"logits are not compared: {why}"}
     read = reopened.logits(samples)
     if read is None:
-        why = f"{reopened.loader} does not run the model"
+        why = "what read it again does not run the model"
         return {**found, "not compared": f"logits are not compared: {why}"}
     tolerance = reopened.tolerance.logits
     return {**found, "logits": _within(written, read, tolerance, reopened.loader)}

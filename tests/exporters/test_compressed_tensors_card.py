@@ -18,7 +18,22 @@ from tests.states import logits_of, made
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from allocator.core.ports import Sample
+ANSWER = """
+from PIL import Image
+
+asked = [{"type": "image"}, {"type": "text", "text": "what is this?"}]
+text = processor.apply_chat_template(
+    [{"role": "user", "content": asked}], add_generation_prompt=True
+)
+image = Image.open("pictures/0.png")
+inputs = processor(images=image, text=text, return_tensors="pt").to(model.dtype)
+ids = model.generate(**inputs, max_new_tokens=2, do_sample=False)
+assert ids.shape[1] > inputs["input_ids"].shape[1]
+"""
+UNPACKED = """
+names = [name for name, _ in model.named_parameters()]
+assert not any(name.endswith("weight_packed") for name in names)
+"""
 
 
 @needs_library
@@ -33,7 +48,7 @@ def test_the_cards_lines_load_it_and_it_answers(kind: str, tmp_path: Path) -> No
     export = written(wanted, tmp_path / "out")
     reopened = PLUGIN.reopen(export, tmp_path / "out")
     assert reopened is not None
-    answer(PLUGIN.usage(export), tmp_path, samples[0])
+    run(PLUGIN.usage(export) + ANSWER, tmp_path)
     ours = torch.cat(
         [logits_of(expected(wanted), wanted.model.inputs([s]))[:, -1] for s in samples]
     )
@@ -41,20 +56,13 @@ def test_the_cards_lines_load_it_and_it_answers(kind: str, tmp_path: Path) -> No
     assert torch.equal(logits, ours)
 
 
-def answer(usage: str, folder: Path, sample: Sample) -> None:
-    """Run a card's lines where the checkpoint lies, and ask the model something."""
-    asked = f"""
-from PIL import Image
-text = processor.apply_chat_template(
-    [{{"role": "user", "content": [{{"type": "image"}}, {{"type": "text", "text": "what"}}]}}],
-    add_generation_prompt=True)
-inputs = processor(images=Image.open({str(sample.image)!r}), text=text, return_tensors="pt")
-ids = model.generate(**inputs.to(model.dtype), max_new_tokens=2, do_sample=False)
-assert ids.shape[1] > inputs["input_ids"].shape[1]
-"""
-    lines = usage.replace("{out}", "out") + asked
+def run(lines: str, folder: Path) -> None:
+    """Run a card's lines and more where the checkpoint lies."""
     done = subprocess.run(
-        [sys.executable, "-c", lines], cwd=folder, capture_output=True, text=True
+        [sys.executable, "-c", lines.replace("{out}", "out")],
+        cwd=folder,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr[-2000:]
 
@@ -73,11 +81,4 @@ def test_the_cards_lines_load_what_transformers_stumbles_over(
     usage = PLUGIN.usage(written(wanted, tmp_path / "out"))
     # a tiny model has no processor
     usage = "\n".join(x for x in usage.splitlines() if not x.startswith("processor"))
-    lines = (
-        usage.replace("{out}", "out")
-        + "\nassert all(p.is_floating_point() for p in model.parameters())"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", lines], cwd=tmp_path, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    run(usage + UNPACKED, tmp_path)
