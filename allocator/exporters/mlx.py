@@ -131,9 +131,9 @@ class Mlx:
             "from PIL import Image\n\n"
             'model, processor = load("{out}")\n'
             'picture = Image.new("RGB", (64, 64), "red")\n'
-            f"inputs = processor(images=[picture], text={prompt!r})\n"
-            "greedy = {'temperature': 0.0, 'max_tokens': 20}\n"
-            'print(generate(model, processor, "", **inputs, **greedy).text)'
+            f"asked = processor(images=[picture], text={prompt!r})\n"
+            'greedy = generate(model, processor, "", **asked, temperature=0.0)\n'
+            "print(greedy.text)"
         )
 
 
@@ -143,8 +143,17 @@ def _half(export: Export) -> bool:
 
 
 def _paths(made: Checkpoint) -> dict[str, str]:
-    """Paths in mlx-vlm of the linears below 16 bits, by full name."""
-    return {name: path_of(made.config.model_type, name) for name in made.low}
+    """Paths in mlx-vlm of the linears below 16 bits, by full name.
+
+    A head that is one matrix with the embeddings is read from these.
+    """
+    module = made.model.module
+    head, words = module.get_output_embeddings(), module.get_input_embeddings()
+    tied = head is not None and head.weight is words.weight
+    names = {each: name for name, each in module.named_modules()}
+    stored = {names[head]: names[words]} if tied else {}
+    kind = made.config.model_type
+    return {name: path_of(kind, stored.get(name, name)) for name in made.low}
 
 
 def _grids(made: Checkpoint) -> dict[str, tuple[int, int]]:

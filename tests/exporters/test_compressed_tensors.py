@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from allocator.core.ports import Reopened
+    from allocator.core.exporting import Reopened
     from allocator.exporters._checkpoint import Checkpoint
 
 WIDTHS = (2, 3, 4, 5, 6, 8, FULL)
@@ -159,7 +159,7 @@ def test_the_programs_own_reader_reads_what_was_written(
     assert "pip install 'compressed-tensors>=0.17,<0.18'" in reopened.loader
     check_weights(wanted, reopened)
     assert reopened.logits([]) is None
-    layout = PLUGIN.layout(target)
+    layout = PLUGIN.layout(export)
     size = stored_size(wanted.spec, wanted.scheme, wanted.allocation, layout)
     assert PLUGIN.stored(out) == size.model_bytes
 

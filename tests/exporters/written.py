@@ -25,7 +25,7 @@ needs_library = pytest.mark.skipif(
 
 def written(made: Checkpoint, out: Path) -> Export:
     """Write a checkpoint."""
-    export = Export({}, lambda: made)
+    export = Export({"scheme": {"target": made.scheme.target}}, lambda: made)
     out.mkdir()
     PLUGIN.check(export)
     PLUGIN.write(export, out, lambda *_: None)
