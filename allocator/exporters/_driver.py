@@ -66,8 +66,6 @@ def write_export(
         times.append(time.monotonic())
         found = {"format": fmt, **_sizes(claim, exporter, draft, fmt)}
         found |= _reopened(export, exporter, draft, fmt, watch)
-        if claim is not None:
-            write_sums(draft)
         write_card(export, exporter, draft, out.resolve().name, found)
         path = _alone(out, draft) if claim is None else out
     took = zip(PHASES, times, [*times[1:], time.monotonic()], strict=True)
@@ -117,7 +115,7 @@ def _sizes(
 def _reopened(
     export: Export, exporter: Exporter, draft: Path, fmt: str, watch: Watch
 ) -> dict[str, Any]:
-    """What was written, read again and compared.
+    """What was written, read again and compared; its checksums are written then.
 
     Raises:
         ModelError: it reads as something else.
@@ -135,4 +133,5 @@ def _reopened(
         compared = compare(export, reopened, tell)
     for line in compared.pop("said"):
         watch.say(line)
+    write_sums(draft)
     return {"loader": reopened.loader, **compared}
