@@ -217,20 +217,21 @@ def evaluate(
     progress: bool = True,
     **options: Any,
 ) -> dict[str, Any]:
-    """Score a model on a task's evaluation set, at full precision or under a plan.
+    """Score a model on a task's evaluation set: as it is, or under a plan.
 
     The command `allocate evaluate`.
 
     Args:
         model: embedded model, folder or hub id; the plan's where None.
         task: as for `allocate`; the plan's where None.
-        plan: a plan file; None scores full precision.
+        plan: a plan file; None scores full precision, or what an export has written.
         progress: whether to show how far it is.
         **options: data, fraction, subset, beams, rerank, device, seed.
 
     Returns:
         `score` in the unit of `metric` with `ci95`, `bpw` and `bpw_quantized` in bits
-        per weight, and `values`, the score of each sample.
+        per weight, and `values`, the score of each sample. Of an export, `loader` says
+        who has read it.
 
     Raises:
         AllocateError: a model, task, data folder or plan that cannot be had.
@@ -261,13 +262,14 @@ def inspect(
         model: embedded model, folder or hub id.
         task: the checkpoint that does this task, of a model with two.
         prompt: whether to show how it is asked, too.
-        **options: methods, widths, group_size, symmetric, granularity, include,
-            budget_scope, pin, at_least, at_most.
+        **options: methods, widths, group_size, symmetric, target, granularity,
+            include, budget_scope, pin, at_least, at_most.
 
     Returns:
         `parameters` and `quantized_weights` in numbers, `groups`, what is `left_out`
-        and why, sizes of each `uniform` width in bits per weight and bytes, and
-        `smallest_bpw`; `prompts` by kind of question, as the model gets them.
+        and why, what the `target` allows, sizes of each `uniform` width in bits per
+        weight and bytes, and `smallest_bpw`; `prompts` by kind of question, as the
+        model gets them.
 
     Raises:
         AllocateError: a model that cannot be had, or cannot do the task.

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from allocator.bench.packed import open_packed
 from allocator.bench.planned import open_planned, planned_request, setup_of
 from allocator.bench.sense import judge, scores_of
+from allocator.core.allocation import Allocation
 from allocator.core.errors import ModelError
 from allocator.core.finite import is_number
 from allocator.core.plan import FINALIZED, Plan
+from allocator.embedded import model_folder
+from allocator.families import packed_by
 from allocator.study.entry import not_finite
 from evals.interval import bootstrap
 from evals.taskset import strata
@@ -18,8 +22,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from allocator.bench.workbench import Workbench
-    from allocator.core.ports import Sample, Score, Split
+    from allocator.core.ports import Sample, Score, Split, Task
+    from allocator.core.study import StudySpec
     from allocator.core.watch import Watch
+    from evals.taskset import TaskSet
 
 
 # samples whose logits are looked at
@@ -46,19 +52,13 @@ def _doubt(
         watch.say(line)
 
 
-def _check(
-    model: str, plan: Path | None, score: Score, samples: Sequence[Sample]
-) -> None:
-    """Refuse a score that is none."""
-    if reason := not_finite(score.mean, score.values, [s.id for s in samples]):
-        under = f"under {plan}" if plan else "at full precision"
-        raise ModelError(f"{model} {under} {reason}")
-
-
 def evaluate_model(
     options: Mapping[str, Any], plan_file: Path | None, watch: Watch
 ) -> dict[str, Any]:
     """Score of a model with its 95 % interval, as plain data.
+
+    A folder whose weights are quantized is scored as the library reads it that they
+    were packed for.
 
     Args:
         options: fields of `StudySpec`; the plan's count where they are not given.
@@ -70,6 +70,8 @@ def evaluate_model(
     """
     plan = Plan.read(plan_file) if plan_file else None
     asked = planned_request(options, plan, plan_file)
+    if plan is None and (library := packed_by(model_folder(asked.model))):
+        return _as_it_is(asked, library, watch)
     splits: tuple[Split, ...] = ("evaluation",)
     if plan is not None:
         splits = ("calibration", *splits)
@@ -78,28 +80,78 @@ def evaluate_model(
     weights = plan_file.parent / FINALIZED if plan_file else None
     bench = open_planned(setup, plan, weights, watch)
     samples = setup.samples["evaluation"]
-    with watch.phase("evaluation") as progress:
-        score = bench.score(
-            allocation, samples, lambda done: progress(done, len(samples))
-        )
+    score = _scored(bench, allocation, samples, watch)
     if not plan:
         _doubt(bench, asked.model, score, samples, watch)
-    _check(asked.model, plan_file, score, samples)
-    interval = bootstrap(score.values, asked.seed, strata(setup.task, samples))
+    under = f"under {plan_file}" if plan_file else "at full precision"
     size = setup.space.size(allocation)
     return {
-        "model": setup.asked.model,
-        "task": setup.task.name,
-        "metric": setup.task.metric,
+        **_measured(asked, setup.task, score, samples, under),
         "plan": str(plan_file) if plan_file else None,
         "finalized": plan.finalized if plan else None,
+        "loader": None,
+        "bpw": size.bpw("model"),
+        "bpw_quantized": size.bpw("quantized"),
+        "applied": bench.applied(allocation),
+    }
+
+
+def _as_it_is(asked: StudySpec, library: str, watch: Watch) -> dict[str, Any]:
+    """Score of a folder whose weights are quantized, as plain data.
+
+    Raises:
+        AllocateError: see `open_packed`; a folder whose weights or logits are no
+            numbers.
+    """
+    found = open_packed(asked, library, watch)
+    if fault := found.bench.fault(found.samples[:FEW]):
+        raise ModelError(f"{asked.model} is damaged: {fault}")
+    whole = Allocation(())
+    score = _scored(found.bench, whole, found.samples, watch)
+    under = f"as {found.loader} reads it"
+    return {
+        **_measured(asked, found.task, score, found.samples, under),
+        "plan": None,
+        "finalized": None,
+        "loader": found.loader,
+        "bpw": found.bpw,
+        "bpw_quantized": None,
+        "applied": found.applied,
+    }
+
+
+def _scored(
+    bench: Workbench, allocation: Allocation, samples: Sequence[Sample], watch: Watch
+) -> Score:
+    with watch.phase("evaluation") as progress:
+        return bench.score(
+            allocation, samples, lambda done: progress(done, len(samples))
+        )
+
+
+def _measured(
+    asked: StudySpec,
+    task: Task | TaskSet,
+    score: Score,
+    samples: Sequence[Sample],
+    under: str,
+) -> dict[str, Any]:
+    """A score as plain data, with its interval.
+
+    Raises:
+        ModelError: it is no number; `under` says of which weights.
+    """
+    if reason := not_finite(score.mean, score.values, [s.id for s in samples]):
+        raise ModelError(f"{asked.model} {under} {reason}")
+    interval = bootstrap(score.values, asked.seed, strata(task, samples))
+    return {
+        "model": asked.model,
+        "task": task.name,
+        "metric": task.metric,
         "score": interval.mean,
         "ci95": interval.ci95,
         "details": {k: v for k, v in score.details.items() if is_number(v)},
         "samples": len(samples),
-        "bpw": size.bpw("model"),
-        "bpw_quantized": size.bpw("quantized"),
-        "applied": bench.applied(allocation),
         "values": [
             {"id": sample.id, "value": value}
             for sample, value in zip(samples, score.values, strict=True)

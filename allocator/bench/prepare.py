@@ -15,6 +15,7 @@ from allocator.core.home import cache_home
 from allocator.core.plugins import available, load
 from allocator.core.ports import RERANK, SPLITS
 from allocator.core.study import JOINED
+from allocator.core.targets import TARGETS
 from allocator.embedded import is_embedded, model_folder
 from allocator.families import (
     check_weights,
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
     from allocator.core.watch import Watch
 
 
+# in the place of a data folder: the drawn world of the embedded models
+EMBEDDED = "embedded"
 # the embedded twin ranks 500 pictures, and a search asks it many times
 EMBEDDED_RERANK = 16
 
@@ -101,8 +104,12 @@ class Setup:
 
     @cached_property
     def scheme(self) -> Scheme:
-        """The grid apart from its width, scales of the type that the checkpoint has."""
-        return replace(self.asked.scheme, scales=scale_type(self.folder))
+        """The grid apart from its width, scales of the type that the checkpoint has.
+
+        Unless the target has another.
+        """
+        scales = TARGETS[self.asked.target].scales or scale_type(self.folder)
+        return replace(self.asked.scheme, scales=scales)
 
     @property
     def cells(self) -> dict[str, Any]:
@@ -125,9 +132,15 @@ class Setup:
     @property
     def rerank(self) -> int:
         """Candidates that a matching head ranks again."""
-        if self.asked.rerank is not None:
-            return self.asked.rerank
-        return EMBEDDED_RERANK if is_embedded(self.asked.model) else RERANK
+        return rerank_of(self.asked)
+
+
+def rerank_of(asked: StudySpec) -> int:
+    """Candidates that a matching head ranks again."""
+    if asked.rerank is not None:
+        return asked.rerank
+    drawn = is_embedded(asked.model) or asked.data == EMBEDDED
+    return EMBEDDED_RERANK if drawn else RERANK
 
 
 def prepare(
@@ -141,7 +154,7 @@ def prepare(
     Raises:
         AllocateError: anything that cannot be had, in one sentence.
     """
-    _check_names(asked)
+    check_names(asked)
     task = task_of(asked.task, asked.data)
     folder, family = model_for(task, model_folder(asked.model), asked.model)
     check_weights(folder)
@@ -202,10 +215,13 @@ def _one_task(name: str, data: str | None) -> Task:
     return task
 
 
-def model_for(task: Task | TaskSet, folder: Path, model: str) -> tuple[Path, Family]:
+def model_for(
+    task: Task | TaskSet, folder: Path, model: str, *, packed: bool = False
+) -> tuple[Path, Family]:
     """The checkpoint in a folder that gives what a task needs, and its family.
 
-    A model folder may hold its retrieval twin in `retrieval/`.
+    A model folder may hold its retrieval twin in `retrieval/`. `packed` allows weights
+    that are quantized.
 
     Raises:
         AllocateError: no such model, or it cannot do the task.
@@ -213,7 +229,7 @@ def model_for(task: Task | TaskSet, folder: Path, model: str) -> tuple[Path, Fam
     twin = folder / "retrieval"
     if task.needs == "ranking" and (twin / "config.json").is_file():
         folder = twin
-    family = family_of(folder)
+    family = family_of(folder, packed=packed)
     gives = family.gives(folder)
     if gives != task.needs:
         raise SpecError(
@@ -223,7 +239,12 @@ def model_for(task: Task | TaskSet, folder: Path, model: str) -> tuple[Path, Fam
     return folder, family
 
 
-def _check_names(asked: StudySpec) -> None:
+def check_names(asked: StudySpec) -> None:
+    """Refuse methods, tasks and strategies that there are not.
+
+    Raises:
+        UnknownNameError: offers the near miss.
+    """
     named = (
         ("method", "quant.methods", asked.methods),
         ("task", "evals.tasks", _own_tasks(asked)),
@@ -246,7 +267,7 @@ def data_folder(asked: StudySpec) -> Path:
     Raises:
         DataError: the folder does not exist, or a user's model comes without one.
     """
-    if asked.data is not None:
+    if asked.data not in (None, EMBEDDED):
         folder = Path(asked.data).expanduser()
         if not folder.is_dir():
             raise DataError(f"there is no data folder {asked.data}")
@@ -254,10 +275,13 @@ def data_folder(asked: StudySpec) -> Path:
     if not _own_tasks(asked):
         # lmms-eval brings its own, and its pictures are written there
         return cache_home()
-    if not is_embedded(asked.model):
+    if asked.data == EMBEDDED and Path(EMBEDDED).is_dir():
+        raise DataError(f"data {EMBEDDED!r}: write ./{EMBEDDED} for a folder")
+    if asked.data is None and not is_embedded(asked.model):
         raise DataError(
             f"model {asked.model} needs --data DIR with the official files of "
-            f"{asked.task}; only the embedded models bring their own"
+            f"{asked.task}; only the embedded models bring their own (--data "
+            f"{EMBEDDED})"
         )
     return ensure_world(cache_home())
 
@@ -300,6 +324,10 @@ def weights_digest(folder: Path, contents: Contents) -> str:
     Raises:
         AllocateError: weights are missing or damaged, or a file cannot be read.
     """
-    files = checkpoint_files(folder)
+    return files_digest(folder, checkpoint_files(folder), contents)
+
+
+def files_digest(folder: Path, files: Sequence[Path], contents: Contents) -> str:
+    """Digest of files in a folder, of each by name and content."""
     held = contents.of(files, "checkpoint")
     return digest([[str(file.relative_to(folder)), held[file]] for file in files])

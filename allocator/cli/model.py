@@ -63,7 +63,7 @@ def inspect(
     "--plan",
     type=FILE,
     metavar="plan.json",
-    help="A plan file; without one, full precision.",
+    help="A plan file; without one, the model as it is.",
 )
 @device
 @cloup.option(
@@ -74,7 +74,7 @@ def inspect(
 )
 @as_json
 def evaluate(as_json: bool, plan: Path | None, **options: Any) -> None:
-    """Score a model at full precision or under a plan."""
+    """Score a model as it is, quantized ones too, or under a plan."""
     from allocator.bench.evaluate import evaluate_model
     from allocator.report.progress import Bars
     from allocator.report.text_search import print_evaluation

@@ -88,7 +88,7 @@ data = cloup.option(
     "--data",
     shell_complete=folders,
     metavar="./data",
-    help="Folder with the task's official files.",
+    help="Folder with the task's official files, or embedded.",
 )
 fraction = cloup.option(
     "--fraction",

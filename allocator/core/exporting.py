@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -30,6 +31,17 @@ class Tolerance:
 
 # of a loader that computes in float32
 EXACT = Tolerance()
+
+
+def installed(*distributions: str) -> str | None:
+    """Libraries with their versions; None where one of them is not installed.
+
+    >>> installed("no-such-library")
+    """
+    try:
+        return ", ".join(f"{name} {version(name)}" for name in distributions)
+    except PackageNotFoundError:
+        return None
 
 
 class Reopened(Protocol):
@@ -68,6 +80,9 @@ class Exporter(Protocol):
     @property
     def options(self) -> Mapping[str, Sequence[str]]:
         """What else it can be asked: values by name, such as those of "scales"."""
+
+    def loader(self) -> str | None:
+        """Who would read it again here, with versions; None: a reader of our own."""
 
     def layout(self, export: Any) -> str | None:
         """Whose sizes count, of `allocator.core.targets.LAYOUTS`.

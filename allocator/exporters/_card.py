@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from allocator.bench.prepare import EMBEDDED
 from allocator.core.allocation import FULL, nominal_bits
+from allocator.core.study import JOINED
+from allocator.embedded import is_embedded
 from allocator.exporters._place import CARD
+from allocator.families import READERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -16,6 +21,8 @@ if TYPE_CHECKING:
     from allocator.exporters._checkpoint import Checkpoint
     from allocator.exporters._export import Export
 
+# of a plan, what its score depends on, and what it usually is
+OPTIONS = {"fraction": None, "subset": None, "beams": 1, "rerank": None, "seed": 0}
 NOT_CONFIRMED = "on the search set, not confirmed"
 
 
@@ -42,10 +49,30 @@ def write_card(
         "## How to load it",
         f"```python\n{usage}\n```",
         *_loaded(found),
+        *_again(export.plan, found["format"], name),
         "## What made it",
         f"    {export.command}",
     ]
     (draft / CARD).write_text("\n\n".join(parts) + "\n")
+
+
+def _again(plan: Mapping[str, Any], fmt: str, name: str) -> list[str]:
+    """How its score is measured again, where this program reads the format."""
+    task = plan.get("task")
+    if fmt not in READERS or task is None or JOINED in task:
+        return []
+    words = ["allocate", "evaluate", "--model", f"./{name}", "--task", task]
+    if not task.startswith("lmms:"):
+        words += ["--data", EMBEDDED if is_embedded(plan["model"]) else "DATA"]
+    for option, usual in OPTIONS.items():
+        if plan.get(option, usual) != usual:
+            words += [f"--{option}", str(plan[option])]
+    told = ["DATA is the folder with the official files of the task."]
+    return [
+        "## How to score it again",
+        f"    {shlex.join(words)}",
+        *(told if "DATA" in words else []),
+    ]
 
 
 def shown_model(model: str) -> str:

@@ -58,7 +58,7 @@ def _weights(made: Checkpoint, reopened: Reopened, tell: Tell) -> dict[str, Any]
     for done, name in enumerate(made.low):
         tell(done, len(made.low))
         cell = made.cell(name)
-        error, codes = _difference(name, cell, reopened.weight(name), within)
+        error, codes = difference(name, cell, reopened.weight(name), within)
         largest = max(largest, error)
         counts = distinct_codes(codes, cell)
         used.setdefault(cell.bits, []).append(
@@ -82,13 +82,19 @@ def _weights(made: Checkpoint, reopened: Reopened, tell: Tell) -> dict[str, Any]
     }
 
 
-def _difference(
+def difference(
     name: str, cell: Cell, read: Tensor, within: float
 ) -> tuple[float, Tensor]:
     """Largest difference of a linear's weights in steps, and the codes that were read.
 
+    Args:
+        name: the linear's.
+        cell: what was written.
+        read: weight that a loader has of it: [out, in] float32.
+        within: how much it may differ, in steps; its codes may not.
+
     Raises:
-        ModelError: they are not those of the cell.
+        ModelError: it differs more.
     """
     wanted = decode(cell.codes, cell)
     if read.shape != wanted.shape:
@@ -153,11 +159,11 @@ def _logits(export: Export, reopened: Reopened) -> dict[str, Any]:
             measured, written, FOLDED_WITHIN, "the weights written, as measured"
         )
     if export.large:
-        why = "the model is too large to be decoded here: its weights are compared"
-        return {**found, "not compared": f"logits of {reopened.loader} are not: {why}"}
+        why = "the model is too large to be decoded in memory; its weights are"
+        return {**found, "not compared": f"logits are not compared: {why}"}
     read = reopened.logits(samples)
     if read is None:
-        why = f"{reopened.loader} does not run the model"
+        why = "what read it again does not run the model"
         return {**found, "not compared": f"logits are not compared: {why}"}
     tolerance = reopened.tolerance.logits
     return {**found, "logits": _within(written, read, tolerance, reopened.loader)}

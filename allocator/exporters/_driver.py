@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from allocator.bench.sums import write_sums
 from allocator.core.errors import ModelError, SpecError, in_one_sentence
 from allocator.exporters._card import write_card
 from allocator.exporters._claim import check_budget, claim_of
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from allocator.core.watch import Watch
     from allocator.exporters._claim import Claim
     from allocator.exporters._export import Export
+
+PHASES = ("prepare", "export", "check")
 
 
 def write_export(
@@ -46,7 +49,7 @@ def write_export(
         AllocateError: what cannot be written, or does not read back as it should; then
             nothing is left behind, and `out` is as it was.
     """
-    started = time.monotonic()
+    times = [time.monotonic()]
     check_place(out, force=force)
     exporter.check(export)
     claim = claim_of(export, exporter)
@@ -54,18 +57,21 @@ def write_export(
         if told := check_budget(claim, export, fmt, force=force):
             watch.say(told)
         check_room(out, claim.size.model_bytes)
+    times.append(time.monotonic())
     with draft_of(out) as draft:
         beginning = f"cannot write {out}"
         with in_one_sentence(beginning, SpecError), watch.phase("export") as tell:
             exporter.write(export, draft, tell)
             _readable(draft)
-        written = time.monotonic()
+        times.append(time.monotonic())
         found = {"format": fmt, **_sizes(claim, exporter, draft, fmt)}
         found |= _reopened(export, exporter, draft, fmt, watch)
+        if claim is not None:
+            write_sums(draft)
         write_card(export, exporter, draft, out.resolve().name, found)
         path = _alone(out, draft) if claim is None else out
-    took = {"export": written - started, "check": time.monotonic() - written}
-    seconds = {name: round(value, 2) for name, value in took.items()}
+    took = zip(PHASES, times, [*times[1:], time.monotonic()], strict=True)
+    seconds = {name: round(end - start, 2) for name, start, end in took}
     return {"path": str(path), **found, "seconds": seconds}
 
 

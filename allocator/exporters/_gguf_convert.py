@@ -78,9 +78,13 @@ def _tensors(
     """Everything in 16 bits, by its published name: marks where there are codes."""
     for name, value in checkpoint.rest():
         yield keys[name], value
-    for number, name in enumerate(checkpoint.low):
-        shape = checkpoint.model.module.get_submodule(name).weight.shape
-        yield keys[f"{name}.weight"], marks(number, tuple(shape), checkpoint.dtype)
+    module = checkpoint.model.module
+    # a head may be the same matrix as the embeddings, which has their name
+    names = {id(parameter): name for name, parameter in module.named_parameters()}
+    for number, linear in enumerate(checkpoint.low):
+        weight = module.get_submodule(linear).weight
+        made = marks(number, tuple(weight.shape), checkpoint.dtype)
+        yield keys[names[id(weight)]], made
 
 
 def _run(checkpoint: Checkpoint, source: Path, file: Path, more: list[str]) -> None:

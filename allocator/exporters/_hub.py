@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 TIED = "tie_word_embeddings"
 TYPES = ("dtype", "torch_dtype")
+# behind the name of a tensor that transformers changes when it reads it
+CONVERTED = " (converted)"
 # what may differ between two configurations of one model
 FREE = (*TYPES, TIED, "transformers_version", "model_type", "_name_or_path")
 
@@ -39,8 +41,8 @@ class Hub:
     """How a checkpoint is laid out where models are published.
 
     Attributes:
-        keys: name of the tensor that holds a parameter, by its full name; one of tied
-            ones.
+        keys: name of the tensor that holds a parameter, by its full name; the same one
+            for all names of a parameter that is tied.
         config: config.json, `dtype` and `torch_dtype` set to the 16-bit type.
         files: what else belongs into the folder: generation config, processor,
             tokenizer and chat template, by name below it.
@@ -79,9 +81,7 @@ def hub_of(checkpoint: Checkpoint) -> Hub:
     published = published_as(source)
     names = _one_each(checkpoint, stored)
     keys = {name: published.key(key) for name, key in names.items()}
-    twice = {key for key in keys.values() if list(keys.values()).count(key) > 1}
-    if twice:
-        raise ModelError(f"{folder}: two parameters would be stored as {min(twice)}")
+    _check_once(folder, names, keys)
     config = published_config(source)
     _check_same(module.config, source, config, folder)
     _tie_(config, module)
@@ -121,14 +121,14 @@ def stored_keys(module: Any, keys: Iterable[str]) -> dict[str, list[str]]:
         name, pattern = rename_source_key(key, renamings, converters, base, state)
         if name not in state and key in state:
             name, pattern = rename_source_key(key, [], [], base, state)
-        found.setdefault(name, []).append(f"{key} (converted)" if pattern else key)
+        found.setdefault(name, []).append(f"{key}{CONVERTED}" if pattern else key)
     return found
 
 
 def _one_each(
     checkpoint: Checkpoint, stored: Mapping[str, list[str]]
 ) -> dict[str, str]:
-    """The tensor that each parameter is read from, by full name.
+    """The tensor that each parameter is read from, by every full name that it has.
 
     Of tied parameters the first that is stored counts: the embeddings come before the
     head, and readers that tie look for these.
@@ -139,10 +139,10 @@ def _one_each(
         same.setdefault(id(value), []).append(name)
     found = {}
     for name, parameter in module.named_parameters():
-        alike = [name, *(n for n in same[id(parameter)] if n != name)]
+        alike = dict.fromkeys([name, *same[id(parameter)]])
         keys = next((stored[n] for n in alike if n in stored), [])
-        if len(keys) == 1 and not keys[0].endswith(")"):
-            found[name] = keys[0]
+        if len(keys) == 1 and not keys[0].endswith(CONVERTED):
+            found.update(dict.fromkeys(alike, keys[0]))
             continue
         linear = name.removesuffix(".weight")
         kind = "quantized linear" if linear in checkpoint.low else "parameter"
@@ -152,6 +152,23 @@ def _one_each(
             "tensor can be written in its place"
         )
     return found
+
+
+def _check_once(
+    folder: Path, names: Mapping[str, str], keys: Mapping[str, str]
+) -> None:
+    """Refuse tensors that would have one name, and had not.
+
+    Raises:
+        ModelError: names it.
+    """
+    before: dict[str, str] = {}
+    for name, key in keys.items():
+        if before.setdefault(key, names[name]) != names[name]:
+            raise ModelError(
+                f"{folder} stores {before[key]} and {names[name]}, and both are "
+                f"published as {key}"
+            )
 
 
 def _tie_(config: dict[str, Any], module: Any) -> None:
@@ -166,7 +183,8 @@ def _tie_(config: dict[str, Any], module: Any) -> None:
     if head is None or words is None or (text or config).get("model_type") == "t5":
         return
     tied = head.weight is words.weight
-    if text is None or TIED in config:
+    # nothing said is no for some kinds
+    if text is None or TIED in config or tied:
         config[TIED] = tied
     if text is not None:
         text[TIED] = tied
@@ -194,8 +212,12 @@ def _check_same(
             _settings(type(built).from_dict(deepcopy(each)).to_dict())
             for each in (source, made)
         )
-    # a flat layout leaves more at the top
-    wrong = sorted(k for k, v in before.items() if after.get(k) != v)
+    # where a part is there, nobody reads its settings at the top
+    wrong = sorted(
+        k
+        for k, v in before.items()
+        if after.get(k) != v and f"{TEXT}.{k}" not in before
+    )
     if wrong:
         raise ModelError(
             f"{folder}/config.json: {wrong[0]} {before[wrong[0]]!r} would be read as "

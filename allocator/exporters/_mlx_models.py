@@ -88,8 +88,9 @@ KNOWN = {
         },
         own_heads=True,
     ),
+    # without a head of its own, whatever a checkpoint has
     "paligemma": Known(
-        LLAVA,
+        (*TOWER, TEXT, ("model.", "")),
         {
             **ROTARY,
             **SIGLIP,
@@ -98,16 +99,16 @@ KNOWN = {
         },
     ),
 }
-# what was seen of the others
+# what was seen of the others (studies/export/mlx.md); differences of logits of random
+# models, in float32
 REFUSED = {
     "blip-2": "has no such model",
-    "gemma3": "lets the tokens of an image read only those before them, and has other "
-    "rotary positions, so replies differ",
-    "idefics3": "gives the last norm of the tower another epsilon and lets padding of "
-    "tiles be read, so replies differ",
-    "internvl": "has another activation in the connector and runs Qwen3 alone, so "
-    "replies differ",
-    "llava_next": "lays out the tiles of a picture otherwise and fails on most",
+    "gemma3": "gives other logits, off by a third of their range",
+    "idefics3": "has another epsilon in the tower's last norm and reads the padding of "
+    "tiles, so logits are off, by half of their range where there is padding",
+    "internvl": "has another activation in its connector, logits are off by 1e-4, and "
+    "of language models Qwen3 alone",
+    "llava_next": "gives other logits, off by a fifth of their range",
 }
 REFUSED["smolvlm"] = REFUSED["idefics3"]
 

@@ -165,16 +165,17 @@ class InRuntime:
         """What a quantized linear multiplies by: [out, in] float32."""
         return torch.from_numpy(self.runtime.ask(weight=self.paths[linear]))
 
-    def logits(self, samples: Sequence[Sample]) -> Tensor:
-        """Logits behind prompts, computed in float32: [samples, vocabulary].
+    def logits(self, samples: Sequence[Sample], dtype: str = "float32") -> Tensor:
+        """Logits of the next token behind prompts: [samples, vocabulary] float32.
 
-        Of the inputs that the model here gets, one sample at a time.
+        Of the inputs that the model here gets, one sample at a time. Computed in
+        `dtype`; "" is as mlx-vlm has loaded it, and cannot be had once another was.
         """
         found = []
         for sample in samples:
             state = self.model.inputs([sample])
             file = self.runtime.put({k: v.cpu().numpy() for k, v in state.items()})
-            found.append(torch.from_numpy(self.runtime.ask(logits=file)))
+            found.append(torch.from_numpy(self.runtime.ask(logits=file, dtype=dtype)))
         return torch.stack(found)
 
 

@@ -5,9 +5,11 @@ imports nothing of this program. mlx-vlm puts processors of its own into transfo
 when it is imported, so it never shares a process with the model it is compared to.
 
 Each line that it reads is a JSON object, and so is each answer. {"weight": PATH, "to":
-FILE} writes a weight [out, in] as float32 in numpy's format; {"logits": FILE, "to":
-FILE} reads one prompt's inputs, and writes the logits behind it. Its first line says
-which linears are quantized. Where something fails it says {"error": TEXT} and ends.
+FILE} writes a weight [out, in] as float32 in numpy's format. {"logits": FILE, "to":
+FILE, "dtype": TYPE} reads one prompt's inputs and writes the logits behind it, after
+what is not quantized was cast to that type ("": as loaded, which is 16 bits). Its
+first line says which linears are quantized. Where something fails it says {"error":
+TEXT} and ends.
 """
 
 from __future__ import annotations
@@ -54,11 +56,11 @@ class Loaded:
         )
         self.numpy.save(to, self.numpy.array(read))
 
-    def logits(self, file: str, to: str) -> None:
-        """Logits behind one prompt: [vocabulary] float32, computed in float32."""
+    def logits(self, file: str, to: str, dtype: str) -> None:
+        """Logits behind one prompt: [vocabulary] float32; see above for the type."""
         mx, model = self.mx, self.model
-        # as loaded, whatever is not quantized computes in 16 bits
-        model.set_dtype(mx.float32)
+        if dtype:
+            model.set_dtype(getattr(mx, dtype))
         with self.numpy.load(file) as stored:
             given = {name: mx.array(stored[name]) for name in stored.files}
         ids, pixels = given.pop("input_ids"), given.pop("pixel_values")
@@ -77,7 +79,7 @@ def answer(loaded: Loaded, asked: dict[str, str]) -> dict[str, Any]:
     if "weight" in asked:
         loaded.weight(asked["weight"], asked["to"])
     else:
-        loaded.logits(asked["logits"], asked["to"])
+        loaded.logits(asked["logits"], asked["to"], asked["dtype"])
     return {}
 
 
@@ -95,7 +97,9 @@ def serve(folder: Path, lines: TextIO, answers: TextIO) -> None:
         for line in lines:
             say(answer(loaded, json.loads(line)))
     except Exception as error:
-        say({"error": f"{type(error).__name__}: {error}"})
+        # some go over several lines
+        said = " ".join(str(error).split())
+        say({"error": f"{type(error).__name__}: {said}"})
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from allocator.core.exporting import NO_OPTIONS
+from allocator.core.exporting import NO_OPTIONS, installed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,6 +16,10 @@ class PlanOnly:
     """All of `allocator.core.exporting.Exporter` but `write` and `usage`."""
 
     options = NO_OPTIONS
+
+    def loader(self) -> str | None:
+        """This program reads it."""
+        return installed("allocate-vlm")
 
     def layout(self, export: Export) -> None:
         """None: no sizes count."""

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from safetensors.torch import save_file
 
 from allocator.core.errors import SpecError
-from allocator.families import INDEX, SINGLE, weight_files
+from allocator.families import INDEX, SINGLE
+from allocator.families import tensor_bytes as tensor_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -60,23 +61,6 @@ def write_shards(
         raise SpecError(f"there are no tensors to write into {out}")
     names.append(_write(out, len(names), shard))
     _name(out, names, total)
-    return total
-
-
-def tensor_bytes(out: Path) -> int:
-    """Bytes of all tensors in a checkpoint's files, as their headers say.
-
-    Raises:
-        ModelError: the index cannot be read, or other weights lie beside.
-    """
-    total = 0
-    for file in weight_files(out):
-        # eight bytes say how long the header is; tensors follow it without a gap
-        with file.open("rb") as opened:
-            header = json.loads(opened.read(int.from_bytes(opened.read(8), "little")))
-        header.pop("__metadata__", None)
-        spans = (entry["data_offsets"] for entry in header.values())
-        total += sum(end - start for start, end in spans)
     return total
 
 

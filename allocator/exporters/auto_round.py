@@ -20,7 +20,7 @@ import torch
 from safetensors import safe_open
 
 from allocator.core.errors import ModelError, SpecError
-from allocator.core.exporting import EXACT, NO_OPTIONS, Tolerance
+from allocator.core.exporting import EXACT, NO_OPTIONS, Tolerance, installed
 from allocator.exporters._hub import hub_of
 from allocator.exporters._loaded import load
 from allocator.exporters._shards import tensor_bytes, write_shards
@@ -56,6 +56,10 @@ class AutoRound:
     description = "AutoRound's packed weights, for transformers with auto-round"
 
     options = NO_OPTIONS
+
+    def loader(self) -> str | None:
+        """Transformers, where auto-round is installed."""
+        return installed("transformers", LIBRARY)
 
     def layout(self, export: Export) -> str:
         """Its own, whatever the target."""

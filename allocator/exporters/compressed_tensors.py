@@ -28,7 +28,7 @@ import torch
 from safetensors import safe_open
 
 from allocator.core.errors import ModelError, SpecError
-from allocator.core.exporting import EXACT, NO_OPTIONS
+from allocator.core.exporting import EXACT, NO_OPTIONS, installed
 from allocator.core.spec import EXTRAS
 from allocator.exporters._hub import hub_of
 from allocator.exporters._lines import transformers_lines
@@ -66,6 +66,10 @@ class CompressedTensors:
     description = "a checkpoint that transformers and vLLM load, by compressed-tensors"
 
     options = NO_OPTIONS
+
+    def loader(self) -> str | None:
+        """Transformers, where compressed-tensors is installed."""
+        return installed("transformers", LIBRARY)
 
     def layout(self, export: Export) -> str:
         """Sizes as vLLM has them where that is the target, else as transformers."""

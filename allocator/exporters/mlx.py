@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from allocator.core.errors import SpecError
-from allocator.core.exporting import Tolerance
+from allocator.core.exporting import Tolerance, installed
 from allocator.core.ports import Sample
 from allocator.exporters._hub import hub_of
 from allocator.exporters._mlx_models import check_settings, path_of
@@ -48,6 +48,12 @@ class Mlx:
 
     description = "a folder for mlx-vlm, weights packed as MLX packs them"
     options: Mapping[str, tuple[str, ...]] = {"scales": (EXACT, HALF)}
+
+    def loader(self) -> str | None:
+        """The library mlx-vlm, in this Python or in the one that is named."""
+        python = runtime_python()
+        here = installed("mlx-vlm", "mlx")
+        return here or (None if python is None else f"mlx-vlm of {python}")
 
     def layout(self, export: Export) -> str:
         """MLX's, whatever the search has counted."""
@@ -125,9 +131,9 @@ class Mlx:
             "from PIL import Image\n\n"
             'model, processor = load("{out}")\n'
             'picture = Image.new("RGB", (64, 64), "red")\n'
-            f"inputs = processor(images=[picture], text={prompt!r})\n"
-            "greedy = {'temperature': 0.0, 'max_tokens': 20}\n"
-            'print(generate(model, processor, "", **inputs, **greedy).text)'
+            f"asked = processor(images=[picture], text={prompt!r})\n"
+            'greedy = generate(model, processor, "", **asked, temperature=0.0)\n'
+            "print(greedy.text)"
         )
 
 
@@ -137,8 +143,17 @@ def _half(export: Export) -> bool:
 
 
 def _paths(made: Checkpoint) -> dict[str, str]:
-    """Paths in mlx-vlm of the linears below 16 bits, by full name."""
-    return {name: path_of(made.config.model_type, name) for name in made.low}
+    """Paths in mlx-vlm of the linears below 16 bits, by full name.
+
+    A head that is one matrix with the embeddings is read from these.
+    """
+    module = made.model.module
+    head, words = module.get_output_embeddings(), module.get_input_embeddings()
+    tied = head is not None and head.weight is words.weight
+    names = {each: name for name, each in module.named_modules()}
+    stored = {names[head]: names[words]} if tied else {}
+    kind = made.config.model_type
+    return {name: path_of(kind, stored.get(name, name)) for name in made.low}
 
 
 def _grids(made: Checkpoint) -> dict[str, tuple[int, int]]:

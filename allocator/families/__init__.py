@@ -12,10 +12,15 @@ from allocator.families._files import checkpoint_files as checkpoint_files
 from allocator.families._files import unread_files as unread_files
 from allocator.families._modules import computing_type as computing_type
 from allocator.families._modules import scale_type as scale_type
+from allocator.families._packed import packed_by as packed_by
+from allocator.families._packed import packed_type as packed_type
+from allocator.families._packed import parameters_of as parameters_of
+from allocator.families._quantized import READERS as READERS
 from allocator.families._weights import INDEX as INDEX
 from allocator.families._weights import SINGLE as SINGLE
 from allocator.families._weights import check_weights as check_weights
 from allocator.families._weights import has_weights as has_weights
+from allocator.families._weights import tensor_bytes as tensor_bytes
 from allocator.families._weights import weight_files as weight_files
 
 if TYPE_CHECKING:

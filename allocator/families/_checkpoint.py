@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from allocator.core.errors import ModelError
 from allocator.families._files import check_files
 from allocator.families._json import is_there, read_json
-from allocator.families._weights import check_adapter, check_plain
+from allocator.families._quantized import check_plain
+from allocator.families._weights import check_adapter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

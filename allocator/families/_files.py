@@ -52,16 +52,17 @@ WEIGHTS = (
 TRAINING = re.compile(r"optimizer|scheduler|scaler|rng_state|random_states|training_")
 
 
-def checkpoint_files(folder: Path) -> tuple[Path, ...]:
+def checkpoint_files(folder: Path, *, packed: bool = False) -> tuple[Path, ...]:
     """Everything that decides what a model replies, and nothing else of its folder.
 
-    An index is none of it: the weights that it lists are.
+    An index is none of it: the weights that it lists are. `packed` allows weights that
+    are quantized.
 
     Raises:
         ModelError: weights are missing or damaged.
     """
     read = {file for file in _small_files(folder) if file.is_file()}
-    return (*check_weights(folder), *sorted(read))
+    return (*check_weights(folder, packed=packed), *sorted(read))
 
 
 def check_files(folder: Path) -> None:

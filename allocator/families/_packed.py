@@ -16,15 +16,17 @@ from allocator.families import _auto_round
 from allocator.families._checkpoint import quiet, read_config
 from allocator.families._generation import ADVICE
 from allocator.families._modules import generation_config
+from allocator.families._quantized import check_packed, method_of
 from allocator.families._weights import is_harmless, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
     from pathlib import Path
 
-METHOD = "compressed-tensors"
 # what stands in the place of a weight, in compressed-tensors and AutoRound
 PACKED = ("weight_packed", "qweight")
+# what compressed-tensors keeps beside a weight that it has decompressed
+STORED = ("weight_packed", "weight_scale", "weight_zero_point", "weight_shape")
 
 
 def read_packed(
@@ -75,10 +77,38 @@ def read_packed(
     return module.eval().requires_grad_(False).to(device)
 
 
-def method_of(config: Mapping[str, Any]) -> str | None:
-    """Name of the library that quantized the weights, as config.json has it."""
-    said = config.get("quantization_config")
-    return said.get("quant_method") if isinstance(said, dict) else None
+def packed_by(folder: Path) -> str | None:
+    """The library that reads a folder's quantized weights; None: they are plain.
+
+    Raises:
+        ModelError: no model folder; weights that are quantized otherwise, or whose
+            library is not installed.
+    """
+    return check_packed(folder, read_config(folder))
+
+
+def packed_type(folder: Path, device: str) -> str:
+    """The type in which a quantized folder runs on a device, in torch's words.
+
+    fp32 on a CPU, else that of config.json.
+    """
+    config = read_config(folder)
+    said = config.get("dtype") or config.get("torch_dtype")
+    return "float32" if device.startswith("cpu") or not said else str(said)
+
+
+def parameters_of(module: Any) -> int:
+    """Parameters that a module stands for, whatever stores them, tied ones once."""
+    packed = [m for m in module.modules() if hasattr(m, "qweight")]
+    codes = sum(m.in_features * m.out_features for m in packed)
+    # what is a buffer there is a parameter everywhere else
+    biases = sum(m.bias.numel() for m in packed if m.bias is not None)
+    kept = (
+        parameter.numel()
+        for name, parameter in module.named_parameters()
+        if name.rpartition(".")[2] not in STORED
+    )
+    return int(codes + biases + sum(kept))
 
 
 @contextmanager

@@ -7,10 +7,11 @@ refused by name before anything is built.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections import Counter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from allocator.core.errors import ModelError
 from allocator.families._json import read_json
@@ -34,11 +35,6 @@ HARMLESS = {
         "old T5 files have it, and no T5 ever read it"
     ),
 }
-# in config.json, and files beside it: somebody has quantized these weights
-QUANTIZED_KEYS = ("quantization_config", "compression_config", "quantization")
-QUANTIZED_FILES = tuple(
-    f"{name}_config.json" for name in ("hf_quant", "quantize", "quant")
-)
 ADAPTER_FILES = (
     "adapter_config.json",
     "adapter_model.safetensors",
@@ -49,8 +45,6 @@ QUANTIZED_NAMES = re.compile(
     r"scale|zero|packed|qweight|qzeros|g_idx|absmax|quant|amax|input_max|weight_shape",
     re.IGNORECASE,
 )
-# in config.json: other files that transformers reads in place of those looked at here
-ELSEWHERE = ("transformers_weights", "configuration_files", "gguf_file")
 SHOWN = 3
 
 
@@ -59,34 +53,6 @@ class Stored(NamedTuple):
 
     type: str
     shape: tuple[int, ...]
-
-
-def check_plain(folder: Path, config: Mapping[str, Any]) -> None:
-    """Refuse a folder that says of its weights that they are quantized, or elsewhere.
-
-    Raises:
-        ModelError: it says so, with the way out.
-    """
-    for key in ELSEWHERE:
-        if config.get(key):
-            raise ModelError(
-                f"{folder}/config.json has {key} {config[key]!r}: only config.json and "
-                f"{SINGLE}, or what its index lists, are read; take it out"
-            )
-    for where, part in (("", config), *_parts(config)):
-        for key in QUANTIZED_KEYS:
-            if part.get(key):
-                raise ModelError(
-                    f"{folder}/config.json has a {where}{key}{_method(part[key])}: its "
-                    "weights are quantized already; take the checkpoint they were made "
-                    "from, or dequantize them and take it out"
-                )
-    for name in QUANTIZED_FILES:
-        if (folder / name).is_file():
-            raise ModelError(
-                f"{folder} has a {name}: its weights are quantized already; take the "
-                "checkpoint they were made from, or dequantize them and take it out"
-            )
 
 
 def check_adapter(folder: Path) -> None:
@@ -102,16 +68,6 @@ def check_adapter(folder: Path) -> None:
                 "it into the weights of its model (merge_and_unload of peft), or take "
                 "it out"
             )
-
-
-def _parts(config: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
-    return [(f"{k}.", v) for k, v in config.items() if isinstance(v, dict)]
-
-
-def _method(value: object) -> str:
-    """The quantizer's name, where a configuration has one."""
-    named = value.get("quant_method") if isinstance(value, dict) else None
-    return f" of {named!r}" if named else ""
 
 
 def weight_files(folder: Path) -> tuple[Path, ...]:
@@ -172,20 +128,46 @@ def has_weights(folder: Path) -> bool:
     return any(file.is_file() for file in weight_files(folder))
 
 
-def check_weights(folder: Path) -> tuple[Path, ...]:
+def check_weights(folder: Path, *, packed: bool = False) -> tuple[Path, ...]:
     """Safetensors files of a checkpoint, each opened once to see what it holds.
+
+    `packed` allows weights that are quantized.
 
     Raises:
         ModelError: there is none, one listed in the index is missing or damaged, or
             they hold what is not read; see `read_headers`.
     """
     files = weight_files(folder)
-    read_headers(folder, files)
+    read_headers(folder, files, packed=packed)
     return files
 
 
-def read_headers(folder: Path, files: Iterable[Path]) -> dict[str, Stored]:
+def tensor_bytes(folder: Path) -> int:
+    """Bytes of all tensors in a checkpoint's files, as their headers say.
+
+    Raises:
+        ModelError: the index cannot be read, or other weights lie beside.
+    """
+    total = 0
+    for file in weight_files(folder):
+        # eight bytes say how long the header is; tensors follow it without a gap
+        with file.open("rb") as opened:
+            header = json.loads(opened.read(int.from_bytes(opened.read(8), "little")))
+        header.pop("__metadata__", None)
+        spans = (entry["data_offsets"] for entry in header.values())
+        total += sum(end - start for start, end in spans)
+    return total
+
+
+def read_headers(
+    folder: Path, files: Iterable[Path], *, packed: bool = False
+) -> dict[str, Stored]:
     """Every tensor in some files by its name, harmless ones left out.
+
+    Args:
+        folder: that they are in.
+        files: of its weights.
+        packed: whether tensors may be integers, as weights are quantized.
 
     Raises:
         ModelError: a file is missing or damaged, a tensor is stored twice, is not where
@@ -205,7 +187,8 @@ def read_headers(folder: Path, files: Iterable[Path]) -> dict[str, Stored]:
                 found[name] = stored
     if (folder / INDEX).is_file():
         _check_index(folder, places)
-    _check_floats(folder, found)
+    if not packed:
+        _check_floats(folder, found)
     return found
 
 

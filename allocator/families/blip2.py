@@ -102,7 +102,8 @@ class Blip2:
 
     def gives(self, folder: Path) -> Prediction:
         """What a checkpoint predicts."""
-        return "ranking" if _name(folder) == "retrieval" else "reply"
+        kind = _kind(folder, read_config(folder))
+        return "ranking" if kind == "retrieval" else "reply"
 
     def spec(
         self,

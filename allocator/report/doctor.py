@@ -18,6 +18,8 @@ from allocator.report.console import PlainConsole
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from allocator.core.exporting import Exporter
+
 PACKAGES = (
     *("allocate-vlm", "torch", "transformers", "optuna", "scikit-learn", "xgboost"),
     *("shap", "numpy", "safetensors", "pillow", "click", "rich"),
@@ -26,7 +28,6 @@ PACKAGES = (
 EXTRAS = {
     "auto_gptq": "independent check of GPTQ cells",
     "awq": "independent check of AWQ cells",
-    "compressed_tensors": "export",
     "optuna_dashboard": "live dashboard of a study",
 }
 
@@ -44,12 +45,15 @@ def examine() -> dict[str, Any]:
         "methods": list(available("quant.methods")),
         "tasks": list(available("evals.tasks")),
         "strategies": list(available("allocator.strategies")),
-        "formats": {
-            name: load("allocator.exporters", name).description for name in exporters
-        },
+        "formats": {name: _format(name) for name in exporters},
         "data": str(data_home()),
         "cache": str(cache_home()),
     }
+
+
+def _format(name: str) -> dict[str, str | None]:
+    exporter: Exporter = load("allocator.exporters", name)
+    return {"writes": exporter.description, "loader": exporter.loader()}
 
 
 def _version(name: str) -> str | None:
@@ -69,8 +73,10 @@ def print_examination(found: Mapping[str, Any]) -> None:
         table.add_row(f"{name} ({EXTRAS[name]})", "yes" if here else "no")
     for name in ("devices", "models", "families", "methods", "tasks", "strategies"):
         table.add_row(name, ", ".join(found[name]))
-    for name, text in found["formats"].items():
-        table.add_row(f"export --format {name}", text)
+    for name, each in found["formats"].items():
+        loader = each["loader"] or "our own reader, its runtime is not installed"
+        told = f"{each['writes']}; read again by {loader}"
+        table.add_row(f"export --format {name}", told)
     table.add_row("studies in", found["data"])
     table.add_row("banks and data in", found["cache"])
     PlainConsole().print(table)

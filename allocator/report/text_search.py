@@ -264,12 +264,17 @@ def print_importance(found: Mapping[str, Any]) -> None:
 
 def print_evaluation(found: Mapping[str, Any]) -> None:
     """Print one model's score."""
-    under = f"under {found['plan']}" if found["plan"] else "at full precision"
+    under, size = "at full precision", f"{found['bpw']:.3f} bpw (model)"
+    if found["plan"]:
+        under = f"under {found['plan']}"
+    elif found["loader"]:
+        under = f"as {found['loader']} reads it"
+    if found["bpw_quantized"] is not None:
+        size += f", {found['bpw_quantized']:.3f} (quantized)"
     say(
         PlainConsole(),
         f"{found['model']} {under}: {scored(found['score'], found['ci95'])} "
-        f"{found['metric']} on {found['samples']} {found['task']} samples, "
-        f"{found['bpw']:.3f} bpw (model), {found['bpw_quantized']:.3f} (quantized)",
+        f"{found['metric']} on {found['samples']} {found['task']} samples, {size}",
     )
     for name, value in found["details"].items():
         say(PlainConsole(), f"  {name}: {value:.4f}")

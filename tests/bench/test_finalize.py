@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,20 +26,19 @@ from allocator.core.plan import plan_json
 from allocator.core.plugins import load
 from allocator.core.study import StudySpec
 from allocator.core.watch import Silent
-from allocator.exporters._driver import write_export
-from allocator.exporters._export import Export
 from allocator.strategies._moves import scatter
 from quant.bank import MANIFEST
 from quant.finalized import Assignment
+from tests.exporters.plans import write_plan
 from tests.quant.by_hand import by_hand, effective
 from tests.worlds import homes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from allocator.bench.prepare import Setup
     from allocator.bench.workbench import Workbench
-    from allocator.exporters._checkpoint import Checkpoint
     from quant.finalized import Finalized
 
 CASES = [("tiny-blip2", "vqav2"), ("tiny-llava", "vqav2"), ("tiny-blip2", "flickr30k")]
@@ -146,23 +144,6 @@ def test_bank_and_finalized_weights_never_mix(
     assert alone.applied(mixed) == applied
 
 
-def test_the_weights_in_place_are_the_finalized_ones(
-    setup: Setup, bench: Workbench, finalized: Finalized, mixed: Allocation
-) -> None:
-    choices = choices_of(setup.model, mixed)
-    with bench.under(finalized) as other:
-        other.apply(mixed)
-        for linear in setup.model.linears:
-            weight = bench.model.module.get_submodule(linear.name).weight
-            if choices[linear.name] == FULL:
-                assert torch.equal(
-                    weight, bench.in_place.original.get(f"{linear.name}.weight", weight)
-                )
-            else:
-                own = finalized.weight(linear, choices[linear.name])
-                assert torch.equal(weight, own)
-
-
 def test_a_failure_halfway_leaves_the_model_at_sixteen_bits(
     setup: Setup, bench: Workbench, finalized: Finalized, mixed: Allocation
 ) -> None:
@@ -264,17 +245,7 @@ def exported(
     setup: Setup, finalized: Finalized, mixed: Allocation, tmp_path: Path
 ) -> Path:
     plan = plan_json(setup.asked, setup.model, mixed, finalized.digest)
-    return written(plan, finalized.folder, tmp_path / "out")
-
-
-def written(plan: dict[str, Any], weights: Path, out: Path) -> Path:
-    def unasked() -> Checkpoint:
-        raise AssertionError("a plan needs no checkpoint")
-
-    export = Export(plan, unasked, weights=weights)
-    exporter = load("allocator.exporters", "plan")
-    found = write_export(export, exporter, out, fmt="plan", watch=Silent())
-    return Path(found["path"])
+    return write_plan(plan, finalized.folder, tmp_path / "out")
 
 
 def test_an_exported_plan_scores_exactly_what_was_measured(
@@ -299,11 +270,8 @@ def test_an_exported_plan_scores_exactly_what_was_measured(
 def test_nothing_but_the_plan_its_weights_and_a_card_is_written(
     exported: Path, finalized: Finalized
 ) -> None:
-    assert {file.name for file in exported.parent.iterdir()} == {
-        "README.md",
-        "finalized",
-        "plan.json",
-    }
+    beside = {file.name for file in exported.parent.iterdir()}
+    assert beside == {"README.md", "finalized", "plan.json"}
     names = {file.name for file in (exported.parent / "finalized").iterdir()}
     stored = (*finalized.keys, "changed")
     assert names == {MANIFEST, *(f"{name}.safetensors" for name in stored)}
@@ -360,5 +328,5 @@ def test_an_export_whose_weights_are_gone_says_so(
 ) -> None:
     plan = plan_json(setup.asked, setup.model, mixed, "0" * 16)
     with pytest.raises(BankError, match="search again to make them"):
-        written(plan, tmp_path / "gone", tmp_path / "out")
+        write_plan(plan, tmp_path / "gone", tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -228,7 +228,10 @@ def test_doctor_knows_the_plug_ins() -> None:
     found = json.loads(run("doctor", "--json").stdout)
     assert {"uniform", "gptq", "awq"} <= set(found["methods"])
     assert {"tiny-blip2", "tiny-llava"} <= set(found["models"])
-    assert "plan" in found["formats"]
+    assert "as JSON" in found["formats"]["plan"]["writes"]
+    assert all("loader" in each for each in found["formats"].values())
+    printed = run("doctor").stdout
+    assert all(f"--format {name}" in printed for name in found["formats"])
 
 
 def test_without_a_study_the_list_is_empty() -> None:

@@ -18,6 +18,7 @@ from allocator.core.watch import Silent
 from allocator.exporters._driver import write_export
 from allocator.exporters._export import Export
 from tests.exporters.models import checkpoint_of, random_model, some_samples
+from tests.exporters.plans import unasked
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,31 +54,39 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(f.relative_to(folder)): f.read_bytes() for f in files}
 
 
-def export_of(name: str, plan: dict[str, Any], folder: Path) -> Export:
+def export_of(name: str, plan: dict[str, Any], source: Path) -> Export:
     """A plan for a format that writes plans, a whole checkpoint for any other."""
     bare = Export(plan, unasked, command="allocate export study")
     if exporter(name).layout(bare) is None:
         return bare
-    return checkpoint_export(name, folder)
+    return checkpoint_export(name, source)
 
 
 def _same(made: Checkpoint) -> Checkpoint:
     return made
 
 
-def unasked() -> Checkpoint:
-    raise AssertionError("a plan alone needs no checkpoint")
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random model, and pictures beside it."""
+    folder = tmp_path_factory.mktemp("random")
+    random_model(folder / "model", "qwen2.5-vl", 256)
+    some_samples(folder / "pictures")
+    return folder
 
 
-def checkpoint_export(name: str, folder: Path) -> Export:
-    """A random model in the first grid that the format takes."""
-    random_model(folder / "source", "qwen2.5-vl", 256)
-    samples = some_samples(folder / "pictures")
+def checkpoint_export(name: str, source: Path) -> Export:
+    """The random model in the first grid that the format takes."""
+    samples = some_samples(source / "pictures")
     said = []
     for scheme, widths in GRIDS:
-        made = checkpoint_of(folder / "source", widths, scheme=scheme, samples=samples)
+        made = checkpoint_of(source / "model", widths, scheme=scheme, samples=samples)
         asked = StudySpec(
-            "16", "vqav2", target=scheme.target, group_size=scheme.group_size
+            *("16", "vqav2"),
+            target=scheme.target,
+            group_size=scheme.group_size,
+            symmetric=scheme.symmetric,
+            widths=widths,
         )
         plan = plan_json(asked, made.spec, made.allocation)
         export = Export(plan, partial(_same, made), command="allocate export study")
@@ -107,9 +116,9 @@ def test_it_says_what_it_writes(name: str) -> None:
 
 @EACH
 def test_it_writes_the_same_twice_and_nothing_is_left_over(
-    name: str, plan: dict[str, Any], tmp_path: Path
+    name: str, plan: dict[str, Any], source: Path, tmp_path: Path
 ) -> None:
-    export = export_of(name, plan, tmp_path)
+    export = export_of(name, plan, source)
     before = deepcopy(dict(export.plan))
     found = write(name, export, tmp_path / "new" / "out")
     assert found["path"].startswith(str(tmp_path / "new" / "out"))
@@ -125,9 +134,9 @@ def test_it_writes_the_same_twice_and_nothing_is_left_over(
 
 @EACH
 def test_what_it_claims_is_what_it_stores_and_reads(
-    name: str, plan: dict[str, Any], tmp_path: Path
+    name: str, plan: dict[str, Any], source: Path, tmp_path: Path
 ) -> None:
-    export = export_of(name, plan, tmp_path)
+    export = export_of(name, plan, source)
     layout = exporter(name).layout(export)
     found = write(name, export, tmp_path / "out")
     if layout is None:
@@ -143,9 +152,9 @@ def test_what_it_claims_is_what_it_stores_and_reads(
 
 @EACH
 def test_its_card_says_how_to_load_it(
-    name: str, plan: dict[str, Any], tmp_path: Path
+    name: str, plan: dict[str, Any], source: Path, tmp_path: Path
 ) -> None:
-    export = export_of(name, plan, tmp_path)
+    export = export_of(name, plan, source)
     write(name, export, tmp_path / "mine")
     card = (tmp_path / "mine" / "README.md").read_text()
     (shown,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
@@ -158,9 +167,13 @@ def test_its_card_says_how_to_load_it(
 
 @EACH
 def test_a_write_that_fails_leaves_nothing(
-    name: str, plan: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str,
+    plan: dict[str, Any],
+    source: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    export = export_of(name, plan, tmp_path / "of")
+    export = export_of(name, plan, source)
     own = exporter(name)
 
     def failing(export: Export, out: Path, tick: Any) -> None:
@@ -170,7 +183,7 @@ def test_a_write_that_fails_leaves_nothing(
     monkeypatch.setattr(own, "write", failing, raising=False)
     with pytest.raises(SpecError, match=r"cannot write .*No space left on device"):
         write(name, export, tmp_path / "new" / "out")
-    assert [file.name for file in tmp_path.iterdir()] in (["of"], [])
+    assert list(tmp_path.iterdir()) == []
 
 
 @EACH

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,28 +15,23 @@ from safetensors.torch import load_file, save_file
 from allocator.core.allocation import Allocation, Choice, Scheme, stored_size
 from allocator.core.errors import ModelError, SpecError
 from allocator.core.plugins import load
+from allocator.embedded import model_folder
 from allocator.exporters._export import Export
 from allocator.exporters._hub import hub_of
 from allocator.exporters._mlx_models import KNOWN, REFUSED, check_settings
-from allocator.exporters._mlx_reopened import PYTHON, runtime_python
+from allocator.exporters._mlx_reopened import PYTHON
 from allocator.exporters.mlx import PLUGIN, parts
 from allocator.families import family_of
 from quant.grid import Cell, decode, round_to_nearest
-from tests.exporters.models import KINDS, checkpoint_of, random_model, some_samples
-from tests.families.checkpoints import change
+from tests.exporters.models import checkpoint_of, random_model
 from tests.states import made
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
     from pathlib import Path
 
-    from allocator.core.ports import Sample
     from allocator.exporters._checkpoint import Checkpoint
 
-needs_mlx = pytest.mark.skipif(
-    runtime_python() is None,
-    reason=f"no mlx-vlm here, and {PYTHON} names no Python that has it",
-)
 WIDTHS = (2, 3, 4, 5, 6, 8)
 
 
@@ -51,9 +45,7 @@ def llava(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No mlx-vlm is known."""
-    monkeypatch.setattr(
-        "allocator.exporters._mlx_reopened.runtime_python", lambda: None
-    )
+    monkeypatch.setattr("allocator.exporters.mlx.runtime_python", lambda: None)
     return
 
 
@@ -68,17 +60,14 @@ def written(export: Export, out: Path) -> Path:
     return out
 
 
-def logits_of(checkpoint: Checkpoint, samples: Sequence[Sample]) -> torch.Tensor:
-    """Of a model of ours that holds what was written."""
+def holding(checkpoint: Checkpoint) -> Any:
+    """A model of ours that holds what was written."""
     model = family_of(checkpoint.folder).load(checkpoint.folder, "cpu")
-    with torch.inference_mode():
-        for name, value in checkpoint.rest():
-            model.module.get_parameter(name).data = value.float()
-        for name in checkpoint.low:
-            module = model.module.get_submodule(name)
-            module.weight.data = checkpoint.weight(name)
-        each = [model.module(**model.inputs([s])).logits[:, -1] for s in samples]
-    return torch.cat(each)
+    for name, value in checkpoint.rest():
+        model.module.get_parameter(name).data = value.float()
+    for name in checkpoint.low:
+        model.module.get_submodule(name).weight.data = checkpoint.weight(name)
+    return model
 
 
 def under(checkpoint: Checkpoint, allocation: Allocation, scheme: Scheme) -> Checkpoint:
@@ -283,59 +272,20 @@ def test_a_python_that_is_none_is_named(
         PLUGIN.reopen(export, tmp_path)
 
 
-@needs_mlx
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
-def test_mlx_vlm_has_the_weights_and_the_logits_that_were_written(
-    kind: str, tmp_path: Path
-) -> None:
-    random_model(tmp_path / "model", kind, 128, "transformers5")
-    samples = some_samples(tmp_path)
-    checkpoint = checkpoint_of(tmp_path / "model", samples=samples)
+@pytest.mark.usefixtures("alone")
+def test_a_head_that_is_the_embeddings_is_stored_as_these(tmp_path: Path) -> None:
+    folder = model_folder("tiny-llava")
+    made = checkpoint_of(folder, scheme=Scheme(64))
+    spec = family_of(folder).spec(folder, "component", ("head",))
+    allocation = Allocation.uniform(spec, Choice(8, "uniform"))
+    checkpoint = under(replace(made, spec=spec), allocation, made.scheme)
     export = export_of(checkpoint)
-    reopened = PLUGIN.reopen(export, written(export, tmp_path / "out"))
-    assert reopened is not None
-    assert "mlx-vlm" in reopened.loader
-    for name in checkpoint.low:
-        assert torch.equal(reopened.weight(name), checkpoint.weight(name))
-    found, wanted = reopened.logits(samples), logits_of(checkpoint, samples)
-    assert found is not None
-    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-3)
-
-
-@needs_mlx
-@pytest.mark.slow
-def test_the_lines_of_the_card_run_where_there_is_mlx_vlm_alone(
-    llava: Path, tmp_path: Path
-) -> None:
-    export = export_of(checkpoint_of(llava))
-    written(export, tmp_path / "out")
-    lines = PLUGIN.usage(export).replace("{out}", "out")
-    python = runtime_python()
-    assert python is not None
-    done = subprocess.run(
-        [python, "-c", lines], cwd=tmp_path, check=True, capture_output=True
-    )
-    # twenty tokens of a random model, whatever they are
-    assert len(done.stdout) > 1
-
-
-@needs_mlx
-@pytest.mark.slow
-def test_other_widths_than_were_written_are_not_loaded(
-    llava: Path, tmp_path: Path
-) -> None:
-    export = export_of(checkpoint_of(llava))
     out = written(export, tmp_path / "out")
-    config = json.loads((out / "config.json").read_text())
-    said = config["quantization"]
-    path = "multi_modal_projector.linear_1"
-    said[path]["bits"] = {2: 4, 3: 4, 4: 2, 5: 4, 6: 4, 8: 4}[said[path]["bits"]]
-    change(out / "config.json", quantization=said)
-    with pytest.raises(ModelError, match=r"(?s)mlx-vlm does not load .*shape"):
-        PLUGIN.reopen(export, out)
-    # not one of those in the file, and mlx-vlm says nothing
-    del said[path]
-    change(out / "config.json", quantization={**said, "bits": 4, "group_size": 128})
-    with pytest.raises(ModelError):
-        PLUGIN.reopen(export, out)
+    names = set(load_file(out / "model.safetensors"))
+    assert "language_model.model.embed_tokens.scales" in names
+    assert not any("lm_head" in name for name in names)
+    reopened = PLUGIN.reopen(export, out)
+    assert reopened is not None
+    assert torch.equal(reopened.weight("lm_head"), checkpoint.weight("lm_head"))
+    claimed = stored_size(spec, made.scheme, allocation, "mlx").model_bytes
+    assert PLUGIN.stored(out) == claimed

@@ -60,6 +60,9 @@ def fold(model: Model, siblings: Any, names: list[str], cells: dict[str, Any]) -
     for name in names:
         cells[name] = replace(cells[name], channel_scale=None)
     before, scale = model.module.get_submodule(siblings.fold), scale.float()
+    for name in {*siblings.names} - {*names}:
+        weight = model.module.get_submodule(name).weight
+        weight.data.copy_((weight * scale).half())
     low = siblings.fold in cells
     for key, parameter in before.named_parameters(recurse=False):
         if key == "bias" or not low:

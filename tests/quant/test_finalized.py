@@ -16,7 +16,7 @@ from quant.bank import MANIFEST
 from quant.build import Source
 from quant.cells import file_of
 from quant.files import DRAFT
-from quant.finalized import Assignment, Finalized
+from quant.finalized import CHANGED, Assignment, Finalized
 from quant.sequential import quantize_in_sequence
 from tests.quant.banks import FAMILY, Loaded, apart, prompts
 from tests.quant.sequences import FULL, assigned, in_sequence, recipe_of
@@ -97,6 +97,31 @@ def test_a_run_that_died_leaves_nothing_that_passes_for_whole(
     assert not list(folder.glob(f"{DRAFT}*"))
     whole = {file.name for file in folder.glob("*.safetensors")}
     assert whole == {file_of(folder, name).name for name in found.keys}
+
+
+def test_what_folding_changed_is_checked_too(loaded: Loaded, tmp_path: Path) -> None:
+    wanted = assigned(loaded[1], Choice(3, "awq"))
+    found = in_sequence(tmp_path, wanted, apart(loaded))
+    file = found.folder / CHANGED
+    flip(file)
+    with pytest.raises(BankError, match=f"{CHANGED} is missing or not what"):
+        Finalized.open(found.folder)
+    file.unlink()
+    with pytest.raises(BankError, match=f"{CHANGED} is missing or not what"):
+        found.changed()
+    again = in_sequence(tmp_path, wanted, apart(loaded))
+    assert again == found
+    assert again.changed().keys() == found.changed_sums.keys()
+
+
+def test_what_an_earlier_version_made_is_refused_in_one_sentence(
+    loaded: Loaded, tmp_path: Path
+) -> None:
+    found = in_sequence(tmp_path, assigned(loaded[1], FULL), apart(loaded))
+    manifest = found.folder / MANIFEST
+    manifest.write_text(manifest.read_text().replace('"version": 2', '"version": 1'))
+    with pytest.raises(BankError, match="of version 1, whose AWQ scales are not"):
+        Finalized.open(found.folder)
 
 
 def test_another_cell_of_the_same_linear_does_not_pass(

@@ -58,6 +58,64 @@ def test_it_is_what_replacing_weights_one_set_at_a_time_gives(
             assert torch.equal(cell.codes, naive[linear.name].codes)
 
 
+def test_what_is_left_at_sixteen_bits_takes_its_part_in_a_fold(tmp_path: Path) -> None:
+    state = made(FAMILY, tmp_path / "model")
+    loaded, spec = (
+        FAMILY.load(tmp_path / "model", "cpu"),
+        FAMILY.spec(tmp_path / "model"),
+    )
+    full = ("k_proj", "v_proj", "up_proj")
+    choices = {
+        x.name: FULL if x.name.endswith(full) else Choice(3, "awq")
+        for x in spec.linears
+    }
+    wanted = Assignment(recipe_of("awq"), choices)
+    mapped = FAMILY.load(tmp_path / "model", "cpu", mapped=True)
+    found = in_sequence(tmp_path, wanted, (mapped, spec), state)
+    own = copied(loaded)
+    naive = by_hand(own, loaded, wanted, state)
+    for linear in spec.linears:
+        if linear.name in naive:
+            weight = found.weight(linear, choices[linear.name])
+            assert torch.equal(weight, effective(naive[linear.name])), linear.name
+    changed = found.changed()
+    for name in full:
+        assert any(key.endswith(f"{name}.weight") for key in changed)
+    for key, value in own.module.named_parameters():
+        if key in changed:
+            assert torch.equal(changed[key].float(), value), key
+        elif key.removesuffix(".weight") not in naive:
+            assert torch.equal(value, loaded.module.get_parameter(key)), key
+
+
+def test_a_set_whose_scale_does_not_fold_is_only_clipped(
+    loaded: Loaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = assigned(loaded[1], Choice(3, "awq"))
+    folded = in_sequence(tmp_path / "folded", wanted, apart(loaded))
+    monkeypatch.setattr("quant.folding.LOSS", -1.0)
+    clipped = in_sequence(tmp_path / "clipped", wanted, apart(loaded))
+    assert folded.changed()
+    assert not clipped.changed()
+    model, spec = apart(loaded)
+
+    class Unfoldable:
+        module = model.module
+
+        @staticmethod
+        def stages() -> Any:
+            return [
+                replace(
+                    stage,
+                    siblings=tuple(replace(s, fold=None) for s in stage.siblings),
+                )
+                for stage in model.stages()
+            ]
+
+    same = in_sequence(tmp_path / "same", wanted, (Unfoldable(), spec))
+    assert clipped.sums == same.sums != folded.sums
+
+
 @pytest.mark.parametrize("corrected", [False, True])
 @pytest.mark.parametrize("method", ["awq", "gptq"])
 def test_the_first_set_is_the_banks_and_later_ones_are_not(
