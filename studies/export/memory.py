@@ -1,9 +1,9 @@
 """Anonymous memory of an export, of a checkpoint that is large beside it.
 
 Takes the LLaVA that `studies.bank.large` writes (LLaVA-1.5-7B-wide, random weights,
-fewer language blocks), has its cells made, and exports them as `allocate export --plan`
-does, each format in a process of its own whose anonymous memory (RssAnon) is read ten
-times a second. The bound is 0.35 S + 2 GB for a checkpoint of S bytes.
+fewer language blocks) and runs `allocate export --plan`, each format in a process of
+its own whose anonymous memory (RssAnon) is read ten times a second. The first makes the
+cells too. The bound is 0.35 S + 2 GB for a checkpoint of S bytes.
 
     python -m studies.export.memory --folder /tmp/large --formats compressed-tensors
 """
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def exported(folder: Path, name: str, keep: bool) -> dict[str, Any]:
-    """Figures of one format; its cells are made before it is watched."""
+    """Figures of one format."""
     widths = {**GROUPS, "connector.all.all": 8} if name == "gguf" else GROUPS
     plan = {
         "model": str(folder / "model"),
@@ -75,12 +75,10 @@ def exported(folder: Path, name: str, keep: bool) -> dict[str, Any]:
     command = [sys.executable, "-m", "allocator.cli", "export", "--json", "--force"]
     command += ["--plan", str(file), "--format", name, "--out", str(out)]
     command += ["--data", str(ensure_world(folder / "cache" / "allocate"))]
-    # the first makes the cells
-    first = watched(command, environment)
-    second = watched(command, environment)
+    found = watched(command, environment)
     if not keep:
         shutil.rmtree(out)
-    return {"format": name, **second, "first": {k: first[k] for k in ("peak", "wall")}}
+    return {"format": name, **found}
 
 
 if __name__ == "__main__":

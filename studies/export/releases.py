@@ -28,8 +28,6 @@ from tests.states import made
 
 SIZES = (32, "channel")
 GRIDS = product((False, True), ("none", "vllm"), ((2, 4, 8), (3, 5, 6)), SIZES)
-    (False, True), ("none", "vllm"), ((2, 4, 8), (3, 5, 6)), (32, "channel")
-)
 
 
 def main() -> int:
