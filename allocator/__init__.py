@@ -262,13 +262,14 @@ def inspect(
         model: embedded model, folder or hub id.
         task: the checkpoint that does this task, of a model with two.
         prompt: whether to show how it is asked, too.
-        **options: methods, widths, group_size, symmetric, granularity, include,
-            budget_scope, pin, at_least, at_most.
+        **options: methods, widths, group_size, symmetric, target, granularity,
+            include, budget_scope, pin, at_least, at_most.
 
     Returns:
         `parameters` and `quantized_weights` in numbers, `groups`, what is `left_out`
-        and why, sizes of each `uniform` width in bits per weight and bytes, and
-        `smallest_bpw`; `prompts` by kind of question, as the model gets them.
+        and why, what the `target` allows, sizes of each `uniform` width in bits per
+        weight and bytes, and `smallest_bpw`; `prompts` by kind of question, as the
+        model gets them.
 
     Raises:
         AllocateError: a model that cannot be had, or cannot do the task.

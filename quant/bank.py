@@ -21,7 +21,7 @@ from quant.cells import (
     drop_cells,
     file_of,
     read_cell,
-    read_channel_scale,
+    read_part,
     stored_cells,
 )
 from quant.files import replace_file
@@ -226,8 +226,8 @@ class Bank:
         self.rebuild()
         return read_cell(file, key)
 
-    def channel_scale(self, linear: Linear, choice: Choice) -> Tensor | None:
-        """The `channel_scale` of a cell: [in] fp16, or None.
+    def part(self, linear: Linear, choice: Choice, part: str) -> Tensor | None:
+        """A cell's `scale` or `channel_scale` alone; None where it has none.
 
         Raises:
             BankError: it does not match its checksum, and nobody can make it again.
@@ -236,9 +236,10 @@ class Bank:
             return None
         key = self.recipe.key(choice.method, choice.bits)
         try:
-            return read_channel_scale(file_of(self.folder, linear.name), key)
+            return read_part(file_of(self.folder, linear.name), key, part)
         except DamagedCellError:
-            return self.cell(linear, choice).channel_scale
+            found: Tensor | None = getattr(self.cell(linear, choice), part)
+            return found
 
     def _keep(self, key: tuple[str, str], weight: Tensor) -> None:
         self._weights[key] = weight

@@ -178,8 +178,8 @@ def read_cell(file: Path, key: str, described: Description | None = None) -> Cel
     )
 
 
-def read_channel_scale(file: Path, key: str) -> Tensor | None:
-    """The `channel_scale` of a cell alone: [in] fp16, or None.
+def read_part(file: Path, key: str, part: str) -> Tensor | None:
+    """One part of a cell alone, such as its `channel_scale`; None: it has no such part.
 
     Raises:
         DamagedCellError: the cell is missing, or this part not what was written.
@@ -187,7 +187,6 @@ def read_channel_scale(file: Path, key: str) -> Tensor | None:
     described = stored_cells(file).get(key)
     if described is None:
         raise DamagedCellError(f"{file} holds no cell {key}: build the bank again")
-    part = "channel_scale"
     return _read_parts(file, key, described, (part,)).get(part)
 
 

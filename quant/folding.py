@@ -161,15 +161,28 @@ def divided(name: str, cell: Cell, rows: Tensor) -> Cell:
     """A cell with each of its rows divided by a positive number [out].
 
     Raises:
+        FoldError: as `divided_scale`.
+    """
+    return replace(cell, scale=divided_scale(name, cell.scale, rows))
+
+
+def divided_scale(name: str, scale: Tensor, rows: Tensor) -> Tensor:
+    """The scales of a grid whose rows are divided by positive numbers.
+
+    Args:
+        name: the linear's, for messages.
+        scale: [out, n_groups].
+        rows: [out].
+
+    Raises:
         FoldError: all rows share one grid, or scales would leave their type.
     """
-    if len(cell.scale) != len(rows):
+    if len(scale) != len(rows):
         raise FoldError(f"the rows of {name} share one grid: no scale folds into them")
-    by = rows.to(cell.scale.device).unsqueeze(1)
-    exact = cell.scale.float() / by
-    smallest, largest = ENDS[cell.scale.dtype]
-    stored = exact.clamp(smallest, largest)
-    return replace(cell, scale=_rounded(name, exact, by, cell.scale.dtype, at=stored))
+    by = rows.to(scale.device).float().unsqueeze(1)
+    exact = scale.float() / by
+    stored = exact.clamp(*ENDS[scale.dtype])
+    return _rounded(name, exact, by, scale.dtype, at=stored)
 
 
 def settled(

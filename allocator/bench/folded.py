@@ -9,7 +9,7 @@ from allocator.bench.finalize import choices_of
 from allocator.core.allocation import FULL
 from allocator.core.errors import BankError
 from quant.bank import Bank
-from quant.folding import folded, settled
+from quant.folding import divided_scale, folded, settled
 from quant.grid import decode, scale_dtype
 
 if TYPE_CHECKING:
@@ -93,10 +93,15 @@ def folded_of(
     folds = folded(
         model.stages(),
         low,
-        lambda name: cells.channel_scale(linears[name], choices[name]),
+        lambda name: cells.part(linears[name], choices[name], "channel_scale"),
         dict(model.module.named_parameters(remove_duplicate=False)),
         dtype,
     )
+    for name, rows in folds.rows.items():
+        scale = cells.part(linears[name], choices[name], "scale")
+        assert scale is not None
+        # refused before anything is written, not when the cell is read
+        divided_scale(name, scale, rows)
 
     def cell(name: str) -> Cell:
         return folds.cell(name, cells.cell(linears[name], choices[name]))

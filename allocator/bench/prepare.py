@@ -15,6 +15,7 @@ from allocator.core.home import cache_home
 from allocator.core.plugins import available, load
 from allocator.core.ports import RERANK, SPLITS
 from allocator.core.study import JOINED
+from allocator.core.targets import TARGETS
 from allocator.embedded import is_embedded, model_folder
 from allocator.families import (
     check_weights,
@@ -103,8 +104,12 @@ class Setup:
 
     @cached_property
     def scheme(self) -> Scheme:
-        """The grid apart from its width, scales of the type that the checkpoint has."""
-        return replace(self.asked.scheme, scales=scale_type(self.folder))
+        """The grid apart from its width, scales of the type that the checkpoint has.
+
+        Unless the target has another.
+        """
+        scales = TARGETS[self.asked.target].scales or scale_type(self.folder)
+        return replace(self.asked.scheme, scales=scales)
 
     @property
     def cells(self) -> dict[str, Any]:

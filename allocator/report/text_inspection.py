@@ -56,20 +56,18 @@ def _target(target: Mapping[str, Any]) -> list[str]:
     if target["name"] == "none":
         return []
     kinds = {True: "symmetric", False: "asymmetric"}
-    widths = [
-        f"{bits} ({target['notes'][str(bits)]})"
-        if str(bits) in target["notes"]
-        else str(bits)
-        for bits in target["widths"]
-    ]
+    noted: dict[str, list[str]] = {}
+    for bits, note in target["notes"].items():
+        noted.setdefault(note, []).append(bits)
     return [
         f"target {target['name']}: {target['description']}; sizes are of "
         f"{target['layout']}",
-        f"widths: {', '.join(widths)}",
-        f"group sizes: {', '.join(map(str, target['group_sizes']))}; "
-        f"{' or '.join(kinds[each] for each in target['symmetric'])} grids",
+        f"widths: {', '.join(map(str, target['widths']))}; group sizes: "
+        f"{', '.join(map(str, target['group_sizes']))}; grids: "
+        f"{' or '.join(kinds[each] for each in target['symmetric'])}",
+        *(f"at {', '.join(widths)} bits: {note}" for note, widths in noted.items()),
         *(
-            f"{', '.join(names)} of one module always have one scheme"
+            f"one scheme for {', '.join(names)} of a module"
             for names in target["fused"]
         ),
     ]

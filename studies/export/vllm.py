@@ -23,7 +23,6 @@ import os
 import subprocess
 import tempfile
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -189,7 +188,9 @@ def _logprobs(module: Any, inputs: Any, wanted: Sequence[int]) -> Any:
     return logits[-len(wanted) - 1 : -1].log_softmax(-1)
 
 
-def compare(case: Case, work: Path, made: Checkpoint) -> dict[str, Any]:
+def compare(
+    case: Case, work: Path, made: Checkpoint, asked: list[list[str]]
+) -> dict[str, Any]:
     """What vLLM said of both, and transformers of the plain one."""
     told = {
         form: json.loads((work / f"{case.name}-{form}.json").read_text())
@@ -207,7 +208,6 @@ def compare(case: Case, work: Path, made: Checkpoint) -> dict[str, Any]:
         return {**found, "errors": errors}
     packed, plain = told["packed"], told["plain"]
     said = [torch.tensor(each["logprobs"]) for each in (packed, plain)]
-    asked = questions(work / f"{case.name}-again", case.kind)
     equal, along = ask_transformers(
         case.kind, work / f"{case.name}-plain", asked, plain["tokens"]
     )
@@ -219,6 +219,10 @@ def compare(case: Case, work: Path, made: Checkpoint) -> dict[str, Any]:
         "tokens": sum(len(tokens) for tokens, _ in replies),
         "replies_equal": sum(one == other for one, other in replies),
         "largest_difference_of_logprobs": float((said[0] - said[1]).abs().max()),
+        "largest_difference_of_the_plain_one_again": float(
+            (torch.tensor(plain["again"]) - said[1]).abs().max()
+        ),
+        "equal_logprobs": float((said[0] == said[1]).float().mean()),
         "range_of_logprobs": [float(said[1].min()), float(said[1].max())],
         "replies_equal_to_transformers": equal,
         "largest_difference_to_transformers": round(float(apart), 5),
@@ -228,30 +232,25 @@ def compare(case: Case, work: Path, made: Checkpoint) -> dict[str, Any]:
     }
 
 
-def _given(made: Checkpoint) -> Checkpoint:
-    return made
-
-
-def run(python: str, cases: Sequence[Case], work: Path) -> list[dict[str, Any]]:
+def run(python: str, case: Case, work: Path) -> dict[str, Any]:
     """Make, export, ask and compare."""
-    exporter, made, jobs = load("allocator.exporters", "compressed-tensors"), {}, []
-    for case in cases:
-        found = checkpoint(case, work / case.name)
-        made[case] = found
-        asked = questions(work / f"{case.name}-asked", case.kind)
-        for form in ("packed", "plain"):
-            out = work / f"{case.name}-{form}"
-            out.mkdir()
-            if form == "plain":
-                write_plain(found, out)
-            else:
-                export = Export(plan={}, made=partial(_given, found))
-                exporter.check(export)
-                exporter.write(export, out, lambda *_: None)
-            answer = work / f"{case.name}-{form}.json"
-            jobs.append({"folder": str(out), "questions": asked, "out": str(answer)})
+    exporter = load("allocator.exporters", "compressed-tensors")
+    made = checkpoint(case, work / case.name)
+    asked = questions(work / f"{case.name}-asked", case.kind)
+    jobs = []
+    for form in ("packed", "plain"):
+        out = work / f"{case.name}-{form}"
+        out.mkdir()
+        if form == "plain":
+            write_plain(made, out)
+        else:
+            export = Export(plan={}, made=lambda: made)
+            exporter.check(export)
+            exporter.write(export, out, lambda *_: None)
+        answer = str(work / f"{case.name}-{form}.json")
+        jobs.append({"folder": str(out), "questions": asked, "out": answer})
     ask_vllm(python, jobs, work)
-    return [compare(case, work, found) for case, found in made.items()]
+    return compare(case, work, made, asked)
 
 
 def main() -> None:
@@ -261,9 +260,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--first", type=int, default=len(CASES), help="cases to run")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as work:
-        found = run(given.python, CASES[: given.first], Path(work))
-    given.out.write_text(json.dumps(found, indent=1) + "\n")
+    done: list[dict[str, Any]] = []
+    for case in CASES[: given.first]:
+        with tempfile.TemporaryDirectory() as work:
+            done.append(run(given.python, case, Path(work)))
+        given.out.write_text(json.dumps(done, indent=1) + "\n")
 
 
 if __name__ == "__main__":

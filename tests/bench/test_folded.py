@@ -88,7 +88,7 @@ def test_a_bank_is_folded_as_it_is_read(
         scaled += own.channel_scale is not None
         assert cell.channel_scale is None
         assert torch.equal(cell.codes, own.codes)
-        scale = bench.bank.channel_scale(linear, AWQ)
+        scale = bench.bank.part(linear, AWQ, "channel_scale")
         assert (scale is None) == (own.channel_scale is None)
         assert scale is None or torch.equal(scale, own.channel_scale)
     assert scaled

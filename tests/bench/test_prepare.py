@@ -65,6 +65,33 @@ def test_what_changes_a_measurement_makes_another_study(
     assert replace(setup, asked=replace(setup.asked, **bound)).study != setup.study
 
 
+def asked_for(setup: Setup, target: str) -> Setup:
+    """The same request for a target that changes no grid."""
+    asked = replace(setup.asked, target=target)
+    return replace(setup, asked=asked)
+
+
+def test_another_target_makes_another_study_whose_name_tells_it(setup: Setup) -> None:
+    assert setup.study == f"tiny-llava-vqav2-{setup.identity[:8]}"
+    found = {asked_for(setup, target).study for target in ("none", "mlx", "vllm")}
+    assert len(found) == 3
+    assert setup.study in found
+    assert asked_for(setup, "mlx").study.startswith("tiny-llava-vqav2-mlx-")
+
+
+def test_targets_that_cut_rows_alike_share_a_bank(setup: Setup) -> None:
+    # rows of 64 and 128
+    digest = recipe_of(setup).digest
+    assert recipe_of(asked_for(setup, "mlx")).digest == digest
+    groups = setup.model.groups
+    wide = tuple(replace(x, in_features=96) for x in groups[0].linears)
+    model = replace(setup.model, groups=(replace(groups[0], linears=wide), *groups[1:]))
+    other = replace(asked_for(setup, "mlx"), model=model)
+    assert recipe_of(replace(setup, model=model)).digest == digest
+    # in three groups of 32 there, and else in one
+    assert recipe_of(other).digest != digest
+
+
 def test_another_kind_of_device_makes_another_study_and_another_bank(
     setup: Setup,
 ) -> None:
@@ -113,6 +140,9 @@ def test_scales_have_the_type_of_the_checkpoint(setup: Setup, brain: Setup) -> N
     assert setup.scheme.scales == "float16"
     assert brain.scheme.scales == "bfloat16"
     assert replace(brain, device="cuda").arithmetic == "cuda/bfloat16"
+    # whatever that is, in a file of llama.cpp
+    there = replace(brain.asked, group_size=32, symmetric=True, target="llama.cpp")
+    assert replace(brain, asked=there).scheme.scales == "float16"
     recipe = recipe_of(brain)
     assert replace(recipe, scheme=brain.asked.scheme).digest != recipe.digest
 

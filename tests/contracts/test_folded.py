@@ -102,7 +102,7 @@ def test_folding_the_scales_of_a_bank_hardly_moves_the_logits(case: Case) -> Non
     folds = folded(
         bench.model.stages(),
         linears,
-        lambda name: bank.channel_scale(linears[name], AWQ),
+        lambda name: bank.part(linears[name], AWQ, "channel_scale"),
         dict(bench.model.module.named_parameters()),
         torch.float16,
     )

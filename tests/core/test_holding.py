@@ -102,9 +102,13 @@ def test_linears_that_a_runtime_builds_as_plain_ones_stay_at_sixteen_bits() -> N
 @pytest.mark.parametrize(
     ("target", "model_type", "words"),
     [
-        ("mlx", "blip-2", "target mlx .* 'blip-2': it reads llava, llava_next"),
+        ("mlx", "blip-2", "target mlx .* 'blip-2': it has no .*; it takes llava,"),
         ("vllm", "blip-2", "target vllm .* 'blip-2': its vision tower has no name"),
-        ("llama.cpp", "paligemma", "'paligemma': it reads .*qwen2_5_vl"),
+        (
+            "llama.cpp",
+            "paligemma",
+            "these were not tried; it takes llava, qwen2_5",
+        ),
     ],
 )
 def test_a_model_that_a_runtime_has_no_code_for_is_refused(
@@ -127,8 +131,13 @@ def test_parts_that_a_runtime_keeps_at_sixteen_bits_cannot_be_included() -> None
     head = Linear("lm_head", "language", None, "head", 64, 64)
     spec = spec_of([*attention(0, {"o_proj": (64, 64)}), head])
     assert within_target(spec, Scheme(target="mlx")) == spec
-    with pytest.raises(SpecError, match="keeps the head at 16 bits: take it out of"):
+    with pytest.raises(SpecError, match="keeps the head at 16 bits: take head out"):
         within_target(spec, Scheme(target="vllm"))
+    tied = replace(spec, head=head.weights, tied=True, model_type="qwen3_vl")
+    assert within_target(tied, Scheme(32, True, target="llama.cpp")) == tied
+    for target in ("transformers", "mlx"):
+        with pytest.raises(SpecError, match="one matrix, as they are here"):
+            within_target(tied, Scheme(target=target))
 
 
 @pytest.mark.parametrize("target", TARGETS)

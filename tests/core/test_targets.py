@@ -85,7 +85,7 @@ def test_a_grid_that_a_target_does_not_read_is_refused_with_the_reason(
 
 def test_a_target_that_there_is_none_of_is_refused_with_the_near_miss() -> None:
     with pytest.raises(UnknownNameError, match=r"Did you mean 'llama.cpp'\?"):
-        Scheme(target="lama.cpp")
+        Scheme(target="llama-cpp")
     with pytest.raises(SpecError, match="target = 3 is of the wrong type: it is text"):
         StudySpec.read({"budget": "4.0", "task": "vqav2", "target": 3})
 

@@ -31,6 +31,9 @@ class Dense:
     description = "streams of codes"
     options = NO_OPTIONS
 
+    def loader(self) -> None:
+        """None: no runtime has it."""
+
     def layout(self, export: Export) -> str:
         """That of no runtime in particular."""
         del export

@@ -46,12 +46,13 @@ def save_model(
     for name, value in tensors.items():
         if value.dim() > 1:
             tensors[name] = value * (2 if "embed_tokens" in name else CALM)
-    tensors["lm_head.weight"] = tensors.get("lm_head.weight")
-    save_file(
-        {k: v for k, v in tensors.items() if v is not None},
-        file,
-        metadata={"format": "pt"},
-    )
+    if kind == "qwen3-vl":
+        # llama.cpp ends where features are added to the last block of language
+        tensors = {k: v for k, v in tensors.items() if "merger_list.1." not in k}
+        config = json.loads((folder / "config.json").read_text())
+        config["vision_config"]["deepstack_visual_indexes"] = [0]
+        (folder / "config.json").write_text(json.dumps(config))
+    save_file(tensors, file, metadata={"format": "pt"})
 
 
 def write_reference(checkpoint: Checkpoint, out: Path) -> None:

@@ -53,6 +53,30 @@ def test_gemma_has_two_bases_of_positions() -> None:
     }
 
 
+def test_a_flat_configuration_that_has_the_part_too_takes_the_part(
+    tmp_path: Path,
+) -> None:
+    random_model(tmp_path, "qwen2.5-vl", 128)
+    file = tmp_path / "config.json"
+    flat = json.loads(file.read_text())
+    # as transformers 4.53 to 4.57 save it
+    rope = {**flat["rope_scaling"], "type": "default", "rope_type": "default"}
+    names = [name for name in flat if name not in NOT_TEXT]
+    text = {name: flat[name] for name in names} | {"rope_scaling": rope}
+    more = {"model_type": "qwen2_5_vl_text", "image_token_id": None}
+    both = {**flat, "rope_theta": 5.0, "text_config": {**text, **more}}
+    file.write_text(json.dumps(both))
+    found = hub_of(checkpoint_of(tmp_path)).config
+    assert found == {**flat, "rope_scaling": rope, "dtype": "float16"}
+
+
+NOT_TEXT = (
+    *("architectures", "model_type", "vision_config", "torch_dtype"),
+    *("transformers_version", "image_token_id", "video_token_id"),
+    *("vision_start_token_id", "vision_end_token_id", "tie_word_embeddings"),
+)
+
+
 # read as mlx_vlm.utils.load_model reads it, without the model
 MLX = """
 import importlib, json, sys

@@ -31,7 +31,8 @@ def test_log_probabilities_and_replies_are_those_of_the_plain_weights(
     python = os.environ.get("ALLOCATE_VLLM_PYTHON")
     if not python:
         pytest.skip("ALLOCATE_VLLM_PYTHON names no Python that has vLLM 0.32")
-    for found in run(python, CASES[:3], tmp_path):
+    for case in CASES[:3]:
+        found = run(python, case, tmp_path)
         assert found["replies_equal"] == found["replies"] == 4, found
         assert found["largest_difference_of_logprobs"] == 0, found
         # halves against float32

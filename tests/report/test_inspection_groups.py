@@ -57,6 +57,68 @@ def test_a_terminal_says_where_it_is_another_than_asked(tmp_path: Path) -> None:
     ]
 
 
+def test_a_target_says_what_it_allows_and_what_it_leaves_out(tmp_path: Path) -> None:
+    folder = folder_of("Qwen2.5-VL-3B", tmp_path)
+    found = allocator.inspect(folder, target="llama.cpp")
+    assert found["target"]["widths"] == [4, 5, 8, 16]
+    assert found["target"]["notes"]["5"] == "Q5_0"
+    assert found["target"]["group_sizes"] == [32]
+    assert found["target"]["symmetric"] == [True]
+    assert {size["bits"] for size in found["uniform"]} == {4, 5, 8, 16}
+    # the projection back in each block of the vision tower, 3420 = 106 x 32 + 28
+    left = {each["name"]: each["reason"] for each in found["left_out"]}
+    odd = [name for name, why in left.items() if why.startswith("llama.cpp:")]
+    assert len(odd) == 32
+    assert all(name.endswith("mlp.down_proj") for name in odd)
+    assert left[odd[0]] == "llama.cpp: rows of 3,420, no multiple of 32"
+    # 4.5 bits a weight in groups, since a block of 32 has an fp16 scale
+    assert found["uniform"][0]["bpw_quantized"] == pytest.approx(4.5)
+
+
+def test_a_terminal_says_what_a_target_allows(tmp_path: Path) -> None:
+    folder = folder_of("Qwen2.5-VL-3B", tmp_path)
+    words = ("inspect", "--model", folder, "--target")
+    said = CliRunner().invoke(main, (*words, "vllm")).stdout
+    lines = said.splitlines()
+    assert lines[1].startswith("target vllm: vLLM 0.32")
+    assert "at 4 bits: CPU; CUDA (Marlin, Machete)" in lines
+    assert any("not verified without a GPU" in line for line in lines)
+    assert "one scheme for q_proj, k_proj, v_proj of a module" in lines
+    # gate and up have 3,420 outputs, and down as many inputs
+    reasons = [
+        each["reason"] for each in allocator.inspect(folder, target="vllm")["left_out"]
+    ]
+    assert reasons.count("vllm: 3,420 inputs, no multiple of 32") == 32
+    assert reasons.count("vllm: 3,420 outputs, no multiple of 32") == 64
+    assert "target" not in CliRunner().invoke(main, words[:-1]).stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("mlx",), "target mlx (mlx-vlm 0.7) does not take models of type 'blip-2'"),
+        (("mxl",), "no target 'mxl' (known: llama.cpp, mlx, none, transformers, vllm)"),
+        (("mlx", "--group-size", "channel"), "'channel' is not one of 128, 64, 32"),
+        (("llama.cpp", "--widths", "3,4"), "width 3 is not possible"),
+        (("transformers", "--group-size", "tensor"), "'tensor' is not one of"),
+    ],
+)
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("inspect",),
+        ("--budget", "4", "--task", "vqav2"),
+        ("bank", "build", "--task", "vqav2"),
+    ],
+)
+def test_what_a_target_cannot_do_is_refused_before_anything_is_made(
+    command: tuple[str, ...], words: tuple[str, ...], said: str
+) -> None:
+    found = CliRunner().invoke(main, (*command, "--target", *words))
+    assert found.exit_code == 2
+    assert said in " ".join(found.output.split())
+
+
 @pytest.mark.parametrize("words", [("inspect",), ("--budget", "4", "--task", "vqav2")])
 def test_one_scale_a_matrix_is_refused_but_for_rounding(words: tuple[str, ...]) -> None:
     found: Any = CliRunner().invoke(main, (*words, "--group-size", "tensor"))

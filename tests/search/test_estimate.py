@@ -98,6 +98,7 @@ def test_other_goals_are_not_estimated(url: str) -> None:
         {"model": "tiny-llava"},
         {"widths": (2, 4)},
         {"device": "cuda:1"},
+        {"target": "mlx"},
     ],
 )
 def test_a_study_that_measures_something_else_says_nothing(
@@ -112,6 +113,15 @@ def test_a_study_that_measures_something_else_says_nothing(
 )
 def test_how_it_is_searched_makes_no_difference(url: str, free: dict[str, Any]) -> None:
     assert wanted(url, budget="4", **free) == wanted(url, budget="4")
+
+
+def test_a_study_of_before_is_one_for_no_target(url: str) -> None:
+    journal = Journal.load(url, "study")
+    kept = dict(journal.attribute(SPEC))
+    assert kept.pop("target") == "none"
+    before = wanted(url, budget="4")
+    journal.set_attribute(SPEC, kept)
+    assert wanted(url, budget="4") == before is not None
 
 
 def test_a_study_of_before_says_nothing_of_what_no_search_goes_on_with(

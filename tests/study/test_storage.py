@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from allocator.core.errors import StudyError
-from allocator.core.study import StudySpec
+from allocator.core.study import StudySpec, check_study_name
 from allocator.study.journal import Journal
 from allocator.study.storage import default_name, open_storage, study_names
 
@@ -66,3 +66,10 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
 )
 def test_a_default_name_tells_model_and_task(model: str, task: str, name: str) -> None:
     assert default_name(StudySpec("4", task, model=model), "1a2b") == name
+
+
+def test_a_default_name_tells_the_target() -> None:
+    asked = StudySpec.read({"budget": "6", "task": "coco", "target": "llama.cpp"})
+    assert default_name(asked, "1a2b") == "tiny-blip2-coco-llama.cpp-1a2b"
+    # as names of studies are
+    assert check_study_name(default_name(asked, "1a2b"))

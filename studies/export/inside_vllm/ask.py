@@ -4,8 +4,8 @@
 
 JOBS is JSON, a list of {"folder", "questions", "out"}; questions are [picture, text].
 "out" becomes JSON: the tokens of each reply, the log-probability of every token of the
-vocabulary at each of them, how many layers vLLM computes with which scheme and kernel;
-or the error that it ended with.
+vocabulary at each of them, the same of a second time, and how many layers vLLM computes
+with which scheme and kernel; or the error that it ended with.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ def asked(folder: str, questions: list[list[str]]) -> dict[str, Any]:
         folder,
         dtype="auto",
         max_model_len=512,
-        max_num_seqs=8,
+        max_num_seqs=1,
+        enable_prefix_caching=False,
         max_logprobs=words,
         enforce_eager=True,
         limit_mm_per_prompt={"image": 1},
@@ -59,15 +60,25 @@ def asked(folder: str, questions: list[list[str]]) -> dict[str, Any]:
         ]
         for picture, text in questions
     ]
-    replies = [each.outputs[0] for each in model.chat(messages, wanted, use_tqdm=False)]
+
+    # one at a time: what is computed together depends on who came first
+    def say() -> list[Any]:
+        said = (model.chat([each], wanted, use_tqdm=False) for each in messages)
+        return [each[0].outputs[0] for each in said]
+
+    def logprobs(replies: list[Any]) -> list[list[list[float]]]:
+        return [
+            [[step[n].logprob for n in range(words)] for step in reply.logprobs]
+            for reply in replies
+        ]
+
+    replies = say()
     found = {
         "version": vllm.__version__,
         "seconds": round(loaded, 1),
         "tokens": [list(reply.token_ids) for reply in replies],
-        "logprobs": [
-            [[step[n].logprob for n in range(words)] for step in reply.logprobs]
-            for reply in replies
-        ],
+        "logprobs": logprobs(replies),
+        "again": logprobs(say()),
         "layers": dict(sorted(Counter(model.apply_model(layers)[0]).items())),
     }
     model.llm_engine.engine_core.shutdown()

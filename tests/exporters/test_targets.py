@@ -1,0 +1,13 @@
+"""What a target lets through is what its exporter writes."""
+
+from __future__ import annotations
+
+from allocator.core.holding import MODELS, WHY
+from allocator.exporters import gguf
+from allocator.exporters._mlx_models import KNOWN, REFUSED
+
+
+def test_models_that_a_target_takes_are_those_that_its_exporter_knows() -> None:
+    assert set(MODELS["mlx"]) == set(KNOWN)
+    assert {kind for name, kind in WHY if name == "mlx"} == set(REFUSED)
+    assert set(MODELS["llama.cpp"]) == set(gguf.KINDS)
