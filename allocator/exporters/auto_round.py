@@ -125,9 +125,10 @@ class AutoRound:
         """Python that loads it."""
         del export
         return (
-            "from transformers import AutoModelForImageTextToText, AutoProcessor\n"
-            'model = AutoModelForImageTextToText.from_pretrained("{out}")\n'
+            "# with auto-round beside transformers: pip install auto-round\n"
+            "from transformers import AutoModelForImageTextToText, AutoProcessor\n\n"
             'processor = AutoProcessor.from_pretrained("{out}")\n'
+            'model = AutoModelForImageTextToText.from_pretrained("{out}")\n'
         )
 
 
