@@ -267,9 +267,8 @@ def inspect(
 
     Returns:
         `parameters` and `quantized_weights` in numbers, `groups`, what is `left_out`
-        and why, what the `target` allows, sizes of each `uniform` width in bits per
-        weight and bytes, and `smallest_bpw`; `prompts` by kind of question, as the
-        model gets them.
+        and why, what the `target` allows, sizes of each `uniform` width, and
+        `smallest_bpw`; `prompts` by kind of question, as the model gets them.
 
     Raises:
         AllocateError: a model that cannot be had, or cannot do the task.
