@@ -11,7 +11,7 @@ from allocator.bench.prepare import EMBEDDED
 from allocator.core.allocation import FULL, nominal_bits
 from allocator.core.study import JOINED
 from allocator.embedded import is_embedded
-from allocator.exporters._place import CARD
+from allocator.exporters._place import CARD, MARK
 from allocator.families import READERS
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ def write_card(
         *_again(export.plan, found["format"], name),
         "## What made it",
         f"    {export.command}",
+        MARK,
     ]
     (draft / CARD).write_text("\n\n".join(parts) + "\n")
 
