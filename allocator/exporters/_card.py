@@ -189,7 +189,9 @@ def _loaded(found: Mapping[str, Any]) -> list[str]:
         return []
     logits = found["logits"]
     told = [f"Read again with {found['loader']} when it was written: "]
-    same = "equal to the last bit" if found["weights"] == 0 else "equal codes"
+    off = found["weights"]
+    close = f"codes equal, weights within {off:.2g} of a step"
+    same = "equal to the last bit" if off == 0 else close
     told.append(f"{found['linears']} quantized linears, {same}")
     if logits is not None:
         equal = f"within {logits:.1e} of their range" if logits else "equal"
