@@ -113,7 +113,7 @@ class CompressedTensors:
             ModelError: transformers misses a tensor, or has no place for one.
         """
         made = export.checkpoint
-        if reason := unread(made, installed()):
+        if reason := unread(made, release_here()):
             loader = f"this program's own reader: {reason}"
             return _Reader(loader, out, made, hub_of(made).keys)
         large = export.large
@@ -255,7 +255,7 @@ def effective(module: Any) -> Tensor:
     return found
 
 
-def installed() -> str | None:
+def release_here() -> str | None:
     """The release of compressed-tensors, where there is one."""
     try:
         return version(LIBRARY)

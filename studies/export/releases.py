@@ -21,7 +21,12 @@ from allocator.core.allocation import Scheme
 from allocator.core.errors import ModelError
 from allocator.core.plugins import load
 from allocator.exporters import _loaded
-from allocator.exporters.compressed_tensors import LIBRARY, effective, installed, unread
+from allocator.exporters.compressed_tensors import (
+    LIBRARY,
+    effective,
+    release_here,
+    unread,
+)
 from tests.exporters.models import checkpoint_of
 from tests.exporters.written import written
 from tests.states import made
@@ -32,7 +37,7 @@ GRIDS = product((False, True), ("none", "vllm"), ((2, 4, 8), (3, 5, 6)), SIZES)
 
 def main() -> int:
     """Print a line for each grid; 1 where a release does otherwise than is said."""
-    release, wrong = installed(), 0
+    release, wrong = release_here(), 0
     with TemporaryDirectory() as name:
         source = Path(name) / "source"
         made(load("allocator.families", "llava"), source)

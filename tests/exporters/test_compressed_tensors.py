@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -149,7 +150,7 @@ def test_one_scale_for_a_matrix_is_refused(tmp_path: Path) -> None:
 def test_the_programs_own_reader_reads_what_was_written(
     target: str, symmetric: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exporter, "installed", lambda: None)
+    monkeypatch.setattr(exporter, "release_here", lambda: None)
     source, out = tmp_path / "source", tmp_path / "out"
     made(load("allocator.families", "llava"), source)
     wanted = checkpoint_of(source, WIDTHS, scheme=Scheme(64, symmetric, target=target))
@@ -162,6 +163,26 @@ def test_the_programs_own_reader_reads_what_was_written(
     layout = PLUGIN.layout(export)
     size = stored_size(wanted.spec, wanted.scheme, wanted.allocation, layout)
     assert PLUGIN.stored(out) == size.model_bytes
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["none", "transformers", "vllm"])
+def test_fifty_random_allocations_take_the_bytes_that_are_claimed(
+    target: str, tmp_path: Path
+) -> None:
+    source = tmp_path / "source"
+    made(load("allocator.families", "qwen-vl"), source, "2.5")
+    rng = random.Random(0)
+    for number in range(50):
+        # a width for each group
+        widths = rng.choices(WIDTHS, k=50)
+        size, symmetric = rng.choice((32, 64, 128, "channel")), rng.random() < 0.5
+        scheme = Scheme(size, symmetric, target=target)
+        wanted = checkpoint_of(source, widths, scheme=scheme)
+        export = written(wanted, tmp_path / str(number))
+        layout = PLUGIN.layout(export)
+        claimed = stored_size(wanted.spec, wanted.scheme, wanted.allocation, layout)
+        assert PLUGIN.stored(tmp_path / str(number)) == claimed.model_bytes
 
 
 @pytest.mark.parametrize(
