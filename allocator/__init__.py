@@ -228,8 +228,7 @@ def evaluate(
 
     Returns:
         `score` in the unit of `metric` with `ci95`, `bpw` and `bpw_quantized` in bits
-        per weight, and `values`, the score of each sample. Of an export, `loader` says
-        who has read it.
+        per weight, `values`, those of each sample, and the `loader` of an export.
 
     Raises:
         AllocateError: a model, task, data folder or plan that cannot be had.

@@ -122,7 +122,7 @@ def _sizes(
 def _reopened(
     export: Export, exporter: Exporter, draft: Path, fmt: str, watch: Watch
 ) -> dict[str, Any]:
-    """What was written, read again and compared.
+    """What was written, read again and compared; its checksums are written then.
 
     Raises:
         ModelError: it reads as something else.
@@ -140,4 +140,5 @@ def _reopened(
         compared = compare(export, reopened, tell)
     for line in compared.pop("said"):
         watch.say(line)
+    write_sums(draft)
     return {"loader": reopened.loader, **compared}

@@ -6,11 +6,11 @@ as they are, by the library that they were packed for.
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from allocator.core.allocation import FULL, WIDTHS
 from allocator.core.errors import ModelError
+from allocator.core.exporting import installed
 from allocator.families._weights import SINGLE
 
 if TYPE_CHECKING:
@@ -25,10 +25,10 @@ QUANTIZED_FILES = tuple(
 # in config.json: other files that transformers reads in place of those looked at here
 ELSEWHERE = ("transformers_weights", "configuration_files", "gguf_file")
 COMPRESSED = "compressed-tensors"
-# libraries that read quantized weights, with the module of each and what to install
+# libraries that read quantized weights, and what to install
 READERS = {
-    COMPRESSED: ("compressed_tensors", "compressed-tensors>=0.17,<0.18"),
-    "auto-round": ("auto_round", "auto-round>=0.16.1"),
+    COMPRESSED: "compressed-tensors>=0.17,<0.18",
+    "auto-round": "auto-round>=0.16.1",
 }
 # what compressed-tensors may say of weights, and of what is not read
 PACKED = {
@@ -117,11 +117,10 @@ def check_packed(folder: Path, config: Mapping[str, Any]) -> str | None:
             raise ModelError(said) from None
         return None
     _check_place(folder, config)
-    module, wanted = READERS[method]
-    if find_spec(module) is None:
+    if installed(method) is None:
         raise ModelError(
             f"{folder} has weights that {method} reads, which is not installed: "
-            f"pip install '{wanted}'"
+            f"pip install '{READERS[method]}'"
         )
     if method == COMPRESSED:
         _check_compressed(folder, config["quantization_config"])

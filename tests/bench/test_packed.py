@@ -231,7 +231,7 @@ def test_checksums_tell_what_nothing_else_would(llava: Path, tmp_path: Path) -> 
 def test_a_library_that_is_not_installed_is_named(
     llava: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_quantized, "find_spec", lambda _: None)
+    monkeypatch.setattr(_quantized, "installed", lambda _: None)
     said = "not installed: pip install 'compressed-tensors>=0.17,<0.18'"
     with pytest.raises(ModelError, match=said):
         evaluate(llava)

@@ -59,7 +59,7 @@ def test_a_file_that_changed_is_gone_or_is_new_is_named(folder: Path) -> None:
     with pytest.raises(ModelError, match=r"new\.json is not among the files in SHA256"):
         check(folder, "new.json")
     # of the same size
-    (folder / "config.json").write_text("abd")
+    (folder / "config.json").write_text("abx")
     with pytest.raises(ModelError, match=r"config\.json is not what SHA256SUMS says"):
         check(folder)
     (folder / "config.json").unlink()
