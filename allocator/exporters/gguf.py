@@ -48,8 +48,8 @@ FILES = ("model.gguf", "mmproj.gguf")
 KINDS = ("qwen2_5_vl", "qwen3_vl")
 # why others are not
 CLASS_LAST = (
-    "llama.cpp reads the class token of CLIP behind the patches, so that one of them is "
-    "lost and all have the position of their neighbour (ggml-org/llama.cpp #25844)"
+    "llama.cpp has the class token of CLIP behind the patches, so that one is lost and "
+    "all have the position of their neighbour (ggml-org/llama.cpp #25844)"
 )
 UNKNOWN = "llama.cpp has no code for it"
 REASONS = {"llava": CLASS_LAST, "llava_next": CLASS_LAST, "blip-2": UNKNOWN}
