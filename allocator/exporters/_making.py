@@ -10,7 +10,7 @@ from allocator.bench.finalize import finalized_home
 from allocator.bench.planned import REMEDY, open_cells, planned_request, setup_of
 from allocator.core.allocation import Budget
 from allocator.core.errors import BankError, DataError, StudyError
-from allocator.core.home import cache_home
+from allocator.core.home import cache_home, default_storage
 from allocator.core.masking import masked
 from allocator.core.plan import FINALIZED, Plan, plan_json
 from allocator.core.plugins import load
@@ -134,18 +134,21 @@ class Wanted:
         fmt: name of the format.
         out: the folder, as it was given.
         options: what the exporter itself is asked, such as {"scales": "fp16"}.
-        more: further words of the command.
     """
 
     fmt: str
     out: str
     options: Mapping[str, Any] = field(default_factory=dict)
-    more: Sequence[str] = ()
 
-    def command(self, *source: str) -> str:
-        """The command that does it, without passwords."""
-        words = [*source, "--format", self.fmt, "--out", self.out, *self.more]
-        for name, value in self.options.items():
+    def command(self, *source: str, **others: Any) -> str:
+        """The command that does it, without passwords.
+
+        Args:
+            source: the words that name what is exported.
+            others: further options that were given, by name.
+        """
+        words = [*source, "--format", self.fmt, "--out", self.out]
+        for name, value in {**self.options, **others}.items():
             words += [f"--{name}", str(value)]
         return shlex.join(["allocate", "export", *map(masked, words)])
 
@@ -172,7 +175,7 @@ def export_of_plan(
     setup = setup_of(asked, plan, (), watch)
     allocation = plan.allocation(setup.model)
     data = plan_json(setup.asked, setup.model, allocation, plan.finalized)
-    command = wanted.command("--plan", str(file))
+    command = wanted.command("--plan", str(file), **options)
     return Export(data, making, None, None, command, wanted.options, weights)
 
 
@@ -217,18 +220,24 @@ def export_of_study(
         data,
         making,
         score,
-        _limit(found),
-        wanted.command(journal.name),
+        budget_of(found),
+        wanted.command(journal.name, **options, **_where(journal)),
         wanted.options,
         weights,
     )
 
 
-def _limit(found: Mapping[str, Any]) -> Budget | None:
+def budget_of(found: Mapping[str, Any]) -> Budget | None:
     """The budget that a study kept; a front or a minimal score has none."""
     if found["goal"] != "budget":
         return None
     return Budget(found["budget"]["bpw"], "bpw", found["budget"]["scope"])
+
+
+def _where(journal: Journal) -> dict[str, str]:
+    """Where a study is kept, if not where studies are by default."""
+    usual = journal.url == default_storage()
+    return {} if usual else {"storage": journal.shown}
 
 
 def _asked(journal: Journal, options: Mapping[str, Any]) -> StudySpec:
@@ -260,7 +269,7 @@ def export_of_trial(
     asked = _asked(journal, options)
     setup = setup_of(asked, None, ("calibration",), watch)
     entries = journal.entries(setup.space)
-    entry = _measured(entries, number, journal.name)
+    entry = measured_entry(entries, number, journal.name)
     data = plan_json(setup.asked, setup.model, entry.allocation)
     full = [e.score for e in entries if e.about.get("kind") == "full" and e.score]
     score = {
@@ -276,11 +285,12 @@ def export_of_trial(
     making = Making(asked, plan, None, watch, entry.about.get("applied"), source)
     bound = entry.about.get("limit")
     limit = None if bound is None else Budget(bound, "bpw", asked.budget_scope)
-    command = wanted.command(journal.name, "--trial", str(number))
+    words = (journal.name, "--trial", str(number))
+    command = wanted.command(*words, **options, **_where(journal))
     return Export(data, making, score, limit, command, wanted.options)
 
 
-def _measured(entries: Sequence[Entry], number: int, study: str) -> Entry:
+def measured_entry(entries: Sequence[Entry], number: int, study: str) -> Entry:
     """The entry of a trial that was measured in full.
 
     Raises:

@@ -111,7 +111,8 @@ class Mlx:
         paths, grids = _paths(made), _grids(made)
         if python is None:
             return Read(out, paths, grids, tolerance)
-        found = InRuntime(Runtime(python, out), made.model, paths, tolerance)
+        runtime = Runtime(python, out)
+        found = InRuntime(runtime, made.model, paths, tolerance, export.large)
         found.check(grids)
         return found
 

@@ -184,7 +184,8 @@ def main() -> None:
             try:
                 row = measured(case, out)
             except Exception as error:
-                row = {"refused": "yes", "weights": " ".join(str(error).split())[-160:]}
+                said = str(error).replace(str(out), "the folder")
+                row = {"refused": "yes", "weights": " ".join(said.split())[-160:]}
             row["model"] = case.name
             lines.append(f"| {' | '.join(str(row.get(k, '')) for k in HEAD)} |")
             print(lines[-1], flush=True)

@@ -149,7 +149,7 @@ def test_one_scale_for_a_matrix_is_refused(tmp_path: Path) -> None:
 def test_the_programs_own_reader_reads_what_was_written(
     target: str, symmetric: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exporter, "_installed", lambda: None)
+    monkeypatch.setattr(exporter, "installed", lambda: None)
     source, out = tmp_path / "source", tmp_path / "out"
     made(load("allocator.families", "llava"), source)
     wanted = checkpoint_of(source, WIDTHS, scheme=Scheme(64, symmetric, target=target))
