@@ -33,8 +33,8 @@ CLASS_LAST = (
     "it has the class token of CLIP behind the patches, so that one patch is lost and "
     "all others have the position of their neighbour"
 )
-# why not others, where it is known; of mlx by logits of random models
-# (studies/export/mlx.md)
+# why not others, where it is known; of mlx by the logits of random models, as
+# studies/export/mlx.md has them
 WHY: Mapping[str, Mapping[str, str]] = {
     "vllm": {
         "blip-2": "its vision tower has no name there, so that nothing says what is "
