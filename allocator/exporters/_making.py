@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from allocator.bench.finalize import finalized_home
 from allocator.bench.planned import REMEDY, open_cells, planned_request, setup_of
 from allocator.core.allocation import Budget
-from allocator.core.errors import BankError, DataError, StudyError
+from allocator.core.errors import BankError, DataError, SpecError, StudyError
 from allocator.core.home import cache_home, default_storage
 from allocator.core.masking import masked
 from allocator.core.plan import FINALIZED, Plan, plan_json
@@ -24,12 +25,11 @@ from evals.world.files import ensure_world
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from torch import Tensor
 
     from allocator.bench.prepare import Setup
-    from allocator.core.ports import Sample
+    from allocator.core.ports import Model, Sample
     from allocator.core.watch import Watch
     from allocator.exporters._checkpoint import Checkpoint
     from allocator.study.entry import Entry
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 # samples whose logits are compared
 COMPARED = 8
+# tasks of the drawn world: whatever a model does, it is asked one of them
+DRAWN = ("flickr30k", "coco", "vqav2")
 # fields of `StudySpec` that may be other than a study or a plan has them
 OF_STUDY = ("data", "device")
 OF_PLAN = (*OF_STUDY, "model", "task")
@@ -81,7 +83,7 @@ class Making:
         cells = open_cells(setup, self.plan, self.weights, self.watch, remedy)
         model = setup.family.load(setup.folder, "cpu", mapped=True)
         known = (setup.model, setup.scheme, allocation, setup.folder, model)
-        samples = _samples(setup)
+        samples = samples_of(setup, model)
         if cells is None:
             return Checkpoint(*known, _no_cell, samples=samples)
         self._check_applied(applied_digest(setup.model, allocation, cells))
@@ -116,13 +118,16 @@ def _no_cell(name: str) -> Cell:
     raise BankError(f"{name} is at 16 bits and has no cell")
 
 
-def _samples(setup: Setup) -> tuple[Sample, ...]:
+def samples_of(setup: Setup, model: Model) -> tuple[Sample, ...]:
     """Samples to compare logits on: of calibration, or else of the drawn world."""
-    own = setup.samples.get("calibration")
-    if not own:
-        world = ensure_world(cache_home())
-        task = load("evals.tasks", "vqav2")
-        own = task.samples(world, "calibration", Selection())
+    own = setup.samples.get("calibration", ())
+    for name in () if own else DRAWN:
+        task = load("evals.tasks", name)
+        found = task.samples(ensure_world(cache_home()), "calibration", Selection())
+        # what ranks is asked nothing
+        is_asked = task.needs == "ranking" or found[0].prompt in model.kinds
+        if task.needs == setup.task.needs and is_asked:
+            own = found
     return tuple(own[:COMPARED])
 
 
@@ -165,9 +170,14 @@ def export_of_plan(
         watch: is shown what takes long.
 
     Raises:
-        SpecError: no plan, or one that names no task.
+        SpecError: no plan, one that names no task, or one that would be replaced.
     """
     check_options(options, OF_PLAN)
+    if file.resolve().is_relative_to(Path(wanted.out).resolve()):
+        raise SpecError(
+            f"the plan {file} lies in {wanted.out}, which would be replaced: name "
+            "another folder"
+        )
     plan = Plan.read(file)
     asked = planned_request(options, plan, file, "exporting a plan")
     weights = None if plan.finalized is None else file.parent / FINALIZED
@@ -206,8 +216,10 @@ def export_of_study(
     name = plan.finalized
     weights = None if name is None else finalized_home() / name
     best = found["recommended"]
+    # finalized weights are as they are, whatever device made them
+    device = {"device": "cpu"} if name else {}
     making = Making(
-        _asked(journal, options),
+        _asked(journal, {**device, **options}),
         *(plan, weights, watch, best["applied"], f"study {journal.name!r}"),
     )
     score = {
@@ -242,7 +254,7 @@ def _where(journal: Journal) -> dict[str, str]:
 
 def _asked(journal: Journal, options: Mapping[str, Any]) -> StudySpec:
     # the storage is open, and what a study keeps of it has no password
-    kept = {**journal.attribute(SPEC), "storage": None, "device": "auto"}
+    kept = {**journal.attribute(SPEC), "storage": None}
     return StudySpec.read({**kept, **options})
 
 

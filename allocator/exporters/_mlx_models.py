@@ -110,7 +110,7 @@ def known(kind: str) -> Known:
     """
     if kind in KNOWN:
         return KNOWN[kind]
-    why = WHY.get(("mlx", kind), "these were not tried")
+    why = WHY["mlx"].get(kind, "these were not tried")
     raise SpecError(
         f"{RUNTIME} does not run models of type {kind!r} as transformers does: {why}; "
         f"mlx can hold {', '.join(KNOWN)}"

@@ -133,8 +133,8 @@ class Mlx:
             'model, processor = load("{out}")\n'
             'picture = Image.new("RGB", (64, 64), "red")\n'
             f"asked = processor(images=[picture], text={prompt!r})\n"
-            'greedy = generate(model, processor, "", **asked, temperature=0.0)\n'
-            "print(greedy.text)"
+            'more = {"mask": asked["attention_mask"], "temperature": 0.0, **asked}\n'
+            'print(generate(model, processor, "", **more).text)'
         )
 
 

@@ -66,7 +66,8 @@ from mlx_vlm import generate, load
 model, processor = load(sys.argv[1])
 for picture, prompt in json.load(open(sys.argv[2])):
     asked = processor(images=[Image.open(picture)], text=prompt)
-    reply = generate(model, processor, "", **asked, temperature=0.0, max_tokens=10)
+    more = {"mask": asked["attention_mask"], "temperature": 0.0, **asked}
+    reply = generate(model, processor, "", max_tokens=10, **more)
     print(json.dumps(reply.text.strip()))
 """
 

@@ -13,6 +13,9 @@ in half of the language model, 16 in the rest. The same weights are written plai
 codes read back and rounded to 16 bits. vLLM answers for both: log-probabilities of the
 whole vocabulary at every token of greedy replies to pictures. transformers answers for
 the plain ones too, in float32. On a CPU vLLM has kernels for 4 bits alone.
+
+Both agree to the last bit where no row is longer than 512 weights. Beyond that vLLM's
+two kernels add up in different orders, and some outputs differ by the last bit of 16.
 """
 
 from __future__ import annotations
@@ -36,7 +39,7 @@ from allocator.exporters._export import Export
 from allocator.exporters._hub import hub_of
 from allocator.families._checkpoint import quiet
 from allocator.families._processor import read_processor
-from tests.exporters.models import KINDS, checkpoint_of, model_class, random_model
+from tests.exporters.models import checkpoint_of, model_class, random_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -46,7 +49,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 INSIDE = HERE / "inside_vllm"
-WIDTH, BITS = 256, 4
+BITS = 4
 # of whole patches, so that no picture is made larger or smaller
 SIZES = {"llava": [(56, 56)] * 4, "qwen": [(56, 56), (84, 56), (56, 84), (84, 84)]}
 TEXTS = ("what is this?", "how many circles?", "is it red?", "describe the picture")
@@ -68,6 +71,7 @@ class Case:
     """A kind of model under a grid."""
 
     kind: str
+    width: int
     group_size: int | str = 128
     symmetric: bool = False
 
@@ -75,16 +79,22 @@ class Case:
     def name(self) -> str:
         """What its files are called."""
         grid = "symmetric" if self.symmetric else "asymmetric"
-        return f"{self.kind}-{self.group_size}-{grid}"
+        return f"{self.kind}-{self.width}-{self.group_size}-{grid}"
 
 
-CASES = (
-    *(Case(kind) for kind in KINDS),
-    Case("llava", 32),
-    Case("llava", "channel", symmetric=True),
-    Case("qwen2.5-vl", 64, symmetric=True),
-    Case("qwen3-vl", "channel"),
-)
+# rows of at most 512 weights: a Qwen's merger reads four patches side by side
+EXACT = (Case("llava", 256), Case("qwen2.5-vl", 128), Case("qwen3-vl", 128))
+CASES = {
+    case.name: case
+    for case in (
+        *EXACT,
+        Case("qwen2.5-vl", 256),
+        Case("llava", 256, 32),
+        Case("llava", 256, "channel", symmetric=True),
+        Case("qwen2.5-vl", 128, 64, symmetric=True),
+        Case("qwen3-vl", 128, "channel"),
+    )
+}
 
 
 def half_of_language(spec: ModelSpec) -> Allocation:
@@ -102,7 +112,7 @@ def checkpoint(case: Case, folder: Path) -> Checkpoint:
     """A random model with its cells."""
     from allocator.families import family_of
 
-    random_model(folder, case.kind, WIDTH, "transformers5")
+    random_model(folder, case.kind, case.width, "transformers5")
     scheme = Scheme(case.group_size, case.symmetric, target="vllm")
     spec = family_of(folder).spec(folder, "block")
     return checkpoint_of(folder, allocation=half_of_language(spec), scheme=scheme)
@@ -199,6 +209,7 @@ def compare(
     errors = {form: each["error"] for form, each in told.items() if "error" in each}
     found: dict[str, Any] = {
         "kind": case.kind,
+        "width": case.width,
         "group_size": case.group_size,
         "symmetric": case.symmetric,
         "linears_at_4_bits": len(made.low),
@@ -258,12 +269,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--python", required=True, help="an interpreter with vLLM")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--first", type=int, default=len(CASES), help="cases to run")
+    parser.add_argument("--cases", nargs="*", choices=CASES, default=list(CASES))
     given = parser.parse_args()
-    done: list[dict[str, Any]] = []
-    for case in CASES[: given.first]:
+    done = json.loads(given.out.read_text()) if given.out.is_file() else {}
+    for name in given.cases:
         with tempfile.TemporaryDirectory() as work:
-            done.append(run(given.python, case, Path(work)))
+            done[name] = run(given.python, CASES[name], Path(work))
         given.out.write_text(json.dumps(done, indent=1) + "\n")
 
 

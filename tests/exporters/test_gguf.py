@@ -188,12 +188,14 @@ def refusal(made: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> str:
     return str(refused.value)
 
 
-def test_a_kind_without_a_vision_file_is_refused(
+def test_models_that_llama_cpp_computes_otherwise_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     random_model(tmp_path / "llava", "llava")
     made = checkpoint_of(tmp_path / "llava", (4,), scheme=SCHEME)
-    assert "llava" in refusal(made, monkeypatch)
+    found = refusal(made, monkeypatch)
+    assert "class token of CLIP" in found
+    assert "qwen2_5_vl" in found
 
 
 def test_grids_that_no_type_holds_are_refused(

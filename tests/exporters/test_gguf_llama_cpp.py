@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from allocator.core.allocation import FULL, Allocation, Choice, Scheme, stored_size
 from allocator.core.errors import ModelError
+from allocator.core.ports import Sample
 from allocator.core.spec import EXTRAS
 from allocator.exporters import gguf
 from allocator.exporters._export import Export
@@ -23,6 +25,7 @@ from allocator.exporters.gguf import PLUGIN
 from allocator.families import family_of
 from quant.grid import Cell, round_to_nearest
 from tests.exporters.llama_cpp import (
+    BARE,
     ask,
     save_model,
     tensors_of,
@@ -131,7 +134,7 @@ def test_a_type_of_llama_quantize_is_named_for_every_matrix(out: Path) -> None:
     ("kind", "dtype"),
     [
         ("qwen2.5-vl", torch.float16),
-        ("qwen3-vl", torch.float16),
+        # another type of 16 bits, head and embeddings in one matrix
         ("qwen3-vl", torch.bfloat16),
     ],
 )
@@ -211,6 +214,39 @@ def test_llama_cpp_gives_what_it_gives_for_the_decoded_weights(
     assert float((found - wanted).abs().max()) < 0.02
     assert sum(a == b for a, b in zip(replies, others, strict=True)) >= 48
     assert len({tuple(reply) for reply in replies}) > 5
+
+
+@needs_llama
+def test_llama_cpp_gives_what_transformers_gives(
+    qwen: Path, made: Checkpoint, out: Path, tmp_path: Path
+) -> None:
+    # sides of whole blocks of 28, at least 8 of them: nobody resizes a picture, each in
+    # a way of its own
+    samples = []
+    for number, shape in enumerate([(112, 112, 3), (56, 140, 3), (112, 84, 3)]):
+        pixels = np.random.default_rng(number).integers(256, size=shape, dtype="uint8")
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+        file = tmp_path / f"{number}.png"
+        samples.append(Sample(str(number), file, "vqa", "ab" + "cd" * number, ("x",)))
+    found, _ = ask(out, samples, 1, BARE)
+    module = checkpoint_of(qwen, scheme=SCHEME).model.module.float()
+    for name in made.low:
+        module.get_submodule(name).weight.data = made.weight(name)
+    read = made.model.processor.image_processor
+    for sample, row in zip(samples, found, strict=True):
+        pixels = read(images=[Image.open(sample.image)], return_tensors="pt")
+        count = int(pixels["image_grid_thw"].prod()) // 4
+        # a beginning, the picture between its marks, a blank of three bytes, "ab"; the
+        # file of pieces has letters at their bytes
+        letters = [ord(each) for each in sample.text[2:]]
+        tokens = [313, 316, *[318] * count, 317, 226, 150, 129, 256, *letters]
+        ids = torch.tensor([tokens])
+        with torch.no_grad():
+            logits = module(
+                input_ids=ids, mm_token_type_ids=(ids == 318).int(), **pixels
+            ).logits
+        wanted = logits[0, -1].log_softmax(-1)
+        assert float((row - wanted).abs().max()) < 0.02
 
 
 @needs_llama

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,6 +12,7 @@ from optuna.trial import TrialState
 from allocator.core.allocation import Allocation, Budget, Choice
 from allocator.core.errors import SpecError, StudyError, UnknownNameError
 from allocator.core.watch import Silent
+from allocator.exporters import _making
 from allocator.exporters._making import budget_of, measured_entry
 from allocator.exporters._request import export_from
 from allocator.study.entry import REASON, Entry
@@ -89,3 +92,38 @@ def test_formats_and_what_they_cannot_be_asked_are_refused_first(
     (tmp_path / "mine").write_text("mine")
     with pytest.raises(SpecError, match="in the way"):
         export_from(unmade, "plan", tmp_path / "mine", {}, Silent())
+
+
+@pytest.mark.parametrize(
+    ("needs", "kinds", "prompt"),
+    [
+        ("reply", ("caption", "vqa"), "vqa"),
+        ("reply", ("caption",), "caption"),
+        ("ranking", (), "match"),
+    ],
+)
+def test_without_data_logits_are_compared_on_drawn_pictures(
+    needs: str,
+    kinds: tuple[str, ...],
+    prompt: str,
+    drawn_world: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_making, "ensure_world", lambda _: drawn_world)
+    setup: Any = SimpleNamespace(samples={}, task=SimpleNamespace(needs=needs))
+    model: Any = SimpleNamespace(kinds=kinds)
+    found = _making.samples_of(setup, model)
+    assert len(found) == 8
+    assert {sample.prompt for sample in found} == {prompt}
+    # its own come first
+    setup.samples = {"calibration": found[3:]}
+    assert _making.samples_of(setup, model) == found[3:]
+
+
+def test_a_plan_is_not_replaced_by_its_own_export(tmp_path: Path) -> None:
+    file = tmp_path / "plan.json"
+    file.write_text("{}")
+    source = partial(_making.export_of_plan, file)
+    with pytest.raises(SpecError, match=r"lies in .*, which would be replaced"):
+        export_from(source, "plan", tmp_path, {"force": True}, Silent())
+    assert file.read_text() == "{}"

@@ -148,6 +148,7 @@ def test_it_holds_every_part_once_by_its_path_in_mlx_vlm(
     assert (out / "tokenizer.json").is_file()
 
 
+@pytest.mark.slow
 def test_claimed_and_stored_are_the_same_for_fifty_allocations(
     llava: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

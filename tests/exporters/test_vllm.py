@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from studies.export.vllm import BITS, CASES, Case, checkpoint, run
+from studies.export.vllm import BITS, EXACT, Case, checkpoint, run
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.mark.parametrize("case", CASES[:3], ids=lambda case: case.name)
+@pytest.mark.parametrize("case", EXACT, ids=lambda case: case.name)
 def test_vision_and_connector_are_at_4_bits_and_half_of_the_language_is(
     case: Case, tmp_path: Path
 ) -> None:
@@ -31,7 +31,7 @@ def test_log_probabilities_and_replies_are_those_of_the_plain_weights(
     python = os.environ.get("ALLOCATE_VLLM_PYTHON")
     if not python:
         pytest.skip("ALLOCATE_VLLM_PYTHON names no Python that has vLLM 0.32")
-    for case in CASES[:3]:
+    for case in EXACT:
         found = run(python, case, tmp_path)
         assert found["replies_equal"] == found["replies"] == 4, found
         assert found["largest_difference_of_logprobs"] == 0, found

@@ -25,8 +25,6 @@ TOKENS = 8
 
 def asked(folder: str, questions: list[list[str]]) -> dict[str, Any]:
     """Load a checkpoint and ask it."""
-    from PIL import Image
-
     # by its name: no environment of the project has it
     vllm = import_module("vllm")
 
@@ -48,41 +46,36 @@ def asked(folder: str, questions: list[list[str]]) -> dict[str, Any]:
     wanted = vllm.SamplingParams(
         temperature=0, max_tokens=TOKENS, logprobs=words, ignore_eos=True
     )
-    messages = [
-        [
-            {
-                "role": "user",
-                "content": [
-                    {"type": "image_pil", "image_pil": Image.open(picture)},
-                    {"type": "text", "text": text},
-                ],
-            }
-        ]
-        for picture, text in questions
-    ]
 
     # one at a time: what is computed together depends on who came first
     def say() -> list[Any]:
-        said = (model.chat([each], wanted, use_tqdm=False) for each in messages)
+        said = (model.chat([message(*each)], wanted) for each in questions)
         return [each[0].outputs[0] for each in said]
-
-    def logprobs(replies: list[Any]) -> list[list[list[float]]]:
-        return [
-            [[step[n].logprob for n in range(words)] for step in reply.logprobs]
-            for reply in replies
-        ]
 
     replies = say()
     found = {
         "version": vllm.__version__,
         "seconds": round(loaded, 1),
         "tokens": [list(reply.token_ids) for reply in replies],
-        "logprobs": logprobs(replies),
-        "again": logprobs(say()),
+        "logprobs": [logprobs(reply, words) for reply in replies],
+        "again": [logprobs(reply, words) for reply in say()],
         "layers": dict(sorted(Counter(model.apply_model(layers)[0]).items())),
     }
     model.llm_engine.engine_core.shutdown()
     return found
+
+
+def message(picture: str, text: str) -> list[dict[str, Any]]:
+    """A conversation of one question."""
+    from PIL import Image
+
+    shown = {"type": "image_pil", "image_pil": Image.open(picture)}
+    return [{"role": "user", "content": [shown, {"type": "text", "text": text}]}]
+
+
+def logprobs(reply: Any, words: int) -> list[list[float]]:
+    """Log-probabilities before each token of a reply: [tokens, vocabulary]."""
+    return [[step[n].logprob for n in range(words)] for step in reply.logprobs]
 
 
 def main() -> None:
