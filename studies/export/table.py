@@ -2,6 +2,8 @@
 
     python -m studies.export.table --out studies/results/export_table.json
 
+It also writes `table.md` here.
+
 Random LLaVA, Qwen2.5-VL and Qwen3-VL of 256 and 512 wide and a random BLIP-2, as
 published and as transformers 5 saves them, all linears below 16 bits by rounding, the
 widths of the format's target in turn; written as `allocate export` writes, so that each
@@ -115,6 +117,26 @@ def row(fmt: str, case: Case, root: Path) -> dict[str, Any]:
     }
 
 
+def told(each: dict[str, Any]) -> str:
+    """A row of the table in words."""
+    start = f"| {each['format']} | {each['model']} |"
+    if "refused" in each:
+        return f"{start} | | | | | | refused: {each['refused']} |"
+    sizes = f"{each['claimed']:,} | {each['stored']:,} | {each['bpw']:.3f}"
+    logits = "not compared" if each["logits"] is None else f"{each['logits']:.1e}"
+    seconds = sum(each["seconds"].values())
+    close = f"{each['weights']:g} | {logits} | {seconds:.1f} | {each['loader']}"
+    return f"{start} {sizes} | {close} |"
+
+
+def rendered(rows: list[dict[str, Any]]) -> str:
+    """The table as Markdown."""
+    head = ("format", "model", "bytes claimed", "on disk", "bpw", "weights", "logits")
+    head = (*head, "s", "loader")
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    return "\n".join([*lines, *map(told, rows)]) + "\n"
+
+
 def parsed() -> argparse.Namespace:
     """What is asked."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
@@ -138,6 +160,8 @@ def main() -> None:
     rows.sort(key=lambda each: list(TARGET_OF).index(each["format"]))
     text = json.dumps(rows, indent=1) + "\n"
     replace_file(asked.out, lambda draft: draft.write_text(text))
+    table = Path(__file__).with_suffix(".md")
+    replace_file(table, lambda draft: draft.write_text(rendered(rows)))
 
 
 if __name__ == "__main__":
