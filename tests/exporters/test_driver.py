@@ -161,6 +161,11 @@ def test_logits_of_a_large_model_are_never_asked_for(
     found, said = write(export, tmp_path / "out")
     assert found["logits"] is None
     assert "too large" in said[0]
+    # our own run stage by stage, whatever the size
+    measured = replace(made, measured=made.weight)
+    found, _ = write(export_of(measured), tmp_path / "measured")
+    assert found["logits"] is None
+    assert found["measured"] == 0
 
 
 def test_a_size_other_than_claimed_is_refused(made: Checkpoint, tmp_path: Path) -> None:
