@@ -185,8 +185,7 @@ def export(
         format: as `allocate doctor` lists them.
         out: the folder to write: new or empty.
         trial: number of a measured trial of a study; its score is not confirmed.
-        force: whether an earlier export there makes room, and the study's budget may
-            be passed.
+        force: replace an earlier export that is there; pass the study's budget.
         progress: whether to show how far it is.
         **options: scales, where a format has a choice; data and device, where cells
             have to be made; of a plan file: model, task.
@@ -197,8 +196,7 @@ def export(
         parts of their range.
 
     Raises:
-        AllocateError: what cannot be had, written or read again; then nothing is left
-            behind.
+        AllocateError: what cannot be had, written or read again; nothing is left.
 
     Example:
         allocator.export(found, "plan", "best")["path"]
@@ -230,8 +228,7 @@ def evaluate(
 
     Returns:
         `score` in the unit of `metric` with `ci95`, `bpw` and `bpw_quantized` in bits
-        per weight, and `values`, the score of each sample. Of an export, `loader` says
-        who has read it.
+        per weight, `values`, those of each sample, and the `loader` of an export.
 
     Raises:
         AllocateError: a model, task, data folder or plan that cannot be had.
@@ -267,9 +264,8 @@ def inspect(
 
     Returns:
         `parameters` and `quantized_weights` in numbers, `groups`, what is `left_out`
-        and why, what the `target` allows, sizes of each `uniform` width in bits per
-        weight and bytes, and `smallest_bpw`; `prompts` by kind of question, as the
-        model gets them.
+        and why, what the `target` allows, sizes of each `uniform` width, and
+        `smallest_bpw`; `prompts` by kind of question, as the model gets them.
 
     Raises:
         AllocateError: a model that cannot be had, or cannot do the task.

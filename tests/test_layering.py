@@ -159,9 +159,11 @@ def files_imported(file: Path) -> set[Path]:
     known = files_by_name()
     found = set()
     for each in imports(file):
-        for name in (each.module, f"{beside}.{each.module}"):
-            if name in known:
-                found.add(known[name])
+        names = [each.module]
+        # elsewhere a bare name is a library's, which an exporter may share
+        if beside.startswith("studies"):
+            names.append(f"{beside}.{each.module}")
+        found |= {known[name] for name in names if name in known}
     return found - {file}
 
 

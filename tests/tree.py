@@ -41,6 +41,7 @@ OTHERS = {
     "studies/results/": "Figures as they were measured.",
     "studies/search/": "Strategies compared.",
     "studies/statistics/": "Intervals, looks, optimism, importance: simulated.",
+    "studies/export/": "Formats times models, in the runtimes that load them.",
     "studies/tasks/": "What tasks and families were checked against.",
 }
 

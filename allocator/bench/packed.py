@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from allocator.bench.contents import Contents
@@ -18,6 +17,7 @@ from allocator.bench.prepare import (
 )
 from allocator.bench.sums import check_sums
 from allocator.core.errors import SpecError
+from allocator.core.exporting import installed
 from allocator.core.spec import ModelSpec
 from allocator.embedded import model_folder
 from allocator.families import (
@@ -91,8 +91,7 @@ def open_packed(asked: StudySpec, library: str, watch: Watch) -> Packed:
     parameters = parameters_of(model.module)
     spec = ModelSpec(folder.name, parameters, (), ())
     bench = Workbench(model, spec, task, None, asked.beams, rerank_of(asked))
-    versions = [f"{name} {version(name)}" for name in ("transformers", library)]
-    loader = ", ".join([*versions, dtype])
+    loader = f"{installed('transformers', library)}, {dtype}"
     return Packed(
         *(bench, task, samples),
         loader,

@@ -177,6 +177,7 @@ _EVERY: tuple[Target, ...] = (
         group_sizes=(128, 64, 32),
         whole_rows=False,
         extras=("head", "embeddings"),
+        tied=True,
         because="MLX has kernels for groups of 128, 64 and 32",
     ),
     Target(

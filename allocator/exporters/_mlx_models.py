@@ -1,7 +1,7 @@
 """Which models mlx-vlm runs as transformers does, and where it keeps their parts.
 
 Each was run with random weights: logits of mlx-vlm 0.7.10 were those of transformers
-5.24 up to float32's rounding, or it is refused here with what was seen. A model of
+5.24 up to float32's rounding; why others are refused is in `core.holding`. A model of
 mlx-vlm has some settings built in (`mlx_vlm/models/*/`): what a checkpoint says
 otherwise is refused too.
 """
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from allocator.core.errors import SpecError
+from allocator.core.holding import WHY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -99,18 +100,6 @@ KNOWN = {
         },
     ),
 }
-# what was seen of the others (studies/export/mlx.md); differences of logits of random
-# models, in float32
-REFUSED = {
-    "blip-2": "has no such model",
-    "gemma3": "gives other logits, off by a third of their range",
-    "idefics3": "has another epsilon in the tower's last norm and reads the padding of "
-    "tiles, so logits are off, by half of their range where there is padding",
-    "internvl": "has another activation in its connector, logits are off by 1e-4, and "
-    "of language models Qwen3 alone",
-    "llava_next": "gives other logits, off by a fifth of their range",
-}
-REFUSED["smolvlm"] = REFUSED["idefics3"]
 
 
 def known(kind: str) -> Known:
@@ -121,10 +110,10 @@ def known(kind: str) -> Known:
     """
     if kind in KNOWN:
         return KNOWN[kind]
-    why = REFUSED.get(kind, "was not tried with it")
+    why = WHY["mlx"].get(kind, "these were not tried")
     raise SpecError(
-        f"mlx cannot hold a {kind!r} model: {RUNTIME} {why}; "
-        f"it can hold {', '.join(KNOWN)}"
+        f"{RUNTIME} does not run models of type {kind!r} as transformers does: {why}; "
+        f"mlx can hold {', '.join(KNOWN)}"
     )
 
 

@@ -132,12 +132,14 @@ class InRuntime:
         model: makes inputs of samples.
         paths: of the linears below 16 bits in mlx-vlm, by full name.
         tolerance: as the protocol has it.
+        large: each weight is asked for once and nothing else is.
     """
 
     runtime: Runtime
     model: Model
     paths: Mapping[str, str]
     tolerance: Tolerance
+    large: bool = False
 
     @property
     def loader(self) -> str:
@@ -163,7 +165,8 @@ class InRuntime:
 
     def weight(self, linear: str) -> Tensor:
         """What a quantized linear multiplies by: [out, in] float32."""
-        return torch.from_numpy(self.runtime.ask(weight=self.paths[linear]))
+        keep = "" if self.large else "yes"
+        return torch.from_numpy(self.runtime.ask(weight=self.paths[linear], keep=keep))
 
     def logits(self, samples: Sequence[Sample], dtype: str = "float32") -> Tensor:
         """Logits of the next token behind prompts: [samples, vocabulary] float32.

@@ -5,11 +5,11 @@ imports nothing of this program. mlx-vlm puts processors of its own into transfo
 when it is imported, so it never shares a process with the model it is compared to.
 
 Each line that it reads is a JSON object, and so is each answer. {"weight": PATH, "to":
-FILE} writes a weight [out, in] as float32 in numpy's format. {"logits": FILE, "to":
-FILE, "dtype": TYPE} reads one prompt's inputs and writes the logits behind it, after
-what is not quantized was cast to that type ("": as loaded, which is 16 bits). Its
-first line says which linears are quantized. Where something fails it says {"error":
-TEXT} and ends.
+FILE, "keep": ""} writes a weight [out, in] as float32 in numpy's format, and forgets
+it unless "keep" says something. {"logits": FILE, "to": FILE, "dtype": TYPE} reads one
+prompt's inputs and writes the logits behind it, after what is not quantized was cast to
+that type ("": as loaded, which is 16 bits). Its first line says which linears are
+quantized. Where something fails it says {"error": TEXT} and ends.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ class Loaded:
     def __init__(self, folder: Path) -> None:
         self.mx: Any = import_module("mlx.core")
         self.numpy: Any = import_module("numpy")
+        # what was freed is not held for later
+        self.mx.set_cache_limit(0)
         utils = import_module("mlx_vlm.utils")
         # weights stay in the files until they are used
         self.model = utils.load_model(folder, lazy=True)
@@ -44,7 +46,7 @@ class Loaded:
                 found[path] = [module.bits, module.group_size]
         return found
 
-    def weight(self, path: str, to: str) -> None:
+    def weight(self, path: str, to: str, keep: str) -> None:
         """What a quantized module multiplies by: [out, in] float32."""
         mx, module = self.mx, self.modules[path]
         read = mx.dequantize(
@@ -55,6 +57,9 @@ class Loaded:
             bits=module.bits,
         )
         self.numpy.save(to, self.numpy.array(read))
+        if not keep:
+            for part in ("weight", "scales", "biases"):
+                del module[part]
 
     def logits(self, file: str, to: str, dtype: str) -> None:
         """Logits behind one prompt: [vocabulary] float32; see above for the type."""
@@ -77,7 +82,7 @@ class Loaded:
 def answer(loaded: Loaded, asked: dict[str, str]) -> dict[str, Any]:
     """Do what a line asks for."""
     if "weight" in asked:
-        loaded.weight(asked["weight"], asked["to"])
+        loaded.weight(asked["weight"], asked["to"], asked["keep"])
     else:
         loaded.logits(asked["logits"], asked["to"], asked["dtype"])
     return {}

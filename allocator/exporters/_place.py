@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 CARD = "README.md"
-# of a card: what says that its folder was written by an export
-MARK = "allocate export"
-# the file of a plan, which an export of before came without a card
-PLAN = "plan.json"
+# a line of a card that nobody writes by hand: what has it may be replaced
+MARK = "<!-- written by `allocate export`; --force replaces the whole folder -->"
+# what an export of before has, without a card
+PLAN = {"plan.json", "finalized"}
 # bytes of a processor, a tokenizer, a card
 SMALL_FILES = 3 * 10**7
 
@@ -136,7 +136,7 @@ def _is_export(folder: Path) -> bool:
     card = folder / CARD
     if card.is_file() and MARK in card.read_text(errors="replace"):
         return True
-    return (folder / PLAN).is_file()
+    return {file.name for file in folder.iterdir()} <= PLAN
 
 
 def _nearest(folder: Path) -> Path:

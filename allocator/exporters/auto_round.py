@@ -13,7 +13,6 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -115,7 +114,7 @@ class AutoRound:
                 not packed.
         """
         made = export.checkpoint
-        if find_spec("auto_round") is None:
+        if self.loader() is None:
             return _Reader(out, made, hub_of(made).keys)
         # float32 holds products of codes and scales as they are
         dtype = made.scheme.scales if export.large else "float32"
@@ -125,9 +124,10 @@ class AutoRound:
         """Python that loads it."""
         del export
         return (
-            "from transformers import AutoModelForImageTextToText, AutoProcessor\n"
-            'model = AutoModelForImageTextToText.from_pretrained("{out}")\n'
+            "# with auto-round beside transformers: pip install auto-round\n"
+            "from transformers import AutoModelForImageTextToText, AutoProcessor\n\n"
             'processor = AutoProcessor.from_pretrained("{out}")\n'
+            'model = AutoModelForImageTextToText.from_pretrained("{out}")\n'
         )
 
 

@@ -4,14 +4,17 @@ Each linear below 16 bits has `weight_packed`, `weight_scale`, `weight_zero_poin
 grids are asymmetric, and `weight_shape`; config.json says in `quantization_config`
 which linears have which grid. Codes and zero-points are stored as they are, from 0 on.
 
-Which releases read what is written here was tried, with transformers 5.24:
+Which releases read it was tried with transformers 5.24 (`studies/export/releases.py`):
 
-- 0.17.0 and 0.17.1 read everything that is written for transformers; they were given
-  every width, symmetric or not, in groups and channels;
-- 0.18.0 and 0.20.0 refuse asymmetric grids (they expect zero-points [out, groups] and
-  unpack them as if they were packed down a column), and have other words at 3, 5 and 6
-  bits: those written for vLLM. Symmetric grids they read at 2, 4 and 8 bits, and at all
-  widths where they were written for vLLM.
+- 0.17.0 and 0.17.1 read all that is not written for vLLM at 3, 5 or 6 bits;
+- 0.18.0 and 0.20.0 refuse zero-points: they make room for one a group, and then unpack
+  them as if they were packed down a column (compressors/pack_quantized/base.py, the
+  branch for meta tensors). Symmetric grids they read at 2, 4 and 8 bits, and at 3, 5
+  and 6 bits where they were written for vLLM: since 0.18 words are dense.
+
+Zero-points in dense words with rows of 0 below, up to the [out, groups] that 0.18.0 and
+0.20.0 make room for, are read exactly by both. That is not written: it takes 32 bits a
+zero-point, and neither 0.17 nor vLLM reads it.
 """
 
 from __future__ import annotations
@@ -37,7 +40,7 @@ from allocator.families import weight_files
 from quant.grid import Cell, dequantize
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from torch import Tensor
@@ -110,8 +113,9 @@ class CompressedTensors:
             ModelError: transformers misses a tensor, or has no place for one.
         """
         made = export.checkpoint
-        if reason := unread(made, _installed()):
-            return _Reader(f"this program's own reader: {reason}", out, made)
+        if reason := unread(made, release_here()):
+            loader = f"this program's own reader: {reason}"
+            return _Reader(loader, out, made, hub_of(made).keys)
         large = export.large
         # float32 holds products of codes and scales as they are
         dtype = str(made.dtype).removeprefix("torch.") if large else "float32"
@@ -251,7 +255,7 @@ def effective(module: Any) -> Tensor:
     return found
 
 
-def _installed() -> str | None:
+def release_here() -> str | None:
     """The release of compressed-tensors, where there is one."""
     try:
         return version(LIBRARY)
@@ -280,6 +284,7 @@ class _Reader:
     loader: str
     out: Path
     made: Checkpoint
+    keys: Mapping[str, str]
     tolerance: Tolerance = EXACT
 
     def weight(self, linear: str) -> Tensor:
@@ -291,7 +296,7 @@ class _Reader:
 
     def _cell(self, linear: str) -> Cell:
         dense = self.made.scheme.target == VLLM
-        parts = self._parts(hub_of(self.made).keys[f"{linear}.weight"])
+        parts = self._parts(self.keys[f"{linear}.weight"])
         bits = self.made.low[linear].bits
         rows, columns = parts["shape"].tolist()
         scale, zero = parts["scale"], None

@@ -21,6 +21,7 @@ import torch
 
 from allocator.core.errors import ModelError, SpecError
 from allocator.core.exporting import EXACT, NO_OPTIONS, installed
+from allocator.core.holding import MODELS, WHY
 from allocator.core.targets import GGML_BLOCK, ggml_type
 from allocator.exporters._gguf_convert import INSTALL, convert, converter
 from allocator.exporters._gguf_files import (
@@ -44,15 +45,7 @@ if TYPE_CHECKING:
     from quant.grid import Cell
 
 FILES = ("model.gguf", "mmproj.gguf")
-# what was converted, loaded and asked, by `model_type`
-KINDS = ("qwen2_5_vl", "qwen3_vl")
-# why others are not
-CLASS_LAST = (
-    "llama.cpp reads the class token of CLIP behind the patches, so that one of them is "
-    "lost and all have the position of their neighbour (ggml-org/llama.cpp #25844)"
-)
-UNKNOWN = "llama.cpp has no code for it"
-REASONS = {"llava": CLASS_LAST, "llava_next": CLASS_LAST, "blip-2": UNKNOWN}
+RUNTIME = "llama.cpp"
 TARGET = "--target llama.cpp"
 TYPES = "tensor-types.txt"
 # the types of llama-quantize nearest to a width: in rows of whole blocks of 256, others
@@ -85,7 +78,7 @@ class GgufExporter:
     def layout(self, export: Export) -> str:
         """Sizes of ggml's blocks, whatever was asked."""
         del export
-        return "llama.cpp"
+        return RUNTIME
 
     def check(self, export: Export) -> None:
         """Refuse models that were not tried, and grids that no ggml type holds.
@@ -95,10 +88,11 @@ class GgufExporter:
         """
         checkpoint = export.checkpoint
         kind = checkpoint.config.model_type
-        if kind not in KINDS:
+        if kind not in MODELS[RUNTIME]:
+            why = WHY[RUNTIME].get(kind, "these were not tried")
             raise SpecError(
-                f"format gguf writes {' and '.join(KINDS)}, not {kind}: "
-                f"{REASONS.get(kind, 'it was not tried')}"
+                f"format gguf, for {RUNTIME}, does not take models of type {kind!r}: "
+                f"{why}; it takes {' and '.join(MODELS[RUNTIME])}"
             )
         _check_tower(checkpoint.config)
         if find_spec("gguf") is None:

@@ -111,7 +111,8 @@ class Mlx:
         paths, grids = _paths(made), _grids(made)
         if python is None:
             return Read(out, paths, grids, tolerance)
-        found = InRuntime(Runtime(python, out), made.model, paths, tolerance)
+        runtime = Runtime(python, out)
+        found = InRuntime(runtime, made.model, paths, tolerance, export.large)
         found.check(grids)
         return found
 
@@ -132,8 +133,8 @@ class Mlx:
             'model, processor = load("{out}")\n'
             'picture = Image.new("RGB", (64, 64), "red")\n'
             f"asked = processor(images=[picture], text={prompt!r})\n"
-            'greedy = generate(model, processor, "", **asked, temperature=0.0)\n'
-            "print(greedy.text)"
+            'more = {"mask": asked["attention_mask"], "temperature": 0.0, **asked}\n'
+            'print(generate(model, processor, "", **more).text)'
         )
 
 

@@ -6,11 +6,11 @@ as they are, by the library that they were packed for.
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from allocator.core.allocation import FULL, WIDTHS
 from allocator.core.errors import ModelError
+from allocator.core.exporting import installed
 from allocator.families._weights import SINGLE
 
 if TYPE_CHECKING:
@@ -25,13 +25,19 @@ QUANTIZED_FILES = tuple(
 # in config.json: other files that transformers reads in place of those looked at here
 ELSEWHERE = ("transformers_weights", "configuration_files", "gguf_file")
 COMPRESSED = "compressed-tensors"
-# libraries that read quantized weights, with the module of each and what to install
+# libraries that read quantized weights, and what to install
 READERS = {
-    COMPRESSED: ("compressed_tensors", "compressed-tensors>=0.17,<0.18"),
-    "auto-round": ("auto_round", "auto-round>=0.16.1"),
+    COMPRESSED: "compressed-tensors>=0.17,<0.18",
+    "auto-round": "auto-round>=0.16.1",
 }
 # what compressed-tensors may say of weights, and of what is not read
-PACKED = {"format": ("pack-quantized",), "quantization_status": ("compressed",)}
+PACKED = {
+    "format": ("pack-quantized",),
+    "quantization_status": ("compressed",),
+    # these take the first group's grid for all weights
+    "run_compressed": (None, True),
+    "dequantize": (None, False),
+}
 GRID = {
     "num_bits": tuple(bits for bits in WIDTHS if bits != FULL),
     "type": ("int",),
@@ -91,7 +97,8 @@ def _method(value: object) -> str:
 def method_of(config: Mapping[str, Any]) -> str | None:
     """Name of the library that quantized the weights, as config.json has it."""
     said = config.get("quantization_config")
-    return said.get("quant_method") if isinstance(said, dict) else None
+    named = said.get("quant_method") if isinstance(said, dict) else None
+    return named if isinstance(named, str) else None
 
 
 def check_packed(folder: Path, config: Mapping[str, Any]) -> str | None:
@@ -106,15 +113,14 @@ def check_packed(folder: Path, config: Mapping[str, Any]) -> str | None:
             check_plain(folder, config)
         except ModelError as error:
             known = " and ".join(READERS)
-            said = f"{error} (quantized ones are read where {known} made them)"
+            said = f"{error}; of quantized weights, those of {known} are scored"
             raise ModelError(said) from None
         return None
     _check_place(folder, config)
-    module, wanted = READERS[method]
-    if find_spec(module) is None:
+    if installed(method) is None:
         raise ModelError(
             f"{folder} has weights that {method} reads, which is not installed: "
-            f"pip install '{wanted}'"
+            f"pip install '{READERS[method]}'"
         )
     if method == COMPRESSED:
         _check_compressed(folder, config["quantization_config"])
@@ -131,17 +137,20 @@ def _check_compressed(folder: Path, said: Mapping[str, Any]) -> None:
         ModelError: names the setting.
     """
     groups = said.get("config_groups")
-    if not isinstance(groups, dict):
-        raise ModelError(f"{folder}/config.json has no config_groups of its weights")
+    if not isinstance(groups, dict) or not all(map(_has_grid, groups.values())):
+        raise ModelError(f"{folder}/config.json has no config_groups with weights")
     asked: dict[str, Any] = {key: said.get(key) for key in (*PACKED, *UNUSED)}
     for name, group in groups.items():
-        weights = group.get("weights") or {}
         asked |= {f"{name}.{key}": group.get(key) for key in UNUSED if key in group}
-        asked |= {f"{name}.weights.{key}": weights.get(key) for key in GRID}
+        asked |= {f"{name}.weights.{key}": group["weights"].get(key) for key in GRID}
     for key, value in asked.items():
         allowed = {**PACKED, **GRID}.get(key.rpartition(".")[2], (None,))
         if value not in allowed:
             raise ModelError(
                 f"{folder}/config.json has {key} {value!r} in its quantization_config, "
-                f"and only {', '.join(map(repr, allowed))} is read"
+                f"where only {', '.join(map(repr, allowed))} can be read"
             )
+
+
+def _has_grid(group: object) -> bool:
+    return isinstance(group, dict) and isinstance(group.get("weights"), dict)

@@ -45,6 +45,12 @@ QUANTIZED_NAMES = re.compile(
     r"scale|zero|packed|qweight|qzeros|g_idx|absmax|quant|amax|input_max|weight_shape",
     re.IGNORECASE,
 )
+# tensors of packed weights that are no floats, as compressed-tensors and auto-round
+# name and store them
+CODES = {
+    **dict.fromkeys(("weight_packed", "weight_zero_point", "qweight", "qzeros"), "I32"),
+    "weight_shape": "I64",
+}
 SHOWN = 3
 
 
@@ -187,8 +193,14 @@ def read_headers(
                 found[name] = stored
     if (folder / INDEX).is_file():
         _check_index(folder, places)
-    if not packed:
-        _check_floats(folder, found)
+    codes = {k for k in found if packed and k.rpartition(".")[2] in CODES}
+    wrong = [k for k in codes if found[k].type != CODES[k.rpartition(".")[2]]]
+    if wrong:
+        raise ModelError(
+            f"{folder} stores {shown(wrong)} as {found[wrong[0]].type}, and codes are "
+            f"{CODES[wrong[0].rpartition('.')[2]]}"
+        )
+    _check_floats(folder, {k: v for k, v in found.items() if k not in codes})
     return found
 
 

@@ -66,7 +66,8 @@ from mlx_vlm import generate, load
 model, processor = load(sys.argv[1])
 for picture, prompt in json.load(open(sys.argv[2])):
     asked = processor(images=[Image.open(picture)], text=prompt)
-    reply = generate(model, processor, "", **asked, temperature=0.0, max_tokens=10)
+    more = {"mask": asked["attention_mask"], "temperature": 0.0, **asked}
+    reply = generate(model, processor, "", max_tokens=10, **more)
     print(json.dumps(reply.text.strip()))
 """
 
@@ -184,7 +185,8 @@ def main() -> None:
             try:
                 row = measured(case, out)
             except Exception as error:
-                row = {"refused": "yes", "weights": " ".join(str(error).split())[-160:]}
+                said = str(error).replace(str(out), "the folder")
+                row = {"refused": "yes", "weights": " ".join(said.split())[-160:]}
             row["model"] = case.name
             lines.append(f"| {' | '.join(str(row.get(k, '')) for k in HEAD)} |")
             print(lines[-1], flush=True)

@@ -18,6 +18,7 @@ from allocator.core.watch import Silent
 from allocator.exporters._driver import write_export
 from allocator.exporters._export import Export
 from tests.exporters.models import checkpoint_of, random_model, some_samples
+from tests.exporters.pieces import save_pieces
 from tests.exporters.plans import unasked
 
 if TYPE_CHECKING:
@@ -71,6 +72,8 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random model, and pictures beside it."""
     folder = tmp_path_factory.mktemp("random")
     random_model(folder / "model", "qwen2.5-vl", 256)
+    # a tokenizer that llama.cpp's converter knows
+    save_pieces(folder / "model")
     some_samples(folder / "pictures")
     return folder
 

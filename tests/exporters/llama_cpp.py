@@ -95,11 +95,13 @@ def tensors_of(file: Path) -> dict[str, Any]:
 
 ASK = """
 import json, sys, xllamacpp
-model, mmproj, asked, tokens = json.load(sys.stdin)
+model, mmproj, asked, tokens, template = json.load(sys.stdin)
 params = xllamacpp.CommonParams()
 params.model.path, params.mmproj.path = model, mmproj
 params.n_ctx, params.n_parallel, params.verbosity = 1024, 1, -1
 params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
+if template:
+    params.chat_template = template
 server = xllamacpp.Server(params)
 replies = []
 for picture, text in asked:
@@ -116,12 +118,20 @@ json.dump(replies, open(1, "w"))
 """
 
 
+# nothing but picture and text
+BARE = (
+    "{% for message in messages %}{% if message.content is string %}"
+    "{{ message.content }}{% else %}{% for part in message.content %}{{ part.text }}"
+    "{% endfor %}{% endif %}{% endfor %}"
+)
+
+
 def ask(
-    out: Path, samples: Sequence[Sample], tokens: int
+    out: Path, samples: Sequence[Sample], tokens: int, template: str = ""
 ) -> tuple[Tensor, list[list[int]]]:
     """What llama.cpp gives for samples: [samples, vocabulary] log-probabilities.
 
-    And the tokens of its greedy replies.
+    And the tokens of its greedy replies. An empty template is that of the file.
     """
     asked = [
         (base64.b64encode(sample.image.read_bytes()).decode(), sample.text)
@@ -129,7 +139,9 @@ def ask(
     ]
     ran = subprocess.run(
         [sys.executable, "-c", ASK],
-        input=json.dumps([*(str(out / file) for file in FILES), asked, tokens]),
+        input=json.dumps(
+            [*(str(out / file) for file in FILES), asked, tokens, template]
+        ),
         stdout=subprocess.PIPE,
         text=True,
         check=True,

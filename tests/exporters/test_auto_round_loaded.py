@@ -23,6 +23,7 @@ from tests.exporters.test_auto_round import (
     written,
     wrong,
 )
+from tests.exporters.test_compressed_tensors_card import ANSWER, run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -77,6 +78,15 @@ def test_transformers_reads_what_was_measured_and_keeps_it_packed(
     assert loaded_bytes(user) == before
     # beside what is stored, the frequencies of positions
     assert before < PLUGIN.stored(tmp_path / "out") + 1_000
+
+
+@installed
+@pytest.mark.slow
+def test_the_cards_lines_load_it_and_it_answers(tmp_path: Path) -> None:
+    random_model(tmp_path / "source", "llava", 128)
+    some_samples(tmp_path / "pictures", 1)
+    made = checkpoint_of(tmp_path / "source", WIDTHS)
+    run(PLUGIN.usage(written(made, tmp_path / "out")) + ANSWER, tmp_path)
 
 
 def as_written(made: Checkpoint) -> Tensor:

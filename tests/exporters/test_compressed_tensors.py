@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from allocator.exporters._shards import SINGLE
 from allocator.exporters.compressed_tensors import PLUGIN, packed, unread
 from allocator.families._modules import scale_type
 from quant.grid import LOW_WIDTHS, round_to_nearest
-from tests.exporters.models import checkpoint_of
+from tests.exporters.models import KINDS, checkpoint_of, random_model, some_samples
 from tests.exporters.written import expected, needs_library, written
 from tests.states import TITLES, VARIANTS, logits_of, made
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from allocator.core.exporting import Reopened
     from allocator.exporters._checkpoint import Checkpoint
+    from tests.exporters.models import Form
 
 WIDTHS = (2, 3, 4, 5, 6, 8, FULL)
 
@@ -96,6 +98,24 @@ def test_types_and_grids_of_all_kinds_are_read(
 
 
 @needs_library
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("form", ["hub", "transformers5"])
+def test_published_names_are_read_and_give_the_same_logits(
+    kind: str, form: Form, tmp_path: Path
+) -> None:
+    random_model(tmp_path / "source", kind, form=form)
+    samples = some_samples(tmp_path / "pictures")
+    wanted = checkpoint_of(tmp_path / "source", samples=samples)
+    reopened = PLUGIN.reopen(written(wanted, tmp_path / "out"), tmp_path / "out")
+    assert reopened is not None
+    check_weights(wanted, reopened)
+    model = expected(wanted)
+    ours = [logits_of(model, model.inputs([each]))[:, -1] for each in samples]
+    assert torch.equal(reopened.logits(samples), torch.cat(ours))
+
+
+@needs_library
 def test_what_is_too_large_to_decode_is_read_matrix_by_matrix(tmp_path: Path) -> None:
     source, out = tmp_path / "source", tmp_path / "out"
     made(load("allocator.families", "llava"), source)
@@ -149,7 +169,7 @@ def test_one_scale_for_a_matrix_is_refused(tmp_path: Path) -> None:
 def test_the_programs_own_reader_reads_what_was_written(
     target: str, symmetric: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exporter, "_installed", lambda: None)
+    monkeypatch.setattr(exporter, "release_here", lambda: None)
     source, out = tmp_path / "source", tmp_path / "out"
     made(load("allocator.families", "llava"), source)
     wanted = checkpoint_of(source, WIDTHS, scheme=Scheme(64, symmetric, target=target))
@@ -162,6 +182,26 @@ def test_the_programs_own_reader_reads_what_was_written(
     layout = PLUGIN.layout(export)
     size = stored_size(wanted.spec, wanted.scheme, wanted.allocation, layout)
     assert PLUGIN.stored(out) == size.model_bytes
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["none", "transformers", "vllm"])
+def test_fifty_random_allocations_take_the_bytes_that_are_claimed(
+    target: str, tmp_path: Path
+) -> None:
+    source = tmp_path / "source"
+    made(load("allocator.families", "qwen-vl"), source, "2.5")
+    rng = random.Random(0)
+    for number in range(50):
+        # a width for each group
+        widths = rng.choices(WIDTHS, k=50)
+        size, symmetric = rng.choice((32, 64, 128, "channel")), rng.random() < 0.5
+        scheme = Scheme(size, symmetric, target=target)
+        wanted = checkpoint_of(source, widths, scheme=scheme)
+        export = written(wanted, tmp_path / str(number))
+        layout = PLUGIN.layout(export)
+        claimed = stored_size(wanted.spec, wanted.scheme, wanted.allocation, layout)
+        assert PLUGIN.stored(tmp_path / str(number)) == claimed.model_bytes
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,12 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-import torch
 
 from allocator.core.plugins import load
 from allocator.exporters.compressed_tensors import PLUGIN
 from tests.exporters.models import checkpoint_of, random_model, some_samples
-from tests.exporters.written import expected, needs_library, written
-from tests.states import logits_of, made
+from tests.exporters.written import needs_library, written
+from tests.states import made
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,17 +42,9 @@ def test_the_cards_lines_load_it_and_it_answers(kind: str, tmp_path: Path) -> No
     if kind.startswith("qwen"):
         pytest.importorskip("torchvision", reason="Qwen's processor needs torchvision")
     random_model(tmp_path / "source", kind)
-    samples = some_samples(tmp_path / "pictures")
-    wanted = checkpoint_of(tmp_path / "source", samples=samples)
-    export = written(wanted, tmp_path / "out")
-    reopened = PLUGIN.reopen(export, tmp_path / "out")
-    assert reopened is not None
+    some_samples(tmp_path / "pictures")
+    export = written(checkpoint_of(tmp_path / "source"), tmp_path / "out")
     run(PLUGIN.usage(export) + ANSWER, tmp_path)
-    ours = torch.cat(
-        [logits_of(expected(wanted), wanted.model.inputs([s]))[:, -1] for s in samples]
-    )
-    logits = reopened.logits(samples)
-    assert torch.equal(logits, ours)
 
 
 def run(lines: str, folder: Path) -> None:

@@ -260,7 +260,7 @@ def test_an_interrupted_export_leaves_what_was_there(
     with pytest.raises(KeyboardInterrupt):
         write(export_of(made), tmp_path / "new" / "er" / "out", Interrupted())
     assert list(tmp_path.iterdir()) == []
-    write(export_of(made, command="allocate export s"), tmp_path / "out")
+    write(export_of(made), tmp_path / "out")
     before = {f.name: f.read_bytes() for f in (tmp_path / "out").iterdir()}
     with pytest.raises(KeyboardInterrupt):
         write(export_of(made), tmp_path / "out", Interrupted(), force=True)

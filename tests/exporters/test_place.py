@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from allocator.core.errors import SpecError
-from allocator.exporters._place import check_place, check_room, draft_of
+from allocator.exporters._place import MARK, check_place, check_room, draft_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,7 +26,7 @@ def refused(out: Path, *, force: bool = False) -> str:
 def earlier(out: Path) -> Path:
     """An export that is there."""
     out.mkdir()
-    (out / "README.md").write_text("    allocate export study --format dense\n")
+    (out / "README.md").write_text(f"# mine\n\n{MARK}\n")
     (out / "model.safetensors").write_text("old")
     return out
 
@@ -58,8 +58,16 @@ def test_force_replaces_exports_and_nothing_else(tmp_path: Path) -> None:
     mine.mkdir()
     (mine / "thesis.tex").write_text("years of work")
     assert "no export wrote it" in refused(mine, force=True)
-    (mine / "README.md").write_text("# My thesis\n")
+    (mine / "README.md").write_text("# My thesis, made with allocate export\n")
     assert "no export wrote it" in refused(mine, force=True)
+    (mine / "plan.json").write_text("{}")
+    assert "no export wrote it" in refused(mine, force=True)
+
+
+def test_a_plan_that_was_exported_without_a_card_is_an_export(tmp_path: Path) -> None:
+    (tmp_path / "out" / "finalized").mkdir(parents=True)
+    (tmp_path / "out" / "plan.json").write_text("{}")
+    check_place(tmp_path / "out", force=True)
 
 
 def test_the_folder_one_is_in_is_never_replaced(

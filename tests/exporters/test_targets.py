@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from allocator.core.holding import MODELS, WHY
-from allocator.exporters import gguf
-from allocator.exporters._mlx_models import KNOWN, REFUSED
+from allocator.core.holding import MODELS
+from allocator.exporters._mlx_models import KNOWN
 
 
 def test_models_that_a_target_takes_are_those_that_its_exporter_knows() -> None:
     assert set(MODELS["mlx"]) == set(KNOWN)
-    assert {kind for name, kind in WHY if name == "mlx"} == set(REFUSED)
-    assert set(MODELS["llama.cpp"]) == set(gguf.KINDS)
