@@ -1,6 +1,6 @@
 """What vLLM answers: run by a Python that has it, and nothing of this project.
 
-    PYTHONPATH=studies/export/inside_vllm python studies/export/inside_vllm/ask.py JOBS
+    cd studies/export/inside_vllm; PYTHONPATH=. python ask.py JOBS
 
 JOBS is JSON, a list of {"folder", "questions", "out"}; questions are [picture, text].
 "out" becomes JSON: the tokens of each reply, the log-probability of every token of the
