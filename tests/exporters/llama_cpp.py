@@ -110,7 +110,9 @@ for picture, text in asked:
                {"type": "text", "text": text}]
     reply = server.handle_chat_completions({
         "messages": [{"role": "user", "content": content}], "max_tokens": tokens,
-        "temperature": 0, "logprobs": True, "top_logprobs": 10**6})
+        "temperature": 0, "logprobs": True, "top_logprobs": 10**6,
+        # no bytes that are no text by themselves: their probabilities are not told
+        "logit_bias": [[n, False] for n in range(128, 256)]})
     found = reply["choices"][0]["logprobs"]["content"]
     first = {each["id"]: each["logprob"] for each in found[0]["top_logprobs"]}
     replies.append([[first[k] for k in sorted(first)], [each["id"] for each in found]])
