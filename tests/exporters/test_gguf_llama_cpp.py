@@ -213,7 +213,7 @@ def test_llama_cpp_gives_what_it_gives_for_the_decoded_weights(
     # it rounds activations to eight bits where weights have fewer than sixteen
     assert float((found - wanted).abs().max()) < 0.02
     assert sum(a == b for a, b in zip(replies, others, strict=True)) >= 48
-    assert len({tuple(reply) for reply in replies}) > 5
+    assert len({tuple(reply) for reply in replies}) > 2
 
 
 @needs_llama
