@@ -21,14 +21,14 @@ from allocator.cli.options import (
 )
 from allocator.cli.values import completing, listed
 from allocator.core.errors import SpecError
-from allocator.core.plugins import available
+from allocator.exporters import formats
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from allocator.exporters._request import Source
 
-FORMATS = available("allocator.exporters")
+FORMATS = formats()
 SCALES = ("fp32", "fp16")
 
 

@@ -10,14 +10,10 @@ from allocator.core.errors import SpecError, UnknownNameError
 
 
 def available(package: str) -> tuple[str, ...]:
-    """Names of the plug-ins in a package, without importing them.
-
-    A file's name with "-" for "_", which no module can have.
-    """
+    """Names of the plug-ins in a package, without importing them."""
     path = import_module(package).__path__
     names = (found.name for found in pkgutil.iter_modules(path))
-    plain = (name for name in names if not name.startswith("_"))
-    return tuple(sorted(name.replace("_", "-") for name in plain))
+    return tuple(sorted(name for name in names if not name.startswith("_")))
 
 
 def load(package: str, name: str, kind: str = "plug-in") -> Any:
@@ -29,7 +25,7 @@ def load(package: str, name: str, kind: str = "plug-in") -> Any:
     """
     if name not in available(package):
         raise UnknownNameError(kind, name, available(package))
-    module = import_module(f"{package}.{name.replace('-', '_')}")
+    module = import_module(f"{package}.{name}")
     if not hasattr(module, "PLUGIN"):
         raise SpecError(f"{package}.{name} is no {kind}: it has no constant PLUGIN")
     return module.PLUGIN

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from allocator.core.errors import SpecError, UnknownNameError
-from allocator.core.plugins import load
+from allocator.exporters import exporter_of
 from allocator.exporters._driver import write_export
 from allocator.exporters._making import Wanted
 from allocator.exporters._place import check_place
@@ -49,7 +49,7 @@ def export_from(
     Raises:
         AllocateError: what cannot be had, written or read again.
     """
-    exporter: Exporter = load("allocator.exporters", fmt, "export format")
+    exporter = exporter_of(fmt)
     own = {key: options[key] for key in ASKED if options.get(key) is not None}
     _check_own(exporter, fmt, own)
     force = bool(options.get("force"))

@@ -11,14 +11,14 @@ from rich.table import Table
 
 from allocator.bench.devices import describe_devices
 from allocator.core.home import cache_home, data_home
-from allocator.core.plugins import available, load
+from allocator.core.plugins import available
 from allocator.embedded import embedded_models
+from allocator.exporters import exporter_of, formats
 from allocator.report.console import PlainConsole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from allocator.core.exporting import Exporter
 
 PACKAGES = (
     *("allocate-vlm", "torch", "transformers", "optuna", "scikit-learn", "xgboost"),
@@ -34,7 +34,6 @@ EXTRAS = {
 
 def examine() -> dict[str, Any]:
     """Versions, devices, plug-ins and folders, as plain data."""
-    exporters = available("allocator.exporters")
     return {
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
@@ -45,14 +44,14 @@ def examine() -> dict[str, Any]:
         "methods": list(available("quant.methods")),
         "tasks": list(available("evals.tasks")),
         "strategies": list(available("allocator.strategies")),
-        "formats": {name: _format(name) for name in exporters},
+        "formats": {name: _format(name) for name in formats()},
         "data": str(data_home()),
         "cache": str(cache_home()),
     }
 
 
 def _format(name: str) -> dict[str, str | None]:
-    exporter: Exporter = load("allocator.exporters", name)
+    exporter = exporter_of(name)
     return {"writes": exporter.description, "loader": exporter.loader()}
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from allocator.core.plugins import load
+from allocator.exporters import exporter_of
 from allocator.exporters._export import Export
 from allocator.families._checkpoint import quiet
 from tests.exporters.models import KINDS, checkpoint_of, random_model, some_samples
@@ -38,7 +38,7 @@ def loaded_bytes(module: torch.nn.Module) -> int:
 
 def measured(made: Checkpoint, fmt: str, out: Path) -> tuple[int, int, int]:
     """Bytes on disk, loaded, and behind a forward pass."""
-    exporter: Any = load("allocator.exporters", fmt)
+    exporter: Any = exporter_of(fmt)
     export = Export({"scheme": {}}, lambda: made)
     out.mkdir()
     exporter.check(export)

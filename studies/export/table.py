@@ -28,6 +28,7 @@ from allocator.core.errors import AllocateError
 from allocator.core.plugins import load
 from allocator.core.targets import target_of
 from allocator.core.watch import Silent
+from allocator.exporters import exporter_of
 from allocator.exporters._driver import write_export
 from allocator.exporters._export import Export
 from allocator.families import scale_type
@@ -97,7 +98,7 @@ def row(fmt: str, case: Case, root: Path) -> dict[str, Any]:
         "groups": made.allocation.to_json(),
     }
     export = Export(plan, lambda: made)
-    exporter = load("allocator.exporters", fmt)
+    exporter = exporter_of(fmt)
     out = root / f"{case.folder.name} as {fmt}"
     found: dict[str, Any] = {"format": fmt, "model": case.name, "target": target.name}
     try:

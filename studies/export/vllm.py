@@ -34,7 +34,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from allocator.core.allocation import FULL, Allocation, Choice, Scheme
-from allocator.core.plugins import load
+from allocator.exporters import exporter_of
 from allocator.exporters._export import Export
 from allocator.exporters._hub import hub_of
 from allocator.families._checkpoint import quiet
@@ -245,7 +245,7 @@ def compare(
 
 def run(python: str, case: Case, work: Path) -> dict[str, Any]:
     """Make, export, ask and compare."""
-    exporter = load("allocator.exporters", "compressed-tensors")
+    exporter = exporter_of("compressed-tensors")
     made = checkpoint(case, work / case.name)
     asked = questions(work / f"{case.name}-asked", case.kind)
     jobs = []

@@ -12,9 +12,9 @@ import pytest
 from allocator.core.allocation import Allocation, Choice, Scheme, stored_size
 from allocator.core.errors import AllocateError, SpecError
 from allocator.core.plan import plan_json
-from allocator.core.plugins import available, load
 from allocator.core.study import StudySpec
 from allocator.core.watch import Silent
+from allocator.exporters import exporter_of, formats
 from allocator.exporters._driver import write_export
 from allocator.exporters._export import Export
 from tests.exporters.models import checkpoint_of, random_model, some_samples
@@ -33,11 +33,11 @@ GRIDS = (
     (Scheme(), (2, 3, 4, 5, 6, 8, 16)),
     (Scheme(32, symmetric=True, target="llama.cpp"), (4, 5, 8, 16)),
 )
-EACH = pytest.mark.parametrize("name", available("allocator.exporters"))
+EACH = pytest.mark.parametrize("name", formats())
 
 
 def exporter(name: str) -> Exporter:
-    found: Exporter = load("allocator.exporters", name)
+    found: Exporter = exporter_of(name)
     return found
 
 

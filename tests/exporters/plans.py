@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from allocator.core.plugins import load
 from allocator.core.watch import Silent
+from allocator.exporters import exporter_of
 from allocator.exporters._driver import write_export
 from allocator.exporters._export import Export
 
@@ -24,6 +24,6 @@ def unasked() -> Checkpoint:
 def write_plan(plan: Mapping[str, Any], weights: Path | None, out: Path) -> Path:
     """The file that is written."""
     export = Export(plan, unasked, weights=weights)
-    exporter = load("allocator.exporters", "plan")
+    exporter = exporter_of("plan")
     found = write_export(export, exporter, out, fmt="plan", watch=Silent())
     return Path(found["path"])

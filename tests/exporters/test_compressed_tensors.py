@@ -144,7 +144,7 @@ def test_a_head_and_embeddings_of_their_own_are_read(kind: str, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("family", "variant", "said"),
     [
-        ("qwen-vl", "3", "are one matrix"),
+        ("qwen_vl", "3", "are one matrix"),
         ("blip2", "t5", "are tied in every T5"),
     ],
 )
@@ -190,7 +190,7 @@ def test_fifty_random_allocations_take_the_bytes_that_are_claimed(
     target: str, tmp_path: Path
 ) -> None:
     source = tmp_path / "source"
-    made(load("allocator.families", "qwen-vl"), source, "2.5")
+    made(load("allocator.families", "qwen_vl"), source, "2.5")
     rng = random.Random(0)
     for number in range(50):
         # a width for each group

@@ -28,6 +28,6 @@ PARTS: dict[str, Callable[[Path, str], None]] = {
     "internvl": lambda folder, _: internvl.save_parts(folder),
     "llava": lambda folder, variant: llava.SAVE[variant](folder),
     "paligemma": lambda folder, _: paligemma.save_parts(folder),
-    "qwen-vl": lambda folder, _: qwen_vl.save_parts(folder),
+    "qwen_vl": lambda folder, _: qwen_vl.save_parts(folder),
     "smolvlm": smolvlm.save_parts,
 }

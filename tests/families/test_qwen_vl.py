@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from allocator.core.ports import Family, Model
 
-QWEN: Family = load("allocator.families", "qwen-vl")
+QWEN: Family = load("allocator.families", "qwen_vl")
 SPECIAL = {
     "<|endoftext|>": 0,
     "<|im_end|>": 2,

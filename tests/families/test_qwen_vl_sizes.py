@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from allocator.core.ports import Family
 
-QWEN: Family = load("allocator.families", "qwen-vl")
+QWEN: Family = load("allocator.families", "qwen_vl")
 VISION_2 = {
     "model_type": "qwen2_vl",
     "depth": 32,

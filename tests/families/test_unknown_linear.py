@@ -25,7 +25,7 @@ UNKNOWN = {
     "internvl": "model.multi_modal_projector.linear_3",
     "llava": "model.vision_tower.headless_adapter",
     "paligemma": "model.vision_tower.headless_adapter",
-    "qwen-vl": "model.visual.adapter",
+    "qwen_vl": "model.visual.adapter",
     "smolvlm": "model.connector.resampler",
 }
 
