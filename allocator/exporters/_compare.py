@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
 Weights = Callable[[str, "Tensor"], "Tensor"]
 # largest difference of logits, in parts of their range, between what was measured and
-# what is written: folding rounds, and so does storing the rest in 16 bits
-FOLDED_WITHIN = 2e-3
+# what is written: folding rounds, and so does storing the rest in 16 bits. Steps of
+# bfloat16 are eight times as wide (studies/export/folding.py: 2.3e-3 at most)
+FOLDED_WITHIN = {"torch.float16": 2e-3, "torch.bfloat16": 1.6e-2}
 # codes that are counted at once
 COUNTED = 2**24
 
@@ -165,7 +166,9 @@ def _logits(export: Export, reopened: Reopened) -> dict[str, Any]:
     if made.measured is not None:
         measured = staged_logits(made, as_measured(made))
         whose = "the weights written, as measured"
-        found["measured"] = _within(measured, written, FOLDED_WITHIN, whose)
+        found["measured"] = _within(
+            measured, written, FOLDED_WITHIN[str(made.dtype)], whose
+        )
     if read is not None:
         allowed = reopened.tolerance.logits
         found["logits"] = _within(written, read, allowed, reopened.loader)
