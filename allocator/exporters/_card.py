@@ -109,7 +109,7 @@ def _facts(export: Export, found: Mapping[str, Any]) -> list[tuple[str, str]]:
             ("bits per weight", f"{found['bpw']:.3f} of the whole model"),
             ("", f"{found['bpw_quantized']:.3f} of what is in groups"),
         ]
-    return [*facts, ("scheme", _scheme(plan["scheme"])), ("weights", _weights(plan))]
+    return [*facts, ("scheme", _scheme(plan)), ("weights", _weights(plan))]
 
 
 def _score(score: Mapping[str, Any]) -> str:
@@ -120,10 +120,14 @@ def _score(score: Mapping[str, Any]) -> str:
     return f"{mean} (95 % interval {low:.2f} to {high:.2f})"
 
 
-def _scheme(scheme: Mapping[str, Any]) -> str:
-    size = scheme["group_size"]
-    each = f"one scale for {size} inputs" if isinstance(size, int) else f"one a {size}"
-    return f"{each}, {'symmetric' if scheme['symmetric'] else 'with zero-points'}"
+def _scheme(plan: Mapping[str, Any]) -> str:
+    """Group sizes that the linears really have: not every row is cut as asked."""
+    sizes = {each["group_size"] for each in plan["layers"].values()} - {None}
+    counts = sorted(size for size in sizes if isinstance(size, int))
+    named = [f"{' or '.join(map(str, counts))} inputs"] if counts else []
+    named += [f"a {size}" for size in sorted(sizes - set(counts))]
+    kind = "symmetric" if plan["scheme"]["symmetric"] else "with zero-points"
+    return f"one scale for {' or '.join(named)}, {kind}" if named else "16 bits alone"
 
 
 def _weights(plan: Mapping[str, Any]) -> str:

@@ -69,8 +69,6 @@ def write_export(
         found |= _reopened(export, exporter, draft, fmt, watch)
         write_card(export, exporter, draft, out.resolve().name, found)
         path = _alone(out, draft) if claim is None else out
-        if claim is not None:
-            write_sums(draft)
     return {"path": str(path), **found, "seconds": _seconds(times)}
 
 
