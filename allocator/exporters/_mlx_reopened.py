@@ -63,7 +63,8 @@ class Runtime:
                 raise ModelError(
                     f"{PYTHON} names {python}, which is no Python: {error.strerror}"
                 ) from None
-            stack.callback(self._end)
+            # of the process alone: this object is gone with its last reference
+            stack.callback(_end, self._process)
             self._stack = stack.pop_all()
         self.told = self._answer()
 
@@ -115,12 +116,13 @@ class Runtime:
         lines = self._said.read().decode(errors="replace").split("\n")
         return next((line for line in reversed(lines) if line.strip()), "it ended")
 
-    def _end(self) -> None:
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                pipe.close()
-        self._process.terminate()
-        self._process.wait()
+
+def _end(process: subprocess.Popen[str]) -> None:
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            pipe.close()
+    process.terminate()
+    process.wait()
 
 
 @dataclass(frozen=True, eq=False)

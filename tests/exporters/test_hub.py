@@ -64,9 +64,9 @@ NAMES: dict[str, set[str]] = {
     "internvl-llama": INTERN,
     "internvl-qwen2": INTERN,
     "internvl-qwen3": INTERN,
-    "qwen-vl-2": {*QWEN, "visual.blocks.0.mlp.fc1.weight"},
-    "qwen-vl-2.5": {*QWEN, "visual.blocks.0.mlp.gate_proj.weight"},
-    "qwen-vl-3": {
+    "qwen_vl-2": {*QWEN, "visual.blocks.0.mlp.fc1.weight"},
+    "qwen_vl-2.5": {*QWEN, "visual.blocks.0.mlp.gate_proj.weight"},
+    "qwen_vl-3": {
         "model.visual.deepstack_merger_list.0.linear_fc1.weight",
         "model.visual.pos_embed.weight",
         "model.language_model.layers.0.self_attn.q_proj.weight",
