@@ -164,7 +164,8 @@ _EVERY: tuple[Target, ...] = (
                 (2, 3, 5, 6),
                 "CUDA from SM75 on (Humming); not verified without a GPU",
             ),
-            4: "CPU; CUDA (Marlin, Machete)",
+            4: "CPU (bfloat16 on AMX: activations of 8 bits, unless "
+            "VLLM_CPU_INT4_W4A8=0); CUDA (Marlin, Machete)",
             8: "CUDA: symmetric Marlin, asymmetric Machete (SM90) or Humming; not "
             "verified without a GPU",
         },

@@ -122,12 +122,15 @@ def _score(score: Mapping[str, Any]) -> str:
 
 def _scheme(plan: Mapping[str, Any]) -> str:
     """Group sizes that the linears really have: not every row is cut as asked."""
-    sizes = {each["group_size"] for each in plan["layers"].values()} - {None}
+    layers = plan.get("layers", {}).values()
+    sizes = {each.get("group_size") for each in layers} - {None}
+    # a plan by hand need not spell them out
+    sizes = sizes or {plan["scheme"]["group_size"]}
     counts = sorted(size for size in sizes if isinstance(size, int))
     named = [f"{' or '.join(map(str, counts))} inputs"] if counts else []
     named += [f"a {size}" for size in sorted(sizes - set(counts))]
     kind = "symmetric" if plan["scheme"]["symmetric"] else "with zero-points"
-    return f"one scale for {' or '.join(named)}, {kind}" if named else "16 bits alone"
+    return f"one scale for {' or '.join(named)}, {kind}"
 
 
 def _weights(plan: Mapping[str, Any]) -> str:

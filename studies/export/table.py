@@ -94,7 +94,7 @@ def row(fmt: str, case: Case, root: Path) -> dict[str, Any]:
     )
     plan = {
         "model": case.name,
-        "scheme": {"target": target.name},
+        "scheme": scheme.to_json(),
         "groups": made.allocation.to_json(),
     }
     export = Export(plan, lambda: made)
