@@ -33,6 +33,7 @@ from allocator.exporters._driver import write_export
 from allocator.exporters._export import Export
 from allocator.families import scale_type
 from quant.files import replace_file
+from tests.exporters.llama_cpp import save_model
 from tests.exporters.models import KINDS, checkpoint_of, random_model, some_samples
 from tests.families.parts import PARTS
 from tests.families.processors import two_samples
@@ -71,12 +72,16 @@ def cases(root: Path) -> Iterator[Case]:
         ):
             name = f"{kind}, {width} wide, {form}, {str(dtype).removeprefix('torch.')}"
             folder = root / name
-            random_model(folder, kind, width, form, dtype)
+            if form == "hub" and kind != "llava":
+                # with a tokenizer that llama.cpp's converter knows
+                save_model(folder, kind, width, dtype)
+            else:
+                random_model(folder, kind, width, form, dtype)
             yield Case(name, folder, asked)
     folder = root / "blip2"
     family = load("allocator.families", "blip2")
     family.tiny(folder, "opt")
-    PARTS["blip2", "opt"](folder)
+    PARTS["blip2"](folder, "opt")
     yield Case("blip2 (opt), 32 wide", folder, tuple(two_samples(root)))
 
 
@@ -138,6 +143,15 @@ def rendered(rows: list[dict[str, Any]]) -> str:
     return "\n".join([*lines, *map(told, rows)]) + "\n"
 
 
+def keep(rows: list[dict[str, Any]], out: Path) -> None:
+    """Write what there is, format by format: as JSON, and the table."""
+    ordered = sorted(rows, key=lambda each: list(TARGET_OF).index(each["format"]))
+    text = json.dumps(ordered, indent=1) + "\n"
+    replace_file(out, lambda draft: draft.write_text(text))
+    table = Path(__file__).with_suffix(".md")
+    replace_file(table, lambda draft: draft.write_text(rendered(ordered)))
+
+
 def parsed() -> argparse.Namespace:
     """What is asked."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
@@ -158,11 +172,7 @@ def main() -> None:
             for fmt in formats:
                 rows.append(row(fmt, case, root))
                 print(json.dumps(rows[-1]), flush=True)
-    rows.sort(key=lambda each: list(TARGET_OF).index(each["format"]))
-    text = json.dumps(rows, indent=1) + "\n"
-    replace_file(asked.out, lambda draft: draft.write_text(text))
-    table = Path(__file__).with_suffix(".md")
-    replace_file(table, lambda draft: draft.write_text(rendered(rows)))
+                keep(rows, asked.out)
 
 
 if __name__ == "__main__":
