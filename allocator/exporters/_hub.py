@@ -7,6 +7,7 @@ know only these.
 
 from __future__ import annotations
 
+import json
 import shutil
 from copy import deepcopy
 from dataclasses import dataclass
@@ -51,6 +52,16 @@ class Hub:
     keys: Mapping[str, str]
     config: dict[str, Any]
     files: Mapping[str, Path]
+
+    def write(self, out: Path, settings: Mapping[str, Any]) -> None:
+        """Write config.json with some more settings, and copy the files.
+
+        Raises:
+            SpecError: a file cannot be written there.
+        """
+        self.copy(out)
+        config = {**self.config, **settings}
+        (out / "config.json").write_text(json.dumps(config, indent=2) + "\n")
 
     def copy(self, out: Path) -> None:
         """Copy the files into a folder, config.json and weights not among them.

@@ -8,7 +8,6 @@ lies beyond becomes a dense layer of random weights, and only a warning says so.
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -98,9 +97,7 @@ class AutoRound:
         made = export.checkpoint
         hub = hub_of(made)
         write_shards(out, _tensors(made, hub.keys, tick))
-        hub.copy(out)
-        config = {**hub.config, "quantization_config": quantization_config(made)}
-        (out / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        hub.write(out, {"quantization_config": quantization_config(made)})
 
     def stored(self, out: Path) -> int:
         """Bytes of all tensors in its files."""

@@ -19,7 +19,6 @@ zero-point, and neither 0.17 nor vLLM reads it.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
@@ -97,9 +96,7 @@ class CompressedTensors:
         """Write config.json, the small files and the shards."""
         made = export.checkpoint
         hub = hub_of(made)
-        config = {**hub.config, "quantization_config": quantization_config(made)}
-        (out / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-        hub.copy(out)
+        hub.write(out, {"quantization_config": quantization_config(made)})
         write_shards(out, _tensors(made, hub, tick))
 
     def stored(self, out: Path) -> int:

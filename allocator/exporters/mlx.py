@@ -10,7 +10,6 @@ and mlx-vlm 0.7.10, `mlx_vlm/utils.py`, `load_model_weights`.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,9 +88,7 @@ class Mlx:
         said: dict[str, Any] = {"group_size": 64, "bits": 4, "mode": "affine"}
         for path, (bits, size) in _grids(made).items():
             said[path] = {"group_size": size, "bits": bits, "mode": "affine"}
-        config = {**hub.config, "quantization": said, "quantization_config": said}
-        (out / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-        hub.copy(out)
+        hub.write(out, {"quantization": said, "quantization_config": said})
         write_shards(out, _tensors(export, tick))
 
     def stored(self, out: Path) -> int:
