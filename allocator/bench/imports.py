@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from allocator.bench.imported import said_in
+from allocator.bench.imported._file import contents
 from allocator.bench.imported._names import Names, in_short
 from allocator.core.allocation import FULL, WIDTHS, Choice
 from allocator.core.errors import SpecError
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
     from allocator.bench.imported._said import Rule, Said, Wanted
     from allocator.core.allocation import Scheme
     from allocator.core.spec import Linear, ModelSpec
+    from allocator.core.watch import Watch
 
+# what a plan of ours has, and no file of another tool
+OURS = {"model", "groups"}
 # what is taken where a file names no method
 METHOD = "gptq"
 # bits of what no tool quantizes
@@ -38,6 +42,16 @@ class Imported:
     tool: str
     choices: Mapping[str, Choice]
     notes: tuple[str, ...]
+
+
+def is_plan(file: Path) -> bool:
+    """Whether a file is a plan of ours, or none of another tool's.
+
+    Where it is not there, or is no text, a plan is asked of what is wrong with it.
+    """
+    if not file.is_file():
+        return True
+    return bool(OURS & contents(file).keys())
 
 
 def imported(
@@ -81,6 +95,12 @@ def imported(
     )
     found = tuple(f"{file} ({said.tool}) {note}" for note in notes)
     return Imported(said.tool, choices, found)
+
+
+def tell(found: Imported, watch: Watch) -> None:
+    """Say what is otherwise than in the file."""
+    for note in found.notes:
+        watch.say(note)
 
 
 def _wanted(said: Said, names: Names) -> dict[str, Wanted]:
