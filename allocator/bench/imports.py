@@ -199,8 +199,8 @@ def _on_grids(
     words += [f"{kind[not scheme.symmetric]} grids"] if other else []
     if words:
         notes.append(
-            f"has {' and '.join(words)}; its widths are taken, on the grids of here: "
-            f"{kind[scheme.symmetric]}, group size {scheme.group_size}"
+            f"has {' and '.join(words)}: its widths are taken, on "
+            f"{kind[scheme.symmetric]} grids of group size {scheme.group_size}"
         )
     return notes
 

@@ -125,7 +125,7 @@ def test_dynamic_rules_of_gptqmodel_count_in_order_and_in_language_alone(
     # the q_proj of the tower matches too, and is no part of GPTQModel's tree
     assert counted(found) == {"16": 6, "8/gptq": 1, "4/gptq": 12}
     assert str(found.choices[f"{TEXT}.1.self_attn.q_proj"]) == "8/gptq"
-    assert any("has groups of 32; its widths are taken" in x for x in found.notes)
+    assert any("has groups of 32: its widths are taken" in x for x in found.notes)
 
 
 def test_a_dynamic_block_alone_quantizes_what_it_names(tmp_path: Path) -> None:
