@@ -261,6 +261,7 @@ class Recommendation:
             "applied": self.applied,
             "finalized": self.finalized,
             "allocation": self.allocation.to_json(),
+            "layers": self.allocation.layers_json(),
             "bpw": self.bpw,
             "bpw_quantized": self.bpw_quantized,
             "score": self.score.mean,
