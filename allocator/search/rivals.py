@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from allocator.search.running import Search
     from allocator.space.model import ModelSpace
 
+# how kinds of rivals over single linears begin
+LINEAR = "linear"
+
 
 def rivals(search: Search, space: ModelSpace) -> dict[str, Allocation]:
     """The two within a budget, by kind, measured on both sets.
@@ -40,18 +43,38 @@ def rivals(search: Search, space: ModelSpace) -> dict[str, Allocation]:
     return found
 
 
-def best_method(space: ModelSpace, records: Sequence[TrialRecord]) -> str | None:
-    """The method of the best uniform allocation that fits, on the search set.
+def best_uniform(space: ModelSpace, records: Sequence[TrialRecord]) -> list[Allocation]:
+    """The best uniform allocation of each method, the best first.
 
-    The evaluation set is left out, so that nothing more is chosen on it.
+    Of those that fit, and on the search set: the evaluation set is left out, so that
+    nothing more is chosen on it.
     """
     scores = {record.allocation.digest: record.score for record in records}
     fitting = [each for each in space.uniform if space.fits(each)]
-    best = max(
-        fitting,
-        key=lambda each: (scores.get(each.digest, float("-inf")), -space.bpw(each)),
+    fitting.sort(
+        key=lambda each: (-scores.get(each.digest, float("-inf")), space.bpw(each))
     )
-    return space.uniform_choice(best).method
+    found: dict[str | None, Allocation] = {}
+    for each in fitting:
+        found.setdefault(space.uniform_choice(each).method, each)
+    return list(found.values())
+
+
+def best_method(space: ModelSpace, records: Sequence[TrialRecord]) -> str | None:
+    """The method of the best uniform allocation that fits, on the search set."""
+    return space.uniform_choice(best_uniform(space, records)[0]).method
+
+
+def linear_rivals(search: Search, space: ModelSpace) -> dict[str, Allocation]:
+    """Rivals that decide about single linears, by kind; their names begin alike."""
+    del search, space
+    return {}
+
+
+def candidates(search: Search) -> dict[str, Allocation]:
+    """Allocations from elsewhere that were asked to take part, by name."""
+    found: dict[str, Allocation] = getattr(search.setup, "candidates", {})
+    return found
 
 
 def measure_baseline(search: Search, allocation: Allocation, kind: str) -> None:
