@@ -10,14 +10,13 @@ from allocator.core.errors import SpecError
 from allocator.core.home import data_home
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from allocator.bench.prepare import Setup
     from allocator.bench.workbench import Workbench
-    from allocator.core.allocation import Allocation, Choice
+    from allocator.core.allocation import Allocation
     from allocator.core.ports import Sample, Score
-    from allocator.core.spec import ModelSpec
     from allocator.core.watch import Watch
     from quant.finalized import Assignment, Finalized
 
@@ -94,18 +93,8 @@ def score_finalized(
         return score, other.applied(allocation)
 
 
-def choices_of(spec: ModelSpec, allocation: Allocation) -> dict[str, Choice]:
-    """Bits and method of every linear in a group, by full name."""
-    chosen: Mapping[str, Choice] = dict(allocation.choices)
-    return {
-        linear.name: chosen[group.key]
-        for group in spec.groups
-        for linear in group.linears
-    }
-
-
 def _assignment(setup: Setup, allocation: Allocation, corrected: bool) -> Assignment:
     from quant.finalized import Assignment
 
-    choices = choices_of(setup.model, allocation)
+    choices = allocation.of_linears(setup.model)
     return Assignment(recipe_of(setup), choices, corrected)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from allocator.bench.finalize import choices_of
 from allocator.core.allocation import FULL
 from allocator.core.errors import BankError
 from quant.bank import Bank
@@ -79,7 +78,7 @@ def folded_of(
         FoldError: a bank's scale that the module before it cannot absorb.
         BankError: finalized weights of another allocation.
     """
-    choices = choices_of(setup.model, allocation)
+    choices = allocation.of_linears(setup.model)
     linears = {linear.name: linear for linear in setup.model.linears}
     low = {name for name, choice in choices.items() if choice.bits < FULL}
     dtype = scale_dtype(setup.scheme)

@@ -10,12 +10,11 @@ from allocator.core.allocation import FULL, Choice, digest
 from allocator.core.errors import BankError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from torch import Tensor
 
-    from allocator.core.allocation import Allocation
-    from allocator.core.spec import Linear, ModelSpec
+    from allocator.core.spec import Linear
 
 
 class Cells(Protocol):
@@ -42,26 +41,28 @@ class InPlace:
     """The weights of a module: those of full precision, or of an allocation.
 
     Attributes:
-        current: bits and method of each group now.
+        linears: those in groups, however they are grouped.
+        current: bits and method of each linear now, by full name.
         original: parameters at full precision that were others once, by full name.
     """
 
-    def __init__(self, module: Any, spec: ModelSpec) -> None:
-        self.current: dict[str, Choice] = dict.fromkeys(spec.keys, Choice(FULL))
+    def __init__(self, module: Any, linears: Sequence[Linear]) -> None:
+        self.linears = linears
+        names = [linear.name for linear in linears]
+        self.current: dict[str, Choice] = dict.fromkeys(names, Choice(FULL))
         self.original: dict[str, Tensor] = {}
-        self._module, self._spec = module, spec
+        self._module = module
         # whether parameters without a cell have changed with the cells
         self.has_changed = False
 
-    def put(self, allocation: Allocation, cells: Cells | None) -> None:
-        """Put an allocation's weights in place, loading only what changes.
+    def put(self, wanted: Mapping[str, Choice], cells: Cells | None) -> None:
+        """Put weights in place by each linear's choice, loading only what changes.
 
         Where that fails, full precision is in place.
 
         Raises:
             BankError: there are no cells, and some groups are below 16 bits.
         """
-        wanted = dict(allocation.choices)
         if wanted == self.current:
             return
         if self.has_changed:
@@ -73,15 +74,14 @@ class InPlace:
             raise
 
     def _exchange(self, wanted: Mapping[str, Choice], cells: Cells | None) -> None:
-        for group in self._spec.groups:
-            choice = wanted[group.key]
-            if choice == self.current[group.key]:
+        for linear in self.linears:
+            choice = wanted[linear.name]
+            if choice == self.current[linear.name]:
                 continue
-            for linear in group.linears:
-                low = choice.bits != FULL
-                weight = given(cells).weight(linear, choice) if low else None
-                self._set(f"{linear.name}.weight", weight)
-            self.current[group.key] = choice
+            low = choice.bits != FULL
+            weight = given(cells).weight(linear, choice) if low else None
+            self._set(f"{linear.name}.weight", weight)
+            self.current[linear.name] = choice
         if any(choice.bits != FULL for choice in wanted.values()):
             self._change_rest(wanted, given(cells))
 
@@ -89,7 +89,7 @@ class InPlace:
         """Put every parameter back at 16 bits, whatever was in place."""
         for name in self.original:
             self._set(name, None)
-        self.current = dict.fromkeys(self._spec.keys, Choice(FULL))
+        self.current = dict.fromkeys(self.current, Choice(FULL))
         self.has_changed = False
 
     @torch.no_grad()
@@ -102,15 +102,14 @@ class InPlace:
 
     def _change_rest(self, wanted: Mapping[str, Choice], cells: Cells) -> None:
         """Let what has no cell be what the cells in place go with."""
-        linears = {x.name: wanted[g.key] for g in self._spec.groups for x in g.linears}
         coded = {
             id(self._module.get_submodule(name).weight)
-            for name, choice in linears.items()
+            for name, choice in wanted.items()
             if choice.bits != FULL
         }
         named = self._module.named_parameters()
         others = ((name, p) for name, p in named if id(p) not in coded)
-        for name, value in cells.rest(linears, others):
+        for name, value in cells.rest(wanted, others):
             self.has_changed = True
             self._set(name, value)
 
@@ -126,8 +125,15 @@ def given(cells: Cells | None) -> Cells:
     return cells
 
 
-def applied_digest(spec: ModelSpec, allocation: Allocation, cells: Cells | None) -> str:
-    """Digest of the cells that an allocation puts in place.
+def applied_digest(
+    linears: Iterable[Linear], wanted: Mapping[str, Choice], cells: Cells | None
+) -> str:
+    """Digest of the cells that are put in place by each linear's choice.
+
+    Args:
+        linears: those in groups; their order counts.
+        wanted: bits and method of each, by full name.
+        cells: where they come from.
 
     Raises:
         BankError: there are no cells, and some groups are below 16 bits.
@@ -137,6 +143,4 @@ def applied_digest(spec: ModelSpec, allocation: Allocation, cells: Cells | None)
         is_full = choice.bits == FULL
         return str(FULL) if is_full else given(cells).cell_sum(linear, choice)
 
-    wanted = dict(allocation.choices)
-    pairs = ((x, wanted[group.key]) for group in spec.groups for x in group.linears)
-    return digest([[linear.name, cell_sum(linear, choice)] for linear, choice in pairs])
+    return digest([[x.name, cell_sum(x, wanted[x.name])] for x in linears])

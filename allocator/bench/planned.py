@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from allocator.bench.finalize import choices_of
 from allocator.bench.loading import open_bank, open_full_precision
 from allocator.bench.prepare import prepare, spec_of
 from allocator.core.errors import BankError, SpecError
@@ -117,7 +116,7 @@ def _finalized(setup: Setup, plan: Plan, folder: Path, remedy: str) -> Finalized
         found = Finalized.open(folder)
     except BankError as error:
         raise BankError(f"{error}; {remedy}") from None
-    found.check(setup.weights, choices_of(setup.model, plan.allocation(setup.model)))
+    found.check(setup.weights, plan.allocation(setup.model).of_linears(setup.model))
     if found.digest != plan.finalized:
         raise SpecError(f"{folder} holds other finalized weights than the plan's")
     return found

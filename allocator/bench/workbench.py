@@ -13,7 +13,7 @@ from allocator.bench.in_place import InPlace, applied_digest
 from allocator.bench.lru_cache import LRUCache, size_of
 from allocator.bench.replies import predict
 from allocator.bench.sense import Said
-from allocator.core.allocation import FULL, Allocation, Choice
+from allocator.core.allocation import FULL, Allocation, Choice, digest
 from allocator.core.ports import RERANK, Decoding
 from evals.taskset import TaskSet, relative
 
@@ -68,13 +68,13 @@ class Workbench:
     reused: int = 0
 
     def __post_init__(self) -> None:
-        self.in_place = InPlace(self.model.module, self.spec)
+        self.in_place = InPlace(self.model.module, self.spec.linears)
         self.references: dict[Any, Any] = {}
         self.said: dict[str, Said] = {}
 
     def apply(self, allocation: Allocation) -> None:
         """Put an allocation's weights in place, loading only what changes."""
-        self.in_place.put(allocation, self.bank)
+        self.in_place.put(allocation.of_linears(self.spec), self.bank)
 
     def restore(self) -> None:
         """Put every weight back at 16 bits, whatever was in place."""
@@ -95,9 +95,16 @@ class Workbench:
             other.restore()
             self.ran, self.reused = other.ran, other.reused
 
+    def over(self, spec: ModelSpec) -> Workbench:
+        """The same bench for allocations of another grouping of the same linears."""
+        other = replace(self, spec=spec)
+        other.in_place, other.references = self.in_place, self.references
+        return other
+
     def applied(self, allocation: Allocation) -> str:
         """Digest of the cells an allocation puts in place."""
-        return applied_digest(self.spec, allocation, self.bank)
+        wanted = allocation.of_linears(self.spec)
+        return applied_digest(self.in_place.linears, wanted, self.bank)
 
     def score(
         self,
@@ -240,7 +247,7 @@ class Workbench:
         prefix = self.model.prefix
         # where folding rounds what has no cell, equal choices are not all there is
         cuts = [
-            (allocation.part(prefix[:at]).digest, self.in_place.has_changed, name)
+            (self._named(allocation, prefix[:at]), self.in_place.has_changed, name)
             for at in range(1, len(prefix) + 1)
         ]
         samples = int(name[-1])
@@ -264,6 +271,12 @@ class Workbench:
         found = self.model.features(state)
         self.features.put(cuts[-1], size_of(found), found)
         return found
+
+    def _named(self, allocation: Allocation, components: Sequence[str]) -> str:
+        """Name of what the linears of some components have."""
+        wanted, linears = allocation.of_linears(self.spec), self.in_place.linears
+        own = (x.name for x in linears if x.component in components)
+        return digest([[name, str(wanted[name])] for name in own])
 
     def _inputs(
         self, name: tuple[str, ...], batch: Sequence[Sample], *, answered: bool = False

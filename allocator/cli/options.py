@@ -25,7 +25,7 @@ from allocator.core.allocation import GROUP_SIZES, SCOPES, WIDTHS
 from allocator.core.errors import SpecError
 from allocator.core.plugins import available
 from allocator.core.spec import EXTRAS, GRANULARITIES
-from allocator.core.study import JOINED
+from allocator.core.study import JOINED, TUNE_STEPS
 from allocator.core.targets import TARGETS
 
 DEFAULT_MODEL = "tiny-blip2"
@@ -217,7 +217,30 @@ minimize = cloup.option(
 finalize = cloup.option(
     "--finalize/--no-finalize",
     default=None,
-    help="Quantize the winner again, in sequence.  [default: finalize]",
+    help="Quantize finalists again, in sequence.  [default: finalize]",
+)
+refine = cloup.option(
+    "--refine/--no-refine",
+    default=None,
+    help="Let single linears differ.  [default: refine]",
+)
+tune = cloup.option(
+    "--tune/--no-tune",
+    default=None,
+    help="Learn the rounding.  [default: below 0.1 B parameters]",
+)
+tune_steps = cloup.option(
+    "--tune-steps",
+    type=int,
+    metavar="200",
+    help=f"Steps of that for each block.  [default: {TUNE_STEPS}]",
+)
+candidates = cloup.option(
+    "--candidate",
+    "candidates",
+    multiple=True,
+    metavar="plan.json",
+    help="An allocation that takes part; again for more.",
 )
 cache_memory = cloup.option(
     "--cache-memory", metavar="2GiB", help="For encoded images.  [default: 256MiB]"
@@ -272,8 +295,8 @@ bank_options = cloup.option_group(
 )
 search_options = cloup.option_group(
     "Search",
-    *(strategy, trials, time, rungs, narrowing, finalize, cache_memory),
-    *(calibration, seed, device),
+    *(strategy, trials, time, rungs, narrowing, finalize, refine, tune, tune_steps),
+    *(candidates, cache_memory, calibration, seed, device),
 )
 
 

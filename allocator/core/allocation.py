@@ -6,26 +6,28 @@ import hashlib
 import json
 import math
 import re
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from allocator.core.errors import BudgetError, SpecError, UnknownNameError
-from allocator.core.layouts import FULL as FULL
 from allocator.core.layouts import LAYOUTS, Layout, Matrix
-from allocator.core.targets import TARGETS, target_of
+from allocator.core.scheme import FULL as FULL
+from allocator.core.scheme import GROUP_SIZES as GROUP_SIZES
+from allocator.core.scheme import ROUNDING as ROUNDING
+from allocator.core.scheme import SCALE_TYPES as SCALE_TYPES
+from allocator.core.scheme import WIDTHS as WIDTHS
+from allocator.core.scheme import Choice as Choice
+from allocator.core.scheme import Scheme as Scheme
+from allocator.core.targets import TARGETS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from allocator.core.spec import Linear, ModelSpec
 
-WIDTHS = TARGETS["none"].widths
-GROUP_SIZES = TARGETS["none"].group_sizes
 SCOPES = ("model", "quantized")
-# the types scales may have, all of 16 bits
-SCALE_TYPES = ("float16", "bfloat16")
-ROUNDING = "uniform"
 UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9}
 UNITS |= {"kib": 2**10, "mib": 2**20, "gib": 2**30}
 
@@ -33,114 +35,15 @@ Scope = Literal["model", "quantized"]
 
 
 @dataclass(frozen=True)
-class Scheme:
-    """The grid apart from its width.
+class Allocation:
+    """A choice for every group, in the order of the model's groups.
 
-    `group_size` is the number of neighbouring inputs of a row that share a scale, or
-    "channel" (a row) or "tensor" (the matrix); `scales` is the type of the scales. A
-    linear whose rows it does not divide has a group size of its own: no runtime reads
-    groups that are cut off. `target` names what the model is quantized for, of
-    `TARGETS`.
+    `layers` are the exceptions: single linears by full name, sorted, that have another
+    choice than their group.
     """
 
-    group_size: int | str = 128
-    symmetric: bool = False
-    scales: str = "float16"
-    target: str = "none"
-
-    def __post_init__(self) -> None:
-        target_of(self.target).check_grid(self.group_size, symmetric=self.symmetric)
-        if self.scales not in SCALE_TYPES:
-            allowed = ", ".join(SCALE_TYPES)
-            raise SpecError(f"scales of type {self.scales!r} are not one of {allowed}")
-
-    def check(self, methods: Sequence[str]) -> None:
-        """Refuse methods that have nothing to choose under one scale a matrix.
-
-        Raises:
-            SpecError: there are any beside rounding, as published tables have it.
-        """
-        others = [name for name in methods if name != ROUNDING]
-        if self.group_size == "tensor" and others:
-            raise SpecError(
-                f"group size 'tensor' goes with method {ROUNDING!r} alone, not with "
-                f"{', '.join(others)}: give --methods {ROUNDING}, or another group size"
-            )
-
-    def group_size_of(self, in_features: int) -> int | str:
-        """Group size of a linear with `in_features` inputs.
-
-        See `Target.group_size_of`.
-
-        >>> [Scheme(128).group_size_of(n) for n in (4096, 960, 3420, 96)]
-        [128, 64, 'channel', 96]
-        >>> Scheme(128, target="mlx").group_size_of(96)
-        32
-        """
-        return TARGETS[self.target].group_size_of(self.group_size, in_features)
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data, as plans and recommendations have it."""
-        keys = ("group_size", "symmetric", "target")
-        return {key: getattr(self, key) for key in keys}
-
-    @property
-    def regrouped(self) -> list[int]:
-        """Lengths of rows that have other groups, and so other cells, by the target."""
-        return TARGETS[self.target].regroups(self.group_size)
-
-    def columns(self, in_features: int) -> int:
-        """Inputs that share one scale in a linear with `in_features` inputs."""
-        size = self.group_size_of(in_features)
-        return in_features if isinstance(size, str) else size
-
-    def grids(self, out_features: int, in_features: int) -> int:
-        """Number of scales a matrix has.
-
-        >>> Scheme(64).grids(10, 256)
-        40
-        """
-        if self.group_size == "tensor":
-            return 1
-        return out_features * (in_features // self.columns(in_features))
-
-
-@dataclass(frozen=True)
-class Choice:
-    """Bits and method of one group; the method is None where bits are 16."""
-
-    bits: int
-    method: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.bits not in WIDTHS or not isinstance(self.bits, int):
-            allowed = ", ".join(map(str, WIDTHS))
-            raise SpecError(f"width {self.bits} is not one of {allowed}")
-        if (self.bits == FULL) != (self.method is None):
-            raise SpecError(
-                f"{self.bits} bits with method {self.method!r}: "
-                "16 bits take no method, every other width needs one"
-            )
-
-    @staticmethod
-    def parse(text: str) -> Choice:
-        """Read what `str` wrote.
-
-        >>> Choice.parse("4/gptq")
-        Choice(bits=4, method='gptq')
-        """
-        bits, _, method = text.partition("/")
-        return Choice(int(bits), method or None)
-
-    def __str__(self) -> str:
-        return f"{self.bits}" if self.method is None else f"{self.bits}/{self.method}"
-
-
-@dataclass(frozen=True)
-class Allocation:
-    """A choice for every group, in the order of the model's groups."""
-
     choices: tuple[tuple[str, Choice], ...]
+    layers: tuple[tuple[str, Choice], ...] = ()
 
     @staticmethod
     def of(keys: Sequence[str], choices: Mapping[str, Choice]) -> Allocation:
@@ -160,12 +63,60 @@ class Allocation:
         return Allocation(tuple((key, choice) for key in spec.keys))
 
     @staticmethod
-    def from_json(spec: ModelSpec, data: Mapping[str, Mapping[str, Any]]) -> Allocation:
-        """Read what `to_json` wrote."""
-        return Allocation.of(
-            spec.keys,
-            {key: Choice(item["bits"], item["method"]) for key, item in data.items()},
-        )
+    def from_linears(spec: ModelSpec, chosen: Mapping[str, Choice]) -> Allocation:
+        """The allocation in which every linear has the choice it is given.
+
+        A group gets the choice that most of its weights have, the first of equals.
+
+        Raises:
+            SpecError: not every linear in a group, or something else, has a choice.
+        """
+        names = [linear.name for linear in spec.linears]
+        _ = Allocation.of(names, chosen)
+        groups: dict[str, Choice] = {}
+        layers: dict[str, Choice] = {}
+        for group in spec.groups:
+            weights: Counter[Choice] = Counter()
+            for linear in group.linears:
+                weights[chosen[linear.name]] += linear.weights
+            groups[group.key] = most = max(weights, key=weights.__getitem__)
+            own = {x.name: chosen[x.name] for x in group.linears}
+            layers |= {name: choice for name, choice in own.items() if choice != most}
+        whole = Allocation.of(spec.keys, groups)
+        return whole.but(layers)
+
+    @staticmethod
+    def from_json(
+        spec: ModelSpec,
+        data: Mapping[str, Mapping[str, Any]],
+        layers: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> Allocation:
+        """Read what `to_json` and `layers_json` wrote."""
+        whole = Allocation.of(spec.keys, _read(data))
+        chosen = {**whole.of_linears(spec), **_read(layers or {})}
+        return Allocation.from_linears(spec, chosen) if layers else whole
+
+    def of_linears(self, spec: ModelSpec) -> dict[str, Choice]:
+        """Bits and method of every linear in a group, by full name.
+
+        Raises:
+            SpecError: an exception for a linear that is in no group.
+        """
+        chosen = dict(self.choices)
+        found = {x.name: chosen[g.key] for g in spec.groups for x in g.linears}
+        for name, choice in self.layers:
+            if name not in found:
+                raise SpecError(f"there is no linear {name!r} in a group to change")
+            found[name] = choice
+        return found
+
+    def but(self, layers: Mapping[str, Choice]) -> Allocation:
+        """The same choices of groups with these exceptions, by full name."""
+        return Allocation(self.choices, tuple((x, layers[x]) for x in sorted(layers)))
+
+    def over(self, spec: ModelSpec, other: ModelSpec) -> Allocation:
+        """The same in terms of another grouping of the same linears."""
+        return Allocation.from_linears(other, self.of_linears(spec))
 
     def __getitem__(self, key: str) -> Choice:
         chosen = dict(self.choices)
@@ -177,7 +128,7 @@ class Allocation:
         return iter(self.choices)
 
     def replace(self, changes: Mapping[str, Choice]) -> Allocation:
-        """The same allocation with some groups changed.
+        """The same allocation with some groups changed, its exceptions as they are.
 
         Raises:
             SpecError: a change to a group that is not there.
@@ -185,22 +136,37 @@ class Allocation:
         unknown = sorted(set(changes) - {key for key, _ in self.choices})
         if unknown:
             raise SpecError(f"there is no group {unknown[0]!r} to change")
-        return Allocation(tuple((key, changes.get(key, c)) for key, c in self.choices))
+        changed = tuple((key, changes.get(key, c)) for key, c in self.choices)
+        return Allocation(changed, self.layers)
 
     def part(self, components: Sequence[str]) -> Allocation:
-        """The choices of some components alone."""
+        """The choices of some components' groups alone."""
         return Allocation(
             tuple((k, c) for k, c in self.choices if k.split(".")[0] in components)
         )
 
     def to_json(self) -> dict[str, dict[str, Any]]:
         """Plain data: `{group: {"bits": int, "method": str | None}}`."""
-        return {k: {"bits": c.bits, "method": c.method} for k, c in self.choices}
+        return _plain(self.choices)
+
+    def layers_json(self) -> dict[str, dict[str, Any]]:
+        """The exceptions as plain data: `{full name: {"bits": ..., "method": ...}}`."""
+        return _plain(self.layers)
 
     @cached_property
     def digest(self) -> str:
         """Name of the allocation: equal allocations have equal digests."""
-        return digest(self.to_json())
+        if not self.layers:
+            return digest(self.to_json())
+        return digest([self.to_json(), self.layers_json()])
+
+
+def _plain(items: Iterable[tuple[str, Choice]]) -> dict[str, dict[str, Any]]:
+    return {k: {"bits": c.bits, "method": c.method} for k, c in items}
+
+
+def _read(data: Mapping[str, Mapping[str, Any]]) -> dict[str, Choice]:
+    return {key: Choice(item["bits"], item["method"]) for key, item in data.items()}
 
 
 def digest(value: Any) -> str:
@@ -265,11 +231,10 @@ def stored_size(
 
     `layout` says how (of `LAYOUTS`); None: as the scheme's target has it.
     """
-    chosen = dict(allocation.choices)
+    chosen = allocation.of_linears(spec)
     quantized = sum(
-        linear_bytes(linear, scheme, chosen[group.key].bits, layout)
-        for group in spec.groups
-        for linear in group.linears
+        linear_bytes(linear, scheme, chosen[linear.name].bits, layout)
+        for linear in spec.linears
     )
     whole = quantized + rest_bytes(spec, scheme, layout)
     return Size(whole, spec.parameters, quantized, spec.weights)
@@ -284,8 +249,8 @@ def bits_per_weight(
 
 def nominal_bits(spec: ModelSpec, allocation: Allocation) -> float:
     """Bits of the codes alone over the weights in groups, as papers count them."""
-    chosen = dict(allocation.choices)
-    return sum(g.weights * chosen[g.key].bits for g in spec.groups) / spec.weights
+    chosen = allocation.of_linears(spec)
+    return sum(x.weights * chosen[x.name].bits for x in spec.linears) / spec.weights
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,7 @@ def _reasons(spec: ModelSpec, scheme: Scheme, target: Target) -> dict[str, str]:
             found[linear.name] = "built as a plain linear, which reads nothing packed"
         elif reason := _why_not(linear, scheme, target):
             found[linear.name] = reason
-    for own in _fused(spec, target):
+    for own in fused(spec, target):
         outside = [name for name in own if name in found]
         for name in own if outside else ():
             found.setdefault(name, f"one matrix with {outside[0]}")
@@ -153,8 +153,8 @@ def _why_not(linear: Linear, scheme: Scheme, target: Target) -> str | None:
     return None
 
 
-def _fused(spec: ModelSpec, target: Target) -> list[list[str]]:
-    """Linears that are one matrix in the target, by full name."""
+def fused(spec: ModelSpec, target: Target) -> list[list[str]]:
+    """Linears that are one matrix in the target, and have one scheme; by full name."""
     names = {linear.name for linear in spec.linears}
     parents = dict.fromkeys(name.rpartition(".")[0] for name in names)
     several = [

@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 # options by what their values are; the others are text
-LISTS = ("methods", "widths", "include", *PINS)
+LISTS = ("methods", "widths", "include", "candidates", *PINS)
 SWITCHES = (
-    *("symmetric", "front", "rungs", "narrowing", "finalize", "minimize"),
-    "force",
+    *("symmetric", "front", "rungs", "narrowing", "finalize", "refine"),
+    *("tune", "minimize", "force"),
 )
 NUMBERS = ("seconds", "fraction", "min_score", "confidence", "storage_timeout")
-COUNTS = ("trials", "trial", "seed", "calibration", "beams", "rerank")
+COUNTS = ("trials", "trial", "seed", "calibration", "beams", "rerank", "tune_steps")
 KINDS = {
     **dict.fromkeys(LISTS, "a list of names"),
     "widths": "a list of whole numbers",
@@ -42,12 +42,16 @@ def given_options(options: Mapping[str, Any]) -> dict[str, Any]:
         return value.tolist() if hasattr(value, "tolist") else value
 
     given = {key: plain(v) for key, v in options.items() if v is not None}
-    for key in ("methods", "widths", "include", "pin", "at_least", "at_most"):
+    for key in ("methods", "widths", "include", *PINS):
         # as on the command line: gptq,awq and 3,4,8
         if isinstance(given.get(key), str):
             words = [word.strip() for word in given[key].split(",")]
             digits = key == "widths" and all(word.isdigit() for word in words)
             given[key] = [int(word) for word in words] if digits else words
+    files = given.get("candidates", ())
+    if files:
+        one = isinstance(files, str)
+        given["candidates"] = [files] if one else [os.fspath(file) for file in files]
     for key, between in (("task", "+"), ("bits", ",")):
         if isinstance(given.get(key), list | tuple):
             given[key] = between.join(map(str, given[key]))

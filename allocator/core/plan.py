@@ -31,7 +31,8 @@ class Plan:
     `seed` and `calibration` are those the search chose its calibration samples with:
     others quantize differently. `asked` are task, fraction, subset, beams and rerank of
     the search, for its score to be measured again; `layers` and `group_sizes` are what
-    the file says of single linears. `finalized` names the weights beside the file that
+    the file says of single linears, `exceptions` those that it says to differ from
+    their groups. `finalized` names the weights beside the file that
     were quantized in sequence for it (`quant.sequential`); None: the cells of a bank.
     """
 
@@ -44,6 +45,7 @@ class Plan:
     layers: Mapping[str, Choice] = field(default_factory=dict)
     finalized: str | None = None
     group_sizes: Mapping[str, int | str] = field(default_factory=dict)
+    exceptions: frozenset[str] = frozenset()
 
     @staticmethod
     def read(file: Path) -> Plan:
@@ -87,6 +89,7 @@ class Plan:
                 _choices(layers),
                 _typed(data.get("finalized"), str, type(None)),
                 _group_sizes(layers),
+                _exceptions(layers),
             )
         except (AttributeError, KeyError, TypeError) as error:
             raise SpecError(
@@ -99,19 +102,26 @@ class Plan:
         """The plan's choices for the groups of a model.
 
         Raises:
-            SpecError: the groups are not the model's, or a layer contradicts its group
-                or the scheme.
+            SpecError: the groups are not the model's, or a layer that is no exception
+                contradicts its group, or any the scheme.
         """
         self._check_group_sizes(spec)
         own = {linear.name: g.key for g in spec.groups for linear in g.linears}
         for name, choice in self.layers.items():
             group = self.groups.get(own.get(name, ""))
-            if choice != group:
+            if choice != group and (name not in self.exceptions or group is None):
                 raise SpecError(
                     f"the plan's layer {name} has {choice}, and its group {group}: "
-                    "change the groups, the layers only spell them out"
+                    "change the groups, the layers only spell them out, but for those "
+                    'that say "exception": true'
                 )
-        return Allocation.of(spec.keys, self.groups)
+        whole = Allocation.of(spec.keys, self.groups)
+        if not self.exceptions:
+            return whole
+        chosen = whole.of_linears(spec)
+        chosen |= {name: self.layers[name] for name in self.exceptions}
+        layers = {n: c for n, c in chosen.items() if c != self.groups[own[n]]}
+        return whole.but(layers)
 
     def _check_group_sizes(self, spec: ModelSpec) -> None:
         """Refuse a plan that was made when rows were cut into groups otherwise."""
@@ -130,12 +140,17 @@ class Plan:
     @property
     def methods(self) -> tuple[str, ...]:
         """Methods the plan uses."""
-        return tuple(sorted({c.method for c in self.groups.values() if c.method}))
+        return tuple(sorted({c.method for c in self._used if c.method}))
 
     @property
     def widths(self) -> tuple[int, ...]:
         """Widths the plan uses below 16, rising; 16 beside them."""
-        return tuple(sorted({c.bits for c in self.groups.values()} | {FULL}))
+        return tuple(sorted({c.bits for c in self._used} | {FULL}))
+
+    @property
+    def _used(self) -> set[Choice]:
+        """Choices of groups and exceptions."""
+        return {*self.groups.values(), *(self.layers[name] for name in self.exceptions)}
 
 
 def _choices(items: Any) -> dict[str, Choice]:
@@ -155,6 +170,12 @@ def _group_sizes(layers: Any) -> dict[str, int | str]:
     return {name: size for name, size in given.items() if size is not None}
 
 
+def _exceptions(layers: Any) -> frozenset[str]:
+    """Layers that a plan says to differ from their groups."""
+    kinds = {n: _typed(x.get("exception", False), bool) for n, x in layers.items()}
+    return frozenset(name for name, is_one in kinds.items() if is_one)
+
+
 def _typed(value: Any, *kinds: type) -> Any:
     # JSON's true is no number
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
@@ -170,19 +191,21 @@ def plan_json(
 ) -> dict[str, Any]:
     """A plan as plain data; `layers` spells it out for each linear by full name.
 
-    `finalized` is the digest of its weights, if they were quantized in sequence.
+    One that differs from its group is marked as an exception. `finalized` is the
+    digest of its weights, if they were quantized in sequence.
     """
-    chosen, scheme = dict(allocation.choices), asked.scheme
+    chosen, scheme = allocation.of_linears(spec), asked.scheme
+    exceptions = {name for name, _ in allocation.layers}
     layers = {
         linear.name: {
-            "bits": chosen[group.key].bits,
-            "method": chosen[group.key].method,
+            "bits": chosen[linear.name].bits,
+            "method": chosen[linear.name].method,
             "group_size": None
-            if chosen[group.key].bits == FULL
+            if chosen[linear.name].bits == FULL
             else scheme.group_size_of(linear.in_features),
+            **({"exception": True} if linear.name in exceptions else {}),
         }
-        for group in spec.groups
-        for linear in group.linears
+        for linear in spec.linears
     }
     return {
         "model": asked.model,

@@ -288,6 +288,7 @@ class Recommendation:
             "finalized": self.finalized,
             "tuned": self.tuned,
             "allocation": self.allocation.to_json(),
+            "layers": self.allocation.layers_json(),
             "bpw": self.bpw,
             "bpw_quantized": self.bpw_quantized,
             "score": self.score.mean,

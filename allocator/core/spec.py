@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
@@ -111,6 +111,20 @@ class ModelSpec:
     def keys(self) -> tuple[str, ...]:
         """Group keys in order."""
         return tuple(group.key for group in self.groups)
+
+    def by_linear(self, fused: Sequence[Sequence[str]] = ()) -> ModelSpec:
+        """The same model with a group for each linear, `component.full.name`.
+
+        Linears that have to have one choice, by full name, share a group: that of the
+        first of them.
+        """
+        leaders = {name: own[0] for own in fused for name in own}
+        members: dict[str, list[Linear]] = {}
+        for linear in self.linears:
+            leader = leaders.get(linear.name, linear.name)
+            members.setdefault(f"{linear.component}.{leader}", []).append(linear)
+        groups = tuple(Group(key, tuple(found)) for key, found in members.items())
+        return replace(self, groups=groups)
 
     @property
     def weights(self) -> int:

@@ -38,6 +38,10 @@ STORAGE_TIMEOUT = 60.0
 JOINED = "+"
 # memory grows with them, and published evaluations use 5
 MOST_BEAMS = 64
+# parameters from which rounding is learned only where that is asked for
+TUNED = 10**8
+# steps of learned rounding for each block, and the most that make sense
+TUNE_STEPS, MOST_STEPS = 100, 100_000
 # probability with which a minimal score is kept
 CONFIDENCE = 0.95
 # a search is for one of them
@@ -57,10 +61,13 @@ class StudySpec:
     are. `target` is the runtime that the model is quantized for: it sets widths, group
     size and symmetry where none are given (`read`), what they can be, and what counts
     as size.
-    `finalize` quantizes the winner once more in sequence; `pin`, `at_least`, `at_most`
-    keep groups as they are or within bounds (`Pins`). Nones mean: the embedded
-    data, the published fraction and set, the published depth of ranking, the default
-    study name, the default storage, no time limit.
+    `finalize` quantizes what may be recommended once more in sequence; `refine` then
+    lets single linears differ from their groups, and `tune` (None: for models of less
+    than TUNED parameters) learns the rounding in `tune_steps` steps a block.
+    `candidates` are files of allocations that take part in the end; `pin`, `at_least`,
+    `at_most` keep groups as they are or within bounds (`Pins`). Nones mean: the
+    embedded data, the published fraction and set, the published depth of ranking, the
+    default study name, the default storage, no time limit.
     """
 
     budget: str | None
@@ -95,6 +102,10 @@ class StudySpec:
     narrowing: bool = True
     cache_memory: str = "256MiB"
     finalize: bool = True
+    refine: bool = True
+    tune: bool | None = None
+    tune_steps: int = TUNE_STEPS
+    candidates: tuple[str, ...] = ()
     pin: tuple[str, ...] = ()
     at_least: tuple[str, ...] = ()
     at_most: tuple[str, ...] = ()
@@ -114,6 +125,11 @@ class StudySpec:
             raise SpecError(
                 f"calibration samples must be 1 to {CALIBRATION_SIZE}, "
                 f"not {self.calibration}"
+            )
+        if not 1 <= self.tune_steps <= MOST_STEPS:
+            raise SpecError(
+                f"steps of learned rounding must be 1 to {MOST_STEPS:,}, "
+                f"not {self.tune_steps}"
             )
         if self.trials < 1:
             raise SpecError(f"trials must be 1 or more, not {self.trials}")
@@ -176,6 +192,15 @@ class StudySpec:
             raise SpecError(f"beams must be 1 to {MOST_BEAMS}, not {self.beams}")
         if self.rerank is not None and self.rerank < 1:
             raise SpecError(f"rerank must be 1 or more, not {self.rerank}")
+
+    def tunes(self, parameters: int) -> bool:
+        """Whether the rounding of a model of so many parameters is learned."""
+        return parameters < TUNED if self.tune is None else self.tune
+
+    @property
+    def refines(self) -> bool:
+        """Whether single linears may differ from their groups."""
+        return self.refine and self.granularity != "component"
 
     @property
     def tasks(self) -> tuple[str, ...]:

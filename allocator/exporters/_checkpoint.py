@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from allocator.bench.finalize import choices_of
 from allocator.core.allocation import FULL
 from quant.grid import decode, scale_dtype
 
@@ -58,7 +57,7 @@ class Checkpoint:
     @cached_property
     def choices(self) -> dict[str, Choice]:
         """Bits and method of every linear in a group, by full name."""
-        return choices_of(self.spec, self.allocation)
+        return self.allocation.of_linears(self.spec)
 
     @cached_property
     def low(self) -> dict[str, Choice]:

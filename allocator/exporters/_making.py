@@ -86,7 +86,8 @@ class Making:
         samples = samples_of(setup, model)
         if cells is None:
             return Checkpoint(*known, _no_cell, samples=samples)
-        self._check_applied(applied_digest(setup.model, allocation, cells))
+        wanted = allocation.of_linears(setup.model)
+        self._check_applied(applied_digest(setup.model.linears, wanted, cells))
         made = folded_of(setup, allocation, cells, model)
         linears = {linear.name: linear for linear in setup.model.linears}
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from optuna.distributions import CategoricalDistribution
 
 from allocator.core.allocation import FULL, Allocation, Choice
+from allocator.core.errors import SpecError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -78,7 +79,16 @@ class Space(ABC):
         return allocation if free else None
 
     def bytes(self, allocation: Allocation) -> float:
-        """Bytes of all groups; what `room` bounds."""
+        """Bytes of all groups; what `room` bounds.
+
+        Raises:
+            SpecError: single linears differ, and only groups' sizes are known.
+        """
+        if allocation.layers:
+            raise SpecError(
+                f"{len(allocation.layers)} single linears differ from their groups, "
+                "and a study keeps the sizes of groups alone"
+            )
         return sum(self.group_bytes[key][choice.bits] for key, choice in allocation)
 
     def fits(self, allocation: Allocation) -> bool:

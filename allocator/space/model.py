@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,9 @@ from allocator.core.allocation import (
     stored_size,
 )
 from allocator.core.errors import BudgetError, SpecError
+from allocator.core.holding import fused
 from allocator.core.pins import NO_PINS, Pins, in_words
+from allocator.core.targets import TARGETS
 from allocator.space.base import SLACK, Space
 
 if TYPE_CHECKING:
@@ -109,6 +111,43 @@ class ModelSpace(Space):
             "choices": [str(choice) for choice in self.choices],
         }
 
+    def bytes(self, allocation: Allocation) -> float:
+        """Bytes of all groups, exceptions counted in."""
+        if not allocation.layers:
+            return super().bytes(allocation)
+        return self.size(allocation).quantized_bytes
+
+    def keeps_pins(self, allocation: Allocation) -> bool:
+        """Whether every pinned group has what it may get, with each of its linears."""
+        return super().keeps_pins(allocation) and all(
+            choice in self.pinned.get(key, (choice,))
+            for key, choice in self._exceptions(allocation)
+        )
+
+    def fits(self, allocation: Allocation) -> bool:
+        """Whether an allocation keeps the budget, with nothing but what is allowed."""
+        return super().fits(allocation) and all(
+            choice in self.allowed[key] for key, choice in self._exceptions(allocation)
+        )
+
+    def _exceptions(self, allocation: Allocation) -> list[tuple[str, Choice]]:
+        """What single linears have instead of their group's choice, by the group."""
+        return [(self._group_of[name], choice) for name, choice in allocation.layers]
+
+    @cached_property
+    def _group_of(self) -> dict[str, str]:
+        return {x.name: group.key for group in self.spec.groups for x in group.linears}
+
+    def by_linear(self) -> FineSpace:
+        """The same space with a choice for each linear, or set that the target fuses.
+
+        Each may get what its group may.
+        """
+        spec = self.spec.by_linear(fused(self.spec, TARGETS[self.scheme.target]))
+        return FineSpace(
+            spec, self.scheme, self.choices, self.budget, self.pins, coarse=self
+        )
+
     def size(self, allocation: Allocation) -> Size:
         """Stored size in both scopes."""
         return stored_size(self.spec, self.scheme, allocation)
@@ -116,6 +155,23 @@ class ModelSpace(Space):
     def bpw(self, allocation: Allocation) -> float:
         """Bits per weight, as the budget counts them."""
         return self.size(allocation).bpw(self.budget.scope)
+
+
+@dataclass(frozen=True)
+class FineSpace(ModelSpace):
+    """A space of single linears, which may get what their groups in `coarse` may."""
+
+    coarse: ModelSpace = field(kw_only=True)
+
+    @cached_property
+    def allowed(self) -> dict[str, tuple[Choice, ...]]:
+        """What each linear may get, narrow to wide."""
+        allowed, groups = self.coarse.allowed, self.coarse._group_of
+        return {g.key: allowed[groups[g.linears[0].name]] for g in self.spec.groups}
+
+    def coarsened(self, allocation: Allocation) -> Allocation:
+        """An allocation of single linears in terms of groups and exceptions."""
+        return allocation.over(self.spec, self.coarse.spec)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ import torch
 
 from allocator.bench.evaluate import evaluate_model
 from allocator.bench.finalize import (
-    choices_of,
     finalize,
     finalized_digest,
     finalized_home,
@@ -92,7 +91,7 @@ def same(some: dict[str, torch.Tensor], others: dict[str, torch.Tensor]) -> bool
 def test_a_trained_model_is_what_replacing_one_set_at_a_time_gives(
     setup: Setup, mixed: Allocation, corrected: bool
 ) -> None:
-    choices = choices_of(setup.model, mixed)
+    choices = mixed.of_linears(setup.model)
     methods = {name: load("quant.methods", name) for name in METHODS}
     found = finalize(setup, mixed, Silent(), corrected=corrected)
     models = [setup.family.load(setup.folder, "cpu") for _ in range(2)]

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from allocator.bench.finalize import choices_of, finalize
+from allocator.bench.finalize import finalize
 from allocator.bench.folded import fold_difference, folded_of
 from allocator.bench.loading import open_bench
 from allocator.bench.prepare import prepare
@@ -77,7 +77,7 @@ def test_a_bank_is_folded_as_it_is_read(
     setup: Setup, bench: Workbench, mapped: Model, mixed: Allocation
 ) -> None:
     found = folded_of(setup, mixed, bench.bank, mapped)
-    choices = choices_of(setup.model, mixed)
+    choices = mixed.of_linears(setup.model)
     scaled = 0
     for linear in setup.model.linears:
         if choices[linear.name] == FULL:

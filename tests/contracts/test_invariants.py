@@ -98,6 +98,26 @@ def test_a_group_at_two_bits_changes_each_of_its_weights_and_no_other(
         assert changed == {f"{linear.name}.weight" for linear in group.linears}
 
 
+def test_an_exception_changes_its_linear_and_no_other(bench: Bench) -> None:
+    module, spec = bench.model.module, bench.spec
+    whole = Allocation.uniform(spec, Choice(8, "gptq"))
+    bench.apply(whole)
+    before = {name: p.clone() for name, p in module.named_parameters()}
+    for linear in (spec.linears[0], spec.linears[-1]):
+        found = whole.but({linear.name: Choice(2, "gptq")})
+        bench.apply(found)
+        changed = {
+            n for n, p in module.named_parameters() if not torch.equal(p, before[n])
+        }
+        assert changed == {f"{linear.name}.weight"}
+        fine = bench.over(spec.by_linear())
+        assert fine.applied(found.over(spec, fine.spec)) == bench.applied(found)
+        assert bench.applied(found) != bench.applied(whole)
+        # what is in place already is not exchanged, however it is grouped
+        fine.apply(found.over(spec, fine.spec))
+        assert bench.in_place.current == found.of_linears(spec)
+
+
 def test_back_at_sixteen_bits_the_output_is_bit_identical(bench: Bench) -> None:
     before = logits_of(bench.model, bench.state)
     bench.apply(Allocation.uniform(bench.spec, Choice(2, "gptq")))

@@ -207,3 +207,36 @@ def test_a_choice_that_cannot_be_is_told_with_its_file_and_group(
     file.write_text(json.dumps({"model": "m", "groups": groups}))
     with pytest.raises(SpecError, match=rf"plan\.json: vision\.all\.all: .*{said}"):
         Plan.read(file)
+
+
+def test_exceptions_are_written_and_read_back(toy: ModelSpec, file: Path) -> None:
+    found = mixed(toy).but({"vision.1.ff": Choice(5, "uniform")})
+    written = plan_json(asked(model="m"), toy, found)
+    assert written["layers"]["vision.1.ff"] == {
+        **{"bits": 5, "method": "uniform", "group_size": 64},
+        "exception": True,
+    }
+    assert "exception" not in written["layers"]["vision.0.ff"]
+    file.write_text(json.dumps(written))
+    plan = Plan.read(file)
+    assert plan.allocation(toy) == found
+    assert plan.methods == ("awq", "gptq", "uniform")
+    assert plan.widths == (3, 5, 8, 16)
+
+
+def test_a_layer_that_differs_has_to_say_that_it_is_an_exception(
+    toy: ModelSpec, file: Path
+) -> None:
+    written = plan_json(asked(model="m"), toy, mixed(toy))
+    written["layers"]["vision.1.ff"]["bits"] = 5
+    file.write_text(json.dumps(written))
+    with pytest.raises(SpecError, match=r'vision\.1\.ff has 5/gptq.*"exception": true'):
+        Plan.read(file).allocation(toy)
+
+
+def test_an_exception_names_a_linear_of_the_model(toy: ModelSpec, file: Path) -> None:
+    written = plan_json(asked(model="m"), toy, mixed(toy))
+    written["layers"]["nobody"] = {"bits": 4, "method": "awq", "exception": True}
+    file.write_text(json.dumps(written))
+    with pytest.raises(SpecError, match="layer nobody"):
+        Plan.read(file).allocation(toy)

@@ -81,6 +81,7 @@ def test_json_shows_what_is_recommended_and_what_it_was_compared_with() -> None:
         "applied": "digest of the cells",
         "finalized": None,
         "allocation": {"vision.all.all": {"bits": 4, "method": "awq"}},
+        "layers": {},
         "bpw": 3.9,
         "bpw_quantized": 3.7,
         "score": 70,

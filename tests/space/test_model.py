@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 from random import Random
-from typing import TYPE_CHECKING
 
 import pytest
 from optuna.distributions import CategoricalDistribution
@@ -10,10 +9,8 @@ from optuna.distributions import CategoricalDistribution
 from allocator.core.allocation import Allocation, Budget, Choice, Scheme
 from allocator.core.errors import BudgetError, SpecError
 from allocator.core.pins import Pins
+from allocator.core.spec import Linear, ModelSpec, build_groups
 from allocator.space.model import KeptSpace, ModelSpace, within_name
-
-if TYPE_CHECKING:
-    from allocator.core.spec import ModelSpec
 
 CHOICES = (
     *(Choice(2, "uniform"), Choice(2, "awq"), Choice(4, "uniform"), Choice(4, "awq")),
@@ -285,3 +282,46 @@ def test_a_study_keeps_the_space_and_its_pins_apart(toy: ModelSpec) -> None:
     assert (kept.uniform, kept.smallest) == (model.uniform, model.smallest)
     assert within_name(kept) == within_name(model) != within_name(free)
     assert kept.distributions == free.distributions
+
+
+def test_single_linears_have_a_space_of_their_own(toy: ModelSpec) -> None:
+    pins = Pins(pin=("vision.front.*=16",))
+    coarse = ModelSpace(toy, Scheme(), CHOICES, Budget(6.0), pins)
+    fine = coarse.by_linear()
+    assert fine.room == coarse.room
+    assert fine.keys == tuple(f"{x.component}.{x.name}" for x in toy.linears)
+    assert fine.allowed["vision.vision.0.ff"] == (Choice(16),)
+    assert fine.allowed["vision.vision.1.ff"] == CHOICES
+    assert fine.bytes(fine.smallest) == coarse.bytes(coarse.smallest)
+    one = fine.smallest.replace({"language.language.1.ff": Choice(4, "awq")})
+    found = fine.coarsened(one)
+    assert found.layers == (("language.1.ff", Choice(4, "awq")),)
+    assert coarse.bytes(found) == fine.bytes(one) > coarse.bytes(coarse.smallest)
+    assert coarse.fits(found)
+    assert coarse.bpw(found) == fine.bpw(one)
+
+
+def test_exceptions_count_and_keep_the_pins(toy: ModelSpec) -> None:
+    pins = Pins(pin=("vision.front.*=16",))
+    tight = ModelSpace(toy, Scheme(), CHOICES, Budget(4.5), pins)
+    assert tight.fits(tight.smallest)
+    assert not tight.fits(tight.smallest.but({"language.0.ff": Choice(16)}))
+    against = tight.smallest.but({"vision.0.ff": Choice(2, "awq")})
+    assert not tight.fits(against)
+    assert not tight.keeps_pins(against)
+    kept = KeptSpace(json.loads(json.dumps(tight.costs)), Budget(4.5), pins)
+    with pytest.raises(SpecError, match="1 single linears differ"):
+        kept.fits(against)
+
+
+def test_a_target_keeps_together_what_it_fuses() -> None:
+    names = ["q_proj", "k_proj", "v_proj", "o_proj"]
+    linears = [Linear(f"language.{n}", "language", 0, "attn", 64, 64) for n in names]
+    spec = ModelSpec("toy", 20_000, build_groups(linears), ())
+    choices = (Choice(4, "gptq"), Choice(8, "gptq"), Choice(16))
+
+    def keys(target: str) -> int:
+        scheme = Scheme(64, symmetric=True, target=target)
+        return len(ModelSpace(spec, scheme, choices, Budget(16)).by_linear().keys)
+
+    assert (keys("vllm"), keys("transformers")) == (2, 4)
