@@ -13,7 +13,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from allocator.core.clock import Clock
 from allocator.core.records import ADDITIVE, EVEN_MIX, Finalist
 from allocator.search.paired import could_be_best
 from allocator.search.rivals import LINEAR, best_uniform, candidates
@@ -202,20 +201,6 @@ def entered(search: Search, rivals: Mapping[str, Allocation]) -> Finals:
         finals.add(record.allocation, MEASURED)
     if space.fits(space.full):
         finals.add(space.full, MEASURED)
-    return finals
-
-
-def held(search: Search, rivals: Mapping[str, Allocation]) -> Finals:
-    """Race and tune what may be recommended, timed phase by phase."""
-    finals = entered(search, rivals)
-    asked, seconds = search.setup.asked, search.seconds
-    since = Clock()
-    finals.race()
-    seconds["finalists"] = since.seconds
-    if asked.tunes(search.setup.model.parameters):
-        since = Clock()
-        finals.tune()
-        seconds["tuning"] = since.seconds
     return finals
 
 

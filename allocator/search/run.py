@@ -15,10 +15,11 @@ from allocator.explain.shown import Shown
 from allocator.search.confirm import confirm
 from allocator.search.deadline import OTHERS, Deadline, Watched
 from allocator.search.decide import decide
-from allocator.search.finals import held
+from allocator.search.finals import entered
 from allocator.search.full import full_precision
 from allocator.search.leftover import await_full, is_elsewhere, note_dead, settle
 from allocator.search.propose import prior, propose, proxies
+from allocator.search.refine import refine
 from allocator.search.rivals import (
     candidates,
     linear_rivals,
@@ -177,7 +178,19 @@ def _shipped(search: Search) -> Outcome:
     """Finalists as they would be shipped, compared on the search set."""
     setup, space = search.setup, search.setup.space
     found = {**rivals(search, space), **linear_rivals(search, space)}
-    finals = held(search, found)
+    finals = entered(search, found)
+    asked, seconds = setup.asked, search.seconds
+    since = Clock()
+    finals.race()
+    seconds["finalists"] = since.seconds
+    if asked.refines:
+        since = Clock()
+        refine(finals)
+        seconds["refinement"] = since.seconds
+    if finals.shipped.tunes:
+        since = Clock()
+        finals.tune()
+        seconds["tuning"] = since.seconds
     confirming = Clock()
     with search.watch.phase("confirmation") as progress:
         samples = setup.samples["evaluation"]
