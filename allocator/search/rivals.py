@@ -64,8 +64,7 @@ def best_method(space: ModelSpace, records: Sequence[TrialRecord]) -> str | None
 
 def candidates(search: Search) -> dict[str, Allocation]:
     """Allocations from elsewhere that were asked to take part, by name."""
-    found: dict[str, Allocation] = getattr(search.setup, "candidates", {})
-    return found
+    return dict(search.setup.candidates)
 
 
 def measure_baseline(search: Search, allocation: Allocation, kind: str) -> None:
