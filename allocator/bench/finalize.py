@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from allocator.core.spec import ModelSpec
     from allocator.core.watch import Watch
     from quant.finalized import Assignment, Finalized
+    from quant.passes import Passes
 
 
 def finalized_home() -> Path:
@@ -35,7 +36,12 @@ def finalized_digest(
 
 
 def finalize(
-    setup: Setup, allocation: Allocation, watch: Watch, *, corrected: bool = True
+    setup: Setup,
+    allocation: Allocation,
+    watch: Watch,
+    *,
+    corrected: bool = True,
+    passes: Passes | None = None,
 ) -> Finalized:
     """Quantize an allocation in sequence, once and for all.
 
@@ -48,6 +54,8 @@ def finalize(
         allocation: bits and method of every group.
         watch: is shown the phase "finalization".
         corrected: whether weights make up for what their inputs have lost.
+        passes: held by whoever finalizes several allocations: what lies in front of the
+            first change is not made again. The weights are the same without.
 
     Raises:
         BankError: the disk has, or turns out to have, too little room.
@@ -58,7 +66,7 @@ def finalize(
     wanted, linears = _assignment(setup, allocation, corrected), setup.model.linears
     with watch.phase("finalization") as progress:
         return quantize_in_sequence(
-            finalized_home(), wanted, linears, source_of(setup), progress
+            finalized_home(), wanted, linears, source_of(setup), progress, passes
         )
 
 
