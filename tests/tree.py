@@ -39,6 +39,7 @@ OTHERS = {
     "studies/embedded/": "How the small models were made, and what they lose.",
     "studies/published/": "Measurements of others, with their source.",
     "studies/results/": "Figures as they were measured.",
+    "studies/rivals/": "Ours and others' allocations at equal stored bytes.",
     "studies/search/": "Strategies compared.",
     "studies/statistics/": "Intervals, looks, optimism, importance: simulated.",
     "studies/export/": "Formats times models, in the runtimes that load them.",

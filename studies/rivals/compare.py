@@ -1,0 +1,194 @@
+"""Ours and every rival at equal stored bytes: a cell is a model and a budget.
+
+    python -m studies.rivals.compare [--only MODEL BUDGET] [--work FOLDER]
+
+Ours is what a search with default settings recommends, with the weights it recommends.
+A rival's widths are carried over linear by linear, by GPTQ and by AWQ throughout,
+finalized and learned alike, and the best on the search set is taken. Each is scored on
+the evaluation set and on three fresh drawings, question by question. What is there is
+not done again; `report.py` makes the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from allocator.bench.finalize import finalize, open_finalized
+from allocator.bench.loading import open_bench
+from allocator.bench.prepare import prepare
+from allocator.core.allocation import FULL, Allocation, Choice
+from allocator.core.study import StudySpec
+from allocator.core.watch import Silent
+from allocator.search.run import run as search
+from studies.rivals.case import BUDGETS, MODELS, RESULTS
+from studies.rivals.drawings import DRAWINGS, drawing
+from studies.rivals.rules import METHODS, TASK
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from allocator.bench.prepare import Setup
+    from allocator.bench.workbench import Workbench
+    from allocator.core.ports import Sample
+
+OURS = "allocate"
+CELLS = RESULTS / "cells"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An allocation with the weights that are scored; None: the bank's."""
+
+    allocation: Allocation
+    weights: Any = None
+    kind: str = "bank"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A model on the bench within a budget, and the questions it is scored on."""
+
+    setup: Setup
+    bench: Workbench
+    samples: dict[str, Sequence[Sample]]
+    tune: bool
+
+    @staticmethod
+    def of(model: str, bpw: float, work: Path, *, tune: bool) -> Cell:
+        """Load what a cell needs."""
+        setup = prepare(StudySpec(f"{bpw}", TASK, model=model))
+        fresh = {
+            f"fresh {number}": drawing(work / f"fresh-{number}", number)
+            for number in DRAWINGS
+        }
+        samples = {"evaluation": setup.samples["evaluation"], **fresh}
+        return Cell(setup, open_bench(setup, Silent()), samples, tune)
+
+    def values(self, entry: Entry, samples: Sequence[Sample]) -> tuple[float, ...]:
+        """Scores of the samples, one by one, in percent."""
+        if entry.weights is None:
+            return self.bench.score(entry.allocation, samples).values
+        with self.bench.under(entry.weights) as bench:
+            return bench.score(entry.allocation, samples).values
+
+    def ours(self) -> Entry:
+        """What the search recommends."""
+        found = search(self.setup.asked)
+        weights = open_finalized(found.finalized) if found.finalized else None
+        return Entry(found.allocation, weights, "finalized" if weights else "bank")
+
+    def rival(self, bits: dict[str, Any]) -> tuple[Entry, float]:
+        """Widths of linears as well as they can be, and their score on the search set.
+
+        Args:
+            bits: of each linear; or those by each method.
+        """
+        best: tuple[float, Entry] | None = None
+        for method in METHODS:
+            own = self._allocation(bits.get(method, bits), method)
+            for entry in self._weighed(own, ("bank", "finalized")):
+                best = self._better(best, entry)
+        assert best is not None
+        if self.tune:
+            for entry in self._weighed(best[1].allocation, ("tuned",)):
+                best = self._better(best, entry)
+        return best[1], best[0]
+
+    def _allocation(self, bits: dict[str, int], method: str) -> Allocation:
+        chosen = {
+            name: Choice(width, None if width == FULL else method)
+            for name, width in bits.items()
+        }
+        allocation = Allocation.from_linears(self.setup.model, chosen)
+        assert self.setup.space.fits(allocation)
+        return allocation
+
+    def _weighed(self, allocation: Allocation, kinds: Sequence[str]) -> Iterator[Entry]:
+        """An allocation with weights of some kinds."""
+        for kind in kinds:
+            weights = None
+            if kind != "bank":
+                weights = finalize(
+                    self.setup, allocation, Silent(), tuned=kind == "tuned"
+                )
+            yield Entry(allocation, weights, kind)
+
+    def _better(
+        self, best: tuple[float, Entry] | None, entry: Entry
+    ) -> tuple[float, Entry]:
+        score = float(np.mean(self.values(entry, self.setup.samples["search"])))
+        return (score, entry) if best is None or score > best[0] else best
+
+
+def rivals_of(model: str) -> dict[str, dict[str, Any]]:
+    """What is kept of each rival of a model, by its name."""
+    files = sorted(RESULTS.glob(f"{model}-*.json"))
+    read = [json.loads(file.read_text()) for file in files]
+    return {each["system"]: each for each in read}
+
+
+def run_cell(model: str, bpw: float, work: Path, *, tune: bool) -> None:
+    """Measure a cell and keep it."""
+    home = work / f"{model}-{bpw}"
+    shutil.rmtree(home, ignore_errors=True)
+    os.environ["XDG_DATA_HOME"] = str(home)
+    cell = Cell.of(model, bpw, work, tune=tune)
+    values: dict[str, Any] = {}
+    systems: dict[str, Any] = {}
+
+    def note(name: str, entry: Entry, since: float, **more: Any) -> None:
+        scored = {s: cell.values(entry, own) for s, own in cell.samples.items()}
+        values[name] = np.concatenate([np.float32(v) for v in scored.values()])
+        systems[name] = {
+            "bpw": cell.setup.space.bpw(entry.allocation),
+            "weights": entry.kind,
+            "scores": {s: round(float(np.mean(v)), 3) for s, v in scored.items()},
+            "seconds": round(time.process_time() - since, 1),
+            **more,
+        }
+        print(f"{model} {bpw}: {name}", systems[name], flush=True)
+
+    since = time.process_time()
+    entry = cell.ours()
+    chosen = entry.allocation.of_linears(cell.setup.model)
+    note(OURS, entry, since, choices={name: str(c) for name, c in chosen.items()})
+    for name, kept in rivals_of(model).items():
+        since = time.process_time()
+        entry, found = cell.rival(kept["bits"][f"{bpw}"])
+        method = next(c.method for _, c in entry.allocation if c.method)
+        note(name, entry, since, method=method, search=round(found, 3))
+    CELLS.mkdir(parents=True, exist_ok=True)
+    # last, so that a cell with its values is whole
+    about = {"model": model, "bpw": bpw, "sets": list(cell.samples), "systems": systems}
+    (CELLS / f"{model}-{bpw}.json").write_text(json.dumps(about, indent=1) + "\n")
+    np.savez_compressed(CELLS / f"{model}-{bpw}.npz", **values)
+    shutil.rmtree(home)
+
+
+def main() -> None:
+    """Measure all cells that are not there."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", nargs=2, metavar=("MODEL", "BUDGET"))
+    parser.add_argument("--work", type=Path, default=Path("/tmp/allocate-rivals"))
+    parser.add_argument("--again", action="store_true", help="also what is there")
+    parser.add_argument("--no-tune", action="store_true", help="weights as finalized")
+    asked = parser.parse_args()
+    cells = [(model, bpw) for bpw in BUDGETS for model in MODELS]
+    if asked.only:
+        cells = [(asked.only[0], float(asked.only[1]))]
+    for model, bpw in cells:
+        if asked.again or not (CELLS / f"{model}-{bpw}.npz").exists():
+            run_cell(model, bpw, asked.work, tune=not asked.no_tune)
+
+
+if __name__ == "__main__":
+    main()
