@@ -15,6 +15,7 @@ from allocator.core.text import visible
 from allocator.report.colours import place
 from allocator.report.text_gains import choice_text
 from allocator.report.view import (
+    BitsMap,
     Point,
     at,
     bits_map,
@@ -245,13 +246,8 @@ def bits_chart(data: Data) -> Chart | None:
         "texttemplate": "%{text}",
         "textfont": {"size": 11},
         "hovertext": [
-            [
-                _cell_hover(group, column, each, found.within(group, at_))
-                for at_, (column, each) in enumerate(
-                    zip(found.columns, row, strict=True)
-                )
-            ]
-            for group, row in zip(found.groups, cells, strict=True)
+            [_cell_hover(found, group, at_) for at_ in range(len(found.columns))]
+            for group in found.groups
         ],
         "hoverinfo": "text",
         "colorscale": [[at_, f"width{i}"] for i, at_ in enumerate((0, 0.34, 0.7, 1))],
@@ -292,7 +288,9 @@ def _frame(chosen: int | None, rows: int) -> list[Chart]:
     return [{"type": "rect", **corners, "line": {"color": "best", "width": 2.5}}]
 
 
-def _cell_hover(group: str, column: Point, choice: Data | None, within: Data) -> str:
+def _cell_hover(found: BitsMap, group: str, at_: int) -> str:
+    column, within = found.columns[at_], found.within(group, at_)
+    choice = column.allocation.get(group)
     told = choice_text(choice) if choice else "not decided"
     differing = f"<br>but for {safe(in_short(within))}" if within else ""
     return (
