@@ -23,6 +23,8 @@ from allocator.study.proposed import Proposed
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    import pytest
+
     from allocator.bench.sense import Said
     from allocator.core.allocation import Allocation
     from allocator.core.spec import ModelSpec
@@ -168,6 +170,8 @@ def asked_for(**options: Any) -> StudySpec:
     usual: dict[str, Any] = {"budget": "5", "trials": 3, "strategy": "evolution"}
     if {"front", "min_score"} & options.keys():
         usual["budget"] = None
+    # what takes place behind the search has tests of its own
+    usual |= {"refine": False, "tune": False}
     known = {**usual, "methods": METHODS, "widths": WIDTHS, **options}
     return StudySpec(task="vqav2", **known)
 
@@ -212,3 +216,30 @@ def runs(search: Search) -> list[tuple[str, str, int]]:
     bench: Any = search.bench
     found: list[tuple[str, str, int]] = bench.runs
     return found
+
+
+def fake_weights(
+    patch: pytest.MonkeyPatch, bonus: float = 0.0, tuned: float = 0.0
+) -> list[str]:
+    """Finalized weights that add to every score, and tuned ones that add still more.
+
+    Returns digests of the allocations whose weights were made, in order.
+    """
+    made: list[str] = []
+
+    def finalize(setup: Any, allocation: Allocation, watch: Any, **how: bool) -> Any:
+        del setup, watch
+        made.append(_named(allocation, how))
+        added = bonus + (tuned if how.get("tuned") else 0.0)
+        return SimpleNamespace(bonus=added, digest="of the weights")
+
+    patch.setattr("allocator.search.shipped.finalize", finalize)
+    patch.setattr(
+        "allocator.search.shipped.finalized_digest",
+        lambda _, allocation, **how: _named(allocation, how),
+    )
+    return made
+
+
+def _named(allocation: Allocation, how: dict[str, bool]) -> str:
+    return f"{allocation.digest}{' tuned' if how.get('tuned') else ''}"

@@ -5,12 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from allocator.bench.packed import open_packed
-from allocator.bench.planned import open_planned, planned_request, setup_of
+from allocator.bench.planned import (
+    open_planned,
+    planned_request,
+    read_plan,
+    setup_of,
+)
 from allocator.bench.sense import judge, scores_of
 from allocator.core.allocation import Allocation
 from allocator.core.errors import ModelError
 from allocator.core.finite import is_number
-from allocator.core.plan import FINALIZED, Plan
+from allocator.core.plan import FINALIZED
 from allocator.embedded import model_folder
 from allocator.families import packed_by
 from allocator.study.entry import not_finite
@@ -62,13 +67,14 @@ def evaluate_model(
 
     Args:
         options: fields of `StudySpec`; the plan's count where they are not given.
-        plan_file: the allocation to score; None scores full precision.
+        plan_file: the allocation to score, perhaps of another tool; None scores full
+            precision.
         watch: is told how far it is.
 
     Raises:
         AllocateError: a model, task, data folder, plan or score that cannot be had.
     """
-    plan = Plan.read(plan_file) if plan_file else None
+    plan = read_plan(plan_file, options, watch) if plan_file else None
     asked = planned_request(options, plan, plan_file)
     if plan is None and (library := packed_by(model_folder(asked.model))):
         return _as_it_is(asked, library, watch)

@@ -5,13 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from allocator.bench.imports import imported, is_plan, tell
 from allocator.bench.loading import open_bank, open_full_precision
-from allocator.bench.prepare import prepare, spec_of
+from allocator.bench.prepare import model_for, prepare, spec_of, task_of
+from allocator.core.allocation import Allocation
 from allocator.core.errors import BankError, SpecError
+from allocator.core.plan import Plan, plan_json
 from allocator.core.plugins import available
 from allocator.core.ports import SPLITS
 from allocator.core.spec import EXTRAS, GRANULARITIES
 from allocator.core.study import StudySpec
+from allocator.embedded import model_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,7 +23,6 @@ if TYPE_CHECKING:
 
     from allocator.bench.prepare import Setup
     from allocator.bench.workbench import Workbench
-    from allocator.core.plan import Plan
     from allocator.core.ports import Split
     from allocator.core.watch import Watch
     from quant.bank import Bank
@@ -51,6 +54,36 @@ def planned_request(
         raise SpecError(f"{purpose} needs --task or --task-set (tasks: {known})")
     # a budget that everything fits
     return StudySpec.read({"budget": "16", **of_plan, **options}, file)
+
+
+def read_plan(
+    file: Path,
+    options: Mapping[str, Any],
+    watch: Watch,
+    purpose: str = "an evaluation",
+) -> Plan:
+    """A plan of ours, or one of what another tool's file has for a model.
+
+    Args:
+        file: the plan, or what the other tool wrote.
+        options: fields of `StudySpec`: the model, and the task it is asked for.
+        watch: is told what is taken otherwise than the file has it.
+        purpose: what needs the request, for messages.
+
+    Raises:
+        AllocateError: a file or a model that cannot be read; names in the one that the
+            other does not have.
+    """
+    if is_plan(file):
+        return Plan.read(file)
+    asked = planned_request(options, None, file, purpose)
+    task = task_of(asked.task, asked.data)
+    folder, family = model_for(task, model_folder(asked.model), asked.model)
+    spec = spec_of(asked, folder, family)
+    found = imported(file, spec, asked.scheme)
+    tell(found, watch)
+    allocation = Allocation.from_linears(spec, found.choices)
+    return Plan.from_json(plan_json(asked, spec, allocation), str(file))
 
 
 def load_planned(

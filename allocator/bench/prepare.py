@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from allocator.bench.candidates import Named, read_candidates
 from allocator.bench.contents import Contents
 from allocator.core.allocation import digest
 from allocator.core.errors import DataError, SpecError, UnknownNameError
@@ -63,6 +64,8 @@ class Setup:
     weights: str
     device: str
     contents: Contents = field(compare=False)
+    # allocations that take part in the end, by the names of their files
+    candidates: tuple[Named, ...] = ()
 
     @cached_property
     def identity(self) -> str:
@@ -168,6 +171,12 @@ def prepare(
     device = pick_device(asked.device)
     model = spec_of(asked, folder, family)
     space = ModelSpace(model, asked.scheme, asked.choices, asked.limit, asked.pins)
+    candidates = read_candidates(
+        asked,
+        space,
+        lambda other: spec_of(replace(asked, granularity=other), folder, family),
+        watch,
+    )
     samples = samples or read_samples(asked, task, splits)
     tell_unread(folder, watch)
     contents = Contents(watch)
@@ -175,6 +184,7 @@ def prepare(
     return Setup(
         *(asked, folder, family, task, samples, model, space, weights, device),
         contents,
+        candidates,
     )
 
 

@@ -185,20 +185,18 @@ class Workbench:
         self.apply(allocation)
         found = []
         for batch in self.batches(samples):
-            state, replied = self._replied(batch)
+            state, replied = self.prompted(batch)
             name = _name(batch) if replied is None else (SAID, *_name(batch))
             features = self._features(allocation, name, state)
             logits = self._run({**state, "features": features})["logits"]
-            places = torch.full((len(batch), 1), logits.shape[1] - 1)
-            if replied is not None:
-                first = logits.shape[1] - 1 - replied.cpu()
-                places = (first[:, None] + torch.arange(READ)).clamp(max=places[0, 0])
-            rows = torch.arange(len(batch))[:, None]
-            found.append(logits[rows, places].float().log_softmax(-1))
+            found.append(next_tokens(logits, replied).float().log_softmax(-1))
         return torch.cat(found)
 
-    def _replied(self, batch: Sequence[Sample]) -> tuple[State, Tensor | None]:
-        """Inputs with replies behind the prompts and their tokens, where that helps."""
+    def prompted(self, batch: Sequence[Sample]) -> tuple[State, Tensor | None]:
+        """Inputs of a batch, and tokens of the replies that stand behind the prompts.
+
+        None where that does not help, and there are none.
+        """
         plain = self._inputs(_name(batch), batch)
         tasks = self.task.tasks if isinstance(self.task, TaskSet) else (self.task,)
         is_long = max(task.max_new_tokens for task in tasks) > LONG
@@ -295,6 +293,21 @@ class Workbench:
             if own == component or (component is None and own not in self.model.prefix):
                 state = stage.run(state)
         return state
+
+
+def next_tokens(logits: Tensor, replied: Tensor | None) -> Tensor:
+    """Logits of the tokens that are looked at: [samples, positions, vocabulary].
+
+    Args:
+        logits: [samples, tokens, vocabulary], padded on the left.
+        replied: [samples] tokens of the replies behind the prompts; None: none.
+    """
+    last = torch.full((len(logits), 1), logits.shape[1] - 1)
+    places = last
+    if replied is not None:
+        first = last - replied.cpu()[:, None]
+        places = (first + torch.arange(READ)).clamp(max=logits.shape[1] - 1)
+    return logits[torch.arange(len(logits))[:, None], places]
 
 
 def _name(samples: Sequence[Sample]) -> tuple[str, ...]:

@@ -114,6 +114,28 @@ class RivalResult:
 
 
 @dataclass(frozen=True)
+class Finalist:
+    """What might have been recommended, as it scored on the search set.
+
+    `kinds` say what it is (measured, uniform, a rival's name, refined), `scores` are
+    means over `samples` samples under weights of the bank, finalized or tuned ones, and
+    `weights` are those that these chose. Fewer samples than the others have: it stopped
+    there, since it could not be the best any more.
+    """
+
+    digest: str
+    kinds: tuple[str, ...]
+    bpw: float
+    samples: int
+    scores: tuple[tuple[str, float], ...]
+    weights: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {**asdict(self), "kinds": list(self.kinds), "scores": dict(self.scores)}
+
+
+@dataclass(frozen=True)
 class FrontMember:
     """A non-dominated allocation.
 
@@ -168,7 +190,8 @@ class Recommendation:
     are further figures: name, value, value of full precision; `goal` is "budget",
     "front" or "min-score"; `retained` the share of the full-precision score, `sure` the
     same with the probability that was asked for;
-    `finalized` the digest of weights that were quantized once more in sequence.
+    `finalized` the digest of weights that were quantized once more in sequence, and
+    `tuned` says that their rounding was learned; `finalists` are what was compared.
     `evaluated_samples` counts every sample that any of `evaluated_allocations` was run
     on, baselines and probes included; `pins` are what was asked of single groups;
     `prefix` the samples that went through a
@@ -210,6 +233,8 @@ class Recommendation:
     prefix: tuple[int, int] = (0, 0)
     pins: Pins = NO_PINS
     rivals: tuple[RivalResult, ...] = ()
+    tuned: bool = False
+    finalists: tuple[Finalist, ...] = ()
 
     @property
     def is_uniform(self) -> bool:
@@ -239,6 +264,7 @@ class Recommendation:
             "uniform": [_uniform_json(each) for each in self.uniform],
             "rivals": [each.to_json() for each in self.rivals],
             "recommended": self._recommended_json(),
+            "finalists": [each.to_json() for each in self.finalists],
             "front": [member.to_json() for member in self.front],
             "importance": dict(self.importance),
             "trials": {
@@ -260,6 +286,7 @@ class Recommendation:
             "digest": self.allocation.digest,
             "applied": self.applied,
             "finalized": self.finalized,
+            "tuned": self.tuned,
             "allocation": self.allocation.to_json(),
             "layers": self.allocation.layers_json(),
             "bpw": self.bpw,

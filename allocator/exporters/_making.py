@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from allocator.bench.finalize import finalized_home
-from allocator.bench.planned import REMEDY, open_cells, planned_request, setup_of
+from allocator.bench.planned import (
+    REMEDY,
+    open_cells,
+    planned_request,
+    read_plan,
+    setup_of,
+)
 from allocator.core.allocation import Budget
 from allocator.core.errors import BankError, DataError, SpecError, StudyError
 from allocator.core.home import cache_home, default_storage
@@ -179,7 +185,7 @@ def export_of_plan(
             f"the plan {file} lies in {wanted.out}, which would be replaced: name "
             "another folder"
         )
-    plan = Plan.read(file)
+    plan = read_plan(file, options, watch, "exporting a plan")
     asked = planned_request(options, plan, file, "exporting a plan")
     weights = None if plan.finalized is None else file.parent / FINALIZED
     making = Making(asked, plan, weights, watch)

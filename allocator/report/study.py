@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from allocator.bench.finalize import finalized_home
-from allocator.bench.planned import load_planned, planned_request
+from allocator.bench.planned import load_planned, planned_request, read_plan
 from allocator.core.errors import SpecError, StudyError
 from allocator.core.home import named_file
 from allocator.core.options import typed_options
@@ -209,7 +209,7 @@ def load_recommended(
     else:
         check_options(options, ("model", "data", "task", "device"))
         file = _plan_file(source)
-        plan = Plan.read(file)
+        plan = read_plan(file, options, watch, "loading a plan")
         asked = planned_request(options, plan, file, "loading a plan")
         weights = file.parent / FINALIZED
     return load_planned(asked, plan, weights, watch)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from allocator.core.errors import NotReachedError
 from allocator.core.records import (
     RIVALS,
+    Finalist,
     Interval,
     RivalResult,
     SureShare,
@@ -47,6 +48,7 @@ class Outcome:
     rivals: tuple[RivalResult, ...]
     full_precision: Interval
     details: tuple[tuple[str, float, float], ...]
+    finalists: tuple[Finalist, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ def confirm(  # noqa: PLR0913, each is what one part of the search gives
 
     chosen = contest.choose(_surest_first(records, [*uniform, *finalists]))
     winner, held = _settled(space, goal, chosen, full, beside)
-    return _outcome(space, winner, held, uniform, contest)
+    return outcome_of(space, winner, held, uniform, contest)
 
 
 def _measured(
@@ -203,7 +205,7 @@ def _best_of_methods(space: ModelSpace, uniform: Sequence[Measured]) -> list[Mea
     return list({space.uniform_choice(m.allocation).method: m for m in ranked}.values())
 
 
-def _outcome(
+def outcome_of(
     space: ModelSpace,
     winner: Measured,
     held: Beside,

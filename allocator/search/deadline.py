@@ -29,8 +29,13 @@ if TYPE_CHECKING:
 OTHERS = 3
 # of an estimate; for what is worked out of the scores: of all seconds, and at most
 MARGIN, CLOSING_SHARE, CLOSING = 1.15, 0.1, 60.0
-# an attribute of a study: seconds that finalizing took
-FINALIZING = "seconds of finalizing"
+# attributes of a study: seconds that finalizing took, and tuning
+FINALIZING = {
+    "finalized": "seconds of finalizing",
+    "tuned": "seconds of tuning",
+}
+# tuning takes so many times as long as finalizing, until it is known
+TUNING = 4.0
 # samples before their time says anything
 FEWEST = 32
 
@@ -148,29 +153,50 @@ class Deadline:
         spare = self.left - MARGIN * self.needed(search)
         return 1 + max(0, int(spare / one))
 
-    def finalizes(self, search: Timed) -> bool:
-        """Whether there is time to finalize the winner and all beside it: all or none.
+    def finalizes(self, search: Timed, count: int | None = None) -> bool:
+        """Whether there is time to finalize all that is compared: all or none.
 
-        What one takes is known from a search before, or guessed by the bank.
+        By default the winner, the best uniform allocation of each method and the two
+        rivals; `count` says how many they are otherwise.
         """
         if self._finalizes is None:
-            methods = len(search.setup.asked.methods)
-            known = search.journal.attribute(FINALIZING)
-            guess = search.seconds.get("bank", 0.0) / methods
+            count = len(search.setup.asked.methods) + OTHERS if count is None else count
             one = self.per_sample * len(search.setup.samples["evaluation"])
-            # the best of each method, and all but the uniform ones
-            each = MARGIN * one + (guess if known is None else known)
-            self._finalizes = self.left > (methods + OTHERS) * each
+            each = MARGIN * one + self.takes(search)
+            self._finalizes = self.left > count * each
             if not self._finalizes:
                 search.watch.say("no time is left to finalize: the bank's cells count")
         return self._finalizes
 
-    def finalized(self, search: Timed, seconds: float) -> None:
-        """Note what finalizing an allocation took."""
-        known = search.journal.attribute(FINALIZING) or 0.0
+    def takes(self, search: Timed, weights: str = "finalized") -> float:
+        """Seconds that finalizing an allocation takes, or tuning it.
+
+        Known from what was made before, or guessed by the bank.
+        """
+        known = search.journal.attribute(FINALIZING[weights])
+        if known is not None:
+            return float(known)
+        if weights == "tuned":
+            return TUNING * self.takes(search)
+        return search.seconds.get("bank", 0.0) / len(search.setup.asked.methods)
+
+    def allows(self, search: Timed, count: int, weights: str = "finalized") -> bool:
+        """Whether there is time to finalize or tune so many more, and to score them."""
+        if self.seconds is None:
+            return True
+        one = self.per_sample * len(search.setup.samples["search"])
+        each = MARGIN * one + self.takes(search, weights)
+        return not self.is_reached(search, count * each)
+
+    def finalized(
+        self, search: Timed, seconds: float, weights: str = "finalized"
+    ) -> None:
+        """Note what finalizing an allocation took, or tuning it."""
+        name = FINALIZING[weights]
+        known = search.journal.attribute(name) or 0.0
         # where the weights are there it takes nothing
         if seconds > max(known, 1.0):
-            search.journal.set_attribute(FINALIZING, seconds)
+            search.journal.set_attribute(name, seconds)
 
 
 def fitting(space: ModelSpace) -> list[Allocation]:

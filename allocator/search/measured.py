@@ -23,8 +23,9 @@ class Measured:
     """An allocation with its score of each evaluation sample.
 
     `details` are further figures of the same predictions, by name; `finalized` is the
-    digest of its weights where those are not the bank's. `failed` says why it has no
-    score: something of it was no finite number.
+    digest of its weights where those are not the bank's, `tuned` says that they are
+    tuned as well. `failed` says why it has no score: something of it was no finite
+    number.
     """
 
     allocation: Allocation
@@ -32,6 +33,7 @@ class Measured:
     applied: str
     details: Mapping[str, float] = field(default_factory=dict)
     finalized: str | None = None
+    tuned: bool = False
     failed: str | None = None
 
     @property

@@ -17,10 +17,13 @@ from allocator.strategies._knapsack import knapsack
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from allocator.core.allocation import Allocation
+    from allocator.core.allocation import Allocation, Choice
     from allocator.core.records import TrialRecord
     from allocator.search.running import Search
-    from allocator.space.model import ModelSpace
+    from allocator.space.model import FineSpace, ModelSpace
+
+# how kinds of rivals over single linears begin
+LINEAR = "linear"
 
 
 def rivals(search: Search, space: ModelSpace) -> dict[str, Allocation]:
@@ -40,18 +43,58 @@ def rivals(search: Search, space: ModelSpace) -> dict[str, Allocation]:
     return found
 
 
-def best_method(space: ModelSpace, records: Sequence[TrialRecord]) -> str | None:
-    """The method of the best uniform allocation that fits, on the search set.
+def best_uniform(space: ModelSpace, records: Sequence[TrialRecord]) -> list[Allocation]:
+    """The best uniform allocation of each method, the best first.
 
-    The evaluation set is left out, so that nothing more is chosen on it.
+    Of those that fit, and on the search set: the evaluation set is left out, so that
+    nothing more is chosen on it.
     """
     scores = {record.allocation.digest: record.score for record in records}
     fitting = [each for each in space.uniform if space.fits(each)]
-    best = max(
-        fitting,
-        key=lambda each: (scores.get(each.digest, float("-inf")), -space.bpw(each)),
+    fitting.sort(
+        key=lambda each: (-scores.get(each.digest, float("-inf")), space.bpw(each))
     )
-    return space.uniform_choice(best).method
+    found: dict[str | None, Allocation] = {}
+    for each in fitting:
+        found.setdefault(space.uniform_choice(each).method, each)
+    return list(found.values())
+
+
+def best_method(space: ModelSpace, records: Sequence[TrialRecord]) -> str | None:
+    """The method of the best uniform allocation that fits, on the search set."""
+    return space.uniform_choice(best_uniform(space, records)[0]).method
+
+
+def linear_rivals(search: Search, space: ModelSpace) -> dict[str, Allocation]:
+    """Rivals that decide about single linears, by kind; their names begin alike."""
+    del search, space
+    return {}
+
+
+def linear_damage(
+    search: Search, fine: FineSpace
+) -> dict[tuple[str, Choice], float] | None:
+    """What each linear does alone, at each choice; None where it is not known.
+
+    Of what its group does, a share by its weights.
+    """
+    damage = prior(search)
+    if damage is None:
+        return None
+    groups = {x.name: g for g in fine.coarse.spec.groups for x in g.linears}
+    found = {}
+    for own in fine.spec.groups:
+        group = groups[own.linears[0].name]
+        for choice in fine.choices:
+            share = own.weights / group.weights
+            found[own.key, choice] = share * damage[group.key, choice]
+    return found
+
+
+def candidates(search: Search) -> dict[str, Allocation]:
+    """Allocations from elsewhere that were asked to take part, by name."""
+    found: dict[str, Allocation] = getattr(search.setup, "candidates", {})
+    return found
 
 
 def measure_baseline(search: Search, allocation: Allocation, kind: str) -> None:

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from allocator.bench.finalize import finalize
 from allocator.bench.loading import open_bank, open_full_precision
 from allocator.bench.prepare import prepare
 from allocator.core.clock import Clock
-from allocator.core.errors import BankError, ModelError, reason
 from allocator.core.plan import plan_json
 from allocator.core.records import RIVALS, Recommendation
 from allocator.core.watch import Silent
 from allocator.explain.kept import importance_of
 from allocator.explain.shown import Shown
 from allocator.search.confirm import confirm
-from allocator.search.deadline import Deadline, Watched
+from allocator.search.deadline import OTHERS, Deadline, Watched
+from allocator.search.decide import decide
+from allocator.search.finals import entered
 from allocator.search.full import full_precision
 from allocator.search.leftover import await_full, is_elsewhere, note_dead, settle
 from allocator.search.propose import prior, propose, proxies
-from allocator.search.rivals import measure_baseline, rivals
+from allocator.search.refine import refine
+from allocator.search.rivals import (
+    candidates,
+    linear_rivals,
+    measure_baseline,
+    rivals,
+)
 from allocator.search.running import Search
+from allocator.search.shipped import FINALIZED, Shipped
 from allocator.study.journal import ARITHMETIC, COSTS, FIRST_PROMPT, Journal
 from allocator.study.per_sample import EVALUATION_STRATA, STRATA
 from allocator.study.recommendations import keep_recommendation
@@ -36,10 +42,6 @@ if TYPE_CHECKING:
     from allocator.core.watch import Watch
     from allocator.search.confirm import Outcome
     from allocator.search.measured import Measured
-
-
-# activations that overflow, a full disk, too little memory
-NOT_FINALIZED = (ModelError, BankError, OSError, MemoryError, RuntimeError)
 
 
 def run(asked: StudySpec, watch: Watch | None = None) -> Recommendation:
@@ -117,7 +119,10 @@ def in_short(found: Recommendation) -> dict[str, str]:
         "recommended": f"{best.mean:.4g} [{best.low:.4g}, {best.high:.4g}] at "
         f"{found.bpw:.3f} bits per weight",
         "over the best uniform allocation": gain(found.versus, uniform),
-        **{f"over the {RIVALS[r.name]}": gain(r.versus) for r in found.rivals},
+        **{
+            f"over the {RIVALS.get(r.name, r.name)}": gain(r.versus)
+            for r in found.rivals
+        },
         "full precision": f"{full.mean:.4g} [{full.low:.4g}, {full.high:.4g}]",
         "values of trials": "of the search set, which flatters what was chosen on it; "
         "the above and `allocate report` are of the evaluation set, or corrected",
@@ -151,49 +156,85 @@ def baselines(search: Search) -> None:
 
 def conclude(search: Search) -> Recommendation:
     """Confirm finalists on the evaluation set and put the outcome together."""
+    space = search.setup.space
+    outcome = _shipped(search) if _ships(search) else _confirmed(search)
+    shares = importance_of(search.journal, space)
+    return _recommendation(search, outcome, shares)
+
+
+def _ships(search: Search) -> bool:
+    """Whether what would be shipped is compared before anything is chosen.
+
+    Without a budget the size is what is chosen, and rivals are found after that.
+    """
+    if search.goal.kind != "budget" or not search.setup.asked.finalize:
+        return False
+    # the best of each method, the rivals, what was imported, and the best
+    must = len(search.setup.asked.methods) + OTHERS + len(candidates(search))
+    return search.deadline.finalizes(search, must)
+
+
+def _shipped(search: Search) -> Outcome:
+    """Finalists as they would be shipped, compared on the search set."""
     setup, space = search.setup, search.setup.space
+    found = {**rivals(search, space), **linear_rivals(search, space)}
+    finals = entered(search, found)
+    asked, seconds = setup.asked, search.seconds
+    since = Clock()
+    finals.race()
+    seconds["finalists"] = since.seconds
+    if asked.refines:
+        since = Clock()
+        refine(finals)
+        seconds["refinement"] = since.seconds
+    if finals.shipped.tunes:
+        since = Clock()
+        finals.tune()
+        seconds["tuning"] = since.seconds
     confirming = Clock()
     with search.watch.phase("confirmation") as progress:
+        samples = setup.samples["evaluation"]
+        outcome = decide(
+            finals, progress, setup.asked.seed, strata(setup.task, samples)
+        )
+    search.seconds["confirm"] = confirming.seconds
+    return outcome
+
+
+def _confirmed(search: Search) -> Outcome:
+    """Finalists on the evaluation set; the winner is finalized after it was chosen."""
+    setup = search.setup
+    confirming = Clock()
+    shipped = Shipped(search)
+    with search.watch.phase("confirmation") as progress:
         outcome = confirm(
-            space,
+            setup.space,
             search.records,
             search.goal,
             evaluate=search.evaluate,
-            finish=lambda measured: finished(search, measured),
+            finish=lambda measured: finished(search, measured, shipped),
             rivals=lambda inside: rivals(search, inside),
             most=search.deadline.finalists(search),
             progress=progress,
             seed=setup.asked.seed,
             strata=strata(setup.task, setup.samples["evaluation"]),
         )
-    shares = importance_of(search.journal, space)
     search.seconds["confirm"] = confirming.seconds
-    return _recommendation(search, outcome, shares)
+    return outcome
 
 
-def finished(search: Search, measured: Measured) -> Measured:
-    """An allocation quantized once more in sequence, if that is possible and better."""
-    methods = {choice.method for _, choice in measured.allocation}
-    if not search.setup.asked.finalize or methods == {None}:
+def finished(search: Search, measured: Measured, shipped: Shipped) -> Measured:
+    """An allocation quantized once more in sequence, if that is possible and better.
+
+    Tuned, where its search score is no lower then.
+    """
+    allocation, asked = measured.allocation, search.setup.asked
+    if not asked.finalize or not shipped.has(allocation, FINALIZED):
         return measured
     if not search.deadline.finalizes(search):
         return measured
-    since = Clock()
-    try:
-        weights = finalize(search.setup, measured.allocation, search.watch)
-        search.deadline.finalized(search, since.seconds)
-        with search.bench.under(weights) as bench:
-            again = search.evaluate(measured.allocation, bench)
-    except NOT_FINALIZED as error:
-        # a search of hours must not end without what it found
-        name = search.name_of(measured.allocation)
-        search.watch.say(
-            f"{name} keeps the bank's weights, since it cannot be quantized in "
-            f"sequence: {reason(error)}"
-        )
-        return measured
-    better = again.mean > measured.mean
-    return replace(again, finalized=weights.digest) if better else measured
+    again = shipped.evaluated(allocation, shipped.best(allocation))
+    return again if again.mean > measured.mean else measured
 
 
 def _recommendation(
@@ -236,6 +277,8 @@ def _recommendation(
         retained=outcome.retained,
         sure=outcome.sure,
         finalized=outcome.winner.finalized,
+        tuned=outcome.winner.tuned,
+        finalists=outcome.finalists,
         evaluated_allocations=len(search.seen),
         rungs=proxies(search),
         prefix=(search.bench.ran, search.bench.reused),

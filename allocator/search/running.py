@@ -123,10 +123,15 @@ class Search:
         self.evaluated += samples
         self.seen.add(allocation.digest)
 
-    def score(self, allocation: Allocation, samples: Sequence[Sample]) -> Any:
-        """Score an allocation."""
+    def score(
+        self,
+        allocation: Allocation,
+        samples: Sequence[Sample],
+        bench: Workbench | None = None,
+    ) -> Any:
+        """Score an allocation; `bench` is one whose weights are not the bank's."""
         self.count(allocation, len(samples))
-        return self._scored(self.bench, allocation, samples)
+        return self._scored(bench or self.bench, allocation, samples)
 
     def _scored(
         self, bench: Workbench, allocation: Allocation, samples: Sequence[Sample]
@@ -232,8 +237,7 @@ class Search:
         # without full precision there is no search: that may be tried again
         if found is None or (found.failed and allocation == space.full):
             samples = self.setup.samples["evaluation"]
-            self.count(allocation, len(samples))
-            score = self._scored(bench, allocation, samples)
+            score = self.score(allocation, samples, bench)
             kept = {
                 "values": list(score.values),
                 "applied": applied,

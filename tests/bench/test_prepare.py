@@ -20,6 +20,7 @@ from allocator.bench.prepare import (
     task_of,
     weights_digest,
 )
+from allocator.core.allocation import Allocation, Choice
 from allocator.core.errors import DataError, SpecError
 from allocator.core.study import StudySpec
 from allocator.core.watch import Silent
@@ -303,3 +304,26 @@ def test_calibration_of_several_tasks_is_as_much_as_of_one(
         samples = read_samples(asked, task_of(asked.task))
     counts = Counter(sample.id.split(":")[0] for sample in samples["calibration"])
     assert counts == {"vqav2": 20, "coco": 20, "gqa": 20}
+
+
+def test_candidates_are_read_before_anything_is_drawn_or_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    asked = StudySpec("4.0", "vqav2", model="tiny-llava", candidates=("nowhere",))
+    with pytest.raises(SpecError, match="there is no plan file nowhere"):
+        prepare(asked)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_setup_has_the_candidates_and_is_of_the_same_study(
+    setup: Setup, tmp_path: Path, drawn_world: Path
+) -> None:
+    file = tmp_path / "evo.txt"
+    file.write_text("".join(f"{x.name}: 2\n" for x in setup.model.linears))
+    asked = replace(setup.asked, candidates=(str(file),))
+    with homes(tmp_path / "homes", drawn_world):
+        found = prepare(asked)
+    uniform = Allocation.uniform(setup.model, Choice(2, "gptq"))
+    assert found.candidates == ((str(file), uniform),)
+    assert found.study == setup.study

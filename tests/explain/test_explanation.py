@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -27,7 +26,7 @@ from allocator.space.table import TableSpace, read_table
 from allocator.study.journal import Journal
 from allocator.study.per_sample import decode_scores, encode_scores
 from allocator.study.recommendations import LATEST, RECOMMENDED
-from tests.searches import asked_for, search_of
+from tests.searches import asked_for, fake_weights, search_of
 
 if TYPE_CHECKING:
     from allocator.core.spec import ModelSpec
@@ -45,8 +44,7 @@ def url(tmp_path: Path) -> str:
 @pytest.fixture
 def study(toy: ModelSpec, url: str, monkeypatch: pytest.MonkeyPatch) -> Journal:
     """A finished search within 5 bits per weight."""
-    cells = SimpleNamespace(bonus=0.0, digest="of the weights")
-    monkeypatch.setattr(searching, "finalize", lambda *_: cells)
+    fake_weights(monkeypatch)
     monkeypatch.setattr(searching, "strata", lambda *_: ())
     search = search_of(toy, url, asked_for(trials=12))
     baselines(search)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,7 +13,7 @@ from allocator.search import run as searching
 from allocator.search.propose import propose
 from allocator.search.run import baselines, conclude
 from allocator.study.recommendations import keep_recommendation
-from tests.searches import asked_for, search_of
+from tests.searches import asked_for, fake_weights, search_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,8 +26,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def search(toy: ModelSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Search:
     """A search whose baselines and proposals are measured."""
-    cells = SimpleNamespace(bonus=0.0, digest="of the weights")
-    monkeypatch.setattr(searching, "finalize", lambda *_: cells)
+    fake_weights(monkeypatch)
     monkeypatch.setattr(searching, "strata", lambda *_: ())
     begun = search_of(toy, f"{tmp_path}/studies.log", asked_for(trials=6))
     baselines(begun)

@@ -7,7 +7,6 @@ import math
 from collections import Counter
 from dataclasses import dataclass, replace
 from itertools import cycle
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -27,6 +26,7 @@ from tests.searches import (
     FakeBench,
     asked_for,
     damage_of,
+    fake_weights,
     runs,
     search_of,
 )
@@ -98,8 +98,7 @@ def url(tmp_path: Path) -> str:
 @pytest.fixture(autouse=True)
 def light(monkeypatch: pytest.MonkeyPatch) -> None:
     """Finalized weights that are better; no importance is asked for."""
-    cells = SimpleNamespace(bonus=BONUS, digest="of the weights")
-    monkeypatch.setattr(searching, "finalize", lambda *_: cells)
+    fake_weights(monkeypatch, BONUS)
     monkeypatch.setattr(searching, "strata", lambda *_: ())
     monkeypatch.setattr(searching, "importance_of", lambda *_: {})
 
@@ -282,7 +281,7 @@ def test_a_finalization_that_fails_leaves_the_banks_weights_in_place(
     def fails(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(searching, "finalize", fails)
+    monkeypatch.setattr("allocator.search.shipped.finalize", fails)
     search, found = searched(toy, url, FakeBench())
     assert found.finalized is None
     assert found.applied == search.bench.applied(found.allocation)

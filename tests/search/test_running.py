@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,9 +11,18 @@ from allocator.core.records import BASELINES
 from allocator.core.study import StudySpec
 from allocator.search import run as searching
 from allocator.search.run import baselines, conclude, finished
+from allocator.search.shipped import Shipped
 from allocator.space.even_mix import even_mix
 from allocator.study.looks import DIVERGENCE, SCORE
-from tests.searches import FakeBench, asked_for, divergence, runs, score, search_of
+from tests.searches import (
+    FakeBench,
+    asked_for,
+    divergence,
+    fake_weights,
+    runs,
+    score,
+    search_of,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -152,11 +160,10 @@ def test_an_evaluation_is_recalled_by_the_cells_that_were_in_place(
 def test_weights_quantized_in_sequence_count_where_they_are_better(
     toy: ModelSpec, url: str, bonus: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cells = SimpleNamespace(bonus=bonus, digest="of the weights")
-    monkeypatch.setattr(searching, "finalize", lambda *_: cells)
+    fake_weights(monkeypatch, bonus)
     search = search_of(toy, url, asked_for())
     before = search.evaluate(search.setup.space.smallest)
-    after = finished(search, before)
+    after = finished(search, before, Shipped(search))
     if bonus > 0:
         assert after.mean == pytest.approx(before.mean + 3)
         assert after.finalized == "of the weights"
@@ -168,18 +175,19 @@ def test_weights_quantized_in_sequence_count_where_they_are_better(
 def test_nothing_is_finalized_at_full_precision_or_against_the_wish(
     toy: ModelSpec, url: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(searching, "finalize", lambda *_: pytest.fail("finalized"))
+    monkeypatch.setattr(
+        "allocator.search.shipped.finalize", lambda *_: pytest.fail("finalized")
+    )
     search = search_of(toy, url, asked_for(**options))
     space = search.setup.space
     measured = search.evaluate(space.smallest if options else space.full)
-    assert finished(search, measured) == measured
+    assert finished(search, measured, Shipped(search)) == measured
 
 
 @pytest.fixture
 def unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
     """Finalized weights that score as the bank's do; no importance is asked for."""
-    cells = SimpleNamespace(bonus=0.0, digest="of the weights")
-    monkeypatch.setattr(searching, "finalize", lambda *_: cells)
+    fake_weights(monkeypatch)
     monkeypatch.setattr(searching, "strata", lambda *_: ())
     monkeypatch.setattr(searching, "importance_of", lambda *_: {})
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -32,7 +31,7 @@ from allocator.study.recommendations import (
     recommendation,
 )
 from tests.conftest import toy_linears
-from tests.searches import asked_for, runs, search_of
+from tests.searches import asked_for, fake_weights, runs, search_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,11 +61,10 @@ def template(
     head = LeftOut("head", 32 * 96, "the output layer stays as it is")
     spec = ModelSpec("toy", 102_400, build_groups(toy_linears()), (head,))
     search = opened(pattern.format(folder), spec)
-    cells = SimpleNamespace(bonus=0.0, digest="of the weights")
     baselines(search)
     propose(search)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(searching, "finalize", lambda *_: cells)
+        fake_weights(patch)
         patch.setattr(searching, "strata", lambda *_: ())
         found = conclude(search)
     keep_recommendation(search.journal, search.goal.name, found, {"of": "the plan"})
@@ -87,8 +85,7 @@ def broken(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Search:
-    cells = SimpleNamespace(bonus=0.0, digest="of the weights")
-    monkeypatch.setattr(searching, "finalize", lambda *_: cells)
+    fake_weights(monkeypatch)
     monkeypatch.setattr(searching, "strata", lambda *_: ())
     folder, pattern = template
     shutil.copytree(folder, tmp_path / "study")

@@ -7,7 +7,6 @@ import sqlite3
 import traceback
 from contextlib import closing
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -32,7 +31,7 @@ from allocator.study.journal import Journal
 from allocator.study.recommendations import keep_recommendation
 from allocator.study.storage import open_storage
 from tests.conftest import toy_linears
-from tests.searches import asked_for, search_of
+from tests.searches import asked_for, fake_weights, search_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -165,8 +164,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     head = LeftOut("head", 32 * 96, "the output layer stays as it is")
     toy = ModelSpec("toy", 102_400, build_groups(toy_linears()), (head,))
     with pytest.MonkeyPatch.context() as patch:
-        cells = SimpleNamespace(bonus=0.0, digest="of the weights")
-        patch.setattr(searching, "finalize", lambda *_: cells)
+        fake_weights(patch)
         patch.setattr(searching, "strata", lambda *_: ())
         asked = asked_for(storage=planted(file), trials=1)
         search = search_of(toy, planted(file), asked)

@@ -1,0 +1,216 @@
+"""The end of a search for a budget: what would be shipped is compared, and chosen.
+
+Everything that may be recommended is quantized in sequence before it is compared, and
+scored on the search set under these weights: the best that were measured, the best
+uniform allocation of each method, the rivals, and candidates from elsewhere. They race:
+few samples first, and what cannot be the best any more stops there. What is left is
+refined and tuned; only then the last few meet on the evaluation set, beside full
+precision and the rivals, each under the weights that its search scores chose.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from allocator.core.records import ADDITIVE, EVEN_MIX, Finalist
+from allocator.search.paired import could_be_best
+from allocator.search.rivals import LINEAR, best_uniform, candidates
+from allocator.search.rungs import spread_out
+from allocator.search.shipped import BANK, FINALIZED, TUNED, Shipped, mean
+from evals.taskset import strata
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from allocator.core.allocation import Allocation
+    from allocator.search.running import Search
+    from allocator.search.shipped import Values
+
+# samples of the first rung of the race, where the search set has twice as many
+FEW = 250
+# allocations that meet on the evaluation set, beside those they are compared with
+LAST = 3
+# of equal scores: the bank's weights need no file of their own
+PREFERRED = (FINALIZED, TUNED, BANK)
+MEASURED, UNIFORM, REFINED = "measured", "uniform", "refined"
+
+
+@dataclass
+class Contender:
+    """An allocation that may be recommended.
+
+    `kinds` say what it is: measured by the search, uniform, a rival by its name,
+    refined. `scores` are those of `size` samples of the search set, by weights.
+    """
+
+    allocation: Allocation
+    kinds: list[str]
+    bpw: float
+    size: int = 0
+    scores: dict[str, Values] = field(default_factory=dict)
+
+    @property
+    def weights(self) -> str:
+        """The weights that its scores choose, among those that were scored."""
+        ranked = PREFERRED.index
+        known = [weights for weights in PREFERRED if self.scores.get(weights)]
+        if not known:
+            return BANK
+        return max(known, key=lambda each: (mean(self.scores[each]), ranked(each)))
+
+    @property
+    def values(self) -> Values:
+        """Scores under these weights; empty where it has none."""
+        return self.scores.get(self.weights, ())
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """By its score, the smaller one of equals."""
+        return mean(self.values), -self.bpw
+
+    def told(self) -> Finalist:
+        """What is told of it."""
+        scores = {name: mean(own) for name, own in self.scores.items() if own}
+        return Finalist(
+            self.allocation.digest,
+            tuple(self.kinds),
+            self.bpw,
+            self.size,
+            tuple(scores.items()),
+            self.weights,
+        )
+
+
+@dataclass
+class Finals:
+    """Contenders, in order: what has to be compared comes first."""
+
+    search: Search
+    shipped: Shipped
+    contenders: list[Contender] = field(default_factory=list)
+
+    @property
+    def total(self) -> int:
+        """Samples of the search set."""
+        return len(self.search.setup.samples["search"])
+
+    def strata(self, size: int) -> tuple[int, ...]:
+        """Sizes of the parts of so many samples of the search set."""
+        setup = self.search.setup
+        return strata(setup.task, spread_out(setup.samples["search"], size))
+
+    def add(self, allocation: Allocation, kind: str) -> Contender:
+        """An allocation as a contender, once."""
+        for known in self.contenders:
+            if known.allocation.digest == allocation.digest:
+                known.kinds += [] if kind in known.kinds else [kind]
+                return known
+        made = Contender(allocation, [kind], self.search.setup.space.bpw(allocation))
+        self.contenders.append(made)
+        return made
+
+    def score(self, contender: Contender, size: int, weights: str = FINALIZED) -> None:
+        """Score a contender; with the bank's weights where there are no others."""
+        if contender.size != size:
+            contender.size, contender.scores = size, {}
+        if not self.shipped.has(contender.allocation, weights):
+            weights = BANK
+        found = self.shipped.values(contender.allocation, weights, size)
+        if not found and weights == FINALIZED:
+            weights = BANK
+            found = self.shipped.values(contender.allocation, weights, size)
+        contender.scores[weights] = found
+
+    def race(self) -> None:
+        """Score all contenders; what cannot be best any more stops at few samples."""
+        rungs = [*([FEW] if self.total >= 2 * FEW else []), self.total]
+        left = list(self.contenders)
+        with self.search.watch.phase("finalists") as progress:
+            for rung, size in enumerate(rungs):
+                count = len(rungs) * len(left)
+                for done, each in enumerate(left):
+                    progress(rung * len(left) + done, count)
+                    if each.size or self.has_time(each):
+                        self.score(each, size)
+                kept = could_be_best([c.values for c in left], self.strata(size))
+                left = [left[place] for place in kept]
+            for each in (*left, *self.compared()):
+                self.score(each, each.size, BANK)
+            progress(1, 1)
+
+    def has_time(self, contender: Contender) -> bool:
+        """Whether one more may be finalized; for what is compared time was kept."""
+        must = set(contender.kinds) != {MEASURED} or contender is self.contenders[0]
+        return must or self.search.deadline.allows(self.search, 1)
+
+    def compared(self) -> list[Contender]:
+        """What is reported beside the recommendation, if it was scored.
+
+        The best uniform allocation, the rivals (of those over single linears the best)
+        and candidates, by the search set.
+        """
+        found: dict[str, Contender] = {}
+        for each in sorted(self.contenders, key=lambda c: c.rank, reverse=True):
+            for kind in each.kinds:
+                # one of several: the best
+                name = LINEAR if kind.startswith(LINEAR) else kind
+                if each.size and name not in (MEASURED, REFINED):
+                    found.setdefault(name, each)
+        return list({each.allocation.digest: each for each in found.values()}.values())
+
+    def last(self) -> list[Contender]:
+        """The best on the whole search set, and what may be as good, at most LAST."""
+        whole = [c for c in self.contenders if c.size == self.total and c.values]
+        ranked = sorted(whole, key=lambda c: c.rank, reverse=True)[:LAST]
+        kept = could_be_best([c.values for c in ranked], self.strata(self.total))
+        return [ranked[place] for place in kept]
+
+    def tune(self) -> None:
+        """Tune the last, and what they are compared with, all or none of them.
+
+        All alike, so that the comparison is fair; tuned weights count where they score
+        no less on the search set.
+        """
+        wanted = {c.allocation.digest: c for c in (*self.last(), *self.compared())}
+        if not self.search.deadline.allows(self.search, len(wanted), TUNED):
+            self.search.watch.say("no time is left to tune: finalized weights count")
+            return
+        with self.search.watch.phase("tuning") as progress:
+            for done, each in enumerate(wanted.values()):
+                progress(done, len(wanted))
+                if each.size and self.shipped.has(each.allocation, TUNED):
+                    self.score(each, each.size, TUNED)
+            progress(len(wanted), len(wanted))
+
+
+def entered(search: Search, rivals: Mapping[str, Allocation]) -> Finals:
+    """The contenders of a search: the best that was measured comes first."""
+    finals = Finals(search, Shipped(search))
+    space, records = search.setup.space, search.records
+    measured = search.goal.finalists(records)
+    for record in measured[:1]:
+        finals.add(record.allocation, MEASURED)
+    for kind, allocation in rivals.items():
+        finals.add(allocation, kind)
+    for allocation in best_uniform(space, records):
+        finals.add(allocation, UNIFORM)
+    for name, allocation in candidates(search).items():
+        finals.add(allocation, name)
+    for record in measured:
+        finals.add(record.allocation, MEASURED)
+    if space.fits(space.full):
+        finals.add(space.full, MEASURED)
+    return finals
+
+
+def rivals_in(contenders: Sequence[Contender]) -> dict[str, Contender]:
+    """The rivals among what is compared, by kind, the two best known ones first."""
+    kinds = {
+        kind: each
+        for each in contenders
+        for kind in each.kinds
+        if kind not in (MEASURED, UNIFORM, REFINED)
+    }
+    first = [kind for kind in (EVEN_MIX, ADDITIVE) if kind in kinds]
+    return {kind: kinds[kind] for kind in (*first, *kinds)}

@@ -1,0 +1,194 @@
+"""What an allocation scores under each kind of weights that it may be shipped with.
+
+Weights of the bank, finalized ones, and tuned ones. Scores are of the search set, so
+that the evaluation set is left for what is chosen by them. Each is kept with the study,
+by the cells that were in place and the number of samples, and is taken once.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from allocator.bench.finalize import finalize, finalized_digest
+from allocator.core.clock import Clock
+from allocator.core.errors import BankError, ModelError, reason
+from allocator.search.rungs import spread_out
+from allocator.study.entry import not_finite
+from allocator.study.per_sample import decode_scores, encode_scores
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from allocator.bench.workbench import Workbench
+    from allocator.core.allocation import Allocation
+    from allocator.search.measured import Measured
+    from allocator.search.running import Search
+
+    Values = tuple[float, ...]
+
+Found = TypeVar("Found")
+
+BANK, FINALIZED, TUNED = "bank", "finalized", "tuned"
+IN_SEQUENCE = "quantized in sequence"
+# attributes of a study: by weights their cells, by cells and samples their scores
+CELLS, SCORES = "cells of:", "search set:"
+# activations that overflow, a full disk, too little memory
+NOT_FINALIZED = (ModelError, BankError, OSError, MemoryError, RuntimeError)
+
+
+@dataclass
+class Shipped:
+    """Scores of allocations by the weights they would be shipped with.
+
+    `failed` has the digests of what cannot be quantized in sequence: it keeps the
+    bank's weights.
+    """
+
+    search: Search
+    failed: set[tuple[str, str]] = field(default_factory=set)
+    _opened: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def tunes(self) -> bool:
+        """Whether weights are tuned."""
+        setup = self.search.setup
+        return setup.asked.tunes(setup.model.parameters)
+
+    def has(self, allocation: Allocation, weights: str) -> bool:
+        """Whether there are, or can be, such weights of an allocation."""
+        if weights == BANK:
+            return True
+        low = any(choice.method is not None for _, choice in allocation)
+        return low and (allocation.digest, weights) not in self.failed
+
+    def values(self, allocation: Allocation, weights: str, size: int) -> Values:
+        """Scores of so many samples of the search set; empty where it has none.
+
+        Weights that are missing are made, which may fail: that is said.
+        """
+        if weights == BANK:
+            return self._scored(allocation, self.search.bench, size)
+        if not self.has(allocation, weights):
+            return ()
+        journal, name = self.search.journal, self._name(allocation, weights)
+        cells = journal.attribute(CELLS + name)
+        kept = cells and journal.attribute(_key(cells, size))
+        if kept is not None:
+            return _recalled(kept)
+
+        def score(bench: Workbench) -> Values:
+            if cells != (now := bench.applied(allocation)):
+                journal.set_attribute(CELLS + name, now)
+            return self._scored(allocation, bench, size)
+
+        return self._under(allocation, weights, score) or ()
+
+    def best(self, allocation: Allocation) -> str:
+        """Tuned weights, where those are made and score no less than finalized ones."""
+        if not self.tunes:
+            return FINALIZED
+        size = len(self.search.setup.samples["search"])
+        tuned = self.values(allocation, TUNED, size)
+        plain = self.values(allocation, FINALIZED, size)
+        return TUNED if tuned and mean(tuned) >= mean(plain) else FINALIZED
+
+    def divergence(self, allocation: Allocation, weights: str, size: int) -> float:
+        """How far its weights are from full precision on samples of the search set.
+
+        Infinite where there are no such weights.
+        """
+        few = spread_out(self.search.setup.samples["search"], size)
+
+        def look(bench: Workbench) -> float:
+            self.search.count(allocation, len(few))
+            return bench.divergence(allocation, few)
+
+        found = self._under(allocation, weights, look)
+        return math.inf if found is None else found
+
+    def evaluated(self, allocation: Allocation, weights: str) -> Measured:
+        """An allocation on the evaluation set; with the bank's weights if need be."""
+        search = self.search
+        found = None
+        if weights != BANK and self.has(allocation, weights):
+            found = self._under(
+                allocation, weights, lambda bench: search.evaluate(allocation, bench)
+            )
+        if found is None or found.failed:
+            return search.evaluate(allocation)
+        digest = self._weights(allocation, weights).digest
+        return replace(found, finalized=digest, tuned=weights == TUNED)
+
+    def _under(
+        self, allocation: Allocation, weights: str, what: Callable[[Workbench], Found]
+    ) -> Found | None:
+        """What something finds under such weights; None where they cannot be had."""
+        try:
+            with self.search.bench.under(self._weights(allocation, weights)) as bench:
+                return what(bench)
+        except NOT_FINALIZED as error:
+            # a search of hours must not end without what it found
+            self._give_up(allocation, weights, error)
+            return None
+
+    def _weights(self, allocation: Allocation, weights: str) -> Any:
+        """Finalized weights: opened, and made first where they are missing."""
+        search, name = self.search, self._name(allocation, weights)
+        if name not in self._opened:
+            since = Clock()
+            how = {"tuned": True} if weights == TUNED else {}
+            made = finalize(search.setup, allocation, search.watch, **how)
+            search.deadline.finalized(search, since.seconds, weights)
+            self._opened[name] = made
+        return self._opened[name]
+
+    def _name(self, allocation: Allocation, weights: str) -> str:
+        how = {"tuned": True} if weights == TUNED else {}
+        return finalized_digest(self.search.setup, allocation, **how)
+
+    def _give_up(
+        self, allocation: Allocation, weights: str, error: BaseException
+    ) -> None:
+        self.failed.add((allocation.digest, weights))
+        is_tuned, name = weights == TUNED, self.search.name_of(allocation)
+        kept, cannot = ("finalized", "tuned") if is_tuned else ("bank's", IN_SEQUENCE)
+        self.search.watch.say(
+            f"{name} keeps the {kept} weights, since it cannot be {cannot}: "
+            f"{reason(error)}"
+        )
+
+    def _scored(self, allocation: Allocation, bench: Workbench, size: int) -> Values:
+        """Scores under the weights of a bench, taken where they are not kept."""
+        search, samples = self.search, self.search.setup.samples["search"]
+        if bench is search.bench:
+            if allocation.digest in search.failures:
+                return ()
+            known = search.journal.sample_scores(search.setup.space)
+            if size == len(samples) and allocation.digest in known:
+                return known[allocation.digest]
+        key = _key(bench.applied(allocation), size)
+        kept = search.journal.attribute(key)
+        if kept is None:
+            few = spread_out(samples, size)
+            score = search.score(allocation, few, bench)
+            failed = not_finite(score.mean, score.values, [s.id for s in few])
+            if failed:
+                search.watch.say(f"{search.name_of(allocation)} {failed}")
+            kept = "" if failed else encode_scores(score.values)
+            search.journal.set_attribute(key, kept)
+        return _recalled(kept)
+
+
+def mean(values: Values) -> float:
+    """Mean of scores; below all others where there are none."""
+    return sum(values) / len(values) if values else float("-inf")
+
+
+def _key(cells: str, size: int) -> str:
+    return f"{SCORES}{cells}:{size}"
+
+
+def _recalled(kept: str) -> Values:
+    return decode_scores(kept) if kept else ()
