@@ -82,8 +82,10 @@ class Cell:
     def ours(self) -> Entry:
         """What the search recommends."""
         found = search(self.setup.asked)
-        weights = open_finalized(found.finalized) if found.finalized else None
-        return Entry(found.allocation, weights, "finalized" if weights else "bank")
+        if not found.finalized:
+            return Entry(found.allocation)
+        weights = open_finalized(found.finalized)
+        return Entry(found.allocation, weights, "tuned" if found.tuned else "finalized")
 
     def rival(self, bits: dict[str, Any]) -> tuple[Entry, float]:
         """Widths of linears as well as they can be, and their score on the search set.
