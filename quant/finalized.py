@@ -74,16 +74,23 @@ class Assignment:
         }
 
     @property
+    def settings(self) -> list[Any]:
+        """All that cells depend on beside the choices: plain data."""
+        return _settings(self.recipe.digest, self.corrected)
+
+    @property
     def digest(self) -> str:
-        """Name of the folder: of the recipe, of each linear's cell, of the version."""
-        return _name(self.recipe.digest, list(self.choices), self.keys, self.corrected)
+        """Name of the folder: of the settings and of each linear's cell."""
+        return _name(self.settings, list(self.choices), self.keys)
 
 
-def _name(
-    recipe: str, linears: list[str], keys: Mapping[str, str], corrected: bool
-) -> str:
+def _settings(recipe: str, corrected: bool) -> list[Any]:
+    return [VERSION, recipe, corrected]
+
+
+def _name(settings: list[Any], linears: list[str], keys: Mapping[str, str]) -> str:
     wanted = {name: keys.get(name, str(FULL)) for name in linears}
-    return digest([VERSION, recipe, corrected, wanted])
+    return digest([*settings, wanted])
 
 
 @dataclass(frozen=True)
@@ -118,20 +125,28 @@ class Finalized:
             BankError: they are not there, not whole, or not what was written.
         """
         found = _read(folder)
-        for name, key in found.keys.items():
-            file = file_of(folder, name)
-            stored = stored_cells(file).get(key)
-            if (
-                stored is None
-                or stored["sum"] != found.sums[name]
-                or key in damaged_cells(file)
-            ):
-                raise BankError(
-                    f"the finalized weights in {folder} are damaged: {file.name} is "
-                    "missing or not what was written"
-                )
+        for name in found.keys:
+            found.check_cell(folder, name)
         found.changed()
         return found
+
+    def check_cell(self, folder: Path, name: str) -> None:
+        """Compare a linear's cell in some folder with its checksum.
+
+        Raises:
+            BankError: it is not there, or not what was written.
+        """
+        file, key = file_of(folder, name), self.keys[name]
+        stored = stored_cells(file).get(key)
+        if (
+            stored is None
+            or stored["sum"] != self.sums[name]
+            or key in damaged_cells(file)
+        ):
+            raise BankError(
+                f"the finalized weights in {folder} are damaged: {file.name} is "
+                "missing or not what was written"
+            )
 
     def check(self, weights: str, choices: Mapping[str, Choice]) -> None:
         """Refuse to stand for another checkpoint, or for other choices.
@@ -253,7 +268,7 @@ class Finalized:
 
 def write_manifest(
     folder: Path, wanted: Assignment, changed: Mapping[str, Tensor]
-) -> None:
+) -> Finalized:
     """Say what there is: finalized weights are whole from here on.
 
     Args:
@@ -288,6 +303,7 @@ def write_manifest(
     }
     text = json.dumps(manifest, indent=1) + "\n"
     replace_file(folder / MANIFEST, lambda draft: draft.write_text(text))
+    return _read(folder)
 
 
 def _read(folder: Path) -> Finalized:
@@ -315,8 +331,8 @@ def _read(folder: Path) -> Finalized:
             {name: str(own) for name, own in manifest["changed"].items()},
             torch_type(manifest["scales"]),
         )
-        of = (manifest["recipe"], list(linears), found.keys, manifest["corrected"])
-        if found.digest != _name(*of):
+        settings = _settings(manifest["recipe"], manifest["corrected"])
+        if found.digest != _name(settings, list(linears), found.keys):
             raise ValueError("it is of something else")
         if any(Path(name).name != name for name in linears):
             raise ValueError("it names files elsewhere")

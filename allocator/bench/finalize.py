@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from allocator.core.ports import Sample, Score
     from allocator.core.watch import Watch
     from quant.finalized import Assignment, Finalized
+    from quant.passes import Passes
 
 
 def finalized_home() -> Path:
@@ -34,7 +35,12 @@ def finalized_digest(
 
 
 def finalize(
-    setup: Setup, allocation: Allocation, watch: Watch, *, corrected: bool = True
+    setup: Setup,
+    allocation: Allocation,
+    watch: Watch,
+    *,
+    corrected: bool = True,
+    passes: Passes | None = None,
 ) -> Finalized:
     """Quantize an allocation in sequence, once and for all.
 
@@ -47,6 +53,8 @@ def finalize(
         allocation: bits and method of every group.
         watch: is shown the phase "finalization".
         corrected: whether weights make up for what their inputs have lost.
+        passes: held by whoever finalizes several allocations: what lies in front of the
+            first change is not made again. The weights are the same without.
 
     Raises:
         BankError: the disk has, or turns out to have, too little room.
@@ -57,7 +65,7 @@ def finalize(
     wanted, linears = _assignment(setup, allocation, corrected), setup.model.linears
     with watch.phase("finalization") as progress:
         return quantize_in_sequence(
-            finalized_home(), wanted, linears, source_of(setup), progress
+            finalized_home(), wanted, linears, source_of(setup), progress, passes
         )
 
 

@@ -37,8 +37,8 @@ def open_full_precision(setup: Setup) -> Workbench:
 
 
 def _loaded(setup: Setup, bank: Bank | None) -> Workbench:
-    from allocator.bench.lru_cache import LRUCache
     from allocator.bench.workbench import Workbench
+    from quant.lru_cache import LRUCache
 
     model = setup.family.load(setup.folder, setup.device)
     return Workbench(
