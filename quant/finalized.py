@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from allocator.core.spec import Linear
     from quant.bank import Recipe
     from quant.grid import Cell
+    from quant.tuning import Tuning
 
 # counts up whenever finalized weights change
 VERSION = 2
@@ -58,11 +59,13 @@ class Assignment:
         choices: bits and method of every linear in a group, by full name.
         corrected: whether weights make up for what their inputs have lost
             (`quant.drift`) before they are quantized.
+        tune: how cells are learned from there on (`quant.tuning`); None: not at all.
     """
 
     recipe: Recipe
     choices: Mapping[str, Choice]
     corrected: bool = True
+    tune: Tuning | None = None
 
     @property
     def keys(self) -> dict[str, str]:
@@ -76,7 +79,8 @@ class Assignment:
     @property
     def settings(self) -> list[Any]:
         """All that cells depend on beside the choices: plain data."""
-        return _settings(self.recipe.digest, self.corrected)
+        tuned = self.tune.described if self.tune else None
+        return _settings(self.recipe.digest, self.corrected, tuned)
 
     @property
     def digest(self) -> str:
@@ -84,8 +88,8 @@ class Assignment:
         return _name(self.settings, list(self.choices), self.keys)
 
 
-def _settings(recipe: str, corrected: bool) -> list[Any]:
-    return [VERSION, recipe, corrected]
+def _settings(recipe: str, corrected: bool, tuned: Any) -> list[Any]:
+    return [VERSION, recipe, corrected, *([tuned] if tuned else [])]
 
 
 def _name(settings: list[Any], linears: list[str], keys: Mapping[str, str]) -> str:
@@ -298,6 +302,7 @@ def write_manifest(
         "scales": recipe.scheme.scales,
         "arithmetic": recipe.arithmetic,
         "corrected": wanted.corrected,
+        "tuned": wanted.tune.described if wanted.tune else None,
         "linears": linears,
         "changed": {name: checksum(value) for name, value in changed.items()},
     }
@@ -331,8 +336,8 @@ def _read(folder: Path) -> Finalized:
             {name: str(own) for name, own in manifest["changed"].items()},
             torch_type(manifest["scales"]),
         )
-        settings = _settings(manifest["recipe"], manifest["corrected"])
-        if found.digest != _name(settings, list(linears), found.keys):
+        of = (manifest["recipe"], manifest["corrected"], manifest.get("tuned"))
+        if found.digest != _name(_settings(*of), list(linears), found.keys):
             raise ValueError("it is of something else")
         if any(Path(name).name != name for name in linears):
             raise ValueError("it names files elsewhere")

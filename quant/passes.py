@@ -106,7 +106,7 @@ def beginnings(wanted: Assignment, stages: Sequence[Stage]) -> list[str]:
 def calibrated(recipe: Recipe, source: Source) -> str:
     """Name of what full precision depends on."""
     of = [recipe.weights, list(recipe.calibration), recipe.arithmetic, source.device]
-    return digest(of)
+    return digest([*of, source.size, source.judging])
 
 
 def all_states(states: Any) -> list[State]:

@@ -42,6 +42,7 @@ from quant.placed import Placed
 from quant.room import check_room, clear
 from quant.solving import cells_of
 from quant.streaming import Spool, in_memory
+from quant.tuning import Around, tuned
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -148,7 +149,7 @@ class _Sequence:
             folds,
             Placed(named),
         )
-        if wanted.corrected:
+        if wanted.corrected or wanted.tune:
             name = calibrated(wanted.recipe, source)
             sequence.full = FullPass(
                 model.module, full, passes, name, sequence.placed.aside
@@ -226,8 +227,9 @@ class _Sequence:
                 for siblings in stage.siblings:
                     if self.keys.keys() & set(siblings.names):
                         self._solve(*self._observe(stage, siblings))
-            if self.full and behind:
+            if self.full and (behind or self.wanted.tune):
                 self.full.leave(at, stage)
+                self._tune(stage)
             self._write()
             if behind:
                 for n in range(len(self.states)):
@@ -241,7 +243,7 @@ class _Sequence:
         layer: Any = module.get_submodule(siblings.names[0])
         observed = Observed(siblings, no_inputs(layer))
         drift = Drift.empty(layer.weight.shape[1], layer.weight.device)
-        for n in range(len(self.states)):
+        for n in range(len(self.states) - self.source.judging):
             before = self.full.read(stage, siblings, n) if self.full else None
             count = None if before is None else len(before)
             now = reads_of(module, stage, siblings, self.states[n], count)
@@ -250,6 +252,17 @@ class _Sequence:
             for full, read in zip(before or (), now, strict=before is not None):
                 drift.add(full, read)
         return observed, drift
+
+    def _tune(self, stage: Stage) -> None:
+        """Learn the cells of the stage that is worked on, if that is wanted."""
+        if self.full and self.wanted.tune and self.cells:
+            to = self.states.device
+            weights = {name: self.folds.weight(name).to(to) for name in self.cells}
+            seen = len(self.states) - self.source.judging
+            around = Around(self.states, self.full.states, seen)
+            how = (weights, around, self.wanted.tune)
+            self.cells = tuned(self.model.module, stage, self.cells, *how)
+            self._place((), self.cells)
 
     def _place(self, changed: Iterable[str], names: Iterable[str]) -> None:
         """Put what a checkpoint will hold in place of what a loaded stage uses."""
