@@ -16,7 +16,7 @@ import json
 import os
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ from allocator.core.allocation import FULL, Allocation, Choice
 from allocator.core.study import StudySpec
 from allocator.core.watch import Silent
 from allocator.search.run import run as search
+from quant.passes import Passes
 from studies.rivals.case import BUDGETS, METHODS, MODELS, RESULTS, TASK
 from studies.rivals.drawings import DRAWINGS, drawing
 
@@ -59,6 +60,7 @@ class Cell:
     setup: Setup
     bench: Workbench
     samples: Mapping[str, Sequence[Sample]]
+    passes: Passes = field(default_factory=Passes)
 
     @staticmethod
     def of(model: str, bpw: float, work: Path, tune: bool | None) -> Cell:
@@ -115,10 +117,15 @@ class Cell:
     def _weighed(self, allocation: Allocation, kinds: Sequence[str]) -> Iterator[Entry]:
         """An allocation with weights of some kinds."""
         for kind in kinds:
-            more = {"tuned": True} if kind == "tuned" else {}
             weights = None
             if kind != "bank":
-                weights = finalize(self.setup, allocation, Silent(), **more)
+                weights = finalize(
+                    self.setup,
+                    allocation,
+                    Silent(),
+                    tuned=kind == "tuned",
+                    passes=self.passes,
+                )
             yield Entry(allocation, weights, kind)
 
     def _better(
