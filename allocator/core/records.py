@@ -29,6 +29,11 @@ LINEAR_RIVALS = {
 BASELINES = ("full", "uniform", *RIVALS)
 
 
+def rival_name(kind: str) -> str:
+    """A rival in words; what has none, such as a candidate's file, is called so."""
+    return {**RIVALS, **LINEAR_RIVALS}.get(kind, kind)
+
+
 @dataclass(frozen=True)
 class TrialRecord:
     """One measured allocation.

@@ -8,7 +8,7 @@ from allocator.bench.loading import open_bank, open_full_precision
 from allocator.bench.prepare import prepare
 from allocator.core.clock import Clock
 from allocator.core.plan import plan_json
-from allocator.core.records import LINEAR_RIVALS, RIVALS, Recommendation
+from allocator.core.records import Recommendation, rival_name
 from allocator.core.watch import Silent
 from allocator.explain.kept import importance_of
 from allocator.explain.shown import Shown
@@ -42,8 +42,6 @@ if TYPE_CHECKING:
     from allocator.core.watch import Watch
     from allocator.search.confirm import Outcome
     from allocator.search.measured import Measured
-
-NAMES = RIVALS | LINEAR_RIVALS
 
 
 def run(asked: StudySpec, watch: Watch | None = None) -> Recommendation:
@@ -121,10 +119,7 @@ def in_short(found: Recommendation) -> dict[str, str]:
         "recommended": f"{best.mean:.4g} [{best.low:.4g}, {best.high:.4g}] at "
         f"{found.bpw:.3f} bits per weight",
         "over the best uniform allocation": gain(found.versus, uniform),
-        **{
-            f"over the {NAMES.get(r.name, r.name)}": gain(r.versus)
-            for r in found.rivals
-        },
+        **{f"over the {rival_name(r.name)}": gain(r.versus) for r in found.rivals},
         "full precision": f"{full.mean:.4g} [{full.low:.4g}, {full.high:.4g}]",
         "values of trials": "of the search set, which flatters what was chosen on it; "
         "the above and `allocate report` are of the evaluation set, or corrected",

@@ -66,7 +66,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def forgetful(spec: ModelSpec, url: str, **options: Any) -> Search:
     """A search whose study knows nothing of single linears yet."""
-    search = search_of(spec, url, asked_for(**options), Grouped())
+    search = search_of(spec, url, asked_for(**{"refine": True, **options}), Grouped())
     for kind in LINEAR_RIVALS:
         search.journal.set_attribute(KEPT + kind, None)
     return search
@@ -84,7 +84,7 @@ def test_they_fit_and_no_allocation_of_groups_has_a_smaller_sum(
 ) -> None:
     # a group for each component
     spec = ModelSpec("toy", 102_400, build_groups(toy_linears(), "component"), ())
-    search = search_of(spec, url, asked_for(budget=budget))
+    search = search_of(spec, url, asked_for(refine=True, budget=budget))
     space = search.setup.space
     fine = space.by_linear()
     table = halved(damage_of(fine))
@@ -103,11 +103,12 @@ def test_they_fit_and_no_allocation_of_groups_has_a_smaller_sum(
 
 def test_pins_are_kept_by_every_linear(toy: ModelSpec, url: str) -> None:
     pins = {"pin": ("vision.front.*=8",), "at_least": ("language.*.ff=4",)}
-    search = search_of(toy, url, asked_for(budget="6", **pins))
+    search = search_of(toy, url, asked_for(refine=True, budget="6", **pins))
     space = search.setup.space
     assert space.pinned
-    for each in linear_rivals(search, space).values():
-        assert space.keeps_pins(each)
+    found = linear_rivals(search, space)
+    assert len(found) == len(LINEAR_RIVALS)
+    assert all(space.keeps_pins(each) for each in found.values())
 
 
 def test_what_a_target_fuses_stays_together(url: str) -> None:
@@ -117,13 +118,15 @@ def test_what_a_target_fuses_stays_together(url: str) -> None:
         for name in "qkvo"
     ]
     spec = ModelSpec("toy", 50_000, build_groups(rows), (), model_type="llava")
-    search = search_of(spec, url, asked_for(budget="6"))
+    search = search_of(spec, url, asked_for(refine=True, budget="6"))
     space = replace(search.setup.space, scheme=Scheme(target="vllm"))
     fine: Any = space.by_linear()
     search.setup.space = space  # type: ignore[misc]
     for kind in LINEAR_RIVALS:
         search.journal.keep_damage(halved(damage_of(fine)), KEPT + kind)
-    for each in linear_rivals(search, space).values():
+    found = linear_rivals(search, space)
+    assert len(found) == len(LINEAR_RIVALS)
+    for each in found.values():
         chosen = each.of_linears(spec)
         for at in range(3):
             assert len({chosen[f"block.{at}.{name}_proj"] for name in "qkv"}) == 1
