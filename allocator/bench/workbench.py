@@ -10,12 +10,12 @@ import torch
 
 from allocator.bench.divergence import kl, known
 from allocator.bench.in_place import InPlace, applied_digest
-from allocator.bench.lru_cache import LRUCache, size_of
 from allocator.bench.replies import predict
 from allocator.bench.sense import Said
 from allocator.core.allocation import FULL, Allocation, Choice, digest
 from allocator.core.ports import RERANK, Decoding
 from evals.taskset import TaskSet, relative
+from quant.lru_cache import LRUCache, size_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

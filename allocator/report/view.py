@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from allocator.core.records import RIVALS
+from allocator.core.records import rival_name
 from allocator.explain import sentences
 from allocator.explain.evidence import parts_of
 from allocator.explain.sentences import unit_of
@@ -184,7 +184,9 @@ def uniforms(data: Data) -> list[Point]:
 def rivals(data: Data) -> list[Point]:
     """Even mix and additive optimum, where they were measured."""
     rows = at(data, "found", "rivals") or ()
-    return [_point(RIVALS[row["name"]], row, kind=row["name"]) for row in _known(rows)]
+    return [
+        _point(rival_name(row["name"]), row, kind=row["name"]) for row in _known(rows)
+    ]
 
 
 def where(points: Sequence[Point]) -> str:
@@ -204,7 +206,7 @@ def trials(data: Data) -> list[Point]:
         and row.get("bpw") is not None
         and row.get("kind") != "full"
     ]
-    kinds = [RIVALS.get(row["kind"], row["kind"]) for row in rows]
+    kinds = [rival_name(row["kind"]) for row in rows]
     return [
         _point(f"trial {row['number']}, {kind}", row)
         for row, kind in zip(rows, kinds, strict=True)

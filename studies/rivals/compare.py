@@ -29,9 +29,8 @@ from allocator.core.allocation import FULL, Allocation, Choice
 from allocator.core.study import StudySpec
 from allocator.core.watch import Silent
 from allocator.search.run import run as search
-from studies.rivals.case import BUDGETS, MODELS, RESULTS
+from studies.rivals.case import BUDGETS, METHODS, MODELS, RESULTS, TASK
 from studies.rivals.drawings import DRAWINGS, drawing
-from studies.rivals.rules import METHODS, TASK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -83,8 +82,10 @@ class Cell:
     def ours(self) -> Entry:
         """What the search recommends."""
         found = search(self.setup.asked)
-        weights = open_finalized(found.finalized) if found.finalized else None
-        return Entry(found.allocation, weights, "finalized" if weights else "bank")
+        if not found.finalized:
+            return Entry(found.allocation)
+        weights = open_finalized(found.finalized)
+        return Entry(found.allocation, weights, "tuned" if found.tuned else "finalized")
 
     def rival(self, bits: dict[str, Any]) -> tuple[Entry, float]:
         """Widths of linears as well as they can be, and their score on the search set.
@@ -115,11 +116,10 @@ class Cell:
     def _weighed(self, allocation: Allocation, kinds: Sequence[str]) -> Iterator[Entry]:
         """An allocation with weights of some kinds."""
         for kind in kinds:
+            more = {"tuned": True} if kind == "tuned" else {}
             weights = None
             if kind != "bank":
-                weights = finalize(
-                    self.setup, allocation, Silent(), tuned=kind == "tuned"
-                )
+                weights = finalize(self.setup, allocation, Silent(), **more)
             yield Entry(allocation, weights, kind)
 
     def _better(
@@ -149,13 +149,14 @@ def run_cell(model: str, bpw: float, work: Path, *, tune: bool) -> None:
         scored = {s: cell.values(entry, own) for s, own in cell.samples.items()}
         values[name] = np.concatenate([np.float32(v) for v in scored.values()])
         systems[name] = {
-            "bpw": cell.setup.space.bpw(entry.allocation),
+            "bytes": cell.setup.space.size(entry.allocation).model_bytes,
             "weights": entry.kind,
             "scores": {s: round(float(np.mean(v)), 3) for s, v in scored.items()},
             "seconds": round(time.process_time() - since, 1),
             **more,
         }
-        print(f"{model} {bpw}: {name}", systems[name], flush=True)
+        mean = float(np.mean(values[name]))
+        print(f"{model} {bpw}: {name} {mean:.2f} ({entry.kind})", flush=True)
 
     since = time.process_time()
     entry = cell.ours()

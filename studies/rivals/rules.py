@@ -26,7 +26,7 @@ from allocator.core.watch import Silent
 from allocator.space.even_mix import even_mix
 from allocator.space.model import within
 from allocator.strategies._knapsack import knapsack
-from studies.rivals.case import BUDGETS, LOW, MODELS, RESULTS
+from studies.rivals.case import BUDGETS, LOW, METHODS, MODELS, RESULTS, TASK
 from studies.rivals.case import write as keep
 
 if TYPE_CHECKING:
@@ -38,9 +38,6 @@ if TYPE_CHECKING:
 
     Table = Mapping[tuple[str, Choice], float]
     Widths = dict[str, int]
-
-METHODS = ("gptq", "awq")
-TASK = "vqav2"
 
 
 def tables(setup: Setup) -> tuple[ModelSpace, dict[str, Table], dict[str, float]]:

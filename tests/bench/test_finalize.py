@@ -17,7 +17,6 @@ from allocator.bench.finalize import (
     score_finalized,
 )
 from allocator.bench.loading import open_bench
-from allocator.bench.lru_cache import LRUCache
 from allocator.bench.prepare import prepare
 from allocator.core.allocation import Allocation, Budget, Choice
 from allocator.core.errors import AllocateError, BankError, SpecError
@@ -28,6 +27,7 @@ from allocator.core.watch import Silent
 from allocator.strategies._moves import scatter
 from quant.bank import MANIFEST
 from quant.finalized import Assignment
+from quant.lru_cache import LRUCache
 from tests.exporters.plans import write_plan
 from tests.quant.by_hand import by_hand, effective
 from tests.worlds import homes
