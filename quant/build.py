@@ -40,11 +40,17 @@ PATIENCE = 0.2
 
 @dataclass(frozen=True)
 class Source:
-    """Where weights and calibration inputs come from: called only if needed."""
+    """Where weights and calibration inputs come from: called only if needed.
+
+    `size` are the samples of a batch, where several sources differ in that; the last
+    `judging` batches are for judging tuned cells, and nothing is calibrated on them.
+    """
 
     model: Callable[[], Model]
     batches: Callable[[Model], Iterable[State]]
     device: str = "cpu"
+    size: int = 0
+    judging: int = 0
 
 
 def build_bank(

@@ -8,6 +8,7 @@ memory, so a model may be larger than that.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -73,26 +74,47 @@ def watch(
     module: Any, stage: Stage, observed: Sequence[Observed], state: State
 ) -> State:
     """Run one stage on one batch, adding what its linears read."""
+    takers = [(each.siblings, each.inputs.add) for each in observed]
+    with listening(module, stage, takers, state):
+        return stage.run(state)
 
-    def count(each: Observed, read: Tensor) -> None:
+
+@contextmanager
+def listening(
+    module: Any,
+    stage: Stage,
+    takers: Sequence[tuple[Siblings, Callable[[Tensor], object]]],
+    state: State,
+) -> Iterator[None]:
+    """Hand over what sibling sets read while a stage runs on one batch.
+
+    Args:
+        module: the model.
+        stage: what will run.
+        takers: sets, and who is given their inputs: [n, in], or [..., in] where nothing
+            is padded; a view of what the linear reads.
+        state: the batch; its masks leave padding out.
+    """
+
+    def hand(siblings: Siblings, take: Callable[[Tensor], object], x: Tensor) -> None:
         # embeddings look up what they are given
-        if not read.is_floating_point():
+        if not x.is_floating_point():
             return
-        mask = each.siblings.mask or stage.mask
+        mask = siblings.mask or stage.mask
         if mask is not None:
             attended = state[mask].bool()
             # OPT flattens batch and tokens before its feed-forward linears
-            read = read[attended if read.dim() == 3 else attended.flatten()]
-        each.inputs.add(read)
+            x = x[attended if x.dim() == 3 else attended.flatten()]
+        take(x)
 
     hooks = [
-        module.get_submodule(each.siblings.names[0]).register_forward_pre_hook(
-            lambda _, args, each=each: count(each, args[0])
+        module.get_submodule(siblings.names[0]).register_forward_pre_hook(
+            lambda _, args, own=siblings, take=take: hand(own, take, args[0])
         )
-        for each in observed
+        for siblings, take in takers
     ]
     try:
-        return stage.run(state)
+        yield
     finally:
         for hook in hooks:
             hook.remove()

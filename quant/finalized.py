@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from allocator.core.spec import Linear
     from quant.bank import Recipe
     from quant.grid import Cell
+    from quant.tuning import Tuning
 
 # counts up whenever finalized weights change
 VERSION = 2
@@ -58,11 +59,13 @@ class Assignment:
         choices: bits and method of every linear in a group, by full name.
         corrected: whether weights make up for what their inputs have lost
             (`quant.drift`) before they are quantized.
+        tune: how cells are learned from there on (`quant.tuning`); None: not at all.
     """
 
     recipe: Recipe
     choices: Mapping[str, Choice]
     corrected: bool = True
+    tune: Tuning | None = None
 
     @property
     def keys(self) -> dict[str, str]:
@@ -74,16 +77,24 @@ class Assignment:
         }
 
     @property
+    def settings(self) -> list[Any]:
+        """All that cells depend on beside the choices: plain data."""
+        tuned = self.tune.described if self.tune else None
+        return _settings(self.recipe.digest, self.corrected, tuned)
+
+    @property
     def digest(self) -> str:
-        """Name of the folder: of the recipe, of each linear's cell, of the version."""
-        return _name(self.recipe.digest, list(self.choices), self.keys, self.corrected)
+        """Name of the folder: of the settings and of each linear's cell."""
+        return _name(self.settings, list(self.choices), self.keys)
 
 
-def _name(
-    recipe: str, linears: list[str], keys: Mapping[str, str], corrected: bool
-) -> str:
+def _settings(recipe: str, corrected: bool, tuned: Any) -> list[Any]:
+    return [VERSION, recipe, corrected, *([tuned] if tuned else [])]
+
+
+def _name(settings: list[Any], linears: list[str], keys: Mapping[str, str]) -> str:
     wanted = {name: keys.get(name, str(FULL)) for name in linears}
-    return digest([VERSION, recipe, corrected, wanted])
+    return digest([*settings, wanted])
 
 
 @dataclass(frozen=True)
@@ -118,20 +129,28 @@ class Finalized:
             BankError: they are not there, not whole, or not what was written.
         """
         found = _read(folder)
-        for name, key in found.keys.items():
-            file = file_of(folder, name)
-            stored = stored_cells(file).get(key)
-            if (
-                stored is None
-                or stored["sum"] != found.sums[name]
-                or key in damaged_cells(file)
-            ):
-                raise BankError(
-                    f"the finalized weights in {folder} are damaged: {file.name} is "
-                    "missing or not what was written"
-                )
+        for name in found.keys:
+            found.check_cell(folder, name)
         found.changed()
         return found
+
+    def check_cell(self, folder: Path, name: str) -> None:
+        """Compare a linear's cell in some folder with its checksum.
+
+        Raises:
+            BankError: it is not there, or not what was written.
+        """
+        file, key = file_of(folder, name), self.keys[name]
+        stored = stored_cells(file).get(key)
+        if (
+            stored is None
+            or stored["sum"] != self.sums[name]
+            or key in damaged_cells(file)
+        ):
+            raise BankError(
+                f"the finalized weights in {folder} are damaged: {file.name} is "
+                "missing or not what was written"
+            )
 
     def check(self, weights: str, choices: Mapping[str, Choice]) -> None:
         """Refuse to stand for another checkpoint, or for other choices.
@@ -253,7 +272,7 @@ class Finalized:
 
 def write_manifest(
     folder: Path, wanted: Assignment, changed: Mapping[str, Tensor]
-) -> None:
+) -> Finalized:
     """Say what there is: finalized weights are whole from here on.
 
     Args:
@@ -283,11 +302,13 @@ def write_manifest(
         "scales": recipe.scheme.scales,
         "arithmetic": recipe.arithmetic,
         "corrected": wanted.corrected,
+        "tuned": wanted.tune.described if wanted.tune else None,
         "linears": linears,
         "changed": {name: checksum(value) for name, value in changed.items()},
     }
     text = json.dumps(manifest, indent=1) + "\n"
     replace_file(folder / MANIFEST, lambda draft: draft.write_text(text))
+    return _read(folder)
 
 
 def _read(folder: Path) -> Finalized:
@@ -315,8 +336,8 @@ def _read(folder: Path) -> Finalized:
             {name: str(own) for name, own in manifest["changed"].items()},
             torch_type(manifest["scales"]),
         )
-        of = (manifest["recipe"], list(linears), found.keys, manifest["corrected"])
-        if found.digest != _name(*of):
+        of = (manifest["recipe"], manifest["corrected"], manifest.get("tuned"))
+        if found.digest != _name(_settings(*of), list(linears), found.keys):
             raise ValueError("it is of something else")
         if any(Path(name).name != name for name in linears):
             raise ValueError("it names files elsewhere")

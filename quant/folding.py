@@ -50,12 +50,14 @@ class Folds:
         dtype: the 16-bit type in which what is no code is stored.
         changed: parameters that are others now, by full name, of that type.
         rows: what the rows of linears below 16 bits are divided by: [out] each.
+        columns: what the columns of linears below 16 bits are multiplied by: [in] each.
     """
 
     parameters: Mapping[str, Tensor]
     dtype: torch.dtype
     changed: dict[str, Tensor] = field(default_factory=dict)
     rows: dict[str, Tensor] = field(default_factory=dict)
+    columns: dict[str, Tensor] = field(default_factory=dict)
 
     def add(self, siblings: Siblings, scale: Tensor, low: Collection[str]) -> None:
         """Fold the scale [in] of a sibling set; nothing is changed if it fails.
@@ -86,8 +88,18 @@ class Folds:
                 by = scale.view(-1, *[1] * (value.dim() - 1))
                 new[key] = self._stored(fold, value / by - added, by, added)
         self.changed |= new
+        self.columns |= {name: scale for name in siblings.names if name in low}
         if fold in low:
             self.rows[fold] = scale
+
+    def weight(self, name: str) -> Tensor:
+        """What the cell of a linear stands for, scales folded: [out, in] float32."""
+        weight = self.parameters[f"{name}.weight"].detach().float()
+        if name in self.columns:
+            weight = weight * self.columns[name].to(weight.device)
+        if name in self.rows:
+            weight = weight / self.rows[name].to(weight.device).unsqueeze(1)
+        return weight
 
     def cell(self, name: str, cell: Cell) -> Cell:
         """The cell of a linear without a scale, its rows divided by what folds into it.

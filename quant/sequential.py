@@ -12,41 +12,45 @@ the same stage: a norm, or a linear that has its cell already, whose grid then c
 Where it does not fold, the set is quantized without one, and only clipped: no
 checkpoint could hold what was measured.
 
+A stage is finished before its cells are written, so whatever else is done to them can
+look at all of them, at the states in front of it and at what full precision gives
+behind it. Where an earlier result begins alike, its cells and states are taken over
+(`quant.passes`).
+
 The first set is the bank's. A head that shares its matrix with the embeddings comes
 last: until then the embeddings count at full precision.
 """
 
 from __future__ import annotations
 
-import shutil
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from allocator.core.allocation import linear_bytes
 from allocator.core.errors import BankError, ModelError
-from quant.bank import MANIFEST
-from quant.calibration import Observed, no_inputs, watch
-from quant.cells import SUFFIX, add_cells, file_of, packed_cell, read_cell
+from quant.calibration import Observed, no_inputs
+from quant.cells import add_cells, file_of, packed_cell, read_cell
 from quant.drift import Drift
-from quant.files import DRAFT, locked
+from quant.files import locked
 from quant.finalized import Finalized, write_manifest
 from quant.folding import FoldError, Folds, common, divided
+from quant.full_pass import FullPass, reads_of
 from quant.grid import decode, scale_dtype
-from quant.hessian import InputStatistics
-from quant.streaming import SPOOLED, Spool, in_memory
+from quant.passes import Passes, all_states, beginnings, calibrated, lend
+from quant.placed import Placed
+from quant.room import check_room, clear
+from quant.solving import cells_of
+from quant.streaming import Spool, in_memory
+from quant.tuning import Around, tuned
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-    from contextlib import AbstractContextManager
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from torch import Tensor
 
-    from allocator.core.allocation import Choice
-    from allocator.core.ports import Model, Siblings, Stage, State
+    from allocator.core.ports import Model, Siblings, Stage
     from allocator.core.spec import Linear
     from quant.build import Source
     from quant.finalized import Assignment
@@ -61,6 +65,7 @@ def quantize_in_sequence(
     linears: Sequence[Linear],
     source: Source,
     progress: Callable[[int, int], object] = lambda *_: None,
+    passes: Passes | None = None,
 ) -> Finalized:
     """Make finalized weights, or open those that are there.
 
@@ -73,80 +78,83 @@ def quantize_in_sequence(
         linears: all those of the model.
         source: the model and its calibration inputs.
         progress: is told the linears done and wanted.
+        passes: what earlier calls have left for this one; changes no number.
 
     Raises:
         BankError: the disk has, or turns out to have, too little room.
         ModelError: a linear whose weights or activations are not finite.
     """
-    folder = root / wanted.digest
+    folder, passes = root / wanted.digest, passes or Passes(0)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / CLAIM):
         try:
-            return Finalized.open(folder)
+            found = Finalized.open(folder)
         except BankError:
-            _clear(folder)
-        _check_room(folder, wanted, linears)
-        changed: dict[str, Tensor] = {}
-        if wanted.keys:
-            model = source.model()
-            full, states = (Spool(folder, source.device) for _ in range(2))
-            for state in source.batches(model):
-                states.append(state)
-                if wanted.corrected:
-                    full.append(state)
-            changed = _Sequence(folder, wanted, model, full, states, progress).run()
-        write_manifest(folder, wanted, changed)
-        return Finalized.open(folder)
-
-
-def _clear(folder: Path) -> None:
-    """Take away whatever there is, the manifest first: it says that all is there."""
-    (folder / MANIFEST).unlink(missing_ok=True)
-    for pattern in (f"*{SUFFIX}", f"{DRAFT}*", f"{SPOOLED}*"):
-        for file in folder.glob(pattern):
-            file.unlink()
-
-
-def _check_room(folder: Path, wanted: Assignment, linears: Sequence[Linear]) -> None:
-    """Refuse what does not fit on the disk."""
-    scheme = wanted.recipe.scheme
-    needed = sum(
-        # a norm that AWQ's scale folds into has a 16-bit number for each input
-        linear_bytes(linear, scheme, wanted.choices[linear.name].bits, "none")
-        + 2 * linear.in_features
-        for linear in linears
-        if linear.name in wanted.keys
-    )
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise BankError(
-            f"the finalized weights take {needed / 1e9:,.1f} GB and {folder.parent} "
-            f"has {free / 1e9:,.1f} GB free: free some, or let XDG_DATA_HOME name a "
-            "larger disk"
-        )
+            clear(folder)
+            check_room(folder, wanted, linears)
+            changed: dict[str, Tensor] = {}
+            if wanted.keys:
+                changed = _Sequence.of(folder, wanted, source, passes, progress).run()
+            found = write_manifest(folder, wanted, changed)
+        passes.add(wanted, found)
+        return found
 
 
 @dataclass
 class _Sequence:
     """One pass over the stages, on states as they were and as they have become.
 
-    `made` are the names of all cells so far, by linear, and `held` the weights of the
-    stage that is worked on. `folds` has what scales have changed.
+    `made` are the names of all cells so far, by linear, `cells` those of the stage that
+    is worked on, and `placed` what is in place there. `folds` has what scales have
+    changed. Without a `full` nothing is made up for.
     """
 
     folder: Path
     wanted: Assignment
+    keys: Mapping[str, str]
     model: Model
-    full: Spool
+    source: Source
     states: Spool
+    passes: Passes
     progress: Callable[[int, int], object]
+    folds: Folds
+    placed: Placed
+    full: FullPass | None = None
     made: dict[str, str] = field(default_factory=dict)
-    held: dict[str, Tensor] = field(default_factory=dict)
-    folds: Folds = field(init=False)
+    cells: dict[str, Cell] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        named = self.model.module.named_parameters(remove_duplicate=False)
-        self.folds = Folds(dict(named), scale_dtype(self.wanted.recipe.scheme))
+    @staticmethod
+    def of(
+        folder: Path,
+        wanted: Assignment,
+        source: Source,
+        passes: Passes,
+        progress: Callable[[int, int], object],
+    ) -> _Sequence:
+        """A pass that has yet to begin."""
+        model = passes.model(wanted.recipe, source)
+        named = dict(model.module.named_parameters(remove_duplicate=False))
+        exact = {name: parameter.detach() for name, parameter in named.items()}
+        folds = Folds(exact, scale_dtype(wanted.recipe.scheme))
+        full, states = (Spool(folder, source.device) for _ in range(2))
+        sequence = _Sequence(
+            folder,
+            wanted,
+            wanted.keys,
+            model,
+            source,
+            states,
+            passes,
+            progress,
+            folds,
+            Placed(named),
+        )
+        if wanted.corrected or wanted.tune:
+            name = calibrated(wanted.recipe, source)
+            sequence.full = FullPass(
+                model.module, full, passes, name, sequence.placed.aside
+            )
+        return sequence
 
     @torch.no_grad()
     def run(self) -> dict[str, Tensor]:
@@ -155,119 +163,160 @@ class _Sequence:
         Returns:
             Parameters that folding changed, by full name.
         """
-        stages, keys = self.model.stages(), self.wanted.keys
+        stages, keys = self.model.stages(), self.keys
         self.progress(0, len(keys))
         last = max(at for at, s in enumerate(stages) if keys.keys() & set(s.linears))
-        for at, stage in enumerate(stages[: last + 1]):
-            for siblings in stage.siblings:
-                if keys.keys() & set(siblings.names):
-                    self._solve(*self._observe(stage, siblings))
-            if at < last:
-                self._pass_on(stage)
-            self.held.clear()
+        names = beginnings(self.wanted, stages[:last])
+        taken = self._take_over(stages, last)
+        for at in range(self._start(names, taken), last + 1):
+            behind = names[at + 1] if at < last else None
+            self._pass(at, stages[at], behind, known=at < taken)
         return self.folds.changed
 
-    def _loaded(self, stage: Stage) -> AbstractContextManager[None]:
-        return in_memory(self.model.module, stage.uses, self.states.device)
+    def _take_over(self, stages: Sequence[Stage], most: int) -> int:
+        """Take cells from an earlier result that begins alike: of how many stages."""
+        for count, result in self.passes.earlier(self.wanted, stages, most):
+            sets = [s for stage in stages[:count] for s in stage.siblings]
+            keys = {n: self.keys[n] for s in sets for n in s.names if n in self.keys}
+            changed = lend(result, keys, self.folder)
+            if changed is not None:
+                touched = {name for s in sets for name in (*s.names, s.fold)}
+                self.folds.changed = {
+                    key: value
+                    for key, value in changed.items()
+                    if key.rpartition(".")[0] in touched
+                }
+                self.made = keys
+                self.progress(len(self.made), len(self.keys))
+                return count
+        return 0
 
-    def _pass_on(self, stage: Stage) -> None:
-        """Take all states behind a stage."""
-        with self._loaded(stage):
-            for n in range(len(self.states)):
-                if self.wanted.corrected:
-                    self.full[n] = stage.run(self.full[n])
-                with self._placed(stage):
+    def _start(self, names: Sequence[str], most: int) -> int:
+        """Fill in the states in front of a stage: of the last one they are kept of."""
+        full, pairs = self.full, None
+        for at in range(most, -1, -1):
+            states = self.passes.get(names[at])
+            exact = full.kept(at) if full else states
+            if states is not None and exact is not None:
+                pairs = list(zip(states, exact, strict=True))
+                break
+        for now, before in pairs or ((x, x) for x in self.source.batches(self.model)):
+            self.states.append(now)
+            if full:
+                full.states.append(before)
+        self.passes.put(all_states(self.states), names[at])
+        if full:
+            full.keep(at)
+        return at
+
+    def _pass(self, at: int, stage: Stage, behind: str | None, *, known: bool) -> None:
+        """Quantize what is wanted of a stage, and take all states behind it.
+
+        Args:
+            at: the stage's number.
+            stage: it.
+            behind: name of the states behind; None where nobody reads them.
+            known: its cells are there.
+        """
+        module, device = self.model.module, self.states.device
+        with in_memory(module, stage.uses, device) as self.placed.loaded:
+            if self.full and not known:
+                self.full.enter(at, stage)
+            self._place(self.folds.changed, self.made)
+            if not known:
+                for siblings in stage.siblings:
+                    if self.keys.keys() & set(siblings.names):
+                        self._solve(*self._observe(stage, siblings))
+            if self.full and (behind or self.wanted.tune):
+                self.full.leave(at, stage)
+                self._tune(stage)
+            self._write()
+            if behind:
+                for n in range(len(self.states)):
                     self.states[n] = stage.run(self.states[n])
+                self.passes.put(all_states(self.states), behind)
+        self.placed.own.clear()
 
     def _observe(self, stage: Stage, siblings: Siblings) -> tuple[Observed, Drift]:
         """What a sibling set reads, and how far that has moved."""
-        with self._loaded(stage):
-            layer: Any = self.model.module.get_submodule(siblings.names[0])
-            observed = Observed(siblings, no_inputs(layer))
-            drift = Drift.empty(layer.weight.shape[1], layer.weight.device)
-            for n in range(len(self.states)):
-                with self._placed(stage):
-                    now = self._reads(stage, siblings, self.states[n])
-                for read in now:
-                    observed.inputs.add(read)
-                if self.wanted.corrected:
-                    before = self._reads(stage, siblings, self.full[n])
-                    for full, read in zip(before, now, strict=True):
-                        drift.add(full, read)
+        module = self.model.module
+        layer: Any = module.get_submodule(siblings.names[0])
+        observed = Observed(siblings, no_inputs(layer))
+        drift = Drift.empty(layer.weight.shape[1], layer.weight.device)
+        for n in range(len(self.states) - self.source.judging):
+            before = self.full.read(stage, siblings, n) if self.full else None
+            count = None if before is None else len(before)
+            now = reads_of(module, stage, siblings, self.states[n], count)
+            for read in now:
+                observed.inputs.add(read)
+            for full, read in zip(before or (), now, strict=before is not None):
+                drift.add(full, read)
         return observed, drift
 
-    def _reads(self, stage: Stage, siblings: Siblings, state: State) -> list[Tensor]:
-        """Inputs of a sibling set on one batch, without padding: [n, in] each."""
-        seen = _Seen.nothing()
-        watch(self.model.module, stage, [Observed(siblings, seen)], state)
-        return seen.reads
+    def _tune(self, stage: Stage) -> None:
+        """Learn the cells of the stage that is worked on, if that is wanted."""
+        if self.full and self.wanted.tune and self.cells:
+            to = self.states.device
+            weights = {name: self.folds.weight(name).to(to) for name in self.cells}
+            seen = len(self.states) - self.source.judging
+            around = Around(self.states, self.full.states, seen)
+            how = (weights, around, self.wanted.tune)
+            self.cells = tuned(self.model.module, stage, self.cells, *how)
+            self._place((), self.cells)
 
-    @contextmanager
-    def _placed(self, stage: Stage) -> Iterator[None]:
-        """What a checkpoint will hold in place of what a loaded stage uses."""
-        module: Any = self.model.module
-        used = _parameters(module, stage.uses)
-        before: list[tuple[Tensor, Tensor]] = []
-        try:
-            for key in (*self.folds.changed, *(f"{name}.weight" for name in self.made)):
-                parameter = module.get_parameter(key)
-                if id(parameter) in used:
-                    before.append((parameter, parameter.data))
-                    parameter.data = self._value(key).to(parameter)
-            yield
-        finally:
-            for parameter, data in before:
-                parameter.data = data
+    def _place(self, changed: Iterable[str], names: Iterable[str]) -> None:
+        """Put what a checkpoint will hold in place of what a loaded stage uses."""
+        for key in (*changed, *(f"{name}.weight" for name in names)):
+            if self.placed.has(key):
+                self.placed.put(key, self._value(key))
 
     def _value(self, key: str) -> Tensor:
         """What a parameter has become, by full name."""
         if key in self.folds.changed:
             return self.folds.changed[key]
-        return self._weight(key.removesuffix(".weight"))
-
-    def _weight(self, name: str) -> Tensor:
-        if name not in self.held:
-            self.held[name] = _decoded(self._cell(name))
-        return self.held[name]
+        cell = self._cell(key.removesuffix(".weight"))
+        return decode(cell.codes, cell)
 
     def _cell(self, name: str) -> Cell:
+        if name in self.cells:
+            return self.cells[name]
         return read_cell(file_of(self.folder, name), self.made[name])
 
     def _solve(self, observed: Observed, drift: Drift) -> None:
         """Quantize a sibling set, each linear as it was given."""
-        module, device = self.model.module, self.states.device
-        siblings = observed.siblings.names
-        weights = [module.get_submodule(n).weight.detach().to(device) for n in siblings]
+        siblings, device = observed.siblings.names, self.states.device
+        exact = self.folds.parameters
+        weights = [exact[f"{name}.weight"].to(device) for name in siblings]
+        before = dict(self.folds.changed)
         try:
             observed.inputs.check(weights)
             if self.wanted.corrected:
                 weights = drift.corrected(weights)
             try:
-                cells = self._folded(observed.siblings, self._cells(weights, observed))
+                cells = self._folded(
+                    observed.siblings, cells_of(self.wanted, weights, observed)
+                )
             except FoldError:
                 unfoldable = replace(observed.siblings, fold=None)
-                cells = self._cells(weights, replace(observed, siblings=unfoldable))
+                cells = cells_of(
+                    self.wanted, weights, replace(observed, siblings=unfoldable)
+                )
         except ModelError as error:
             raise ModelError(f"{', '.join(siblings)}: {error}") from None
-        keys = self.wanted.keys
-        add_cells(self.folder, {n: {keys[n]: packed_cell(c)} for n, c in cells.items()})
-        self.held |= {name: _decoded(cell) for name, cell in cells.items()}
-        self.made |= {name: keys[name] for name in cells}
-        self.progress(len(self.made), len(keys))
+        self.cells |= cells
+        self.made |= {name: self.keys[name] for name in cells}
+        changed = self.folds.changed
+        new = {k: v for k, v in changed.items() if v is not before.get(k)}
+        self._place(new, cells)
+        self.progress(len(self.made), len(self.keys))
 
-    def _cells(self, weights: Sequence[Tensor], observed: Observed) -> dict[str, Cell]:
-        """Cells of those siblings that get one, mostly by one choice for all."""
-        choices, siblings = self.wanted.choices, observed.siblings.names
-        names = [name for name in siblings if name in self.wanted.keys]
-        found: dict[str, Cell] = {}
-        for choice in dict.fromkeys(choices[name] for name in names):
-            cells = self._quantize(choice, weights, observed)
-            found |= {
-                name: cell
-                for name, cell in zip(siblings, cells, strict=True)
-                if choices.get(name) == choice
-            }
-        return found
+    def _write(self) -> None:
+        """Write the cells of the stage that is worked on."""
+        packed = {n: {self.keys[n]: packed_cell(c)} for n, c in self.cells.items()}
+        if packed:
+            add_cells(self.folder, packed)
+        self.passes.stages += bool(packed)
+        self.cells.clear()
 
     def _folded(self, siblings: Siblings, cells: Mapping[str, Cell]) -> dict[str, Cell]:
         """Cells without their scale, and with that of what it folds into.
@@ -284,45 +333,5 @@ class _Sequence:
         fold = siblings.fold
         if fold in self.made:
             found[fold] = divided(fold, self._cell(fold), scale)
-        self.folds.add(siblings, scale, self.wanted.keys)
+        self.folds.add(siblings, scale, self.keys)
         return found
-
-    def _quantize(
-        self, choice: Choice, weights: Sequence[Tensor], observed: Observed
-    ) -> Sequence[Any]:
-        """Cells of a sibling set at one choice, as a bank makes them."""
-        assert choice.method is not None
-        recipe = self.wanted.recipe
-        foldable = observed.siblings.fold is not None
-        cells = recipe.methods[choice.method].quantize(
-            weights, observed.inputs, recipe.scheme, [choice.bits], foldable=foldable
-        )
-        return cells[choice.bits]
-
-
-def _decoded(cell: Cell) -> Tensor:
-    """Weights of a cell without a scale: [out, in] float32."""
-    return decode(cell.codes, cell)
-
-
-@dataclass(eq=False)
-class _Seen(InputStatistics):
-    """Keeps inputs as they come, in place of their statistics."""
-
-    reads: list[Tensor] = field(default_factory=list)
-
-    @staticmethod
-    def nothing() -> _Seen:
-        """Of no inputs at all."""
-        return _Seen(torch.empty(0), torch.empty(0))
-
-    def add(self, x: Tensor) -> None:
-        """Keep a batch [..., in]."""
-        self.reads.append(x.reshape(-1, x.shape[-1]).clone())
-
-
-def _parameters(module: Any, uses: Sequence[str]) -> set[int]:
-    """Identities of the parameters below some names; tied ones by each of theirs."""
-    starts = tuple(f"{name}." for name in uses)
-    named = module.named_parameters(remove_duplicate=False)
-    return {id(p) for name, p in named if name in uses or name.startswith(starts)}

@@ -29,10 +29,13 @@ SPOOLED = ".spool-"
 
 
 @contextmanager
-def in_memory(module: Any, uses: Sequence[str], device: str) -> Iterator[None]:
+def in_memory(
+    module: Any, uses: Sequence[str], device: str
+) -> Iterator[frozenset[int]]:
     """Load the weights of some parts for computing, and let them go afterwards.
 
-    On a CPU they compute in float32, on an accelerator as they are stored.
+    On a CPU they compute in float32, on an accelerator as they are stored. Gives the
+    identities of what is loaded; other values may be put in its place meanwhile.
 
     Args:
         module: its weights may be views of a file; they are the same afterwards.
@@ -46,7 +49,7 @@ def in_memory(module: Any, uses: Sequence[str], device: str) -> Iterator[None]:
             before.append((tensor, tensor.data))
             floating = tensor.is_floating_point()
             tensor.data = tensor.data.to(device, dtype if floating else None)
-        yield
+        yield frozenset(id(tensor) for tensor, _ in before)
     finally:
         for tensor, data in before:
             tensor.data = data

@@ -197,6 +197,7 @@ def search_of(
         asked=asked,
         space=space,
         model=spec,
+        candidates=(),
         task=SimpleNamespace(name="vqav2", metric="accuracy (%)", needs="reply"),
         samples={
             "calibration": samples(80, "c"),

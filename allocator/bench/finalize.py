@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from allocator.bench.loading import recipe_of, source_of
+from allocator.bench.loading import recipe_of, source_of, tuning_of
 from allocator.core.errors import SpecError
 from allocator.core.home import data_home
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from allocator.core.ports import Sample, Score
     from allocator.core.watch import Watch
     from quant.finalized import Assignment, Finalized
+    from quant.passes import Passes
+    from quant.tuning import Tuning
 
 
 def finalized_home() -> Path:
@@ -27,14 +29,25 @@ def finalized_home() -> Path:
 
 
 def finalized_digest(
-    setup: Setup, allocation: Allocation, *, corrected: bool = True
+    setup: Setup,
+    allocation: Allocation,
+    *,
+    corrected: bool = True,
+    tuned: bool = False,
 ) -> str:
     """Name of an allocation's finalized weights, made or not."""
-    return _assignment(setup, allocation, corrected).digest
+    tune = tuning_of(setup) if tuned else None
+    return _assignment(setup, allocation, corrected, tune).digest
 
 
 def finalize(
-    setup: Setup, allocation: Allocation, watch: Watch, *, corrected: bool = True
+    setup: Setup,
+    allocation: Allocation,
+    watch: Watch,
+    *,
+    corrected: bool = True,
+    tuned: bool = False,
+    passes: Passes | None = None,
 ) -> Finalized:
     """Quantize an allocation in sequence, once and for all.
 
@@ -47,6 +60,9 @@ def finalize(
         allocation: bits and method of every group.
         watch: is shown the phase "finalization".
         corrected: whether weights make up for what their inputs have lost.
+        tuned: whether rounding is learned, in as many steps a block as were asked for.
+        passes: held by whoever finalizes several allocations: what lies in front of the
+            first change is not made again. The weights are the same without.
 
     Raises:
         BankError: the disk has, or turns out to have, too little room.
@@ -54,10 +70,12 @@ def finalize(
     """
     from quant.sequential import quantize_in_sequence
 
-    wanted, linears = _assignment(setup, allocation, corrected), setup.model.linears
+    tune = tuning_of(setup) if tuned else None
+    wanted = _assignment(setup, allocation, corrected, tune)
+    source, linears = source_of(setup, tuned=tuned), setup.model.linears
     with watch.phase("finalization") as progress:
         return quantize_in_sequence(
-            finalized_home(), wanted, linears, source_of(setup), progress
+            finalized_home(), wanted, linears, source, progress, passes
         )
 
 
@@ -93,8 +111,10 @@ def score_finalized(
         return score, other.applied(allocation)
 
 
-def _assignment(setup: Setup, allocation: Allocation, corrected: bool) -> Assignment:
+def _assignment(
+    setup: Setup, allocation: Allocation, corrected: bool, tune: Tuning | None
+) -> Assignment:
     from quant.finalized import Assignment
 
     choices = allocation.of_linears(setup.model)
-    return Assignment(recipe_of(setup), choices, corrected)
+    return Assignment(recipe_of(setup), choices, corrected, tune)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from allocator.bench.prepare import sample_digest
+from allocator.bench.prepare import data_folder, sample_digest
 from allocator.core.home import cache_home
 from allocator.core.plugins import load
 
@@ -16,14 +16,19 @@ if TYPE_CHECKING:
     from allocator.bench.prepare import Setup
     from allocator.bench.workbench import Workbench
     from allocator.core.allocation import Scheme
-    from allocator.core.ports import Model, State
+    from allocator.core.ports import Model, Sample, State
     from allocator.core.watch import Watch
     from quant.bank import Bank, Recipe
     from quant.build import Source
+    from quant.tuning import Tuning
 
 # samples that run through a stage at once, for models below and above SMALL parameters:
 # few for a large one, whose feed-forward activations would outweigh its weights
 CALIBRATION_BATCHES = (250, 2)
+# the same where gradients are taken, a step on each batch or on several together
+TUNED_BATCHES, TUNED_SAMPLES = (16, 2), 8
+# further samples, that judge what was tuned on the others
+JUDGES = 32
 
 
 def open_bench(setup: Setup, watch: Watch) -> Workbench:
@@ -37,8 +42,8 @@ def open_full_precision(setup: Setup) -> Workbench:
 
 
 def _loaded(setup: Setup, bank: Bank | None) -> Workbench:
-    from allocator.bench.lru_cache import LRUCache
     from allocator.bench.workbench import Workbench
+    from quant.lru_cache import LRUCache
 
     model = setup.family.load(setup.folder, setup.device)
     return Workbench(
@@ -109,20 +114,59 @@ def build(setup: Setup, recipe: Recipe, watch: Watch) -> int:
         return build_bank(bank_home(), recipe, linears, source, progress)
 
 
-def source_of(setup: Setup) -> Source:
-    """The mapped model and what calibrates it, in batches."""
-    from allocator.bench.workbench import SMALL
+def source_of(setup: Setup, *, tuned: bool = False) -> Source:
+    """The mapped model and what calibrates it, in batches.
+
+    `tuned`: in the smaller batches of `tuning_of`, and behind them those that judge.
+    """
     from quant.build import Source
 
     calibration = setup.samples["calibration"]
-    batch = CALIBRATION_BATCHES[setup.model.parameters >= SMALL]
+    judges = judges_of(setup) if tuned else ()
+    size = _samples_at_once(setup, TUNED_BATCHES if tuned else CALIBRATION_BATCHES)
 
     def batches(model: Model) -> Iterator[State]:
-        for at in range(0, len(calibration), batch):
-            yield model.inputs(calibration[at : at + batch], answered=True)
+        for samples in (calibration, judges):
+            for at in range(0, len(samples), size):
+                yield model.inputs(samples[at : at + size], answered=True)
 
     return Source(
         lambda: setup.family.load(setup.folder, setup.device, mapped=True),
         batches,
         setup.device,
+        size,
+        -(-len(judges) // size),
     )
+
+
+def tuning_of(setup: Setup) -> Tuning:
+    """How cells are tuned, as a request has it.
+
+    Raises:
+        DataError: a picture cannot be read.
+    """
+    from quant.tuning import Tuning
+
+    judges = judges_of(setup)
+    held = setup.contents.of([sample.image for sample in judges], "pictures")
+    return Tuning(
+        setup.asked.tune_steps,
+        setup.asked.seed,
+        max(1, TUNED_SAMPLES // _samples_at_once(setup, TUNED_BATCHES)),
+        tuple(sample_digest(sample, held[sample.image]) for sample in judges),
+    )
+
+
+def judges_of(setup: Setup) -> tuple[Sample, ...]:
+    """Samples that could have been calibrated on, of pictures that are in no set."""
+    asked, task = setup.asked, setup.task
+    elsewhere = replace(asked.selection, seed=asked.seed + 1)
+    seen = {sample.image for own in setup.samples.values() for sample in own}
+    drawn = task.samples(data_folder(asked), "calibration", elsewhere)
+    return tuple(sample for sample in drawn if sample.image not in seen)[:JUDGES]
+
+
+def _samples_at_once(setup: Setup, sizes: tuple[int, int]) -> int:
+    from allocator.bench.workbench import SMALL
+
+    return sizes[setup.model.parameters >= SMALL]

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 LONGEST = 26
 # lines of an allocation in a few words
 MOST_LINES = 14
+# behind the width of a group in which single linears differ
+MARK = "*"
 # below this width axes are in bits; 16 is full precision
 FULL_BITS = 16
 LEVELS = {
@@ -306,11 +308,26 @@ def unreliable(data: Data, level: str) -> str | None:
 
 @dataclass(frozen=True)
 class BitsMap:
-    """Groups times allocations: of the front, and the recommended one."""
+    """Groups times allocations: of the front, and the recommended one.
+
+    `exceptions` are linears of the recommended one that differ, by group and name.
+    """
 
     groups: list[str]
     columns: list[Point]
     chosen: int | None
+    exceptions: Data = field(default_factory=dict)
+
+    def within(self, group: str, column: int) -> Data:
+        """Linears of a group that differ from it in a column, by name."""
+        own: Data = self.exceptions.get(group, {}) if column == self.chosen else {}
+        return own
+
+    def text(self, group: str, column: int) -> str:
+        """The width of a group in a column, marked where some of its linears differ."""
+        choice = self.columns[column].allocation.get(group)
+        mark = MARK if self.within(group, column) else ""
+        return f"{choice['bits']}{mark}" if choice else ""
 
 
 def bits_map(data: Data) -> BitsMap:
@@ -326,4 +343,4 @@ def bits_map(data: Data) -> BitsMap:
     else:
         chosen = None
     groups = list(dict.fromkeys(key for column in columns for key in column.allocation))
-    return BitsMap(groups, columns, chosen)
+    return BitsMap(groups, columns, chosen, at(data, "exceptions") or {})

@@ -196,7 +196,7 @@ def entered(search: Search, rivals: Mapping[str, Allocation]) -> Finals:
     for allocation in best_uniform(space, records):
         finals.add(allocation, UNIFORM)
     for name, allocation in candidates(search).items():
-        finals.add(allocation, name)
+        finals.add(allocation, f"candidate {name}")
     for record in measured:
         finals.add(record.allocation, MEASURED)
     if space.fits(space.full):

@@ -8,7 +8,6 @@ import torch
 from allocator.bench import workbench as trial
 from allocator.bench.devices import pick_device
 from allocator.bench.loading import open_full_precision
-from allocator.bench.lru_cache import LRUCache
 from allocator.bench.prepare import prepare
 from allocator.bench.probes import damages
 from allocator.bench.workbench import Workbench
@@ -19,6 +18,7 @@ from allocator.core.ports import Sample, Score
 from allocator.core.study import StudySpec
 from evals.tasks.vqav2 import PLUGIN as VQAV2
 from quant.bank import Recipe
+from quant.lru_cache import LRUCache
 from tests.states import bank_of, made
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Values that are kept between trials, up to a size."""
+"""Values that are kept up to a size, the longest unused dropped first."""
 
 from __future__ import annotations
 

@@ -1,0 +1,137 @@
+"""Stages at full precision, beside quantized ones: what linears read, and states.
+
+None of it depends on an allocation, so a stage runs once for all of its sibling sets,
+and `quant.passes` may keep what came out for the next allocation. Where the inputs of a
+stage's sets are too large to keep even while it is worked on, it runs again for each.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from quant.calibration import listening
+from quant.lru_cache import size_of
+from quant.passes import all_states
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from torch import Tensor
+
+    from allocator.core.ports import Siblings, Stage, State
+    from quant.passes import Passes
+    from quant.streaming import Spool
+
+# of the inputs of one stage's sets, all batches together
+READ_BYTES = 2**28
+Reads = dict[str, "list[Tensor]"]
+
+
+class _EnoughError(BaseException):
+    """A set has read all it reads: no error, what comes behind would be thrown away.
+
+    No `Exception`, which a stage would take for a failure of the model.
+    """
+
+
+def reads_of(
+    module: Any, stage: Stage, siblings: Siblings, state: State, count: int | None
+) -> list[Tensor]:
+    """What a sibling set reads in one batch, without padding: [n, in] each.
+
+    Args:
+        module: the model, the stage loaded.
+        stage: the set's.
+        siblings: the set.
+        state: the batch in front of the stage.
+        count: how often the set reads, if that is known: the stage runs no further.
+    """
+    found: list[Tensor] = []
+
+    def take(x: Tensor) -> None:
+        found.append(_rows(x))
+        if len(found) == count:
+            raise _EnoughError
+
+    with suppress(_EnoughError), listening(module, stage, [(siblings, take)], state):
+        stage.run(state)
+    return found
+
+
+def _rows(x: Tensor) -> Tensor:
+    """Inputs [..., in] as rows [n, in] that nobody changes any more."""
+    return x.reshape(-1, x.shape[-1]).clone()
+
+
+@dataclass
+class FullPass:
+    """A pass at full precision that keeps step with a quantized one.
+
+    Attributes:
+        module: the model; whoever runs a stage has loaded it.
+        states: those in front of the stage that is worked on.
+        passes: keeps what came out.
+        name: of what full precision depends on.
+        aside: puts full precision back in place for a while.
+    """
+
+    module: Any
+    states: Spool
+    passes: Passes
+    name: str
+    aside: Callable[[], AbstractContextManager[None]]
+    _reads: list[Reads] | None = field(default=None, init=False)
+    _behind: list[State] | None = field(default=None, init=False)
+
+    def kept(self, at: int) -> list[State] | None:
+        """States in front of a stage, if `passes` has them."""
+        found: list[State] | None = self.passes.get(self.name, "states", at)
+        return found
+
+    def enter(self, at: int, stage: Stage) -> None:
+        """Begin a stage whose sets are to be quantized; no weight is replaced yet."""
+        self._reads = self.passes.get(self.name, "reads", at)
+        if self._reads is None:
+            self._look(at, stage)
+
+    def _look(self, at: int, stage: Stage) -> None:
+        """Run a stage once for all of its sets, unless they read too much."""
+        reads: list[Reads] = []
+        behind: list[State] = []
+        for n in range(len(self.states)):
+            own: Reads = {siblings.names[0]: [] for siblings in stage.siblings}
+            takers = [
+                (siblings, lambda x, to=own[siblings.names[0]]: to.append(_rows(x)))
+                for siblings in stage.siblings
+            ]
+            state = self.states[n]
+            with listening(self.module, stage, takers, state):
+                behind.append(stage.run(state))
+            reads.append(own)
+            if size_of([own, behind[-1]]) * len(self.states) > READ_BYTES:
+                return
+        self._reads, self._behind = reads, behind
+        self.passes.put(reads, self.name, "reads", at)
+
+    def read(self, stage: Stage, siblings: Siblings, number: int) -> list[Tensor]:
+        """What a set reads in a batch: [n, in] each."""
+        if self._reads is not None:
+            return self._reads[number][siblings.names[0]]
+        with self.aside():
+            return reads_of(self.module, stage, siblings, self.states[number], None)
+
+    def leave(self, at: int, stage: Stage) -> None:
+        """Take the states behind a stage."""
+        behind = self._behind or self.kept(at + 1)
+        with self.aside():
+            for n in range(len(self.states)):
+                self.states[n] = behind[n] if behind else stage.run(self.states[n])
+        self._reads = self._behind = None
+        self.keep(at + 1)
+
+    def keep(self, at: int) -> None:
+        """Keep the states for the next pass, as those in front of a stage."""
+        self.passes.put(all_states(self.states), self.name, "states", at)
