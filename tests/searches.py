@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 from allocator.core.allocation import Budget, Choice, Scheme
 from allocator.core.clock import Clock
 from allocator.core.ports import Sample, Score
+from allocator.core.records import LINEAR_RIVALS
 from allocator.core.study import StudySpec
+from allocator.search.linears import KEPT
 from allocator.search.running import Search
 from allocator.space.model import ModelSpace
 from allocator.study.journal import ARITHMETIC, COSTS, Journal
@@ -195,6 +197,7 @@ def search_of(
         asked=asked,
         space=space,
         model=spec,
+        candidates=(),
         task=SimpleNamespace(name="vqav2", metric="accuracy (%)", needs="reply"),
         samples={
             "calibration": samples(80, "c"),
@@ -207,6 +210,9 @@ def search_of(
     journal.set_attribute(ARITHMETIC, "cpu/float32")
     if journal.damage(space) is None:
         journal.keep_damage(damage_of(space))
+        fine = space.by_linear()
+        for kind in LINEAR_RIVALS:
+            journal.keep_damage(damage_of(fine), KEPT + kind)
     bench = bench or FakeBench()
     return Search(setup, journal, bench, Told(), Clock())  # type: ignore[arg-type]
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from allocator.bench.imports import imported, is_plan, tell
 from allocator.core.allocation import FULL, Allocation
 from allocator.core.errors import BudgetError, SpecError
+from allocator.core.holding import check_fused
 from allocator.core.pins import in_words
 from allocator.core.plan import Plan
 from allocator.core.spec import GRANULARITIES
@@ -57,7 +58,10 @@ def read_candidates(
                 tell(read, watch)
         found[name] = Allocation.from_linears(space.spec, chosen)
         _check_allowed(name, chosen, space)
-        _check_fused(name, chosen, space)
+        try:
+            check_fused(space.spec, space.scheme, chosen)
+        except SpecError as error:
+            raise SpecError(f"candidate {name}: {error}") from None
         _check_size(name, found[name], space)
     return tuple(found.items())
 
@@ -101,18 +105,6 @@ def _check_allowed(name: str, chosen: Mapping[str, Choice], space: ModelSpace) -
 def _is_other_width(choice: Choice, space: ModelSpace) -> bool:
     widths = {each.bits for each in space.choices}
     return choice.bits == FULL or choice.bits not in widths
-
-
-def _check_fused(name: str, chosen: Mapping[str, Choice], space: ModelSpace) -> None:
-    """Refuse two choices in what the target has as one matrix."""
-    for group in space.by_linear().spec.groups:
-        choices = {chosen[linear.name] for linear in group.linears}
-        if len(choices) > 1:
-            names = ", ".join(f"{x.name}={chosen[x.name]}" for x in group.linears)
-            raise SpecError(
-                f"candidate {name} has {names}, which target {space.scheme.target} "
-                "holds as one matrix"
-            )
 
 
 def _check_size(name: str, allocation: Allocation, space: ModelSpace) -> None:

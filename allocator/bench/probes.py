@@ -65,11 +65,12 @@ def few_damages(
         tick: is told how many probes are among those found.
         found: probes that were taken, and are; not what follows from them.
     """
-    followed = _followed(bench.spec.keys, choices, sensitivity)
+    follows = followed(bench.spec.keys, choices, sensitivity)
     found = {} if found is None else found
-    _probe(bench, samples, list(dict.fromkeys(followed.values())), tick, found)
-    table = {}
-    for (key, choice), probed in followed.items():
+    _probe(bench, samples, list(dict.fromkeys(follows.values())), tick, found)
+    whole = (choice for choice in choices if choice.bits == FULL)
+    table = {(key, choice): 0.0 for choice in whole for key in bench.spec.keys}
+    for (key, choice), probed in follows.items():
         ratio = 1.0
         if choice != probed[1]:
             own, other = (sensitivity.fisher[key, c] for c in (choice, probed[1]))
@@ -78,23 +79,21 @@ def few_damages(
     return finite_damage(table)
 
 
-def _followed(
+def followed(
     keys: Sequence[str], choices: Sequence[Choice], sensitivity: Sensitivity
 ) -> dict[At, At]:
-    """Which probe each choice of each group follows, itself where it is probed."""
-    widths = sorted({choice.bits for choice in choices if choice.bits < FULL})
-    by_width = {b: [c for c in choices if c.bits == b] for b in widths[:PROBED_WIDTHS]}
-    followed = {}
+    """Which probe each choice below 16 bits follows, itself where it is one."""
+    low = [choice for choice in choices if choice.bits < FULL]
+    widths = sorted({choice.bits for choice in low})
+    by_width = [[c for c in low if c.bits == b] for b in widths[:PROBED_WIDTHS]]
+    follows: dict[At, At] = {}
     for key in keys:
-        errors = {c: sensitivity.relative_error[key, c] for c in choices}
-        probed = {
-            bits: min(own, key=errors.__getitem__) for bits, own in by_width.items()
-        }
-        for choice in choices:
-            bits = min(choice.bits, max(probed, default=FULL))
-            at = choice if choice.bits == FULL else probed[bits]
-            followed[key, choice] = key, at
-    return followed
+        errors = {choice: sensitivity.relative_error[key, choice] for choice in low}
+        best = [min(own, key=errors.__getitem__) for own in by_width]
+        for choice in low:
+            at = min(widths.index(choice.bits), len(best) - 1)
+            follows[key, choice] = key, best[at]
+    return follows
 
 
 def _probe(

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
     from allocator.core.allocation import Scheme
+    from allocator.core.scheme import Choice
     from allocator.core.spec import Linear, ModelSpec
     from allocator.core.targets import Target
 
@@ -151,6 +152,26 @@ def _why_not(linear: Linear, scheme: Scheme, target: Target) -> str | None:
     if not target.whole_rows and scheme.group_size_of(columns) == "channel":
         return f"rows of {columns:,}, no multiple of {target.group_sizes[-1]}"
     return None
+
+
+def check_fused(spec: ModelSpec, scheme: Scheme, chosen: Mapping[str, Choice]) -> None:
+    """Refuse different widths in what the target has as one matrix.
+
+    Args:
+        spec: the model.
+        scheme: whose target it is for.
+        chosen: bits and method of every linear in a group, by full name.
+
+    Raises:
+        SpecError: names the linears with what they have.
+    """
+    for names in fused(spec, TARGETS[scheme.target]):
+        if len({chosen[name].bits for name in names}) > 1:
+            told = ", ".join(f"{name} {chosen[name]}" for name in names)
+            raise SpecError(
+                f"target {scheme.target} holds as one matrix what has different bits: "
+                f"{told}"
+            )
 
 
 def fused(spec: ModelSpec, target: Target) -> list[list[str]]:

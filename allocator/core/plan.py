@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from allocator.core.allocation import FULL, Allocation, Choice, Scheme
 from allocator.core.errors import SpecError
+from allocator.core.holding import check_fused
 from allocator.core.study import CALIBRATION_SIZE
 
 if TYPE_CHECKING:
@@ -102,8 +103,8 @@ class Plan:
         """The plan's choices for the groups of a model.
 
         Raises:
-            SpecError: the groups are not the model's, or a layer that is no exception
-                contradicts its group, or any the scheme.
+            SpecError: the groups are not the model's, a layer that is no exception
+                contradicts its group, or any the scheme or its target.
         """
         self._check_group_sizes(spec)
         own = {linear.name: g.key for g in spec.groups for linear in g.linears}
@@ -120,6 +121,7 @@ class Plan:
             return whole
         chosen = whole.of_linears(spec)
         chosen |= {name: self.layers[name] for name in self.exceptions}
+        check_fused(spec, self.scheme, chosen)
         layers = {n: c for n, c in chosen.items() if c != self.groups[own[n]]}
         return whole.but(layers)
 
@@ -191,11 +193,12 @@ def plan_json(
 ) -> dict[str, Any]:
     """A plan as plain data; `layers` spells it out for each linear by full name.
 
-    One that differs from its group is marked as an exception. `finalized` is the
-    digest of its weights, if they were quantized in sequence.
+    One that differs from its group is marked as an exception, with the group's key.
+    `finalized` is the digest of its weights, if they were quantized in sequence.
     """
     chosen, scheme = allocation.of_linears(spec), asked.scheme
     exceptions = {name for name, _ in allocation.layers}
+    groups = {x.name: group.key for group in spec.groups for x in group.linears}
     layers = {
         linear.name: {
             "bits": chosen[linear.name].bits,
@@ -203,7 +206,7 @@ def plan_json(
             "group_size": None
             if chosen[linear.name].bits == FULL
             else scheme.group_size_of(linear.in_features),
-            **({"exception": True} if linear.name in exceptions else {}),
+            **_exception(groups[linear.name], is_one=linear.name in exceptions),
         }
         for linear in spec.linears
     }
@@ -217,3 +220,7 @@ def plan_json(
         "groups": allocation.to_json(),
         "layers": layers,
     }
+
+
+def _exception(group: str, *, is_one: bool) -> dict[str, Any]:
+    return {"exception": True, "group": group} if is_one else {}

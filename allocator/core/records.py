@@ -17,8 +17,21 @@ if TYPE_CHECKING:
 # rivals of the same stored size, by kind
 EVEN_MIX, ADDITIVE = "even_mix", "additive"
 RIVALS = {EVEN_MIX: "even mix", ADDITIVE: "additive optimum"}
+# of single linears, by the table that they are the least sum of
+LINEAR_ADDITIVE, LINEAR_FISHER = "linear_additive", "linear_fisher"
+LINEAR_ERROR = "linear_error"
+LINEAR_RIVALS = {
+    LINEAR_ADDITIVE: "additive optimum of single linears",
+    LINEAR_FISHER: "gradient-weighted optimum of single linears",
+    LINEAR_ERROR: "output-error optimum of single linears",
+}
 # kinds of trials that every search measures, whatever its strategy
 BASELINES = ("full", "uniform", *RIVALS)
+
+
+def rival_name(kind: str) -> str:
+    """A rival in words; what has none, such as a candidate's file, is called so."""
+    return {**RIVALS, **LINEAR_RIVALS}.get(kind, kind)
 
 
 @dataclass(frozen=True)

@@ -99,17 +99,25 @@ def _recommended(
     seed = journal.attribute(SPEC)["seed"]
     known = {*near, allocation.digest}
     rows = [pair for pair in fair if pair[0].digest in known]
+    if is_new := all(pair[0].digest != allocation.digest for pair in rows):
+        # of exceptions, or from a file: its groups by themselves have no score
+        rows.append((allocation, 0.0))
     evidence = Evidence.of(space.keys, rows, None, seed)
     everything = Evidence.of(space.keys, fair, None, seed)
     rests_on = digest(
-        *(evidence, everything, allocation.digest, str(best["score"])),
+        *(evidence, everything, best["digest"], str(best["score"])),
         {f"{key} {choice}": value for (key, choice), value in (damage or {}).items()},
         *(journal.attribute(COSTS), told["budget"], told.get("pins")),
     )
 
     def make() -> dict[str, Any]:
         neighbours = Neighbours(space, fair, damage, seed)
-        return allocation_json(evidence, neighbours, allocation, best["score"])
+        found = allocation_json(
+            evidence, neighbours, allocation, best["score"], is_new=is_new
+        )
+        # single linears count for the size, and are none of the groups' trees
+        own = {"digest": best["digest"], "bpw": best["bpw"]}
+        return {**found, **own, "layers": best.get("layers", {})}
 
     return kept(journal, "allocation", rests_on, make)
 
@@ -215,14 +223,23 @@ def explanation_json(
 
 
 def allocation_json(
-    evidence: Evidence, neighbours: Neighbours, allocation: Allocation, score: float
+    evidence: Evidence,
+    neighbours: Neighbours,
+    allocation: Allocation,
+    score: float,
+    *,
+    is_new: bool = False,
 ) -> dict[str, Any]:
-    """Why an allocation scores as it does, and what lies beside it."""
+    """Why an allocation scores as it does, and what lies beside it.
+
+    One that `is_new` is a row of the evidence that nothing is learned from.
+    """
+    at = evidence.digests.index(allocation.digest)
     return {
         "digest": allocation.digest,
         "bpw": neighbours.space.bpw(allocation),
         "score": score,
-        **contributions_json(evidence, evidence.digests.index(allocation.digest)),
+        **contributions_json(evidence, at, is_new=is_new),
         "more": neighbours.more(allocation),
         "less": neighbours.less(allocation),
         "equal": [],

@@ -6,6 +6,8 @@ import itertools
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from allocator.core.allocation import FULL
 from allocator.explain.evidence import LEVELS, Evidence
 
@@ -166,17 +168,21 @@ def interaction_contrasts(evidence: Evidence) -> list[dict[str, Any]]:
     return effects
 
 
-def contributions_json(evidence: Evidence, at: int) -> dict[str, Any]:
+def contributions_json(
+    evidence: Evidence, at: int, *, is_new: bool = False
+) -> dict[str, Any]:
     """What each group adds to the predicted score of row `at`, in the metric's unit.
 
+    From a row that `is_new`, with no score of its own, nothing is learned.
     SHAP values of the forest that importance comes from: they add up to `predicted`
     less `mean`, the forest's mean prediction.
     """
     from surrogate.contributions import contributions
 
-    table = evidence.table
+    table, scores = evidence.table, evidence.scores
+    known = np.arange(len(scores)) != at if is_new else np.full(len(scores), True)
     found = contributions(
-        table, evidence.scores, table[at : at + 1], seed=evidence.seed
+        table[known], scores[known], table[at : at + 1], seed=evidence.seed
     )
     parts = dict.fromkeys(evidence.keys, 0.0)
     owners = evidence.per_column(evidence.keys)

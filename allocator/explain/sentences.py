@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from allocator.core.exceptions import exceptions_said
 from allocator.core.pins import in_words
 
 if TYPE_CHECKING:
@@ -194,7 +195,9 @@ def _together(effects: Iterable[Mapping[str, Any]], unit: str) -> list[str]:
 def _allocation(
     chosen: Mapping[str, Any], explained: Explained, unit: str
 ) -> list[str]:
-    said = []
+    said = exceptions_said(chosen.get("layers"))
+    if said:
+        said.append("What is told of the chosen allocation is of its groups alone.")
     if not explained["importance"]["unreliable"]["group"]:
         parts = chosen["contributions"]
         order = sorted(parts, key=lambda name: -abs(parts[name]))[:NAMED]

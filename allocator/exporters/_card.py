@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from allocator.bench.prepare import EMBEDDED
 from allocator.core.allocation import FULL, nominal_bits
+from allocator.core.exceptions import exceptions_said
 from allocator.core.study import JOINED
 from allocator.embedded import is_embedded
 from allocator.exporters._place import CARD, MARK
@@ -147,21 +148,29 @@ def _bits(export: Export, found: Mapping[str, Any]) -> list[str]:
     for key, choice in export.plan["groups"].items():
         counts.setdefault(key.split(".")[0], Counter())[_choice(choice)] += 1
     rows = ((part, _listed(each)) for part, each in counts.items())
-    return [_table(("component", "groups at bits"), rows)]
+    table = _table(("component", "groups at bits"), rows)
+    own = {
+        name: layer
+        for name, layer in export.plan.get("layers", {}).items()
+        if layer.get("exception")
+    }
+    return [table, *exceptions_said(own)]
 
 
 def _of_weights(made: Checkpoint) -> list[str]:
-    rows = []
+    rows, chosen = [], made.choices
     for component in dict.fromkeys(group.component for group in made.spec.groups):
         groups = [g for g in made.spec.groups if g.component == component]
-        weights = sum(group.weights for group in groups)
-        bits = sum(g.weights * made.allocation[g.key].bits for g in groups) / weights
+        own = [linear for group in groups for linear in group.linears]
+        weights = sum(linear.weights for linear in own)
+        bits = sum(x.weights * chosen[x.name].bits for x in own) / weights
         each = Counter(str(made.allocation[g.key]) for g in groups)
         rows.append((component, f"{weights:,}", f"{bits:.2f}", _listed(each)))
     mean = f"{nominal_bits(made.spec, made.allocation):.2f}"
     rows.append(("together", f"{made.spec.weights:,}", mean, ""))
     head = ("component", "weights", "mean bits of codes", "groups at bits/method")
-    return [_table(head, rows), "\n".join(_left_out(made))]
+    said = exceptions_said(made.allocation.layers_json())
+    return [_table(head, rows), *said, "\n".join(_left_out(made))]
 
 
 def _left_out(made: Checkpoint) -> list[str]:

@@ -10,10 +10,12 @@ from __future__ import annotations
 import html
 from typing import TYPE_CHECKING, Any
 
+from allocator.core.exceptions import in_short
 from allocator.core.text import visible
 from allocator.report.colours import place
 from allocator.report.text_gains import choice_text
 from allocator.report.view import (
+    BitsMap,
     Point,
     at,
     bits_map,
@@ -237,15 +239,15 @@ def bits_chart(data: Data) -> Chart | None:
     heat = {
         "type": "heatmap",
         "z": [[place(c["bits"]) if c else None for c in row] for row in cells],
-        "text": [[str(c["bits"]) if c else "" for c in row] for row in cells],
+        "text": [
+            [found.text(group, at_) for at_ in range(len(found.columns))]
+            for group in found.groups
+        ],
         "texttemplate": "%{text}",
         "textfont": {"size": 11},
         "hovertext": [
-            [
-                _cell_hover(group, column, each)
-                for column, each in zip(found.columns, row, strict=True)
-            ]
-            for group, row in zip(found.groups, cells, strict=True)
+            [_cell_hover(found, group, at_) for at_ in range(len(found.columns))]
+            for group in found.groups
         ],
         "hoverinfo": "text",
         "colorscale": [[at_, f"width{i}"] for i, at_ in enumerate((0, 0.34, 0.7, 1))],
@@ -286,9 +288,12 @@ def _frame(chosen: int | None, rows: int) -> list[Chart]:
     return [{"type": "rect", **corners, "line": {"color": "best", "width": 2.5}}]
 
 
-def _cell_hover(group: str, column: Point, choice: Data | None) -> str:
+def _cell_hover(found: BitsMap, group: str, at_: int) -> str:
+    column, within = found.columns[at_], found.within(group, at_)
+    choice = column.allocation.get(group)
     told = choice_text(choice) if choice else "not decided"
+    differing = f"<br>but for {safe(in_short(within))}" if within else ""
     return (
         f"<b>{safe(group)}</b><br>{safe(told)} in {safe(column.name)}, "
-        f"{column.bpw:.3f} bpw"
+        f"{column.bpw:.3f} bpw{differing}"
     )

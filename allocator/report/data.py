@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING, Any
 
+from allocator.core.exceptions import by_group
 from allocator.core.finite import is_number
 from allocator.core.pins import KINDS
 from allocator.core.study import StudySpec
@@ -32,12 +33,14 @@ def study_report(journal: Journal, progress: Progress | None = None) -> dict[str
     Raises:
         StudyError: the study has no recommendation yet.
     """
-    found = recommendation(journal)["found"]
+    kept = recommendation(journal)
+    found = kept["found"]
     space = space_of_study(journal)
     shown = Shown.of(journal, space)
     return {
         "title": f"{found['model']}, {found['task']}",
         "found": found,
+        "exceptions": by_group(kept["plan"]),
         "explained": explain_study(journal, progress),
         "trials": [
             {**trial, **_as_shown(shown, trial)}
@@ -111,16 +114,17 @@ OPTIONS = {
         if name not in {"budget", "task", "study", "storage", "device"}
     },
     "seconds": "--time",
+    "candidates": "--candidate",
 }
 # once for each of their values
-PINS = {OPTIONS[kind] for kind in KINDS}
+REPEATED = {OPTIONS[name] for name in (*KINDS, "candidates")}
 
 
 def _words(option: str, value: Any) -> list[str]:
     """An option with its value; switches stand alone."""
     if isinstance(value, bool):
         return [option if value else option.replace("--", "--no-", 1)]
-    if option in PINS:
+    if option in REPEATED:
         return [word for text in value for word in (option, text)]
     if isinstance(value, list | tuple):
         return [option, ",".join(map(str, value))]

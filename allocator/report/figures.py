@@ -206,7 +206,7 @@ def bits(data: Data) -> Figure | None:
             if cell:
                 ink = "white" if place(cell["bits"]) > 0.6 else LIGHT["ink"]
                 style: Any = {"ha": "center", "va": "center", "color": ink, "size": 8}
-                panel.text(column, row, str(cell["bits"]), **style)
+                panel.text(column, row, found.text(found.groups[row], column), **style)
     _name_rows(panel, [view.short(key) for key in found.groups])
     ticks = [f"{column.bpw:.2f}" for column in found.columns]
     if found.chosen is not None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from allocator.core import records
 from allocator.core.errors import SpecError
+from allocator.core.exceptions import exceptions_said
 from allocator.core.text import visible
 from allocator.report.figures import drawn
 from allocator.report.sections import paragraph, plain, table
@@ -65,7 +66,12 @@ def recommendation_html(found: Data, front: Sequence[Data] = ()) -> str:
     name = f"recommended{finalized(best)}"
     rows.append((name, f"{best['bpw']:.3f}", scored(best["score"], best["ci95"])))
     scope = found["budget"]["scope"]
-    told = [*sentences(found)[:1], *gains_said(found), *pins_said(found)]
+    told = [
+        *sentences(found)[:1],
+        *exceptions_said(best.get("layers")),
+        *gains_said(found),
+        *pins_said(found),
+    ]
     return "".join(
         (
             f"<div><strong>{plain(found['model'])}, {plain(found['task'])}</strong>",

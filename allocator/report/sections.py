@@ -14,6 +14,7 @@ from allocator.report.charts_trials import trials_chart
 from allocator.report.text_gains import choice_text
 from allocator.report.view import (
     LEVELS,
+    MARK,
     at,
     compact,
     importance,
@@ -240,12 +241,28 @@ def bits_section(data: Data, charts: Charts) -> str:
         "A row for every group, a column for every allocation of the front, the "
         "smallest first; deeper colour is more bits. The framed column is recommended."
     )
+    if at(data, "exceptions"):
+        lead += f" In groups with {MARK} single linears differ: point at one."
     label = "Bits of every group in the allocations of the front"
     return (
         paragraph(lead, "soft")
         + charts.place("bits", drawn, label)
         + _recommended_table(data)
+        + _exceptions_table(data)
     )
+
+
+def _exceptions_table(data: Data) -> str:
+    """Every single linear that differs from its group in the recommended allocation."""
+    rows = [
+        (name, group, choice_text(choice))
+        for group, own in (at(data, "exceptions") or {}).items()
+        for name, choice in own.items()
+    ]
+    if not rows:
+        return ""
+    told = table(("linear", "group", "bits and method"), rows)
+    return folded("Single linears that differ from their groups", told)
 
 
 def _recommended_table(data: Data) -> str:

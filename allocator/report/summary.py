@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from allocator.core.exceptions import exceptions_said
 from allocator.core.pins import in_words
 from allocator.explain.sentences import unit_of
 from allocator.report.sections import plain
@@ -77,6 +78,7 @@ def _beside(data: Data, best: Point, metric: str) -> list[str]:
     full = at(data, "found", "full_precision", "score")
     if full is not None:
         said.append(f"That is {_to_full(best.score, full, metric)}.")
+    said += exceptions_said(at(data, "found", "recommended", "layers"))
     return [
         *said,
         *_over_uniform(data, best, metric),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from allocator.core.allocation import FULL
-from allocator.core.records import RIVALS
+from allocator.core.records import RIVALS, rival_name
 from allocator.explain.sentences import unit_of
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def beside(found: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
     not have.
     """
     told = [(uniform_text(each), each) for each in found["uniform"]]
-    return told + [(RIVALS[each["name"]], each) for each in found.get("rivals", [])]
+    return told + [(rival_name(each["name"]), each) for each in found.get("rivals", [])]
 
 
 def compared(found: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
@@ -87,7 +87,7 @@ def gains_said(found: Mapping[str, Any]) -> list[str]:
         gain = best.get(f"vs_{each['name']}")
         if not gain or gain["ci95"] is None:
             continue
-        name, alike = f"the {RIVALS[each['name']]}", _alike(each, found)
+        name, alike = f"the {rival_name(each['name'])}", _alike(each, found)
         is_it = best["digest"] == each["digest"]
         if is_it and alike:
             said.append(f"{name.capitalize()} of this size is {alike}, too.")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from allocator.core.exceptions import exceptions_said
 from allocator.core.pins import in_words
 from allocator.embedded import is_embedded
 from allocator.explain.sentences import unit_of, varied
@@ -134,6 +135,7 @@ def sentences(found: Mapping[str, Any]) -> list[str]:
         f"{_goal(found)}, {best['bpw_quantized']:.3f} within the quantized groups; "
         f"{best['score'] - full['score']:+.2f} {unit} to full precision.",
         *_without_scores(found),
+        *exceptions_said(best.get("layers")),
     ]
     said += gains_said(found) + pins_said(found)
     said += _retained(found) + _details(best, full)

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from allocator.core.records import RIVALS
+from allocator.core.records import rival_name
 from allocator.explain import sentences
 from allocator.explain.evidence import parts_of
 from allocator.explain.sentences import unit_of
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 LONGEST = 26
 # lines of an allocation in a few words
 MOST_LINES = 14
+# behind the width of a group in which single linears differ
+MARK = "*"
 # below this width axes are in bits; 16 is full precision
 FULL_BITS = 16
 LEVELS = {
@@ -182,7 +184,9 @@ def uniforms(data: Data) -> list[Point]:
 def rivals(data: Data) -> list[Point]:
     """Even mix and additive optimum, where they were measured."""
     rows = at(data, "found", "rivals") or ()
-    return [_point(RIVALS[row["name"]], row, kind=row["name"]) for row in _known(rows)]
+    return [
+        _point(rival_name(row["name"]), row, kind=row["name"]) for row in _known(rows)
+    ]
 
 
 def where(points: Sequence[Point]) -> str:
@@ -202,7 +206,7 @@ def trials(data: Data) -> list[Point]:
         and row.get("bpw") is not None
         and row.get("kind") != "full"
     ]
-    kinds = [RIVALS.get(row["kind"], row["kind"]) for row in rows]
+    kinds = [rival_name(row["kind"]) for row in rows]
     return [
         _point(f"trial {row['number']}, {kind}", row)
         for row, kind in zip(rows, kinds, strict=True)
@@ -304,11 +308,26 @@ def unreliable(data: Data, level: str) -> str | None:
 
 @dataclass(frozen=True)
 class BitsMap:
-    """Groups times allocations: of the front, and the recommended one."""
+    """Groups times allocations: of the front, and the recommended one.
+
+    `exceptions` are linears of the recommended one that differ, by group and name.
+    """
 
     groups: list[str]
     columns: list[Point]
     chosen: int | None
+    exceptions: Data = field(default_factory=dict)
+
+    def within(self, group: str, column: int) -> Data:
+        """Linears of a group that differ from it in a column, by name."""
+        own: Data = self.exceptions.get(group, {}) if column == self.chosen else {}
+        return own
+
+    def text(self, group: str, column: int) -> str:
+        """The width of a group in a column, marked where some of its linears differ."""
+        choice = self.columns[column].allocation.get(group)
+        mark = MARK if self.within(group, column) else ""
+        return f"{choice['bits']}{mark}" if choice else ""
 
 
 def bits_map(data: Data) -> BitsMap:
@@ -324,4 +343,4 @@ def bits_map(data: Data) -> BitsMap:
     else:
         chosen = None
     groups = list(dict.fromkeys(key for column in columns for key in column.allocation))
-    return BitsMap(groups, columns, chosen)
+    return BitsMap(groups, columns, chosen, at(data, "exceptions") or {})

@@ -13,9 +13,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from allocator.core.records import ADDITIVE, EVEN_MIX, Finalist
+from allocator.core.records import ADDITIVE, EVEN_MIX, LINEAR_RIVALS, Finalist
 from allocator.search.paired import could_be_best
-from allocator.search.rivals import LINEAR, best_uniform, candidates
+from allocator.search.rivals import best_uniform, candidates
 from allocator.search.rungs import spread_out
 from allocator.search.shipped import BANK, FINALIZED, TUNED, Shipped, mean
 from evals.taskset import strata
@@ -154,7 +154,7 @@ class Finals:
         for each in sorted(self.contenders, key=lambda c: c.rank, reverse=True):
             for kind in each.kinds:
                 # one of several: the best
-                name = LINEAR if kind.startswith(LINEAR) else kind
+                name = "linear" if kind in LINEAR_RIVALS else kind
                 if each.size and name not in (MEASURED, REFINED):
                     found.setdefault(name, each)
         return list({each.allocation.digest: each for each in found.values()}.values())
@@ -196,7 +196,7 @@ def entered(search: Search, rivals: Mapping[str, Allocation]) -> Finals:
     for allocation in best_uniform(space, records):
         finals.add(allocation, UNIFORM)
     for name, allocation in candidates(search).items():
-        finals.add(allocation, name)
+        finals.add(allocation, f"candidate {name}")
     for record in measured:
         finals.add(record.allocation, MEASURED)
     if space.fits(space.full):

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from allocator.core.allocation import FULL
-from allocator.core.clock import Clock
-from allocator.core.errors import StudyError
 from allocator.core.plugins import load
 from allocator.search.leftover import take_over
 from allocator.search.narrowing import Narrowing
 from allocator.search.races import keep_race, unfinished_race
+from allocator.search.taken import taken
 from allocator.space.model import limit_of, within_name
 from allocator.strategies._base import Known
 from allocator.study.entry import CONTROL
 from allocator.study.frozen import keep_frozen, read_frozen
-from allocator.study.journal import SO_FAR
+from allocator.study.journal import DAMAGE
 from allocator.study.looks import DIVERGENCE, reported, scaled
 from allocator.study.proposed import controls_made
 
@@ -39,8 +38,6 @@ if TYPE_CHECKING:
 PROBED = 64
 # proposals without a score after which a budget of a front, or of a share, is left
 LOST = 3
-# seconds of probes that a kill may lose
-PROBES_KEPT = 5.0
 
 
 def propose(search: Search) -> None:
@@ -243,36 +240,9 @@ def prior(search: Search) -> dict[Any, float] | None:
 
     None where there is no time for it.
     """
-    space, since = search.setup.space, Clock()
-    kept = search.journal.damage(space)
-    if kept is not None:
-        return kept
+    space = search.setup.space
     total = len(space.keys) * len(space.choices)
-    found = search.journal.damage(space, SO_FAR) or {}
-
-    def tick(done: int) -> None:
-        nonlocal since
-        progress(done, total)
-        if since.seconds > PROBES_KEPT:
-            search.journal.keep_damage(found, SO_FAR)
-            since = Clock()
-        if search.deadline.is_reached(search):
-            raise TimeoutError
-
-    with search.watch.phase("probes") as progress:
-        try:
-            damage = _probe(search, found, tick)
-        except TimeoutError:
-            search.journal.keep_damage(found, SO_FAR)
-            search.watch.say(f"time limit reached after {len(found)} of {total} probes")
-            return None
-        except BaseException:
-            with suppress(StudyError):
-                search.journal.keep_damage(found, SO_FAR)
-            raise
-    search.journal.keep_damage(damage)
-    search.journal.set_attribute(SO_FAR, None)
-    return damage
+    return taken(search, space, DAMAGE, total, partial(_probe, search))
 
 
 def _probe(

@@ -17,13 +17,10 @@ from allocator.strategies._knapsack import knapsack
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from allocator.core.allocation import Allocation, Choice
+    from allocator.core.allocation import Allocation
     from allocator.core.records import TrialRecord
     from allocator.search.running import Search
-    from allocator.space.model import FineSpace, ModelSpace
-
-# how kinds of rivals over single linears begin
-LINEAR = "linear"
+    from allocator.space.model import ModelSpace
 
 
 def rivals(search: Search, space: ModelSpace) -> dict[str, Allocation]:
@@ -65,36 +62,9 @@ def best_method(space: ModelSpace, records: Sequence[TrialRecord]) -> str | None
     return space.uniform_choice(best_uniform(space, records)[0]).method
 
 
-def linear_rivals(search: Search, space: ModelSpace) -> dict[str, Allocation]:
-    """Rivals that decide about single linears, by kind; their names begin alike."""
-    del search, space
-    return {}
-
-
-def linear_damage(
-    search: Search, fine: FineSpace
-) -> dict[tuple[str, Choice], float] | None:
-    """What each linear does alone, at each choice; None where it is not known.
-
-    Of what its group does, a share by its weights.
-    """
-    damage = prior(search)
-    if damage is None:
-        return None
-    groups = {x.name: g for g in fine.coarse.spec.groups for x in g.linears}
-    found = {}
-    for own in fine.spec.groups:
-        group = groups[own.linears[0].name]
-        for choice in fine.choices:
-            share = own.weights / group.weights
-            found[own.key, choice] = share * damage[group.key, choice]
-    return found
-
-
 def candidates(search: Search) -> dict[str, Allocation]:
     """Allocations from elsewhere that were asked to take part, by name."""
-    found: dict[str, Allocation] = getattr(search.setup, "candidates", {})
-    return found
+    return dict(search.setup.candidates)
 
 
 def measure_baseline(search: Search, allocation: Allocation, kind: str) -> None:

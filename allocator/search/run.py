@@ -8,7 +8,7 @@ from allocator.bench.loading import open_bank, open_full_precision
 from allocator.bench.prepare import prepare
 from allocator.core.clock import Clock
 from allocator.core.plan import plan_json
-from allocator.core.records import RIVALS, Recommendation
+from allocator.core.records import Recommendation, rival_name
 from allocator.core.watch import Silent
 from allocator.explain.kept import importance_of
 from allocator.explain.shown import Shown
@@ -18,11 +18,11 @@ from allocator.search.decide import decide
 from allocator.search.finals import entered
 from allocator.search.full import full_precision
 from allocator.search.leftover import await_full, is_elsewhere, note_dead, settle
+from allocator.search.linears import linear_rivals
 from allocator.search.propose import prior, propose, proxies
 from allocator.search.refine import refine
 from allocator.search.rivals import (
     candidates,
-    linear_rivals,
     measure_baseline,
     rivals,
 )
@@ -119,10 +119,7 @@ def in_short(found: Recommendation) -> dict[str, str]:
         "recommended": f"{best.mean:.4g} [{best.low:.4g}, {best.high:.4g}] at "
         f"{found.bpw:.3f} bits per weight",
         "over the best uniform allocation": gain(found.versus, uniform),
-        **{
-            f"over the {RIVALS.get(r.name, r.name)}": gain(r.versus)
-            for r in found.rivals
-        },
+        **{f"over the {rival_name(r.name)}": gain(r.versus) for r in found.rivals},
         "full precision": f"{full.mean:.4g} [{full.low:.4g}, {full.high:.4g}]",
         "values of trials": "of the search set, which flatters what was chosen on it; "
         "the above and `allocate report` are of the evaluation set, or corrected",

@@ -17,6 +17,7 @@ from allocator.core.errors import BankError, ModelError, reason
 from allocator.search.rungs import spread_out
 from allocator.study.entry import not_finite
 from allocator.study.per_sample import decode_scores, encode_scores
+from quant.passes import Passes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,11 +44,12 @@ class Shipped:
     """Scores of allocations by the weights they would be shipped with.
 
     `failed` has the digests of what cannot be quantized in sequence: it keeps the
-    bank's weights.
+    bank's weights. `passes` are what finalizations share.
     """
 
     search: Search
     failed: set[tuple[str, str]] = field(default_factory=set)
+    passes: Passes = field(default_factory=Passes)
     _opened: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -138,15 +140,20 @@ class Shipped:
         search, name = self.search, self._name(allocation, weights)
         if name not in self._opened:
             since = Clock()
-            how = {"tuned": True} if weights == TUNED else {}
-            made = finalize(search.setup, allocation, search.watch, **how)
+            made = finalize(
+                search.setup,
+                allocation,
+                search.watch,
+                tuned=weights == TUNED,
+                passes=self.passes,
+            )
             search.deadline.finalized(search, since.seconds, weights)
             self._opened[name] = made
         return self._opened[name]
 
     def _name(self, allocation: Allocation, weights: str) -> str:
-        how = {"tuned": True} if weights == TUNED else {}
-        return finalized_digest(self.search.setup, allocation, **how)
+        setup, tuned = self.search.setup, weights == TUNED
+        return finalized_digest(setup, allocation, tuned=tuned)
 
     def _give_up(
         self, allocation: Allocation, weights: str, error: BaseException

@@ -51,8 +51,9 @@ if TYPE_CHECKING:
 SPEC, ARITHMETIC = "spec", "arithmetic"
 MEASURED, RESULTS = "evaluation:", "recommendation:"
 DAMAGE, COSTS, LOOKS = "damage", "costs", "looks:"
-# of a damage table that is not whole
-SO_FAR = "damage so far"
+# how names of damage tables end that are not whole
+PART = " so far"
+SO_FAR = DAMAGE + PART
 FIRST_PROMPT = "first prompt"
 
 
@@ -307,9 +308,9 @@ class Journal:
     def damage(
         self, space: Space, name: str = DAMAGE
     ) -> dict[tuple[str, Choice], float] | None:
-        """The prior's damage table, if it was measured, or what there is `SO_FAR`.
+        """A damage table, the prior's unless a name says otherwise, if there is one.
 
-        The whole table is finite; of a part it is not known yet how large is large.
+        The whole table is finite; of a `PART` it is not known yet how large is large.
         """
         kept = self.attribute(name)
         if kept is None:
@@ -319,12 +320,12 @@ class Journal:
             for key, row in kept.items()
             for label, value in row.items()
         }
-        return table if name == SO_FAR else finite_damage(table)
+        return table if name.endswith(PART) else finite_damage(table)
 
     def keep_damage(
         self, damage: Mapping[tuple[str, Choice], float], name: str = DAMAGE
     ) -> None:
-        """Keep the prior's damage table, or what there is `SO_FAR`."""
+        """Keep a damage table, or a `PART` of one."""
         table: dict[str, dict[str, float | None]] = {}
         for (key, choice), value in damage.items():
             kept = value if is_number(value) else None

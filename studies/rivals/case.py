@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
 RESULTS = Path(__file__).parents[1] / "results" / "rivals"
 MODELS = ("tiny-llava", "tiny-blip2")
+TASK = "vqav2"
+# by which a rival's widths are tried
+METHODS = ("gptq", "awq")
 # bits per weight, evenly from the 2-bit size (3.33 and 3.47) towards the 5-bit one
 # (6.14 and 6.25); from 5.2 on, the 4-bit size, nothing is lost that could be won
 BUDGETS = (3.5, 3.84, 4.18, 4.52, 4.86, 5.2)

@@ -16,7 +16,7 @@ import json
 import os
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,12 +29,12 @@ from allocator.core.allocation import FULL, Allocation, Choice
 from allocator.core.study import StudySpec
 from allocator.core.watch import Silent
 from allocator.search.run import run as search
-from studies.rivals.case import BUDGETS, MODELS, RESULTS
+from quant.passes import Passes
+from studies.rivals.case import BUDGETS, METHODS, MODELS, RESULTS, TASK
 from studies.rivals.drawings import DRAWINGS, drawing
-from studies.rivals.rules import METHODS, TASK
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from allocator.bench.prepare import Setup
     from allocator.bench.workbench import Workbench
@@ -59,19 +59,19 @@ class Cell:
 
     setup: Setup
     bench: Workbench
-    samples: dict[str, Sequence[Sample]]
-    tune: bool
+    samples: Mapping[str, Sequence[Sample]]
+    passes: Passes = field(default_factory=Passes)
 
     @staticmethod
-    def of(model: str, bpw: float, work: Path, *, tune: bool) -> Cell:
-        """Load what a cell needs."""
-        setup = prepare(StudySpec(f"{bpw}", TASK, model=model))
+    def of(model: str, bpw: float, work: Path, tune: bool | None) -> Cell:
+        """Load what a cell needs; `tune` is that of a search."""
+        setup = prepare(StudySpec(f"{bpw}", TASK, model=model, tune=tune))
         fresh = {
             f"fresh {number}": drawing(work / f"fresh-{number}", number)
             for number in DRAWINGS
         }
         samples = {"evaluation": setup.samples["evaluation"], **fresh}
-        return Cell(setup, open_bench(setup, Silent()), samples, tune)
+        return Cell(setup, open_bench(setup, Silent()), samples)
 
     def values(self, entry: Entry, samples: Sequence[Sample]) -> tuple[float, ...]:
         """Scores of the samples, one by one, in percent."""
@@ -83,8 +83,10 @@ class Cell:
     def ours(self) -> Entry:
         """What the search recommends."""
         found = search(self.setup.asked)
-        weights = open_finalized(found.finalized) if found.finalized else None
-        return Entry(found.allocation, weights, "finalized" if weights else "bank")
+        if not found.finalized:
+            return Entry(found.allocation)
+        weights = open_finalized(found.finalized)
+        return Entry(found.allocation, weights, "tuned" if found.tuned else "finalized")
 
     def rival(self, bits: dict[str, Any]) -> tuple[Entry, float]:
         """Widths of linears as well as they can be, and their score on the search set.
@@ -98,7 +100,7 @@ class Cell:
             for entry in self._weighed(own, ("bank", "finalized")):
                 best = self._better(best, entry)
         assert best is not None
-        if self.tune:
+        if self.setup.asked.tunes(self.setup.model.parameters):
             for entry in self._weighed(best[1].allocation, ("tuned",)):
                 best = self._better(best, entry)
         return best[1], best[0]
@@ -118,7 +120,11 @@ class Cell:
             weights = None
             if kind != "bank":
                 weights = finalize(
-                    self.setup, allocation, Silent(), tuned=kind == "tuned"
+                    self.setup,
+                    allocation,
+                    Silent(),
+                    tuned=kind == "tuned",
+                    passes=self.passes,
                 )
             yield Entry(allocation, weights, kind)
 
@@ -136,26 +142,29 @@ def rivals_of(model: str) -> dict[str, dict[str, Any]]:
     return {each["system"]: each for each in read}
 
 
-def run_cell(model: str, bpw: float, work: Path, *, tune: bool) -> None:
+def run_cell(model: str, bpw: float, work: Path, tune: bool | None) -> None:
     """Measure a cell and keep it."""
     home = work / f"{model}-{bpw}"
     shutil.rmtree(home, ignore_errors=True)
     os.environ["XDG_DATA_HOME"] = str(home)
-    cell = Cell.of(model, bpw, work, tune=tune)
+    cell = Cell.of(model, bpw, work, tune)
     values: dict[str, Any] = {}
     systems: dict[str, Any] = {}
 
     def note(name: str, entry: Entry, since: float, **more: Any) -> None:
         scored = {s: cell.values(entry, own) for s, own in cell.samples.items()}
-        values[name] = np.concatenate([np.float32(v) for v in scored.values()])
+        values[name] = np.concatenate(
+            [np.array(v, np.float32) for v in scored.values()]
+        )
         systems[name] = {
-            "bpw": cell.setup.space.bpw(entry.allocation),
+            "bytes": cell.setup.space.size(entry.allocation).model_bytes,
             "weights": entry.kind,
             "scores": {s: round(float(np.mean(v)), 3) for s, v in scored.items()},
             "seconds": round(time.process_time() - since, 1),
             **more,
         }
-        print(f"{model} {bpw}: {name}", systems[name], flush=True)
+        mean = float(np.mean(values[name]))
+        print(f"{model} {bpw}: {name} {mean:.2f} ({entry.kind})", flush=True)
 
     since = time.process_time()
     entry = cell.ours()
@@ -178,16 +187,17 @@ def main() -> None:
     """Measure all cells that are not there."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs=2, metavar=("MODEL", "BUDGET"))
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
     parser.add_argument("--work", type=Path, default=Path("/tmp/allocate-rivals"))
     parser.add_argument("--again", action="store_true", help="also what is there")
     parser.add_argument("--no-tune", action="store_true", help="weights as finalized")
     asked = parser.parse_args()
-    cells = [(model, bpw) for bpw in BUDGETS for model in MODELS]
+    cells = [(model, bpw) for bpw in BUDGETS for model in asked.models]
     if asked.only:
         cells = [(asked.only[0], float(asked.only[1]))]
     for model, bpw in cells:
         if asked.again or not (CELLS / f"{model}-{bpw}.npz").exists():
-            run_cell(model, bpw, asked.work, tune=not asked.no_tune)
+            run_cell(model, bpw, asked.work, False if asked.no_tune else None)
 
 
 if __name__ == "__main__":

@@ -97,7 +97,6 @@ def test_a_plan_of_another_model_is_refused(tmp_path: Path) -> None:
         (EVERYTHING, {"methods": ("awq",), "widths": (3, 16)}, "4/awq .*: change --wi"),
         (f"{Q}: 4", {"widths": (3, 4)}, "16 for .*: change --widths"),
         (EVERYTHING, {"pin": ("vision.*=16",)}, r"which the pins .*vision\.\*=16"),
-        (f"{Q}: 4\n{K}: 8", {"target": "vllm"}, "which target vllm holds as one"),
     ],
 )
 def test_what_the_search_may_not_choose_is_refused(
@@ -107,6 +106,14 @@ def test_what_the_search_may_not_choose_is_refused(
     file.write_text(content)
     with pytest.raises(SpecError, match=rf"candidate .*evo\.txt has .*{said}"):
         candidates(file, **options)
+
+
+def test_what_a_target_has_as_one_matrix_has_one_width(tmp_path: Path) -> None:
+    file = tmp_path / "evo.txt"
+    file.write_text(f"{Q}: 4\n{K}: 8")
+    assert candidates(file)
+    with pytest.raises(SpecError, match=r"candidate .*: target vllm holds as one"):
+        candidates(file, target="vllm")
 
 
 def test_one_over_the_budget_is_refused_with_both_sizes(tmp_path: Path) -> None:

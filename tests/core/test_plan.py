@@ -214,7 +214,7 @@ def test_exceptions_are_written_and_read_back(toy: ModelSpec, file: Path) -> Non
     written = plan_json(asked(model="m"), toy, found)
     assert written["layers"]["vision.1.ff"] == {
         **{"bits": 5, "method": "uniform", "group_size": 64},
-        "exception": True,
+        **{"exception": True, "group": "vision.middle.ff"},
     }
     assert "exception" not in written["layers"]["vision.0.ff"]
     file.write_text(json.dumps(written))

@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import pytest
+
 from allocator.core.allocation import Allocation, Choice, Scheme
 from allocator.core.records import (
     FrontMember,
@@ -12,6 +14,7 @@ from allocator.core.records import (
     RungReport,
     SureShare,
     UniformResult,
+    rival_name,
 )
 
 
@@ -147,3 +150,17 @@ def test_json_tells_the_goal_the_rungs_and_what_it_took() -> None:
     rung |= {"ci95": [0.5, 0.9], "controls": 3}
     assert found["rungs"] == [rung]
     assert found["prefix"] == {"ran": 100, "reused": 300}
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("even_mix", "even mix"),
+        ("linear_fisher", "gradient-weighted optimum of single linears"),
+        ("mine.json", "mine.json"),
+    ],
+)
+def test_rivals_have_names_in_words_and_candidates_their_own(
+    kind: str, name: str
+) -> None:
+    assert rival_name(kind) == name
