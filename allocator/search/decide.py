@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from allocator.search.confirm import Beside, check_any, outcome_of, with_scores
 from allocator.search.contest import Contest
+from allocator.search.fidelity import fidelities
 from allocator.search.finals import LAST, rivals_in
 
 if TYPE_CHECKING:
@@ -68,7 +69,8 @@ def decide(
         {k: found[c.allocation.digest] for k, c in rivals_in(compared).items()},
     )
     outcome = outcome_of(space, goal.choose(field, full), beside, fitting, contest)
-    return replace(outcome, finalists=tuple(c.told() for c in finals.contenders))
+    told = tuple(each.told() for each in finals.contenders)
+    return replace(outcome, finalists=told, fidelities=fidelities(finals))
 
 
 def _evaluate_shown(finals: Finals) -> None:
