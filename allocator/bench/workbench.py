@@ -15,6 +15,7 @@ from allocator.bench.sense import Said
 from allocator.core.allocation import FULL, Allocation, Choice, digest
 from allocator.core.ports import RERANK, Decoding
 from evals.taskset import TaskSet, relative
+from quant.finalized import Finalized
 from quant.lru_cache import LRUCache, size_of
 
 if TYPE_CHECKING:
@@ -84,10 +85,12 @@ class Workbench:
     def under(self, cells: Cells) -> Iterator[Workbench]:
         """The same model taking its weights from elsewhere; at 16 bits behind it.
 
-        What the prefix makes of images is not shared: equal choices are other weights.
+        What the prefix makes of images is shared by finalized weights alone, whose
+        cells tell whether it is the same: equal choices may be other weights.
         """
         self.restore()
-        other = replace(self, bank=cells, features=LRUCache(0))
+        kept = self.features if isinstance(cells, Finalized) else LRUCache(0)
+        other = replace(self, bank=cells, features=kept)
         other.in_place, other.references = self.in_place, self.references
         try:
             yield other
@@ -271,10 +274,24 @@ class Workbench:
         return found
 
     def _named(self, allocation: Allocation, components: Sequence[str]) -> str:
-        """Name of what the linears of some components have."""
+        """Name of what the linears of some components have.
+
+        Of a bank equal choices are equal cells. Finalized weights have others for each
+        allocation, and folding has changed more than linears.
+        """
         wanted, linears = allocation.of_linears(self.spec), self.in_place.linears
-        own = (x.name for x in linears if x.component in components)
-        return digest([[name, str(wanted[name])] for name in own])
+        own = [x for x in linears if x.component in components]
+        if not isinstance(self.bank, Finalized):
+            return digest([[x.name, str(wanted[x.name])] for x in own])
+        stages = [s for s in self.model.stages() if s.component in components]
+        uses = {name for stage in stages for name in stage.uses}
+        starts = tuple(f"{name}." for name in uses)
+        folded = {
+            name: value
+            for name, value in self.bank.changed_sums.items()
+            if name in uses or name.startswith(starts)
+        }
+        return digest([applied_digest(own, wanted, self.bank), folded])
 
     def _inputs(
         self, name: tuple[str, ...], batch: Sequence[Sample], *, answered: bool = False

@@ -16,7 +16,7 @@ import json
 import os
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,11 +29,12 @@ from allocator.core.allocation import FULL, Allocation, Choice
 from allocator.core.study import StudySpec
 from allocator.core.watch import Silent
 from allocator.search.run import run as search
+from quant.passes import Passes
 from studies.rivals.case import BUDGETS, METHODS, MODELS, RESULTS, TASK
 from studies.rivals.drawings import DRAWINGS, drawing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from allocator.bench.prepare import Setup
     from allocator.bench.workbench import Workbench
@@ -58,19 +59,19 @@ class Cell:
 
     setup: Setup
     bench: Workbench
-    samples: dict[str, Sequence[Sample]]
-    tune: bool
+    samples: Mapping[str, Sequence[Sample]]
+    passes: Passes = field(default_factory=Passes)
 
     @staticmethod
-    def of(model: str, bpw: float, work: Path, *, tune: bool) -> Cell:
-        """Load what a cell needs."""
-        setup = prepare(StudySpec(f"{bpw}", TASK, model=model))
+    def of(model: str, bpw: float, work: Path, tune: bool | None) -> Cell:
+        """Load what a cell needs; `tune` is that of a search."""
+        setup = prepare(StudySpec(f"{bpw}", TASK, model=model, tune=tune))
         fresh = {
             f"fresh {number}": drawing(work / f"fresh-{number}", number)
             for number in DRAWINGS
         }
         samples = {"evaluation": setup.samples["evaluation"], **fresh}
-        return Cell(setup, open_bench(setup, Silent()), samples, tune)
+        return Cell(setup, open_bench(setup, Silent()), samples)
 
     def values(self, entry: Entry, samples: Sequence[Sample]) -> tuple[float, ...]:
         """Scores of the samples, one by one, in percent."""
@@ -99,7 +100,7 @@ class Cell:
             for entry in self._weighed(own, ("bank", "finalized")):
                 best = self._better(best, entry)
         assert best is not None
-        if self.tune:
+        if self.setup.asked.tunes(self.setup.model.parameters):
             for entry in self._weighed(best[1].allocation, ("tuned",)):
                 best = self._better(best, entry)
         return best[1], best[0]
@@ -116,10 +117,15 @@ class Cell:
     def _weighed(self, allocation: Allocation, kinds: Sequence[str]) -> Iterator[Entry]:
         """An allocation with weights of some kinds."""
         for kind in kinds:
-            more = {"tuned": True} if kind == "tuned" else {}
             weights = None
             if kind != "bank":
-                weights = finalize(self.setup, allocation, Silent(), **more)
+                weights = finalize(
+                    self.setup,
+                    allocation,
+                    Silent(),
+                    tuned=kind == "tuned",
+                    passes=self.passes,
+                )
             yield Entry(allocation, weights, kind)
 
     def _better(
@@ -136,18 +142,20 @@ def rivals_of(model: str) -> dict[str, dict[str, Any]]:
     return {each["system"]: each for each in read}
 
 
-def run_cell(model: str, bpw: float, work: Path, *, tune: bool) -> None:
+def run_cell(model: str, bpw: float, work: Path, tune: bool | None) -> None:
     """Measure a cell and keep it."""
     home = work / f"{model}-{bpw}"
     shutil.rmtree(home, ignore_errors=True)
     os.environ["XDG_DATA_HOME"] = str(home)
-    cell = Cell.of(model, bpw, work, tune=tune)
+    cell = Cell.of(model, bpw, work, tune)
     values: dict[str, Any] = {}
     systems: dict[str, Any] = {}
 
     def note(name: str, entry: Entry, since: float, **more: Any) -> None:
         scored = {s: cell.values(entry, own) for s, own in cell.samples.items()}
-        values[name] = np.concatenate([np.float32(v) for v in scored.values()])
+        values[name] = np.concatenate(
+            [np.array(v, np.float32) for v in scored.values()]
+        )
         systems[name] = {
             "bytes": cell.setup.space.size(entry.allocation).model_bytes,
             "weights": entry.kind,
@@ -179,16 +187,17 @@ def main() -> None:
     """Measure all cells that are not there."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs=2, metavar=("MODEL", "BUDGET"))
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
     parser.add_argument("--work", type=Path, default=Path("/tmp/allocate-rivals"))
     parser.add_argument("--again", action="store_true", help="also what is there")
     parser.add_argument("--no-tune", action="store_true", help="weights as finalized")
     asked = parser.parse_args()
-    cells = [(model, bpw) for bpw in BUDGETS for model in MODELS]
+    cells = [(model, bpw) for bpw in BUDGETS for model in asked.models]
     if asked.only:
         cells = [(asked.only[0], float(asked.only[1]))]
     for model, bpw in cells:
         if asked.again or not (CELLS / f"{model}-{bpw}.npz").exists():
-            run_cell(model, bpw, asked.work, tune=not asked.no_tune)
+            run_cell(model, bpw, asked.work, False if asked.no_tune else None)
 
 
 if __name__ == "__main__":
