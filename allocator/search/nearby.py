@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from allocator.core.allocation import FULL
-from allocator.strategies._knapsack import knapsack
+from allocator.strategies._knapsack import least
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -74,16 +74,21 @@ def changes(
 
 
 def near(
-    space: Space, allocation: Allocation, effects: Mapping[Change, float]
+    space: Space,
+    allocation: Allocation,
+    effects: Mapping[Change, float],
+    tried: Sequence[Allocation] = (),
 ) -> list[Allocation]:
     """Allocations that make the most of single changes within the budget.
 
-    Each hurdle gives one, with ever fewer changes; what has none is left out.
+    Each hurdle gives one, with ever fewer changes; there is none where nothing gains
+    that much.
 
     Args:
         space: what may be chosen, within which budget.
         allocation: what would change.
         effects: what single changes add to a loss; others are not made.
+        tried: allocations that are not wanted.
     """
     sizes = np.abs([effect for effect in effects.values() if effect])
     if not len(sizes):
@@ -91,7 +96,7 @@ def near(
     # beyond all that is known together
     barred = 10 * float(sizes.sum())
     own = dict(allocation.choices)
-    found: dict[str, Allocation] = {}
+    found: list[Allocation] = []
     for hurdle in HURDLES:
         gain = hurdle * float(np.median(sizes))
         table = {
@@ -101,10 +106,11 @@ def near(
             for key in space.keys
             for choice in space.allowed[key]
         }
-        each = knapsack(space, table)
-        if each != allocation and _known(each, own, effects):
-            found.setdefault(each.digest, each)
-    return list(found.values())
+        each = least(space, table, [*tried, *found])
+        if each is None or each == allocation or not _known(each, own, effects):
+            continue
+        found.append(each)
+    return found
 
 
 def _known(

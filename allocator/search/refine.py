@@ -3,8 +3,8 @@
 From the best finalist on, round by round. Changes of single linears are looked at where
 they would be made (divergence, few samples of the search set), and knapsacks over what
 they did give allocations with few changes and with many. The best of these by another
-look are finalized; the one whose finalized weights are nearest to full precision goes
-on, while that falls.
+look are finalized; the next round goes on from the one whose finalized weights are
+nearest to full precision, or tries others where none is nearer than before.
 
 Each of these ways' steps is scored once, and held against where it began, by a paired
 test on the whole search set. The tests share one error, so that more rounds do not let
@@ -58,11 +58,10 @@ def refine(finals: Finals) -> None:
                 search.watch.say(f"no time is left to refine after {at} rounds")
                 break
             found = way.step(at)
-            if found is None:
-                break
-            bpw = search.setup.space.bpw(found)
-            steps.append(Contender(found, [REFINED], bpw))
-            finals.score(steps[-1], finals.total)
+            if found is not None:
+                bpw = search.setup.space.bpw(found)
+                steps.append(Contender(found, [REFINED], bpw))
+                finals.score(steps[-1], finals.total)
         progress(ROUNDS, ROUNDS)
     if passed := kept(start, steps, finals.strata(finals.total)):
         finals.contenders.append(max(passed, key=lambda each: each.rank))
@@ -82,10 +81,10 @@ def kept(
 
 @dataclass
 class Way:
-    """Where refinement has gone, round by round, and where it may go next.
+    """Where refinement has gone, round by round, and where it goes next.
 
     `rounds` are plain data as the study keeps them: the choices of what was finalized,
-    its divergence then, and the place of the one that goes on, None where none does.
+    its divergence then, and the place of the one that is nearer than before, if any is.
     """
 
     finals: Finals
@@ -105,7 +104,7 @@ class Way:
         return Way(finals, fine, here, start.digest, found["rounds"] if known else [])
 
     def step(self, at: int) -> Allocation | None:
-        """Where a round leads, in terms of groups and exceptions; None: nowhere."""
+        """Where a round leads, in terms of groups and exceptions; None: nowhere new."""
         if at == len(self.rounds):
             self.rounds = [*self.rounds, self._round()]
             search = self.finals.search
@@ -114,11 +113,14 @@ class Way:
         picked = self.rounds[at]["picked"]
         if picked is None:
             return None
-        choices: list[Choice] = list(self.fine.by_label.values())
-        row = [choices[place] for place in self.rounds[at]["rows"][picked]]
-        chosen = dict(zip(self.fine.keys, row, strict=True))
-        self.here = self.fine.smallest.replace(chosen)
+        self.here = self._read(self.rounds[at]["rows"][picked])
         return self.fine.coarsened(self.here)
+
+    def _read(self, row: Sequence[int]) -> Allocation:
+        """An allocation of single linears, as a study keeps it."""
+        choices: list[Choice] = list(self.fine.by_label.values())
+        picks = zip(self.fine.keys, (choices[place] for place in row), strict=True)
+        return self.fine.smallest.replace(dict(picks))
 
     def _round(self) -> dict[str, Any]:
         """What the next round finalizes, and which of it goes on."""
@@ -158,7 +160,8 @@ class Way:
             for change in changes(fine, self.here, damage, LOOKED)
         }
         known = {at: effect for at, effect in effects.items() if is_number(effect)}
-        found = near(fine, self.here, known)
+        tried = [self._read(row) for each in self.rounds for row in each["rows"]]
+        found = near(fine, self.here, known, tried)
         losses = {each.digest: look(each) for each in found}
         better = [each for each in found if losses[each.digest] < now]
         return lowest(better, losses, BATCH)

@@ -69,7 +69,8 @@ class Cells:
     @cached_property
     def fresh(self) -> Floats:
         """Scores on the fresh drawings together: [cells, systems]."""
-        return self.values[:, :, 1:].mean((2, 3))
+        scores: Floats = self.values[:, :, 1:].mean((2, 3))
+        return scores
 
     @cached_property
     def drawn(self) -> Floats:

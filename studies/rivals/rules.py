@@ -52,7 +52,7 @@ def tables(setup: Setup) -> tuple[ModelSpace, dict[str, Table], dict[str, float]
     probed = time.process_time() - since
     both = sensitivity(bench, samples, wanted)
     passed = time.process_time() - since - probed
-    found = {
+    found: dict[str, Table] = {
         "kl knapsack": kl,
         "fisher knapsack": both.fisher,
         "error knapsack": both.relative_error,
@@ -62,9 +62,9 @@ def tables(setup: Setup) -> tuple[ModelSpace, dict[str, Table], dict[str, float]
 
 
 def throughout(space: ModelSpace, method: str, bpw: float) -> ModelSpace:
-    """The same space under a budget, by one method throughout."""
+    """A space of single linears under a budget, by one method throughout."""
     own = tuple(c for c in space.choices if c.method in (method, None))
-    return replace(within(space, bpw), choices=own)
+    return replace(within(space, bpw), choices=own).by_linear()
 
 
 def widths(allocation: Any, space: ModelSpace) -> Widths:
@@ -109,7 +109,7 @@ def run(model: str) -> list[dict[str, Any]]:
     for system in (*known, "even mix", "language end"):
         bits: dict[float, Any] = {}
         for bpw in BUDGETS:
-            own = {method: throughout(fine, method, bpw) for method in METHODS}
+            own = {m: throughout(setup.space, m, bpw) for m in METHODS}
             if system == "language end":
                 bits[bpw] = language_end(fine.spec.linears, costs, own["gptq"].room)
                 continue

@@ -18,7 +18,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from studies.rivals.case import BUDGETS, FULL, LOW, MODELS, RESULTS, Case
+from allocator.core.allocation import FULL
+from studies.rivals.case import BUDGETS, LOW, MODELS, RESULTS, Case
 from studies.rivals.case import write as keep
 
 # as theirs where everything runs at once; their advice for 2 bits is 128 samples or

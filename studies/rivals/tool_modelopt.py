@@ -16,7 +16,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from studies.rivals.case import BUDGETS, FULL, LOW, MODELS, RESULTS, Case, telling
+from allocator.core.allocation import FULL
+from studies.rivals.case import BUDGETS, LOW, MODELS, RESULTS, Case, telling
 from studies.rivals.case import write as keep
 
 BATCH = 32

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import pytest
 
 from allocator.core.allocation import Allocation, Choice, Scheme, digest, stored_size
 from allocator.core.errors import SpecError
-from allocator.core.spec import build_groups
-
-if TYPE_CHECKING:
-    from allocator.core.spec import ModelSpec
+from allocator.core.exceptions import by_group
+from allocator.core.plan import Plan, plan_json
+from allocator.core.spec import Linear, ModelSpec, build_groups
+from allocator.core.study import StudySpec
 
 
 def test_a_single_linear_may_differ_from_its_group(toy: ModelSpec) -> None:
@@ -68,3 +67,33 @@ def test_linears_that_go_together_share_a_group(toy: ModelSpec) -> None:
     shared = next(g for g in fine.groups if g.key == "language.language.0.attn")
     assert [x.name for x in shared.linears] == ["language.0.attn", "language.0.ff"]
     assert len(fine.groups) == len(toy.linears) - 1
+
+
+def test_a_plan_tells_exceptions_by_group(toy: ModelSpec) -> None:
+    whole = Allocation.uniform(toy, Choice(4, "gptq"))
+    changes = {"vision.1.ff": Choice(16), "projector": Choice(2, "awq")}
+    plan = plan_json(StudySpec("4", "vqav2"), toy, whole.but(changes))
+    assert by_group(plan) == {
+        "vision.middle.ff": {"vision.1.ff": {"bits": 16, "method": None}},
+        "connector.all.all": {"projector": {"bits": 2, "method": "awq"}},
+    }
+    # a plan of before, and one by hand
+    layers = {name: {"bits": 4, "method": "gptq"} for name in changes}
+    assert by_group({"layers": layers}) == by_group({}) == {}
+
+
+def test_a_plan_for_a_target_has_one_width_in_what_it_fuses() -> None:
+    names = [f"language.0.{name}" for name in ("q_proj", "k_proj", "v_proj")]
+    linears = [Linear(x, "language", 0, "attn", 64, 64) for x in names]
+    spec = ModelSpec("toy", 3 * 64 * 64, build_groups(linears), ())
+    found = Allocation.uniform(spec, Choice(4, "gptq")).but(
+        {names[0]: Choice(8, "awq")}
+    )
+    for target in ("none", "vllm"):
+        asked = StudySpec.read({"budget": "8", "task": "vqav2", "target": target})
+        plan = Plan.from_json(plan_json(asked, spec, found), "plan.json")
+        if target == "none":
+            assert plan.allocation(spec) == found
+            continue
+        with pytest.raises(SpecError, match=r"target vllm holds as one .*q_proj 8/awq"):
+            plan.allocation(spec)

@@ -87,6 +87,7 @@ def test_a_report_has_all_it_shows(study: Journal) -> None:
         "front",
         "uniform",
         "commands",
+        "exceptions",
     } == (data.keys())
     kinds = {trial["kind"] for trial in data["trials"]}
     assert kinds >= {"full", "uniform", "proposal"}
@@ -95,6 +96,37 @@ def test_a_report_has_all_it_shows(study: Journal) -> None:
         assert member["ci95"][1] >= member["score"] - 1e-4
         assert member["allocation"].keys() == set(space_of_study(study).keys)
     assert data["commands"][0].startswith("allocate --budget 5 --task vqav2")
+
+
+@pytest.mark.slow
+def test_of_exceptions_the_groups_are_explained_though_nobody_measured_them(
+    study: Journal,
+) -> None:
+    goal = study.attribute(LATEST)
+    kept = study.attribute(RECOMMENDED + goal)
+    best = kept["found"]["recommended"]
+    # no search proposes this: everything at 16 bits but for one group at 8
+    full = {key: {"bits": 16, "method": None} for key in best["allocation"]}
+    own = {"bits": 8, "method": "awq"}
+    best |= {
+        "allocation": {**full, "connector.all.all": own},
+        "layers": {"vision.1.ff": {"bits": 2, "method": "awq"}},
+        "digest": "of its own",
+        "bpw": 4.5,
+    }
+    study.set_attribute(RECOMMENDED + goal, kept)
+    found = explain_study(study)
+    chosen = found["allocation"]
+    assert (chosen["digest"], chosen["bpw"]) == ("of its own", 4.5)
+    assert chosen["layers"] == best["layers"]
+    assert chosen["equal"] == []
+    total = chosen["mean"] + sum(chosen["contributions"].values())
+    assert total == pytest.approx(chosen["predicted"], abs=1e-6)
+    # whatever the forest has seen lies within what it expects
+    assert 0 < chosen["predicted"] < 100
+    said = " ".join(found["sentences"])
+    assert "1 single linear differs from its group: vision.1.ff 2 awq." in said
+    assert "of its groups alone" in said
 
 
 def test_trials_are_listed_with_their_looks(study: Journal) -> None:
@@ -136,6 +168,10 @@ def test_nothing_measured_explains_nothing(toy: ModelSpec, url: str) -> None:
         (
             {"pin": ("vision.*=16", "*.ff=4/awq"), "at_least": ("*=3",)},
             "--pin 'vision.*=16' --pin '*.ff=4/awq' --at-least '*=3'",
+        ),
+        (
+            {"candidates": ("a.json", "b c.txt"), "refine": False, "tune": True},
+            "--no-refine --tune --candidate a.json --candidate 'b c.txt'",
         ),
     ],
 )

@@ -8,6 +8,7 @@ transformers 4 wrote them) or those that transformers 5 writes ("transformers5")
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import cycle
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,7 +17,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from allocator.core.allocation import FULL, Allocation, Choice, Scheme
+from allocator.core.holding import fused
 from allocator.core.ports import Sample
+from allocator.core.targets import TARGETS
 from allocator.exporters._checkpoint import Checkpoint
 from allocator.families import family_of
 from allocator.families._modules import scale_type
@@ -24,6 +27,7 @@ from quant.grid import round_to_nearest
 from tests.exporters.parts import PATCH, VOCABULARY, ids_of, save_parts
 
 if TYPE_CHECKING:
+    import random
     from collections.abc import Sequence
     from pathlib import Path
 
@@ -254,15 +258,38 @@ def checkpoint_of(
         chosen = {k: Choice(b, None if b == FULL else "uniform") for k, b in turns}
         allocation = Allocation.of(spec.keys, chosen)
     model = family.load(folder, "cpu", mapped=True)
+    known = (spec, scheme, allocation, folder, model)
+    return rounded(Checkpoint(*known, _unrounded, samples=tuple(samples)))
+
+
+def _unrounded(name: str) -> Cell:
+    raise AssertionError(name)
+
+
+def with_exceptions(
+    made: Checkpoint, widths: Sequence[int], rng: random.Random
+) -> Checkpoint:
+    """The same with other widths for a third of its linears, drawn by chance.
+
+    What the target has as one matrix stays together.
+    """
+    target = TARGETS[made.scheme.target]
+    fine = made.spec.by_linear(fused(made.spec, target))
+    drawn = rng.sample(fine.keys, len(fine.keys) // 3)
+    bits = {key: rng.choice(widths) for key in drawn}
+    changes = {k: Choice(b, None if b == FULL else "uniform") for k, b in bits.items()}
+    allocation = made.allocation.over(made.spec, fine).replace(changes)
+    return rounded(replace(made, allocation=allocation.over(fine, made.spec)))
+
+
+def rounded(made: Checkpoint) -> Checkpoint:
+    """The same, its cells rounded to nearest by what its linears have now."""
 
     def cell(name: str) -> Cell:
-        weight = model.module.get_submodule(name).weight.detach()
-        return round_to_nearest(weight, scheme, made.low[name].bits)
+        weight = made.model.module.get_submodule(name).weight.detach()
+        return round_to_nearest(weight, made.scheme, made.low[name].bits)
 
-    made = Checkpoint(
-        spec, scheme, allocation, folder, model, cell, samples=tuple(samples)
-    )
-    return made
+    return replace(made, cell=cell)
 
 
 def some_samples(folder: Path, count: int = 2) -> list[Sample]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -15,11 +16,12 @@ from allocator.core.errors import SpecError
 from allocator.embedded import model_folder
 from allocator.exporters import auto_round
 from allocator.exporters._export import Export
+from allocator.exporters._hub import hub_of
 from allocator.exporters.auto_round import PLUGIN, packed, quantization_config
 from allocator.families import _tiny, family_of
 from allocator.families.llava import PLUGIN as LLAVA
 from quant.grid import Cell, decode, round_to_nearest
-from tests.exporters.models import checkpoint_of, random_model
+from tests.exporters.models import checkpoint_of, random_model, with_exceptions
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -161,6 +163,25 @@ def test_bytes_on_disk_are_those_claimed(
     written(made, tmp_path / "out")
     claimed = stored_size(made.spec, scheme, made.allocation, "auto-round")
     assert PLUGIN.stored(tmp_path / "out") == claimed.model_bytes
+
+
+@pytest.mark.slow
+def test_claimed_bytes_are_on_disk_for_fifty_random_allocations(
+    llava: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, rng = checkpoint_of(llava), random.Random(0)
+    # the files around the weights are the same each time, and are not counted
+    around = hub_of(whole)
+    monkeypatch.setattr(auto_round, "hub_of", lambda _: around)
+    for number in range(50):
+        scheme = Scheme(rng.choice((32, 64, 128)), rng.random() < 0.5)
+        # any widths of the groups, and others of a third of the linears
+        made = replace(whole, scheme=scheme)
+        for _ in range(3):
+            made = with_exceptions(made, (*WIDTHS, 16), rng)
+        written(made, tmp_path / str(number))
+        claimed = stored_size(made.spec, scheme, made.allocation, "auto-round")
+        assert PLUGIN.stored(tmp_path / str(number)) == claimed.model_bytes
 
 
 def test_names_are_the_sources_with_three_tensors_in_place_of_a_weight(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,12 @@ from allocator.core.errors import ModelError
 from allocator.exporters._loaded import next_logits
 from allocator.exporters.auto_round import PLUGIN
 from allocator.families import family_of
-from tests.exporters.models import checkpoint_of, random_model, some_samples
+from tests.exporters.models import (
+    checkpoint_of,
+    random_model,
+    some_samples,
+    with_exceptions,
+)
 from tests.exporters.test_auto_round import (
     WIDTHS,
     installed,
@@ -57,6 +63,7 @@ def test_transformers_reads_what_was_measured_and_keeps_it_packed(
     made = checkpoint_of(
         tmp_path / "source", (*WIDTHS, 16), scheme=scheme, samples=samples
     )
+    made = with_exceptions(made, (*WIDTHS, 16), random.Random(0))
     export = written(made, tmp_path / "out")
     found = PLUGIN.reopen(export, tmp_path / "out")
     assert wrong(made, found) == []

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from allocator.core.allocation import Choice
 from allocator.core.plan import plan_json
 from allocator.core.study import StudySpec
 from allocator.exporters._card import shown_model, write_card
@@ -82,6 +84,20 @@ def test_it_has_score_sizes_bits_and_the_command(
     assert rows["language"][0].endswith("| 3.00 | 1 at 3/uniform")
     assert f"{made.spec.rest:,} parameters outside the groups" in card
     assert "`lm_head`" in card
+
+
+def test_single_linears_that_differ_are_counted_and_named(
+    made: Checkpoint, tmp_path: Path
+) -> None:
+    name = made.spec.linears[0].name
+    assert "single linear" not in card_of(made, tmp_path)
+    other = replace(made, allocation=made.allocation.but({name: Choice(16)}))
+    card = card_of(other, tmp_path)
+    assert f"1 single linear differs from its group: {name} 16." in card
+    # the mean counts it: of the tower's weights those of one linear have 16 bits, not 4
+    own = [linear for linear in made.spec.linears if linear.component == "vision"]
+    share = own[0].weights / sum(linear.weights for linear in own)
+    assert f"| {4 + 12 * share:.2f} | 1 at 4/uniform" in card
 
 
 def test_a_trial_is_not_confirmed(made: Checkpoint, tmp_path: Path) -> None:

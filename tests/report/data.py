@@ -39,6 +39,20 @@ def paired_data() -> dict[str, Any]:
     return data
 
 
+def exceptional_data(name: str = "language_model.layers.0.q_proj") -> dict[str, Any]:
+    """The search with two single linears that differ from their groups."""
+    data = search_data()
+    layers = {
+        name: {"bits": 8, "method": "awq"},
+        "vision_model.layers.0.fc1": {"bits": 16, "method": None},
+    }
+    groups = ("language.front.attn", "vision.front.ff")
+    pairs = zip(groups, layers.items(), strict=True)
+    data["exceptions"] = {group: {linear: own} for group, (linear, own) in pairs}
+    data["found"]["recommended"] |= {"layers": layers, "digest": "of its own"}
+    return data
+
+
 @cache
 def _replayed() -> str:
     request = ReplayRequest(TABLE, "CIDEr", "5", trials=12)
@@ -53,7 +67,7 @@ def replay_data() -> dict[str, Any]:
 
 def hostile_data() -> dict[str, Any]:
     """The search with markup in every text that a user gives."""
-    data = search_data()
+    data = exceptional_data(MARKUP)
     data["title"] = data["found"]["model"] = data["found"]["metric"] = MARKUP
     data["explained"]["metric"] = MARKUP
     data["explained"]["sentences"].append(MARKUP)

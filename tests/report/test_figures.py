@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from allocator.core.errors import SpecError, UnknownNameError
 from allocator.report.figures import FIGURES, write_figure
 from tests.report.data import (
     bare_data,
+    exceptional_data,
     hostile_data,
     paired_data,
     replay_data,
@@ -58,6 +60,16 @@ def test_an_svg_holds_the_words(
     assert text.lstrip().startswith("<?xml")
     assert all(each in text for each in texts)
     assert written(search_data(), name, "svg", tmp_path).decode() == text
+
+
+def test_groups_are_marked_in_which_single_linears_differ(tmp_path: Path) -> None:
+    kept, marked = (
+        written(data, "bits", "svg", tmp_path).decode()
+        for data in (search_data(), exceptional_data())
+    )
+    starred = re.compile(r">\d+\*<")
+    assert len(starred.findall(marked)) == 2
+    assert starred.findall(kept) == []
 
 
 def test_pairs_are_drawn_where_they_mean_something(tmp_path: Path) -> None:

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from allocator.core.errors import SpecError, UnknownNameError
+from allocator.report.charts import bits_chart
 from allocator.report.page import write_page
 from allocator.report.render import render
 from tests.report.data import (
     MARKUP,
     bare_data,
+    exceptional_data,
     hostile_data,
     replay_data,
     search_data,
@@ -202,3 +204,34 @@ def test_a_page_tells_where_a_rival_is_what_is_recommended(tmp_path: Path) -> No
     data["found"]["rivals"][1]["digest"] = data["found"]["recommended"]["digest"]
     shown = " ".join(Reader(written(data, tmp_path)).text)
     assert "It is the additive optimum of this size itself." in shown
+
+
+def test_a_page_tells_and_marks_single_linears_that_differ(tmp_path: Path) -> None:
+    text = written(exceptional_data(), tmp_path)
+    said = " ".join("".join(Reader(text).text).split())
+    assert (
+        "2 single linears differ from their groups: language_model.layers.0.q_proj "
+        "8 awq, vision_model.layers.0.fc1 16." in said
+    )
+    assert "In groups with * single linears differ: point at one." in said
+    assert "language_model.layers.0.q_projlanguage.front.attn8 awq" in said
+    chart = bits_chart(exceptional_data())
+    assert chart is not None
+    heat, ticks = chart["data"][0], chart["layout"]["xaxis"]["ticktext"]
+    # in the recommended column alone
+    marked = [
+        (row, column)
+        for row, texts in enumerate(heat["text"])
+        for column, text in enumerate(texts)
+        if text.endswith("*")
+    ]
+    assert {column for _, column in marked} == {
+        at for at, tick in enumerate(ticks) if "★" in tick
+    }
+    assert len(marked) == 2
+    hover = heat["hovertext"][marked[1][0]][marked[1][1]]
+    assert hover.endswith("bpw<br>but for language_model.layers.0.q_proj 8 awq")
+
+
+def test_without_exceptions_nothing_is_said_of_them(tmp_path: Path) -> None:
+    assert "single linear" not in written(search_data(), tmp_path)

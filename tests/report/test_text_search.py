@@ -57,6 +57,19 @@ def test_further_figures_stand_beside_those_of_full_precision() -> None:
     assert "vqav2 61.23 (full precision 90); coco 5.5 (full precision 6)." in said
 
 
+def test_single_linears_that_differ_are_counted_and_the_first_named() -> None:
+    data = found(12.0, 8.0, 16.0)
+    eight = {"bits": 8, "method": "awq"}
+    data["recommended"]["layers"] = {f"layers.{n}.q_proj": eight for n in range(5)}
+    said = " ".join(sentences(data))
+    assert (
+        "5 single linears differ from their groups: layers.0.q_proj 8 awq, "
+        "layers.1.q_proj 8 awq, layers.2.q_proj 8 awq and 2 more." in said
+    )
+    data["recommended"]["layers"] = {}
+    assert "single linear" not in " ".join(sentences(data))
+
+
 def test_a_gain_within_the_noise_is_not_claimed() -> None:
     assert "within the noise" in " ".join(sentences(found(1.0, -1.0, 3.0)))
 
