@@ -72,6 +72,7 @@ class Rounding:
         self.low = torch.ones_like(self.first_scale)
         self.high = torch.ones_like(self.first_scale)
         self._trend = torch.zeros_like(self.weight)
+        self._now: tuple[Tensor, Tensor] | None = None
 
     def value(self) -> Tensor:
         """Weights that codes and grid stand for: [out, in]."""
@@ -106,6 +107,7 @@ class Rounding:
         self._move_ends(along, clamped, zero, rates.ends)
         self._trend.mul_(rates.momentum).add_(gradient.sub_(clamped))
         self.offset.sub_(self._trend.sign(), alpha=rates.offset)
+        self._now = None
 
     def _move_ends(
         self, along: Tensor, clamped: Tensor, zero: Tensor, rate: float
@@ -123,7 +125,12 @@ class Rounding:
         self.high.sub_(high.sign_(), alpha=rate)
 
     def _grid(self) -> tuple[Tensor, Tensor]:
-        """Scale and zero-point as a cell holds them."""
+        """Scale and zero-point as a cell holds them, until the next step."""
+        if self._now is None:
+            self._now = self._rounded_grid()
+        return self._now
+
+    def _rounded_grid(self) -> tuple[Tensor, Tensor]:
         cell, levels = self.cell, self.cell.levels
         factor = self.high
         if cell.zero is not None:

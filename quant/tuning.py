@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from allocator.core.ports import Stage
+    from allocator.core.ports import Stage, State
     from quant.grid import Cell
     from quant.streaming import Spool
 
@@ -142,10 +142,10 @@ def tuned(
     trial = _Trial(module, stage, around, tuple(cells))
     learned = {n: Rounding(cell, weights[n]) for n, cell in cells.items()}
     with trial.learning():
-        if not trial.places:
-            return best
         trial.put([decode(cell.codes, cell) for cell in cells.values()])
         least = trial.look()
+        if not any(trial.places.values()):
+            return best
         trial.put([each.value() for each in learned.values()])
         for step, batches in enumerate(tuning.order(around.seen)):
             gradients = trial.gradients(batches)
@@ -163,7 +163,7 @@ class _Trial:
     """A stage whose weights change, and how well what it gives fits.
 
     `places` are those of the tensors, among the leaves of a state behind the stage,
-    that depend on the weights.
+    that depend on the weights; by batch: some families give a tensor for each image.
     """
 
     module: Any
@@ -171,7 +171,8 @@ class _Trial:
     around: Around
     names: tuple[str, ...]
     parameters: list[Any] = field(init=False)
-    places: list[int] = field(default_factory=list)
+    places: dict[int, list[int]] = field(default_factory=dict)
+    read: dict[int, tuple[State, list[Any]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.parameters = [self.module.get_submodule(n).weight for n in self.names]
@@ -183,23 +184,11 @@ class _Trial:
         try:
             for parameter in self.parameters:
                 parameter.requires_grad_(True)
-            with torch.enable_grad():
-                self._find()
             yield
         finally:
             for parameter, data, wanted in before:
                 parameter.data = data
                 parameter.requires_grad_(wanted)
-
-    def _find(self) -> None:
-        """Look for what gradients go through."""
-        state = self.around.states[0]
-        given = {
-            id(x): at
-            for at, x in enumerate(tree_leaves(self.stage.run(state)))
-            if isinstance(x, torch.Tensor) and x.requires_grad
-        }
-        self.places = list(given.values())
 
     def put(self, values: Sequence[Tensor]) -> None:
         """Weights to run with."""
@@ -208,7 +197,11 @@ class _Trial:
 
     def look(self) -> float:
         """Error on what is held out, relative to what should be given."""
-        found = [self._squares(number) for number in self.around.held]
+        found = []
+        for number in self.around.held:
+            # the first time gradients tell what depends on the weights
+            with torch.set_grad_enabled(number not in self.places):
+                found.append(self._squares(number))
         power = sum(float(own) for _, own in found)
         return sum(float(error) for error, _ in found) / power if power else 0.0
 
@@ -224,17 +217,34 @@ class _Trial:
                     own.add_(each)
         return total
 
+    def _batch(self, number: int) -> tuple[State, list[Any]]:
+        """A state in front of the stage, and the leaves of what it should become."""
+        if number in self.read:
+            return self.read[number]
+        target = tree_leaves(self.around.targets[number])
+        found = self.around.states[number], target
+        # elsewhere each would be a copy
+        if self.around.states.device.startswith("cpu"):
+            self.read[number] = found
+        return found
+
     def _squares(self, number: int) -> tuple[Tensor, Tensor]:
         """Summed squares of the error on a batch, and of what should be given.
 
         Padding is left out.
         """
-        state, name = self.around.states[number], self.stage.mask
-        mask = None if name is None else state[name].bool()
-        wanted = tree_leaves(self.around.targets[number])
+        state, wanted = self._batch(number)
+        mask = None if self.stage.mask is None else state[self.stage.mask].bool()
         given = tree_leaves(self.stage.run(state))
+        if number not in self.places:
+            reached = {
+                id(leaf): place
+                for place, leaf in enumerate(given)
+                if isinstance(leaf, torch.Tensor) and leaf.requires_grad
+            }
+            self.places[number] = list(reached.values())
         error = power = torch.zeros((), device=self.around.states.device)
-        for place in self.places:
+        for place in self.places[number]:
             pair = given[place], wanted[place]
             padded = mask is not None and pair[0].shape[: mask.dim()] == mask.shape
             own, target = (

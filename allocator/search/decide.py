@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from allocator.search.confirm import Beside, check_any, outcome_of, with_scores
 from allocator.search.contest import Contest
+from allocator.search.fidelity import fidelities
 from allocator.search.finals import LAST, rivals_in
 
 if TYPE_CHECKING:
@@ -63,7 +64,8 @@ def decide(
     rivals = {k: found[c.allocation.digest] for k, c in rivals_in(compared).items()}
     beside, winner = Beside(fitting, uniform, rivals), goal.choose(field, full)
     outcome = outcome_of(space, winner, beside, fitting, contest)
-    return replace(outcome, finalists=tuple(c.told() for c in finals.contenders))
+    told = tuple(each.told() for each in finals.contenders)
+    return replace(outcome, finalists=told, fidelities=fidelities(finals))
 
 
 def _evaluate_shown(finals: Finals) -> None:

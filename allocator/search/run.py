@@ -15,6 +15,7 @@ from allocator.explain.shown import Shown
 from allocator.search.confirm import confirm
 from allocator.search.deadline import OTHERS, Deadline, Watched
 from allocator.search.decide import decide
+from allocator.search.fidelity import gradients
 from allocator.search.finals import entered
 from allocator.search.full import full_precision
 from allocator.search.leftover import await_full, is_elsewhere, note_dead, settle
@@ -278,7 +279,7 @@ def _recommendation(
         tuned=outcome.winner.tuned,
         finalists=outcome.finalists,
         evaluated_allocations=len(search.seen),
-        rungs=proxies(search),
+        rungs=(*gradients(search), *proxies(search), *outcome.fidelities),
         prefix=(search.bench.ran, search.bench.reused),
         pins=asked.pins,
         seconds=(("total", search.clock.seconds), *search.seconds.items()),
