@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from allocator.space.model import FineSpace
 
 # rounds, what each finalizes at most, and the error that the tests of all share
-ROUNDS, BATCH, ERROR = 3, 3, 0.5
+ROUNDS, BATCH, ERROR = 2, 3, 0.5
 # changes that are looked at in a round, and samples of a look
-LOOKED, SAMPLES = 96, 128
+LOOKED, SAMPLES = 64, 128
 # an attribute of a study: what was finalized, round by round, for a goal
 KEPT = "refinement:"
 
