@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from allocator.search.confirm import Beside, check_any, outcome_of, with_scores
 from allocator.search.contest import Contest
 from allocator.search.fidelity import fidelities
-from allocator.search.finals import LAST, rivals_in
+from allocator.search.finals import rivals_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from allocator.search.confirm import Outcome
     from allocator.search.finals import Finals
     from allocator.search.measured import Measured
+
+# proposals that the evaluation set scores as the bank has them, for the front
+SHOWN = 3
 
 
 def decide(
@@ -74,6 +77,6 @@ def _evaluate_shown(finals: Finals) -> None:
     The front is shown that way: what both sets have corrects the rest.
     """
     search = finals.search
-    for record in search.goal.finalists(search.records)[:LAST]:
+    for record in search.goal.finalists(search.records)[:SHOWN]:
         if not search.deadline.is_reached(search):
             search.evaluate(record.allocation)

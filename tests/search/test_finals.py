@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from allocator.core.allocation import Allocation
 from allocator.core.errors import BankError
 from allocator.core.records import ADDITIVE, EVEN_MIX, LINEAR_RIVALS
+from allocator.search import shipped
 from allocator.search.finals import (
     FEW,
     LAST,
@@ -21,10 +23,11 @@ from allocator.search.propose import propose
 from allocator.search.rivals import rivals
 from allocator.search.run import baselines, conclude
 from allocator.search.shipped import BANK, FINALIZED, TUNED, Shipped
-from tests.search.finals import ending, fake_tables
+from tests.search.finals import LinearBench, ending, fake_tables
 from tests.searches import Told, fake_weights, runs
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from allocator.core.spec import ModelSpec
@@ -238,6 +241,34 @@ def test_a_kill_loses_nothing_that_was_scored(
     both = [run for run in (*done, *runs(again)) if run[0] == "score"]
     # an allocation is scored on as many samples once by each kind of weights
     assert max(both.count(run) for run in both) <= 3
+
+
+def test_weights_of_what_was_not_evaluated_are_taken_away(
+    toy: ModelSpec, tmp_path: Path, made: list[str]
+) -> None:
+    search = begun(toy, tmp_path, tune=True)
+    told = conclude(search).to_json()
+    left = {name for name in made if shipped.is_finalized(name)}
+    shown = {each["digest"] for each in (told["recommended"], *told["rivals"])}
+    assert len(left) < len(set(made))
+    assert {f"{digest} tuned" for digest in shown} <= left
+    # where another process took away what is open here, it is made anew
+    held = Shipped(search)
+    smallest = search.setup.space.smallest
+    first = held.evaluated(smallest, TUNED)
+    count, bench = len(made), search.bench
+    gone = [BankError("they are gone")]
+
+    @contextmanager
+    def under(cells: Any) -> Iterator[Any]:
+        if gone:
+            raise gone.pop()
+        with LinearBench.under(bench, cells) as found:  # type: ignore[arg-type]
+            yield found
+
+    bench.under = under  # type: ignore[method-assign, assignment]
+    assert held.evaluated(smallest, TUNED) == first
+    assert (len(made), said(search)) == (count + 1, [])
 
 
 def test_rivals_are_told_in_order() -> None:

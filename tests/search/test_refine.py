@@ -6,7 +6,7 @@ import pytest
 
 from allocator.search.finals import REFINED, Contender, Finals, entered
 from allocator.search.propose import propose
-from allocator.search.refine import ERROR, KEPT, ROUNDS, kept, refine
+from allocator.search.refine import BATCH, ERROR, KEPT, ROUNDS, kept, refine
 from allocator.search.rivals import rivals
 from allocator.search.run import baselines, conclude
 from tests.search.finals import ending, fake_tables, lost, paired_linears
@@ -118,7 +118,7 @@ def test_the_tests_of_all_rounds_share_one_error() -> None:
     rng, wrong, count = np.random.default_rng(0), 0, 400
     made_up: Any = None
     for _ in range(count):
-        rows = 100.0 * (rng.uniform(size=(1 + ROUNDS, 400)) < 0.85)
+        rows = 100.0 * (rng.uniform(size=(1 + ROUNDS * BATCH, 400)) < 0.85)
         start, *steps = (
             Contender(made_up, [], 4.0, 400, {"finalized": tuple(row)})
             for row in rows.tolist()
