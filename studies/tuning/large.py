@@ -1,6 +1,6 @@
 """One block of Llama at 7B width, tuned on a CPU: seconds and memory.
 
-    python -m studies.tuning.large [--steps 2] [--samples 2] [--tokens 128]
+    python -m studies.tuning.large [--steps 1] [--samples 1] [--tokens 64]
 
 Random weights of 4,096 and 11,008 in float32, 4 bits by rounding in groups of 128.
 Seconds of a step are the difference between runs of two lengths, so that what happens
@@ -62,9 +62,9 @@ def peak() -> float:
 def main() -> None:
     """Print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=2)
-    parser.add_argument("--samples", type=int, default=2)
-    parser.add_argument("--tokens", type=int, default=128)
+    parser.add_argument("--steps", type=int, default=1)
+    parser.add_argument("--samples", type=int, default=1)
+    parser.add_argument("--tokens", type=int, default=64)
     given = parser.parse_args()
     torch.manual_seed(0)
     module, stage = block()
