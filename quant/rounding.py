@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 # codes between a weight and its code at the start; the edge is at 0.5
 NEAR = 0.4
+# share of weights at other codes than the nearest from which codes were chosen together
+TOGETHER = 0.09
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,8 @@ class Rounding:
     """A cell that is being learned.
 
     Tensors are by group: [out, n_groups, columns], those of the grid [out, n_groups, 1]
-    (one group of all weights where they share one grid), all float32.
+    (one group of all weights where they share one grid), all float32. `together`:
+    codes make up for one another, as GPTQ's do, and not all are the nearest ones.
     """
 
     def __init__(self, cell: Cell, weight: Tensor) -> None:
@@ -66,8 +69,10 @@ class Rounding:
         # what lies beyond the range may lie far beyond it
         below = torch.where(codes > 0, -NEAR, -torch.inf)
         above = torch.where(codes < cell.levels, NEAR, torch.inf)
-        away = torch.maximum(torch.minimum(away, above), below)
-        self.weight = codes.sub_(self.first_zero).add_(away).mul_(self.first_scale)
+        near = torch.maximum(torch.minimum(away, above), below)
+        moved = (away - near).abs() > 0.6 - NEAR
+        self.together = float(moved.float().mean()) > TOGETHER
+        self.weight = codes.sub_(self.first_zero).add_(near).mul_(self.first_scale)
         self.offset = torch.zeros_like(self.weight)
         self.low = torch.ones_like(self.first_scale)
         self.high = torch.ones_like(self.first_scale)

@@ -33,8 +33,10 @@ if TYPE_CHECKING:
 
 # counts up whenever tuned cells change
 VERSION = 1
-# how far all steps together may take an offset, in codes, and an end, of itself
-REACH = Rates(offset=0.2, ends=0.02, momentum=0.9)
+# how far all steps together may take an offset, in codes, and an end, of itself: as in
+# SignRound where each weight has its nearest code, little where codes make up for one
+# another
+FAR, CLOSE = Rates(offset=0.5, ends=0.3), Rates(offset=0.2, ends=0.02, momentum=0.9)
 # times that cells are judged, the last one behind the last step
 LOOKS = 4
 # where no batch is there for judging, one in so many is held out
@@ -68,10 +70,10 @@ class Tuning:
             "judges": list(self.judges),
         }
 
-    def rates(self, step: int) -> Rates:
+    def rates(self, step: int, reach: Rates) -> Rates:
         """Lengths of a step; those of all of them sum to what may be reached."""
         share = 2 * (self.steps - step) / (self.steps * (self.steps + 1))
-        return Rates(REACH.offset * share, REACH.ends * share, REACH.momentum)
+        return Rates(reach.offset * share, reach.ends * share, reach.momentum)
 
     def looks(self) -> set[int]:
         """Counts of steps behind which cells are judged."""
@@ -150,7 +152,8 @@ def tuned(
         for step, batches in enumerate(tuning.order(around.seen)):
             gradients = trial.gradients(batches)
             for each, gradient in zip(learned.values(), gradients, strict=True):
-                each.step(gradient, tuning.rates(step))
+                reach = CLOSE if each.together else FAR
+                each.step(gradient, tuning.rates(step, reach))
             trial.put([each.value() for each in learned.values()])
             if step + 1 in tuning.looks() and (error := trial.look()) < least:
                 least = error

@@ -21,9 +21,9 @@ RIVALS = {EVEN_MIX: "even mix", ADDITIVE: "additive optimum"}
 LINEAR_ADDITIVE, LINEAR_FISHER = "linear_additive", "linear_fisher"
 LINEAR_ERROR = "linear_error"
 LINEAR_RIVALS = {
-    LINEAR_ADDITIVE: "additive optimum of single linears",
     LINEAR_FISHER: "gradient-weighted optimum of single linears",
     LINEAR_ERROR: "output-error optimum of single linears",
+    LINEAR_ADDITIVE: "additive optimum of single linears",
 }
 # kinds of trials that every search measures, whatever its strategy
 BASELINES = ("full", "uniform", *RIVALS)

@@ -41,7 +41,7 @@ MOST_BEAMS = 64
 # parameters from which rounding is learned only where that is asked for
 TUNED = 10**8
 # steps of learned rounding for each block, and the most that make sense
-TUNE_STEPS, MOST_STEPS = 100, 100_000
+TUNE_STEPS, MOST_STEPS = 50, 100_000
 # probability with which a minimal score is kept
 CONFIDENCE = 0.95
 # a search is for one of them

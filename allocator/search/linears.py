@@ -48,7 +48,8 @@ def linear_rivals(search: Search, space: ModelSpace) -> dict[str, Allocation]:
 def linear_tables(search: Search) -> dict[str, Table]:
     """Tables of single linears by the kind of rival made of them, as far as in time.
 
-    A large model is not probed: its Fisher-weighted errors have to do.
+    The first is the one whose sums rank allocations best (studies/LOG.md). A large
+    model is not probed: its Fisher-weighted errors have to do.
     """
     fine = search.setup.space.by_linear()
     found = sensitivities(search, fine)
@@ -56,7 +57,7 @@ def linear_tables(search: Search) -> dict[str, Table]:
         return {}
     tables = {LINEAR_FISHER: found.fisher, LINEAR_ERROR: found.relative_error}
     probed = None if _is_large(fine) else _probed(search, fine, found)
-    return tables if probed is None else {LINEAR_ADDITIVE: probed, **tables}
+    return tables if probed is None else {**tables, LINEAR_ADDITIVE: probed}
 
 
 def sensitivities(search: Search, fine: FineSpace) -> Sensitivity | None:

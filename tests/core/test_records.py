@@ -83,6 +83,7 @@ def test_json_shows_what_is_recommended_and_what_it_was_compared_with() -> None:
         "digest": asked.allocation.digest,
         "applied": "digest of the cells",
         "finalized": None,
+        "tuned": False,
         "allocation": {"vision.all.all": {"bits": 4, "method": "awq"}},
         "layers": {},
         "bpw": 3.9,
