@@ -35,7 +35,7 @@ from studies.rivals.case import BUDGETS, METHODS, MODELS, RESULTS, TASK
 from studies.rivals.drawings import DRAWINGS, drawing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from allocator.bench.prepare import Setup
     from allocator.bench.workbench import Workbench
@@ -100,12 +100,11 @@ class Cell:
         best: tuple[float, Entry] | None = None
         for method in METHODS:
             own = self._allocation(bits.get(method, bits), method)
-            for entry in self._weighed(own, ("bank", "finalized")):
-                best = self._better(best, entry)
+            best = self._better(best, self._finalized(own))
         assert best is not None
         if self.setup.asked.tunes(self.setup.model.parameters):
-            for entry in self._weighed(best[1].allocation, ("tuned",)):
-                best = self._better(best, entry)
+            tuned = self._finalized(best[1].allocation, tuned=True)
+            best = self._better(best, tuned)
         return best[1], best[0]
 
     def _allocation(self, bits: dict[str, int], method: str) -> Allocation:
@@ -117,19 +116,12 @@ class Cell:
         assert self.setup.space.fits(allocation)
         return allocation
 
-    def _weighed(self, allocation: Allocation, kinds: Sequence[str]) -> Iterator[Entry]:
-        """An allocation with weights of some kinds."""
-        for kind in kinds:
-            weights = None
-            if kind != "bank":
-                weights = finalize(
-                    self.setup,
-                    allocation,
-                    Silent(),
-                    tuned=kind == "tuned",
-                    passes=self.passes,
-                )
-            yield Entry(allocation, weights, kind)
+    def _finalized(self, allocation: Allocation, *, tuned: bool = False) -> Entry:
+        """An allocation quantized in sequence, its rounding learned or not."""
+        weights = finalize(
+            self.setup, allocation, Silent(), tuned=tuned, passes=self.passes
+        )
+        return Entry(allocation, weights, "tuned" if tuned else "finalized")
 
     def _better(
         self, best: tuple[float, Entry] | None, entry: Entry
