@@ -16,7 +16,7 @@ from allocator.bench.finalize import (
     open_finalized,
     score_finalized,
 )
-from allocator.bench.loading import open_bench
+from allocator.bench.loading import judges_of, open_bench, tuning_of
 from allocator.bench.prepare import prepare
 from allocator.core.allocation import Allocation, Budget, Choice
 from allocator.core.errors import AllocateError, BankError, SpecError
@@ -358,3 +358,15 @@ def test_finalized_weights_share_what_equal_cells_make_of_pictures(
     bench.features = LRUCache(2**28)
     assert run(later, behind)[0] == score
     assert run(finalize(setup, within, Silent()), within)[1] > 0
+
+
+def test_judges_of_tuned_weights_are_in_no_set_and_in_their_name() -> None:
+    setup = prepare(StudySpec("4.0", "vqav2"))
+    judges = judges_of(setup)
+    assert 0 < len(judges) <= 32
+    for own in setup.samples.values():
+        assert not {s.image for s in judges} & {s.image for s in own}
+    assert len(tuning_of(setup).judges) == len(judges)
+    full = setup.space.full
+    names = {finalized_digest(setup, full, tuned=tuned) for tuned in (False, True)}
+    assert len(names) == 2
