@@ -205,6 +205,18 @@ def _read_parts(
     return parts
 
 
+def is_whole(file: Path, key: str, total: str) -> bool:
+    """Whether a file has a cell of this checksum, and all of it as it was written."""
+    described = stored_cells(file).get(key)
+    if described is None or described["sum"] != total:
+        return False
+    try:
+        _read_parts(file, key, described)
+    except DamagedCellError:
+        return False
+    return True
+
+
 def damaged_cells(file: Path) -> tuple[str, ...]:
     """Cells of a file that do not match their checksums."""
     found = []

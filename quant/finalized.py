@@ -25,8 +25,8 @@ from quant.cells import (
     SUFFIX,
     DamagedCellError,
     checksum,
-    damaged_cells,
     file_of,
+    is_whole,
     read_cell,
     stored_cells,
 )
@@ -140,13 +140,8 @@ class Finalized:
         Raises:
             BankError: it is not there, or not what was written.
         """
-        file, key = file_of(folder, name), self.keys[name]
-        stored = stored_cells(file).get(key)
-        if (
-            stored is None
-            or stored["sum"] != self.sums[name]
-            or key in damaged_cells(file)
-        ):
+        file = file_of(folder, name)
+        if not is_whole(file, self.keys[name], self.sums[name]):
             raise BankError(
                 f"the finalized weights in {folder} are damaged: {file.name} is "
                 "missing or not what was written"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from allocator.core.errors import ModelError, SpecError
+from quant.ordering import smallest_first
 from quant.products import add_product_, product, subtract_product_
 
 if TYPE_CHECKING:
@@ -141,26 +142,60 @@ def inverse_factor(
     Raises:
         ModelError: activations were infinite or not numbers.
     """
-    _check_finite(hessian)
     if order is None:
         order = torch.arange(len(hessian), device=hessian.device)
-    backwards = order.flip(0)
-    dead = dead_inputs(hessian)[backwards]
+    return factored(hessian, order, damp=damp).factor
+
+
+@dataclass(frozen=True, eq=False)
+class Factored:
+    """A damped Hessian, and the factor of its inverse.
+
+    Attributes:
+        order: [in] indices; rows and columns of all else are in this order.
+        factor: [in, in], see `inverse_factor`.
+        diagonal: [in] of the damped Hessian, 1 and more for dead inputs.
+    """
+
+    order: Tensor
+    factor: Tensor
+    diagonal: Tensor
+
+
+def factored(
+    hessian: Tensor, order: Tensor, *, span: int = 1, damp: float = 0.01
+) -> Factored:
+    """Damp and factor as `inverse_factor` does.
+
+    Args:
+        hessian: [in, in], symmetric, positive semi-definite.
+        order: [in] indices.
+        span: so many neighbours in this order change places among each other, `BLOCK`
+            of them at most, such that the last ones have the smallest pivots
+            (`quant.ordering`).
+        damp: share of the mean diagonal, positive.
+
+    Raises:
+        ModelError: activations were infinite or not numbers.
+    """
+    _check_finite(hessian)
     # Apple's GPUs know no float64
     dtype = torch.float32 if hessian.device.type == "mps" else torch.float64
-    diagonal = hessian.diagonal()[backwards].to(dtype)
+    diagonal, dead = hessian.diagonal().to(dtype), dead_inputs(hessian)
     mean = diagonal[~dead].mean() if not bool(dead.all()) else diagonal.new_ones(())
-    diagonal[dead] = 1.0
+    diagonal = torch.where(dead, 1.0, diagonal)
     for attempt in range(ATTEMPTS):
+        backwards = order.flip(0)
         damped = diagonal + damp * 10**attempt * mean
-        factor = _inverse_upper(hessian, backwards, damped)
+        factor = _inverse_upper(hessian, backwards, damped, span)
         if factor is not None:
-            return factor
+            order = backwards.flip(0)
+            return Factored(order, factor, damped[order].to(factor.dtype))
     raise ModelError("the Hessian of the calibration activations cannot be factored")
 
 
 def _inverse_upper(
-    hessian: Tensor, backwards: Tensor, diagonal: Tensor
+    hessian: Tensor, backwards: Tensor, diagonal: Tensor, span: int
 ) -> Tensor | None:
     """Upper factor of the inverse, or None if the matrix is not positive definite.
 
@@ -170,17 +205,18 @@ def _inverse_upper(
 
     Args:
         hessian: [in, in].
-        backwards: [in] indices, the last one first.
-        diagonal: [in] what to put in the place of the diagonal, in the order of
-            `backwards`; its dtype is used.
+        backwards: [in] indices, the last one first; changed inside spans.
+        diagonal: [in] what to put in the place of the diagonal, in the order of the
+            matrix; its dtype is used.
+        span: as of `factored`.
     """
     size = len(backwards)
     # rows a multiple of 4 KiB apart would share the same few lines of the cache
     matrix = diagonal.new_empty(size, size + 8)[:, :size]
     for rows in _blocks(size):
         matrix[rows] = hessian[backwards[rows]][:, backwards]
-    matrix.diagonal().copy_(diagonal)
-    if not factor_(matrix):
+    matrix.diagonal().copy_(diagonal[backwards])
+    if not factor_(matrix, backwards, span):
         return None
     invert_(matrix)
     upper = hessian.new_empty(size, size)
@@ -195,13 +231,22 @@ def _blocks(size: int) -> list[slice]:
     return [slice(at, min(at + BLOCK, size)) for at in range(0, size, BLOCK)]
 
 
-def factor_(matrix: Tensor) -> bool:
-    """Replace the lower triangle by the Cholesky factor; False if there is none."""
+def factor_(matrix: Tensor, order: Tensor | None = None, span: int = 1) -> bool:
+    """Replace the lower triangle by the Cholesky factor; False if there is none.
+
+    Args:
+        matrix: [n, n], symmetric.
+        order: [n] what its rows are; changed together with them.
+        span: so many neighbouring rows, of a block of `BLOCK`, change places such that
+            the smallest pivots come first.
+    """
     for own in _blocks(len(matrix)):
         done = slice(0, own.start)
         if own.start:
             rows = matrix[own.start :, done]
             subtract_product_(matrix[own.start :, own], rows, matrix[own, done].T)
+        if order is not None and span > 1:
+            _reorder(matrix, order, own, span)
         corner, failed = torch.linalg.cholesky_ex(matrix[own, own])
         if int(failed):
             return False
@@ -211,6 +256,18 @@ def factor_(matrix: Tensor) -> bool:
                 corner.T, matrix[own.stop :, own], upper=True, left=False
             )
     return True
+
+
+def _reorder(matrix: Tensor, order: Tensor, own: slice, span: int) -> None:
+    """Put the smallest pivots of a block first, inside spans, before it is factored."""
+    corner = matrix[own, own].clone()
+    ends = range(own.start // span * span + span, own.stop + span, span)
+    stops = [min(end, own.stop) - own.start for end in ends]
+    first = smallest_first(corner, stops).to(order.device)
+    matrix[own, own] = corner[first][:, first]
+    for rest in (matrix[own, : own.start], matrix[own.stop :, own].T):
+        rest.copy_(rest[first])
+    order[own] = order[own][first]
 
 
 def invert_(matrix: Tensor) -> None:

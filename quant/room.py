@@ -9,7 +9,7 @@ from allocator.core.allocation import linear_bytes
 from allocator.core.errors import BankError
 from quant.bank import MANIFEST
 from quant.cells import SUFFIX
-from quant.files import DRAFT
+from quant.files import DRAFT, locked
 from quant.streaming import SPOOLED
 
 if TYPE_CHECKING:
@@ -18,6 +18,17 @@ if TYPE_CHECKING:
 
     from allocator.core.spec import Linear
     from quant.finalized import Assignment
+
+
+# in a folder of finalized weights: locked by who makes or takes them away
+CLAIM = ".claim"
+
+
+def discard(folder: Path) -> None:
+    """Take away finalized weights, when nobody is making them; the folder stays."""
+    if folder.is_dir():
+        with locked(folder / CLAIM):
+            clear(folder)
 
 
 def clear(folder: Path) -> None:

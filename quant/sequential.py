@@ -39,7 +39,7 @@ from quant.full_pass import FullPass, reads_of
 from quant.grid import decode, scale_dtype
 from quant.passes import Passes, all_states, beginnings, calibrated, lend
 from quant.placed import Placed
-from quant.room import check_room, clear
+from quant.room import CLAIM, check_room, clear
 from quant.solving import cells_of
 from quant.streaming import Spool, in_memory
 from quant.tuning import Around, tuned
@@ -55,8 +55,6 @@ if TYPE_CHECKING:
     from quant.build import Source
     from quant.finalized import Assignment
     from quant.grid import Cell
-
-CLAIM = ".claim"
 
 
 def quantize_in_sequence(

@@ -229,19 +229,25 @@ def fake_weights(
 ) -> list[str]:
     """Finalized weights that add to every score, and tuned ones that add still more.
 
-    Returns digests of the allocations whose weights were made, in order.
+    Returns digests of the allocations whose weights were made, in order; what is taken
+    away again is made anew where it is asked for.
     """
     made: list[str] = []
+    room = "allocator.search.shipped"
+    there: set[str] = set()
 
     def finalize(setup: Any, allocation: Allocation, watch: Any, **how: bool) -> Any:
         del setup, watch
         made.append(_named(allocation, how))
+        there.add(made[-1])
         added = bonus + (tuned if how.get("tuned") else 0.0)
         return SimpleNamespace(bonus=added, digest="of the weights")
 
-    patch.setattr("allocator.search.shipped.finalize", finalize)
+    patch.setattr(f"{room}.finalize", finalize)
+    patch.setattr(f"{room}.is_finalized", there.__contains__)
+    patch.setattr(f"{room}.discard_finalized", there.discard)
     patch.setattr(
-        "allocator.search.shipped.finalized_digest",
+        f"{room}.finalized_digest",
         lambda _, allocation, **how: _named(allocation, how),
     )
     return made

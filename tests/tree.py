@@ -43,6 +43,7 @@ OTHERS = {
     "studies/search/": "Strategies compared.",
     "studies/statistics/": "Intervals, looks, optimism, importance: simulated.",
     "studies/export/": "Formats times models, in the runtimes that load them.",
+    "studies/tuning/": "Learned rounding beside auto-round's, and at 7B width.",
     "studies/tasks/": "What tasks and families were checked against.",
 }
 

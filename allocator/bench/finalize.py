@@ -79,6 +79,20 @@ def finalize(
         )
 
 
+def is_finalized(name: str) -> bool:
+    """Whether there are finalized weights of a digest, as far as files tell."""
+    from quant.bank import MANIFEST
+
+    return (finalized_home() / name / MANIFEST).exists()
+
+
+def discard_finalized(name: str) -> None:
+    """Take away finalized weights that nothing refers to."""
+    from quant.room import discard
+
+    discard(finalized_home() / name)
+
+
 def open_finalized(name: str) -> Finalized:
     """Finalized weights by the digest that a plan has of them.
 

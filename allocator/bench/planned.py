@@ -76,6 +76,8 @@ def read_plan(
     """
     if is_plan(file):
         return Plan.read(file)
+    if "model" not in options:
+        raise SpecError(f"{file} names no model: give --model")
     asked = planned_request(options, None, file, purpose)
     task = task_of(asked.task, asked.data)
     folder, family = model_for(task, model_folder(asked.model), asked.model)

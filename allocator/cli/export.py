@@ -40,7 +40,7 @@ SCALES = ("fp32", "fp16")
         "--plan",
         type=FILE,
         metavar="plan.json",
-        help="A plan file, in place of a study's name.",
+        help="A plan, or another tool's file, in place of a study's name.",
     ),
     cloup.option(
         "--trial",
@@ -83,6 +83,11 @@ SCALES = ("fp32", "fp16")
 @cloup.option_group(
     "Where cells have to be made",
     data,
+    cloup.option(
+        "--model",
+        metavar="./llava-1.5-7b",
+        help="Another than the plan's; of another tool's file.",
+    ),
     cloup.option("--task", metavar="vqav2", help="Of a plan that names none."),
     device,
 )

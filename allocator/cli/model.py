@@ -63,7 +63,7 @@ def inspect(
     "--plan",
     type=FILE,
     metavar="plan.json",
-    help="A plan file; without one, the model as it is.",
+    help="A plan, or another tool's file; without one, the model as it is.",
 )
 @device
 @cloup.option(

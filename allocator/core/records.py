@@ -21,9 +21,9 @@ RIVALS = {EVEN_MIX: "even mix", ADDITIVE: "additive optimum"}
 LINEAR_ADDITIVE, LINEAR_FISHER = "linear_additive", "linear_fisher"
 LINEAR_ERROR = "linear_error"
 LINEAR_RIVALS = {
-    LINEAR_ADDITIVE: "additive optimum of single linears",
     LINEAR_FISHER: "gradient-weighted optimum of single linears",
     LINEAR_ERROR: "output-error optimum of single linears",
+    LINEAR_ADDITIVE: "additive optimum of single linears",
 }
 # kinds of trials that every search measures, whatever its strategy
 BASELINES = ("full", "uniform", *RIVALS)
@@ -180,7 +180,8 @@ class RungReport:
     `spearman` is the rank correlation within a budget over the `count` proposals and
     candidates that have both, as allocations drawn by chance would show it; above 0
     where a better look means a better score, None with fewer than two values. `ci95` is
-    its interval, None with too few; `controls` of them were drawn by chance.
+    its interval, None with too few; `controls` of them were drawn by chance. What is
+    `predicted` is the score under weights of the "bank", "finalized" or "tuned" ones.
     """
 
     kind: str
@@ -189,6 +190,7 @@ class RungReport:
     spearman: float | None
     ci95: tuple[float, float] | None = None
     controls: int = 0
+    predicted: str = "bank"
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""

@@ -182,15 +182,21 @@ def _looks(found: Mapping[str, Any]) -> list[str]:
     rungs = [each for each in found.get("rungs", []) if each["spearman"] is not None]
     if not rungs:
         return []
-    told = ", ".join(
-        f"{each['spearman']:.2f}{ends(each)} for {each['kind']} on {each['samples']} "
-        f"samples ({each['count']} allocations{_drawn(each)})"
-        for each in rungs
-    )
+    told: dict[str, list[str]] = {}
+    for each in rungs:
+        # results of before predicted no others
+        told.setdefault(each.get("predicted", "bank"), []).append(
+            f"{each['spearman']:.2f}{ends(each)} for {each['kind']} on "
+            f"{each['samples']} samples ({each['count']} allocations{_drawn(each)})"
+        )
     ran, reused = found["prefix"]["ran"], found["prefix"]["reused"]
     share = 100 * reused / max(1, ran + reused)
     return [
-        f"Rank correlation with the score, within a budget: {told}.",
+        *(
+            f"Rank correlation with the {'' if of == 'bank' else f'{of} '}score, "
+            f"within a budget: {', '.join(own)}."
+            for of, own in told.items()
+        ),
         f"{share:.0f} % of the images' passes through vision encoder and connector "
         "were saved.",
     ]

@@ -12,6 +12,7 @@ from allocator.core.records import (
     Finalist,
     Interval,
     RivalResult,
+    RungReport,
     SureShare,
     UniformResult,
 )
@@ -49,6 +50,7 @@ class Outcome:
     full_precision: Interval
     details: tuple[tuple[str, float, float], ...]
     finalists: tuple[Finalist, ...] = ()
+    fidelities: tuple[RungReport, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from allocator.search.confirm import Beside, check_any, outcome_of, with_scores
 from allocator.search.contest import Contest
-from allocator.search.finals import LAST, rivals_in
+from allocator.search.fidelity import fidelities
+from allocator.search.finals import rivals_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from allocator.search.confirm import Outcome
     from allocator.search.finals import Finals
     from allocator.search.measured import Measured
+
+# proposals that the evaluation set scores as the bank has them, for the front
+SHOWN = 3
 
 
 def decide(
@@ -39,36 +43,32 @@ def decide(
     Raises:
         NotReachedError: nothing has a score.
     """
-    search, shipped = finals.search, finals.shipped
+    search = finals.search
     space, goal = search.setup.space, search.goal
     last = finals.last()[: search.deadline.finalists(search)]
     compared = finals.compared()
-    wanted = {c.allocation.digest: c for c in (*last, *compared)}
     full, found = search.evaluate(space.full), dict[str, "Measured"]()
-    contest = Contest(
-        goal,
-        full,
-        search.evaluate,
-        lambda bank: found.get(bank.allocation.digest, bank),
-        seed,
-        strata,
-    )
+
+    def finish(bank: Measured) -> Measured:
+        return found.get(bank.allocation.digest, bank)
+
+    contest = Contest(goal, full, search.evaluate, finish, seed, strata)
     fitting = with_scores([contest.measured(a) for a in space.uniform if space.fits(a)])
+    wanted = {c.allocation.digest: c for c in (*last, *compared)}
     for done, (digest, each) in enumerate(wanted.items()):
         progress(done, len(wanted))
-        found[digest] = contest.note(shipped.evaluated(each.allocation, each.weights))
+        measured = finals.shipped.evaluated(each.allocation, each.weights)
+        found[digest] = contest.note(measured)
     progress(len(wanted), len(wanted))
     _evaluate_shown(finals)
     uniform = [contest.finished(each) for each in fitting]
     field = with_scores([*found.values(), *uniform])
     check_any(field)
-    beside = Beside(
-        fitting,
-        uniform,
-        {k: found[c.allocation.digest] for k, c in rivals_in(compared).items()},
-    )
-    outcome = outcome_of(space, goal.choose(field, full), beside, fitting, contest)
-    return replace(outcome, finalists=tuple(c.told() for c in finals.contenders))
+    rivals = {k: found[c.allocation.digest] for k, c in rivals_in(compared).items()}
+    beside, winner = Beside(fitting, uniform, rivals), goal.choose(field, full)
+    outcome = outcome_of(space, winner, beside, fitting, contest)
+    told = tuple(each.told() for each in finals.contenders)
+    return replace(outcome, finalists=told, fidelities=fidelities(finals))
 
 
 def _evaluate_shown(finals: Finals) -> None:
@@ -77,6 +77,6 @@ def _evaluate_shown(finals: Finals) -> None:
     The front is shown that way: what both sets have corrects the rest.
     """
     search = finals.search
-    for record in search.goal.finalists(search.records)[:LAST]:
+    for record in search.goal.finalists(search.records)[:SHOWN]:
         if not search.deadline.is_reached(search):
             search.evaluate(record.allocation)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 # samples of the first rung of the race, where the search set has twice as many
 FEW = 250
 # allocations that meet on the evaluation set, beside those they are compared with
-LAST = 3
+LAST = 2
 # of equal scores: the bank's weights need no file of their own
 PREFERRED = (FINALIZED, TUNED, BANK)
 MEASURED, UNIFORM, REFINED = "measured", "uniform", "refined"

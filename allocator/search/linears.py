@@ -16,10 +16,11 @@ from allocator.search.taken import taken
 from allocator.strategies._knapsack import knapsack
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from allocator.bench.sensitivity import Sensitivity
     from allocator.core.allocation import Allocation
+    from allocator.core.ports import Sample
     from allocator.search.running import Search
     from allocator.search.taken import Table
     from allocator.space.model import FineSpace, ModelSpace
@@ -47,7 +48,8 @@ def linear_rivals(search: Search, space: ModelSpace) -> dict[str, Allocation]:
 def linear_tables(search: Search) -> dict[str, Table]:
     """Tables of single linears by the kind of rival made of them, as far as in time.
 
-    A large model is not probed: its Fisher-weighted errors have to do.
+    The first is the one whose sums rank allocations best (studies/LOG.md). A large
+    model is not probed: its Fisher-weighted errors have to do.
     """
     fine = search.setup.space.by_linear()
     found = sensitivities(search, fine)
@@ -55,7 +57,7 @@ def linear_tables(search: Search) -> dict[str, Table]:
         return {}
     tables = {LINEAR_FISHER: found.fisher, LINEAR_ERROR: found.relative_error}
     probed = None if _is_large(fine) else _probed(search, fine, found)
-    return tables if probed is None else {LINEAR_ADDITIVE: probed, **tables}
+    return tables if probed is None else {**tables, LINEAR_ADDITIVE: probed}
 
 
 def sensitivities(search: Search, fine: FineSpace) -> Sensitivity | None:
@@ -66,7 +68,7 @@ def sensitivities(search: Search, fine: FineSpace) -> Sensitivity | None:
     first, second = (search.journal.damage(fine, name) for name in names)
     if first is not None and second is not None:
         return Sensitivity(first, second)
-    samples = search.setup.samples["calibration"][: SEEN[_is_large(fine)]]
+    samples = calibrating(search)
     total = len(fine.spec.linears)
 
     def tick(done: int) -> None:
@@ -88,10 +90,16 @@ def sensitivities(search: Search, fine: FineSpace) -> Sensitivity | None:
     return found
 
 
-def _is_large(fine: FineSpace) -> bool:
+def calibrating(search: Search) -> Sequence[Sample]:
+    """Samples that gradients are taken of."""
+    setup = search.setup
+    return setup.samples["calibration"][: SEEN[_is_large(setup.space)]]
+
+
+def _is_large(space: ModelSpace) -> bool:
     from allocator.bench.workbench import SMALL
 
-    return fine.spec.parameters >= SMALL
+    return space.spec.parameters >= SMALL
 
 
 def _probed(search: Search, fine: FineSpace, errors: Sensitivity) -> Table | None:

@@ -3,19 +3,19 @@
 From the best finalist on, round by round. Changes of single linears are looked at where
 they would be made (divergence, few samples of the search set), and knapsacks over what
 they did give allocations with few changes and with many. The best of these by another
-look are finalized; the next round goes on from the one whose finalized weights are
-nearest to full precision, or tries others where none is nearer than before.
+look are finalized and scored; the next round goes on from the best of them, or tries
+others where none scores more than before.
 
-Each of these ways' steps is scored once, and held against where it began, by a paired
-test on the whole search set. The tests share one error, so that more rounds do not let
-chance in: where no step is better, one is kept with probability ERROR at most. Even
-then little is lost, as where it began takes part on the evaluation set too.
+What is kept is held against where it began, by paired tests on the whole search set.
+These share one error over all that is finalized, so that more rounds do not let chance
+in: where nothing is better, something is kept with probability ERROR at most. Even then
+little is lost, as where it began takes part on the evaluation set too.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from allocator.core.finite import is_number
 from allocator.search.finals import REFINED, Contender
@@ -23,7 +23,7 @@ from allocator.search.linears import linear_tables
 from allocator.search.nearby import changes, lowest, near
 from allocator.search.paired import is_better
 from allocator.search.rungs import spread_out
-from allocator.search.shipped import BANK, FINALIZED
+from allocator.search.shipped import BANK
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from allocator.space.model import FineSpace
 
 # rounds, what each finalizes at most, and the error that the tests of all share
-ROUNDS, BATCH, ERROR = 3, 3, 0.5
+ROUNDS, BATCH, ERROR = 2, 3, 0.5
 # changes that are looked at in a round, and samples of a look
-LOOKED, SAMPLES = 96, 128
+LOOKED, SAMPLES = 64, 128
 # an attribute of a study: what was finalized, round by round, for a goal
 KEPT = "refinement:"
 
@@ -49,21 +49,16 @@ def refine(finals: Finals) -> None:
     start = next(iter(finals.last()), None)
     if start is None or start.weights == BANK:
         return
-    way = Way.of(finals, start.allocation)
-    steps: list[Contender] = []
+    way = Way.of(finals, start)
     with search.watch.phase("refinement") as progress:
         for at in range(ROUNDS):
             progress(at, ROUNDS)
             if at >= len(way.rounds) and not search.deadline.allows(search, BATCH):
                 search.watch.say(f"no time is left to refine after {at} rounds")
                 break
-            found = way.step(at)
-            if found is not None:
-                bpw = search.setup.space.bpw(found)
-                steps.append(Contender(found, [REFINED], bpw))
-                finals.score(steps[-1], finals.total)
+            way.go(at)
         progress(ROUNDS, ROUNDS)
-    if passed := kept(start, steps, finals.strata(finals.total)):
+    if passed := kept(start, way.steps, finals.strata(finals.total)):
         finals.contenders.append(max(passed, key=lambda each: each.rank))
 
 
@@ -71,7 +66,7 @@ def kept(
     start: Contender, steps: Sequence[Contender], strata: Sequence[int] = ()
 ) -> list[Contender]:
     """Steps that are better than the start, by tests that share the error."""
-    level = ERROR / ROUNDS
+    level = ERROR / (ROUNDS * BATCH)
     return [
         each
         for each in steps
@@ -83,38 +78,43 @@ def kept(
 class Way:
     """Where refinement has gone, round by round, and where it goes next.
 
-    `rounds` are plain data as the study keeps them: the choices of what was finalized,
-    its divergence then, and the place of the one that is nearer than before, if any is.
+    `rounds` are plain data as the study keeps them: the choices of all that each
+    finalizes; `steps` are these, scored, and `best` is where the next round begins.
     """
 
     finals: Finals
     fine: FineSpace
-    here: Allocation
     start: str
-    rounds: list[dict[str, Any]] = field(default_factory=list)
+    best: Contender
+    rounds: list[list[list[int]]] = field(default_factory=list)
+    steps: list[Contender] = field(default_factory=list)
 
     @staticmethod
-    def of(finals: Finals, start: Allocation) -> Way:
-        """A way from a start, gone as far as the study knows."""
-        search = finals.search
+    def of(finals: Finals, start: Contender) -> Way:
+        """A way from a start; the study knows how it went so far."""
+        search, digest = finals.search, start.allocation.digest
         fine = search.setup.space.by_linear()
         found = search.journal.attribute(KEPT + search.goal.name)
-        known = found is not None and found["start"] == start.digest
-        here = start.over(fine.coarse.spec, fine.spec)
-        return Way(finals, fine, here, start.digest, found["rounds"] if known else [])
+        known = found is not None and found["start"] == digest
+        return Way(finals, fine, digest, start, found["rounds"] if known else [])
 
-    def step(self, at: int) -> Allocation | None:
-        """Where a round leads, in terms of groups and exceptions; None: nowhere new."""
+    def go(self, at: int) -> None:
+        """Find what a round finalizes, or recall it, and score it."""
+        search, labels = self.finals.search, list(self.fine.by_label)
         if at == len(self.rounds):
-            self.rounds = [*self.rounds, self._round()]
-            search = self.finals.search
+            rows = [
+                [labels.index(str(choice)) for _, choice in each]
+                for each in self._batch()
+            ]
+            self.rounds = [*self.rounds, rows]
             told = {"start": self.start, "rounds": self.rounds}
             search.journal.set_attribute(KEPT + search.goal.name, told)
-        picked = self.rounds[at]["picked"]
-        if picked is None:
-            return None
-        self.here = self._read(self.rounds[at]["rows"][picked])
-        return self.fine.coarsened(self.here)
+        for row in self.rounds[at]:
+            found = self.fine.coarsened(self._read(row))
+            step = Contender(found, [REFINED], search.setup.space.bpw(found))
+            self.finals.score(step, self.finals.total)
+            self.steps.append(step)
+        self.best = max([self.best, *self.steps], key=lambda each: each.rank)
 
     def _read(self, row: Sequence[int]) -> Allocation:
         """An allocation of single linears, as a study keeps it."""
@@ -122,31 +122,13 @@ class Way:
         picks = zip(self.fine.keys, (choices[place] for place in row), strict=True)
         return self.fine.smallest.replace(dict(picks))
 
-    def _round(self) -> dict[str, Any]:
-        """What the next round finalizes, and which of it goes on."""
-        batch = self._batch()
-        before = self._divergence(self.here)
-        after = [self._divergence(each) for each in batch]
-        best = min(range(len(batch)), key=after.__getitem__, default=None)
-        picked = None if best is None or after[best] >= before else best
-        labels = list(self.fine.by_label)
-        return {
-            "rows": [[labels.index(str(c)) for _, c in each] for each in batch],
-            "divergence": [value if is_number(value) else None for value in after],
-            "picked": picked,
-        }
-
-    def _divergence(self, allocation: Allocation) -> float:
-        """That of finalized weights."""
-        found = self.fine.coarsened(allocation)
-        return self.finals.shipped.divergence(found, FINALIZED, SAMPLES)
-
     def _batch(self) -> list[Allocation]:
         """Allocations of single linears that look better than this one, a few."""
         search, fine = self.finals.search, self.fine
         damage = next(iter(linear_tables(search).values()), None)
         if damage is None:
             return []
+        here = self.best.allocation.over(fine.coarse.spec, fine.spec)
         bench = search.bench.over(fine.spec)
         few = spread_out(search.setup.samples["search"], SAMPLES)
 
@@ -154,14 +136,14 @@ class Way:
             search.count(allocation, len(few))
             return bench.divergence(allocation, few)
 
-        now = look(self.here)
+        now = look(here)
         effects = {
-            change: look(self.here.replace(dict([change]))) - now
-            for change in changes(fine, self.here, damage, LOOKED)
+            change: look(here.replace(dict([change]))) - now
+            for change in changes(fine, here, damage, LOOKED)
         }
         known = {at: effect for at, effect in effects.items() if is_number(effect)}
-        tried = [self._read(row) for each in self.rounds for row in each["rows"]]
-        found = near(fine, self.here, known, tried)
+        tried = [self._read(row) for rows in self.rounds for row in rows]
+        found = near(fine, here, known, tried)
         losses = {each.digest: look(each) for each in found}
         better = [each for each in found if losses[each.digest] < now]
         return lowest(better, losses, BATCH)

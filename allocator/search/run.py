@@ -8,13 +8,14 @@ from allocator.bench.loading import open_bank, open_full_precision
 from allocator.bench.prepare import prepare
 from allocator.core.clock import Clock
 from allocator.core.plan import plan_json
-from allocator.core.records import Recommendation, rival_name
+from allocator.core.records import LINEAR_RIVALS, Recommendation, rival_name
 from allocator.core.watch import Silent
 from allocator.explain.kept import importance_of
 from allocator.explain.shown import Shown
 from allocator.search.confirm import confirm
 from allocator.search.deadline import OTHERS, Deadline, Watched
 from allocator.search.decide import decide
+from allocator.search.fidelity import gradients
 from allocator.search.finals import entered
 from allocator.search.full import full_precision
 from allocator.search.leftover import await_full, is_elsewhere, note_dead, settle
@@ -167,17 +168,19 @@ def _ships(search: Search) -> bool:
     if search.goal.kind != "budget" or not search.setup.asked.finalize:
         return False
     # the best of each method, the rivals, what was imported, and the best
-    must = len(search.setup.asked.methods) + OTHERS + len(candidates(search))
+    asked = search.setup.asked
+    must = len(asked.methods) + OTHERS + len(candidates(search))
+    must += len(LINEAR_RIVALS) if asked.refines else 0
     return search.deadline.finalizes(search, must)
 
 
 def _shipped(search: Search) -> Outcome:
     """Finalists as they would be shipped, compared on the search set."""
     setup, space = search.setup, search.setup.space
-    found = {**rivals(search, space), **linear_rivals(search, space)}
-    finals = entered(search, found)
     asked, seconds = setup.asked, search.seconds
     since = Clock()
+    found = {**rivals(search, space), **linear_rivals(search, space)}
+    finals = entered(search, found)
     finals.race()
     seconds["finalists"] = since.seconds
     if asked.refines:
@@ -191,10 +194,9 @@ def _shipped(search: Search) -> Outcome:
     confirming = Clock()
     with search.watch.phase("confirmation") as progress:
         samples = setup.samples["evaluation"]
-        outcome = decide(
-            finals, progress, setup.asked.seed, strata(setup.task, samples)
-        )
-    search.seconds["confirm"] = confirming.seconds
+        outcome = decide(finals, progress, asked.seed, strata(setup.task, samples))
+    finals.shipped.discard()
+    seconds["confirm"] = confirming.seconds
     return outcome
 
 
@@ -277,7 +279,7 @@ def _recommendation(
         tuned=outcome.winner.tuned,
         finalists=outcome.finalists,
         evaluated_allocations=len(search.seen),
-        rungs=proxies(search),
+        rungs=(*gradients(search), *proxies(search), *outcome.fidelities),
         prefix=(search.bench.ran, search.bench.reused),
         pins=asked.pins,
         seconds=(("total", search.clock.seconds), *search.seconds.items()),

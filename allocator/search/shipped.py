@@ -11,7 +11,12 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from allocator.bench.finalize import finalize, finalized_digest
+from allocator.bench.finalize import (
+    discard_finalized,
+    finalize,
+    finalized_digest,
+    is_finalized,
+)
 from allocator.core.clock import Clock
 from allocator.core.errors import BankError, ModelError, reason
 from allocator.search.rungs import spread_out
@@ -51,6 +56,8 @@ class Shipped:
     failed: set[tuple[str, str]] = field(default_factory=set)
     passes: Passes = field(default_factory=Passes)
     _opened: dict[str, Any] = field(default_factory=dict)
+    _made: set[str] = field(default_factory=set)
+    _needed: set[str] = field(default_factory=set)
 
     @property
     def tunes(self) -> bool:
@@ -120,6 +127,7 @@ class Shipped:
             )
         if found is None or found.failed:
             return search.evaluate(allocation)
+        self._needed.add(self._name(allocation, weights))
         digest = self._weights(allocation, weights).digest
         return replace(found, finalized=digest, tuned=weights == TUNED)
 
@@ -127,19 +135,35 @@ class Shipped:
         self, allocation: Allocation, weights: str, what: Callable[[Workbench], Found]
     ) -> Found | None:
         """What something finds under such weights; None where they cannot be had."""
-        try:
-            with self.search.bench.under(self._weights(allocation, weights)) as bench:
-                return what(bench)
-        except NOT_FINALIZED as error:
-            # a search of hours must not end without what it found
-            self._give_up(allocation, weights, error)
-            return None
+        name = self._name(allocation, weights)
+        while True:
+            was_open = name in self._opened
+            try:
+                made = self._weights(allocation, weights)
+                with self.search.bench.under(made) as bench:
+                    return what(bench)
+            except NOT_FINALIZED as error:
+                # another process may have taken them away, who made them
+                if was_open and isinstance(error, BankError):
+                    del self._opened[name]
+                    continue
+                # a search of hours must not end without what it found
+                self._give_up(allocation, weights, error)
+                return None
+
+    def discard(self) -> None:
+        """Take away weights that were made here, but for those that were evaluated.
+
+        Their scores are kept, and a disk may not hold the weights of all finalists.
+        """
+        for name in sorted(self._made - self._needed):
+            discard_finalized(name)
 
     def _weights(self, allocation: Allocation, weights: str) -> Any:
         """Finalized weights: opened, and made first where they are missing."""
         search, name = self.search, self._name(allocation, weights)
         if name not in self._opened:
-            since = Clock()
+            since, was_there = Clock(), is_finalized(name)
             made = finalize(
                 search.setup,
                 allocation,
@@ -149,6 +173,8 @@ class Shipped:
             )
             search.deadline.finalized(search, since.seconds, weights)
             self._opened[name] = made
+            if not was_there:
+                self._made.add(name)
         return self._opened[name]
 
     def _name(self, allocation: Allocation, weights: str) -> str:

@@ -285,11 +285,13 @@ def scaled(kind: str, look: float) -> float:
     return -log(max(look, LEAST_DIVERGENCE))
 
 
-def reported(kind: str, size: int, pairs: Sequence[Pair]) -> RungReport:
-    """What something cheap was worth."""
+def reported(
+    kind: str, size: int, pairs: Sequence[Pair], predicted: str = "bank"
+) -> RungReport:
+    """What something cheap was worth; `predicted` are the weights that were scored."""
     found = worth(pairs)
-    ends = found.interval(SHOWN)
-    return RungReport(kind, size, found.count, found.spearman, ends, found.drawn)
+    ends, about = found.interval(SHOWN), (found.count, found.spearman)
+    return RungReport(kind, size, *about, ends, found.drawn, predicted)
 
 
 def correlation(pairs: Sequence[tuple[float, float]]) -> float | None:

@@ -5,17 +5,18 @@ Hessian. Given the Hessian, rows do not depend on each other: a row here is one 
 any matrix that reads these inputs, at any width. Columns of a row-major matrix are
 scattered, so all is held transposed.
 
-As in auto-gptq, the grid of a group is fitted when the loop enters it, from weights
-that carry the corrections so far. At 2 and 3 bits corrections are so large that they
-would stretch the grid, and the grid make them larger: there the ends of a group are
-those before the loop. With act-order the columns of a group are scattered over the
-loop, so all grids are fitted before it (auto-gptq's `static_groups`).
+Inputs of one grid stay together, and groups as well as inputs come in an order in
+which the last ones cost least (`quant.ordering`). As in auto-gptq, the grid of a group
+is fitted when the loop enters it, from weights that carry the corrections so far. At 2
+and 3 bits corrections are so large that they would stretch the grid, and the grid make
+them larger: there the ends of a group are those before the loop.
 
 A grid that cuts off the outermost weights is often better than one that holds them all.
 Which one is no matter of rounding alone, since what is cut off is passed on as well. So
 a group is rehearsed: its own columns are solved on grids of several ranges, and each
 row keeps the grid that leaves the smallest loss. What a group passes on to others is
-left out of that, and a group longer than a block is rehearsed block by block.
+left out of that, and a group longer than a block is rehearsed block by block. Rows that
+are searched are polished in the end.
 """
 
 from __future__ import annotations
@@ -25,20 +26,17 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from quant.grid import affine, has_real_zero, nearest
-from quant.hessian import dead_inputs, inverse_factor
-from quant.products import subtract_product_, weighted_sum
+from quant.grid import affine, has_real_zero
+from quant.hessian import dead_inputs, factored
+from quant.methods._polish import Placed, polish, pull_of
+from quant.methods._sweep import sweep
+from quant.products import weighted_sum
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from torch import Tensor
 
     from allocator.core.allocation import Scheme
 
-# columns that are corrected one by one; further ones get matrix products. Group sizes
-# are multiples of it, so a group starts on corrected weights
-SUB_BLOCK = 16
 # columns and rows that are rehearsed together. Each row comes RANGES times: fewer than
 # the 32768 numbers from which torch wakes other threads for a pass over a column
 BLOCK = 128
@@ -60,30 +58,38 @@ class Route:
     """The inputs, in the order in which they are rounded.
 
     Attributes:
-        order: [in] the index of each in the matrices.
-        factor: [in, in] upper factor of the inverse Hessian, in this order.
-        live: [in] 1 for inputs that calibration saw active, else 0, in this order.
-        act_order: whether that is by falling diagonal of the Hessian.
+        order: [in] the index of each in the matrices, where groups stay together.
+        factor: [in, in] upper factor of the inverse of the damped Hessian, in this
+            order as all that follows.
+        live: [in] 1 for inputs that calibration saw active, else 0.
+        hessian: [in, in] the damped Hessian.
     """
 
     order: Tensor
     factor: Tensor
     live: Tensor
-    act_order: bool = False
+    hessian: Tensor
 
     @staticmethod
-    def of(hessian: Tensor, *, act_order: bool = False) -> Route:
+    def of(hessian: Tensor, order: Tensor | None = None, span: int = 1) -> Route:
         """Route through the inputs of a Hessian [in, in]; factors it.
+
+        Args:
+            hessian: [in, in].
+            order: [in] indices; None: inputs as the matrices have them.
+            span: neighbours in that order that may change places, see
+                `quant.hessian.factored`.
 
         Raises:
             ModelError: activations were infinite or not numbers.
         """
-        order = torch.arange(len(hessian), device=hessian.device)
-        if act_order:
-            order = hessian.diagonal().argsort(descending=True, stable=True)
-        live = ~dead_inputs(hessian)[order]
-        factor = inverse_factor(hessian, order=order)
-        return Route(order, factor, live.to(factor.dtype), act_order)
+        if order is None:
+            order = torch.arange(len(hessian), device=hessian.device)
+        found = factored(hessian, order, span=span)
+        damped = hessian[found.order][:, found.order]
+        damped.diagonal().copy_(found.diagonal)
+        live = ~dead_inputs(hessian)[found.order]
+        return Route(found.order, found.factor, live.to(hessian.dtype), damped)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +99,7 @@ class Problem:
     Attributes:
         columns: [in, rows] floating point, in the order of the route; used up.
         levels: [rows] largest codes, same dtype, ascending.
-        low: [n_groups, rows] smallest weights, same dtype, groups as in the matrices.
+        low: [n_groups, rows] smallest weights, same dtype, in the order of the route.
         high: same shape, largest weights.
         scheme: grid of all rows.
         route: order and Hessian.
@@ -122,10 +128,11 @@ class Solution:
 
     Attributes:
         codes: [rows, in] uint8, inputs as in the matrices.
-        scale: [n_groups, rows], stored numbers in the dtype of the columns.
+        scale: [n_groups, rows], groups as in the matrices, stored numbers in the dtype
+            of the columns.
         zero: same shape, in code units.
-        loss: [rows] output error under the damped Hessian: the squared errors that were
-            passed on, added up over live inputs, which costs nothing.
+        loss: [rows] output error under the damped Hessian, or more: the squared errors
+            that were passed on, added up over live inputs, which costs nothing.
     """
 
     codes: Tensor
@@ -136,60 +143,50 @@ class Solution:
 
 def solve(problem: Problem) -> Solution:
     """Round all columns."""
-    columns, route, shared = problem.columns, problem.route, problem.shared
-    codes = torch.empty_like(columns, dtype=torch.uint8)
-    scale, zero = torch.empty_like(problem.low), torch.empty_like(problem.low)
-    if route.act_order:
-        for group in range(len(scale)):
-            scale[group], zero[group] = _fit(problem, group)
-    real_zero, order = has_real_zero(problem.scheme), route.order.tolist()
-    pivots = route.factor.diagonal()
+    columns, route, levels = problem.columns, problem.route, problem.levels
+    steps, scales = torch.empty_like(columns), torch.empty_like(problem.low)
+    zeros, real_zero = torch.empty_like(scales), has_real_zero(problem.scheme)
+    pivots, taken = route.factor.diagonal().tolist(), steps.unbind()
+    scale = least = most = levels
 
-    def replace(at: int) -> None:
-        group = order[at] // shared
-        if at % shared == 0 and not route.act_order:
+    def replace(at: int, column: Tensor) -> None:
+        nonlocal scale, least, most
+        group, inside = divmod(at, problem.shared)
+        if not inside:
             _refit_ends(problem, group)
-            scale[group], zero[group] = _fit(problem, group)
-        column, grid = columns[at], (scale[group], zero[group])
-        code = nearest(column, *grid, problem.levels, real_zero=real_zero)
-        # to uint8 by way of int32: each of the two is quick, and one step is not
-        codes[order[at]] = code.int()
+            scales[group], zeros[group] = _fit(problem, group)
+            scale, least = scales[group], -zeros[group]
+            most = levels + least
+        step = torch.div(column, scale, out=taken[at])
+        # an integer zero-point is no matter of rounding, as in `quant.grid.nearest`
+        step = step.sub_(least).round_().add_(least) if real_zero else step.round_()
+        torch.minimum(torch.maximum(step, least, out=step), most, out=step)
         # the error over its pivot takes the place of the column
-        column.sub_(code.sub_(grid[1]).mul_(grid[0])).div_(pivots[at])
+        column.addcmul_(step, scale, value=-1).div_(pivots[at])
 
-    _sweep(columns, route.factor, replace, 0, len(columns))
+    sweep(columns, route.factor, replace, 0, len(columns))
+    if problem.searched:
+        some = slice(problem.searched)
+        placed = Placed(steps[:, some], scales[:, some], zeros[:, some], levels[some])
+        pull = pull_of(columns[:, some].clone(), route.factor)
+        polish(placed, pull, route.hessian, route.live, problem.scheme)
     loss = weighted_sum(route.live, columns.square_())
-    return Solution(codes.T.contiguous(), scale, zero, loss)
+    return Solution(*_in_matrices(problem, steps, scales, zeros), loss)
 
 
-def _sweep(
-    columns: Tensor,
-    factor: Tensor,
-    replace: Callable[[int], None],
-    start: int,
-    stop: int,
-) -> None:
-    """Replace columns by their errors, from left to right, correcting those behind.
-
-    Half of a span is done first and all its errors reach the other half in one matrix
-    product: few and large products, and each error is kept in the place of the column
-    that it belongs to. Halves are powers of two, so no group lies across a cut before
-    it is entered.
-    """
-    if stop - start <= SUB_BLOCK:
-        for at in range(start, stop):
-            replace(at)
-            if at + 1 < stop:
-                rest = slice(at + 1, stop)
-                columns[rest].addr_(factor[at, rest], columns[at], alpha=-1)
-        return
-    half = SUB_BLOCK
-    while 2 * half < stop - start:
-        half *= 2
-    done, rest = slice(start, start + half), slice(start + half, stop)
-    _sweep(columns, factor, replace, start, start + half)
-    subtract_product_(columns[rest], factor[done, rest].T, columns[done])
-    _sweep(columns, factor, replace, start + half, stop)
+def _in_matrices(
+    problem: Problem, steps: Tensor, scales: Tensor, zeros: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Codes, scales and zero-points in the order of the matrices; uses up the steps."""
+    shared, order = problem.shared, problem.route.order
+    codes = torch.empty_like(steps, dtype=torch.uint8)
+    for group, zero in enumerate(zeros):
+        here = slice(group * shared, group * shared + shared)
+        # to uint8 by way of int32: each of the two is quick, and one step is not
+        codes[order[here]] = steps[here].add_(zero).round_().int().to(torch.uint8)
+    # group by group, so the first of each tells which it is
+    back = order[::shared].argsort()
+    return codes.T.contiguous(), scales[back], zeros[back]
 
 
 def _refit_ends(problem: Problem, group: int) -> None:
@@ -219,16 +216,17 @@ def _search(problem: Problem, group: int, rows: slice) -> tuple[Tensor, Tensor]:
     low, high = problem.low[group, rows], problem.high[group, rows]
     # [RANGES, rows] as all that follows
     scale, zero = affine(low * shares, high * shares, levels, problem.scheme)
-    inside = (problem.route.order // problem.shared == group).nonzero().flatten()
     loss = torch.zeros_like(shares)
-    for block in torch.split(inside, BLOCK):
+    stop = (group + 1) * problem.shared
+    for start in range(stop - problem.shared, stop, BLOCK):
+        block = slice(start, min(start + BLOCK, stop))
         loss += _rehearse(problem, block, rows, (scale, zero))
     best = loss.argmin(0, keepdim=True)
     return scale.gather(0, best)[0], zero.gather(0, best)[0]
 
 
 def _rehearse(
-    problem: Problem, block: Tensor, rows: slice, grids: tuple[Tensor, Tensor]
+    problem: Problem, block: slice, rows: slice, grids: tuple[Tensor, Tensor]
 ) -> Tensor:
     """Loss of some columns alone, in some rows, on each of their grids.
 
@@ -236,15 +234,16 @@ def _rehearse(
     without their factor: what takes the time here are passes over the columns.
     """
     columns = problem.columns[block, rows].repeat(1, RANGES)
-    factor = problem.route.factor[block][:, block]
+    factor = problem.route.factor[block, block]
     pivots = factor.diagonal()
     scale, zero = (part.flatten().to(columns.dtype) for part in grids)
     least, most = -zero, problem.levels[rows].repeat(RANGES) - zero
 
-    def replace(at: int) -> None:
-        code = (columns[at] / scale).round_().clamp_(least, most)
-        columns[at].sub_(code.mul_(scale))
+    def replace(_: int, column: Tensor) -> None:
+        step = (column / scale).round_()
+        torch.minimum(torch.maximum(step, least, out=step), most, out=step)
+        column.addcmul_(step, scale, value=-1)
 
-    _sweep(columns, factor / pivots.unsqueeze(1), replace, 0, len(columns))
+    sweep(columns, factor / pivots.unsqueeze(1), replace, 0, len(columns))
     weights = problem.route.live[block] / pivots.square()
     return weighted_sum(weights, columns.square_()).view(RANGES, -1)

@@ -1,7 +1,9 @@
 """GPTQ (arXiv 2210.17323): round column by column, and let the rest make up for it.
 
-All siblings, each at every width, are rows of one problem with one factorization. It is
-solved in chunks of rows, so that memory is bounded whatever the layer.
+All siblings, each at every width, are rows of one problem with one factorization. It
+is solved in chunks of rows, so that memory is bounded whatever the layer. Inputs are
+rounded in an order of their own, groups as wholes, so what is stored has the same form
+as without.
 
 An input that calibration never saw active has nothing to pass on or take up: its
 weights are rounded to nearest. (GPTQ sets them to zero, which costs nothing on the
@@ -29,6 +31,7 @@ from quant.grid import (
 )
 from quant.hessian import CHUNK, summed_error
 from quant.methods._columns import Problem, Route, solve
+from quant.ordering import by_loudness
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -102,14 +105,11 @@ class Gptq:
     """GPTQ, one factorization for all siblings and widths.
 
     Attributes:
-        act_order: round columns by falling diagonal of the Hessian, on grids that are
-            fitted before; what is stored has the same form.
-        search: try several ranges for each grid of few bits.
+        search: try several ranges for each grid of few bits, and polish what comes out.
     """
 
-    act_order: bool = False
     search: bool = True
-    version = 3
+    version = 4
 
     @torch.no_grad()
     def quantize(
@@ -142,7 +142,8 @@ class Gptq:
             return cells
         hessian = inputs.hessian.to(weights[0].device)
         parts = [Part.of(w, scheme, bits) for bits in sorted(cells) for w in weights]
-        route = Route.of(hessian, act_order=self.act_order)
+        shared = scheme.columns(len(hessian))
+        route = Route.of(hessian, by_loudness(hessian, shared), shared)
         solve_parts(parts, scheme, route, search=self.search)
         for part in parts:
             cells[part.bits].append(_not_worse(part, hessian, scheme))
@@ -203,9 +204,9 @@ def _problem(
 ) -> Problem:
     """Some rows of some matrices, transposed and side by side."""
     features, total = len(route.order), sum(s.stop - s.start for _, s in chunk)
-    groups = features // scheme.columns(features)
+    groups = route.order[:: scheme.columns(features)] // scheme.columns(features)
     columns = route.factor.new_empty(features, total)
-    low, high = (route.factor.new_empty(groups, total) for _ in range(2))
+    low, high = (route.factor.new_empty(len(groups), total) for _ in range(2))
     levels = route.factor.new_empty(total)
     static, searched, at = 0, 0, 0
     # the same rows come again at other widths
@@ -218,8 +219,8 @@ def _problem(
             weight, ends = part.weight[rows], part.ends
             if scheme.group_size != "tensor":
                 ends = extremes(weight, scheme)
-            low[:, here], high[:, here] = ends[0].T, ends[1].T
-            turned = (weight[:, route.order] if route.act_order else weight).T
+            low[:, here], high[:, here] = (end.T[groups] for end in ends)
+            turned = weight[:, route.order].T
             # to turn a matrix round is quick if nothing lies between its rows
             columns[:, here] = turned.contiguous()
         else:

@@ -3,7 +3,8 @@
 Inputs with large activations get their weights scaled up by s before rounding and the
 activations scaled down by the same s, which the module before them absorbs. Siblings
 read one input, so they share s. Then the range of each group may shrink: a few clipped
-weights for a finer grid.
+weights for a finer grid. Cells of few bits are polished in the end, scales and codes
+with all others in view, which autoawq does not do.
 
 Where autoawq runs the activations again for every candidate, the same squared output
 error is a quadratic form here: tr(dW H dW^T). A scale is judged by what clipping leaves
@@ -21,6 +22,7 @@ import torch
 
 from quant.clipping import clip_rows, common_grid, row_errors
 from quant.grid import Cell, Grid, check_widths, encode, fit
+from quant.methods._polish import POLISHED_BITS, polished
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -47,7 +49,7 @@ LARGEST_SCALE = 2.0**13
 class Awq:
     """Activation-aware scaling and clipping, on statistics alone."""
 
-    version = 3
+    version = 4
 
     @torch.no_grad()
     def quantize(
@@ -186,11 +188,23 @@ def _cells(layer: _Layer, bits: int, *, foldable: bool) -> list[Cell]:
             cell, error = _clip(layer, matrix, scale.float(), bits)
             if not error <= _rounding_error(layer, matrix, bits, error):
                 break
-            cells.append(replace(cell, channel_scale=scale))
+            cells.append(cell)
         else:
-            return cells
+            cells = _polished(layer, cells, scale.float())
+            return [replace(cell, channel_scale=scale) for cell in cells]
     ones = torch.ones_like(layer.mean_abs)
-    return [_clip(layer, matrix, ones, bits)[0] for matrix in layer.matrices]
+    cells = [_clip(layer, matrix, ones, bits)[0] for matrix in layer.matrices]
+    return _polished(layer, cells, ones)
+
+
+def _polished(layer: _Layer, cells: list[Cell], scale: Tensor) -> list[Cell]:
+    """Cells of few bits, polished; the scale [in] is not yet in them."""
+    if cells[0].bits > POLISHED_BITS or layer.scheme.group_size == "tensor":
+        return cells
+    return [
+        polished(cell, matrix.weight, scale, layer.hessian, layer.scheme)
+        for cell, matrix in zip(cells, layer.matrices, strict=True)
+    ]
 
 
 def _best_alpha(layer: _Layer, bits: int) -> float:

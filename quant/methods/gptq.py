@@ -1,4 +1,4 @@
-"""GPTQ (arXiv 2210.17323), columns in the order in which the matrix has them."""
+"""GPTQ (arXiv 2210.17323), the quietest inputs last, scales and codes then polished."""
 
 from __future__ import annotations
 

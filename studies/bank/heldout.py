@@ -115,12 +115,11 @@ COMPARISONS = (
     Comparison(
         "gptq",
         load_auto_gptq,
-        {"auto-gptq": auto_gptq(), "auto-gptq, static": auto_gptq(static=True)},
-    ),
-    Comparison(
-        "gptq_act_order",
-        load_auto_gptq,
-        {"auto-gptq, act-order": auto_gptq(static=True, act_order=True)},
+        {
+            "auto-gptq": auto_gptq(),
+            "auto-gptq, static": auto_gptq(static=True),
+            "auto-gptq, act-order": auto_gptq(static=True, act_order=True),
+        },
     ),
 )
 

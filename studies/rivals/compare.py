@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 import shutil
+import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 
 OURS = "allocate"
 CELLS = RESULTS / "cells"
+# fresh pictures, and a home for each cell under way
+WORK = Path(tempfile.gettempdir()) / "allocate-rivals"
 
 
 @dataclass(frozen=True)
@@ -142,44 +145,79 @@ def rivals_of(model: str) -> dict[str, dict[str, Any]]:
     return {each["system"]: each for each in read}
 
 
-def run_cell(model: str, bpw: float, work: Path, tune: bool | None) -> None:
-    """Measure a cell and keep it."""
-    home = work / f"{model}-{bpw}"
+@dataclass
+class Kept:
+    """What was measured of a cell: values of each question, and how they came about."""
+
+    model: str
+    bpw: float
+    values: dict[str, Any] = field(default_factory=dict)
+    systems: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def file(self) -> Path:
+        """Where the values are; the rest lies beside it."""
+        return CELLS / f"{self.model}-{self.bpw}.npz"
+
+    @staticmethod
+    def of(model: str, bpw: float) -> Kept:
+        """What is there."""
+        kept = Kept(model, bpw)
+        beside = kept.file.with_suffix(".json")
+        if beside.exists():
+            kept.systems = json.loads(beside.read_text())["systems"]
+            kept.values = dict(np.load(kept.file))
+        return kept
+
+    def write(self) -> None:
+        """Keep it; values first, for what is told of a system counts as its mark."""
+        CELLS.mkdir(parents=True, exist_ok=True)
+        np.savez_compressed(self.file, **self.values)
+        about = {"model": self.model, "bpw": self.bpw, "systems": self.systems}
+        text = json.dumps(about, indent=1) + "\n"
+        self.file.with_suffix(".json").write_text(text)
+
+
+def note(
+    kept: Kept, cell: Cell, name: str, entry: Entry, since: float, **more: Any
+) -> None:
+    """Score what a system came to, and keep it."""
+    scored = {each: cell.values(entry, own) for each, own in cell.samples.items()}
+    rows = [np.array(values, np.float32) for values in scored.values()]
+    kept.values[name] = np.concatenate(rows)
+    kept.systems[name] = {
+        "bytes": cell.setup.space.size(entry.allocation).model_bytes,
+        "weights": entry.kind,
+        "scores": {s: round(float(np.mean(v)), 3) for s, v in scored.items()},
+        "seconds": round(time.process_time() - since, 1),
+        **more,
+    }
+    kept.write()
+    fresh = float(np.mean(rows[1:]))
+    print(f"{kept.model} {kept.bpw}: {name} {fresh:.2f} ({entry.kind})", flush=True)
+
+
+def run_cell(kept: Kept, work: Path, tune: bool | None) -> None:
+    """Measure what is missing of a cell."""
+    rivals = rivals_of(kept.model)
+    missing = [name for name in (OURS, *rivals) if name not in kept.systems]
+    if not missing:
+        return
+    home = work / f"{kept.model}-{kept.bpw}"
     shutil.rmtree(home, ignore_errors=True)
     os.environ["XDG_DATA_HOME"] = str(home)
-    cell = Cell.of(model, bpw, work, tune)
-    values: dict[str, Any] = {}
-    systems: dict[str, Any] = {}
-
-    def note(name: str, entry: Entry, since: float, **more: Any) -> None:
-        scored = {s: cell.values(entry, own) for s, own in cell.samples.items()}
-        values[name] = np.concatenate(
-            [np.array(v, np.float32) for v in scored.values()]
-        )
-        systems[name] = {
-            "bytes": cell.setup.space.size(entry.allocation).model_bytes,
-            "weights": entry.kind,
-            "scores": {s: round(float(np.mean(v)), 3) for s, v in scored.items()},
-            "seconds": round(time.process_time() - since, 1),
-            **more,
-        }
-        mean = float(np.mean(values[name]))
-        print(f"{model} {bpw}: {name} {mean:.2f} ({entry.kind})", flush=True)
-
-    since = time.process_time()
-    entry = cell.ours()
-    chosen = entry.allocation.of_linears(cell.setup.model)
-    note(OURS, entry, since, choices={name: str(c) for name, c in chosen.items()})
-    for name, kept in rivals_of(model).items():
+    cell = Cell.of(kept.model, kept.bpw, work, tune)
+    for name in missing:
         since = time.process_time()
-        entry, found = cell.rival(kept["bits"][f"{bpw}"])
+        if name == OURS:
+            entry = cell.ours()
+            chosen = entry.allocation.of_linears(cell.setup.model)
+            plain = {linear: str(choice) for linear, choice in chosen.items()}
+            note(kept, cell, name, entry, since, choices=plain)
+            continue
+        entry, found = cell.rival(rivals[name]["bits"][f"{kept.bpw}"])
         method = next(c.method for _, c in entry.allocation if c.method)
-        note(name, entry, since, method=method, search=round(found, 3))
-    CELLS.mkdir(parents=True, exist_ok=True)
-    # last, so that a cell with its values is whole
-    about = {"model": model, "bpw": bpw, "sets": list(cell.samples), "systems": systems}
-    (CELLS / f"{model}-{bpw}.json").write_text(json.dumps(about, indent=1) + "\n")
-    np.savez_compressed(CELLS / f"{model}-{bpw}.npz", **values)
+        note(kept, cell, name, entry, since, method=method, search=round(found, 3))
     shutil.rmtree(home)
 
 
@@ -188,16 +226,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs=2, metavar=("MODEL", "BUDGET"))
     parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
-    parser.add_argument("--work", type=Path, default=Path("/tmp/allocate-rivals"))
-    parser.add_argument("--again", action="store_true", help="also what is there")
+    parser.add_argument("--work", type=Path, default=WORK)
+    parser.add_argument("--again", nargs="*", default=[], help="systems to do anew")
     parser.add_argument("--no-tune", action="store_true", help="weights as finalized")
     asked = parser.parse_args()
     cells = [(model, bpw) for bpw in BUDGETS for model in asked.models]
     if asked.only:
         cells = [(asked.only[0], float(asked.only[1]))]
     for model, bpw in cells:
-        if asked.again or not (CELLS / f"{model}-{bpw}.npz").exists():
-            run_cell(model, bpw, asked.work, False if asked.no_tune else None)
+        kept = Kept.of(model, bpw)
+        for name in asked.again:
+            kept.systems.pop(name, None)
+        run_cell(kept, asked.work, False if asked.no_tune else None)
 
 
 if __name__ == "__main__":

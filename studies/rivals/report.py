@@ -55,9 +55,9 @@ def answers(found: Cells) -> list[str]:
     return [
         f"- No rival ahead with an interval of {100 - 100 * LEVEL:.0f} %, by Holm over "
         f"the cells of each: {met[not ahead]}{''.join(f'; {each}' for each in ahead)}.",
-        f"- None ahead by more than {LEAD} anywhere: {met[largest <= LEAD]}, at most "
-        f"{largest:.2f} ({where}); on a single drawing of 2,000 questions "
-        f"{one[0]:.2f} ({one[1]}, {one[2]}), where chance alone makes about 1.",
+        f"- None ahead by more than {LEAD} anywhere: {met[largest <= LEAD]}, the "
+        f"nearest by {largest:+.2f} ({where}); on a single drawing of 2,000 questions "
+        f"by {one[0]:+.2f} ({one[1]}, {one[2]}).",
         f"- Mean over the cells above each rival's: {met[means[closest].mean > 0]}, "
         f"least over {closest}: {means[closest]}.",
         f"- At the {SMALLEST} smallest budgets above the best rival by {WANTED}: "

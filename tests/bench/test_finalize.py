@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
     from allocator.bench.prepare import Setup
     from allocator.bench.workbench import Workbench
-    from allocator.core.ports import Score
     from quant.finalized import Finalized
 
 CASES = [("tiny-blip2", "vqav2"), ("tiny-llava", "vqav2"), ("tiny-blip2", "flickr30k")]
@@ -330,34 +329,6 @@ def test_an_export_whose_weights_are_gone_says_so(
     with pytest.raises(BankError, match="search again to make them"):
         write_plan(plan, tmp_path / "gone", tmp_path / "out")
     assert not (tmp_path / "out").exists()
-
-
-def test_finalized_weights_share_what_equal_cells_make_of_pictures(
-    setup: Setup, bench: Workbench, finalized: Finalized, mixed: Allocation
-) -> None:
-    samples, prefix = setup.samples["evaluation"], bench.model.prefix
-
-    def other(component: str) -> Allocation:
-        own = [g.key for g in setup.model.groups if g.component == component]
-        chosen = dict(mixed.choices)
-        chosen[own[-1]] = Choice(2 if chosen[own[-1]].bits == 3 else 3, "gptq")
-        return Allocation(tuple(sorted(chosen.items())))
-
-    def run(weights: Finalized, allocation: Allocation) -> tuple[Score, int]:
-        before = bench.ran
-        score, _ = score_finalized(bench, weights, allocation, samples)
-        return score, bench.ran - before
-
-    behind, within = other(setup.model.groups[-1].component), other(prefix[0])
-    assert setup.model.groups[-1].component not in prefix
-    bench.features = LRUCache(2**28)
-    assert run(finalized, mixed)[1] > 0
-    later = finalize(setup, behind, Silent())
-    score, ran = run(later, behind)
-    assert ran == 0
-    bench.features = LRUCache(2**28)
-    assert run(later, behind)[0] == score
-    assert run(finalize(setup, within, Silent()), within)[1] > 0
 
 
 def test_judges_of_tuned_weights_are_in_no_set_and_in_their_name() -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from allocator.bench.finalize import finalize
+from allocator.bench.finalize import finalize, score_finalized
 from allocator.bench.folded import fold_difference, folded_of
 from allocator.bench.loading import open_bench
 from allocator.bench.prepare import prepare
@@ -21,6 +21,7 @@ from allocator.core.watch import Silent
 from evals.tasks.vqav2 import PLUGIN as VQAV2
 from quant.folding import FoldError
 from quant.grid import decode
+from quant.lru_cache import LRUCache
 from tests.quant.banks import FAMILY
 from tests.quant.sequences import assigned, in_sequence
 from tests.states import made
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from allocator.bench.prepare import Setup
-    from allocator.core.ports import Model
+    from allocator.core.ports import Model, Score
     from quant.finalized import Finalized
 
 AWQ, FULL = Choice(3, "awq"), Choice(16)
@@ -178,3 +179,27 @@ def test_a_source_in_float32_is_measured_in_sixteen_bits(tmp_path: Path) -> None
         other.apply(Allocation.uniform(spec, FULL))
         now = bench.model.module.named_parameters()
         assert all(torch.equal(value, before[name]) for name, value in now)
+
+
+def test_finalized_weights_share_what_equal_cells_make_of_pictures(
+    setup: Setup, bench: Workbench
+) -> None:
+    keys, samples = setup.model.keys, setup.samples["evaluation"]
+    vision = [key for key in keys if key.startswith("vision")]
+    language = [key for key in keys if key.startswith("language")]
+
+    def scored(*low: str) -> tuple[Score, int]:
+        wanted = dict.fromkeys(keys, FULL) | dict.fromkeys(low, AWQ)
+        allocation, before = Allocation.of(keys, wanted), bench.ran
+        weights = finalize(setup, allocation, Silent())
+        score, _ = score_finalized(bench, weights, allocation, samples)
+        return score, bench.ran - before
+
+    bench.features = LRUCache(2**28)
+    assert scored(vision[0], *language)[1] > 0
+    shared, ran = scored(vision[0], *language[:-1])
+    assert ran == 0
+    # other cells in front, and equal ones of which nothing is kept
+    assert scored(vision[1], *language)[1] > 0
+    bench.features = LRUCache(0)
+    assert scored(vision[0], *language[:-1])[0] == shared

@@ -64,6 +64,8 @@ def test_a_file_of_another_tool_is_a_plan_of_the_model_that_is_asked(
         == {f"model.language_model.layers.{i}.mlp.up_proj" for i in range(3)}
     )
     assert plan.asked["task"] == "vqav2"
+    with pytest.raises(SpecError, match=r"evo\.txt names no model: give --model"):
+        read_plan(file, {"task": "vqav2"}, Silent())
     with pytest.raises(SpecError, match="an evaluation needs --task"):
         read_plan(file, {"model": "tiny-llava"}, Silent())
     with pytest.raises(SpecError, match=r"evo\.txt \(EvoPress\) names 'language_model"):

@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 
 BLOCK = 128
 PRODUCT, FACTOR = "matrix product of the stacked shape", "factorization"
-SOLVE, SEARCHED = "solve, six widths stacked", "solve with scale search"
+SOLVE = "solve, six widths stacked"
+SEARCHED = "solve with ranges searched, then polished"
 WHOLE = "quantize: all of this, and compared with rounding"
 LOOP, PEER = "loop per width", "auto-gptq per width"
 PEER_LOOP = "auto-gptq per width, without factorizations"
@@ -162,8 +163,9 @@ def agreement(cell: Cell, other: Cell, layer: Layer) -> Agreement:
 
 def agreements(layer: Layer, scheme: Scheme) -> dict[int, dict[str, Agreement]]:
     """For each width, whose codes compare how with those of the loop."""
-    factor = inverse_factor(layer.hessian)
-    parts = solve_stacked(layer.weight, route_of(factor), scheme, search=False)
+    route = Route.of(layer.hessian)
+    factor = route.factor
+    parts = solve_stacked(layer.weight, route, scheme, search=False)
     loops = loops_per_width(layer.weight, factor, scheme)
     # the same numbers, but without rounding on the way
     exact = loops_per_width(layer.weight, factor.double(), scheme)
@@ -175,12 +177,6 @@ def agreements(layer: Layer, scheme: Scheme) -> dict[int, dict[str, Agreement]]:
         }
         for part, loop, best in zip(parts, loops, exact, strict=True)
     }
-
-
-def route_of(factor: Tensor) -> Route:
-    """The inputs as they come, with a factor that is known; none is dead."""
-    order = torch.arange(len(factor), device=factor.device)
-    return Route(order, factor, torch.ones_like(factor[0]))
 
 
 @contextmanager
@@ -234,8 +230,8 @@ def measure(layer: Layer, scheme: Scheme, repeats: int) -> dict[str, float]:
     """Median seconds of each row, all of them in turn in every repeat."""
     weight, hessian = layer.weight, layer.hessian
     inputs = InputStatistics(hessian, hessian.diagonal(), 1)
-    factor = inverse_factor(hessian)
-    route = route_of(factor)
+    route = Route.of(hessian)
+    factor = route.factor
     stacked = torch.cat([weight] * len(LOW_WIDTHS))
     runs: dict[str, Callable[[], object]] = {
         PRODUCT: lambda: stacked @ factor,
@@ -263,16 +259,16 @@ def promises(took: dict[str, float], threads: int) -> list[tuple[str, float, str
         ("loop per width over solve", took[LOOP] / solve, ">= 2.2"),
         ("auto-gptq over solve and factorization", took[PEER] / both, ">= 2.5"),
         ("the same without factorizations", took[PEER_LOOP] / solve, ""),
-        ("scale search alone over solve", took[SEARCHED] / solve - 1, ""),
+        ("search and polish over solve", took[SEARCHED] / solve - 1, ""),
     ]
 
 
 def same_in_double(outputs: int, features: int) -> bool:
     """Whether all codes are the loop's where everything is in float64."""
     layer, scheme = make_layer(outputs, features), Scheme()
-    factor = inverse_factor(layer.hessian.double())
-    parts = solve_stacked(layer.weight, route_of(factor), scheme, search=False)
-    loops = loops_per_width(layer.weight, factor, scheme)
+    route = Route.of(layer.hessian.double())
+    parts = solve_stacked(layer.weight, route, scheme, search=False)
+    loops = loops_per_width(layer.weight, route.factor, scheme)
     return all(p.cell.codes.equal(x.codes) for p, x in zip(parts, loops, strict=True))
 
 

@@ -83,6 +83,7 @@ def test_json_shows_what_is_recommended_and_what_it_was_compared_with() -> None:
         "digest": asked.allocation.digest,
         "applied": "digest of the cells",
         "finalized": None,
+        "tuned": False,
         "allocation": {"vision.all.all": {"bits": 4, "method": "awq"}},
         "layers": {},
         "bpw": 3.9,
@@ -147,7 +148,7 @@ def test_json_tells_the_goal_the_rungs_and_what_it_took() -> None:
     assert found["recommended"]["finalized"] == "of the weights"
     assert (found["evaluated_samples"], found["evaluated_allocations"]) == (700, 12)
     rung = {"kind": "divergence", "samples": 32, "count": 9, "spearman": 0.75}
-    rung |= {"ci95": [0.5, 0.9], "controls": 3}
+    rung |= {"ci95": [0.5, 0.9], "controls": 3, "predicted": "bank"}
     assert found["rungs"] == [rung]
     assert found["prefix"] == {"ran": 100, "reused": 300}
 

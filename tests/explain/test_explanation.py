@@ -107,7 +107,7 @@ def test_of_exceptions_the_groups_are_explained_though_nobody_measured_them(
     best = kept["found"]["recommended"]
     # no search proposes this: everything at 16 bits but for one group at 8
     full = {key: {"bits": 16, "method": None} for key in best["allocation"]}
-    own = {"bits": 8, "method": "gptq"}
+    own = {"bits": 8, "method": "awq"}
     best |= {
         "allocation": {**full, "connector.all.all": own},
         "layers": {"vision.1.ff": {"bits": 2, "method": "awq"}},

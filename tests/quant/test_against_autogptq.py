@@ -24,7 +24,8 @@ from allocator.core.allocation import Scheme
 from quant.grid import LOW_WIDTHS, Cell, dequantize, round_to_nearest
 from quant.hessian import InputStatistics, total_error
 from quant.methods._columns import Route
-from quant.methods._gptq import STATIC_BITS, Gptq, Part, solve_parts
+from quant.methods._gptq import STATIC_BITS, Part, solve_parts
+from quant.ordering import by_loudness
 from quant.packing import pack
 from tests.quant.peers import AutoGptq, Solved, load_auto_gptq
 
@@ -75,11 +76,12 @@ def ours(
     bits: int,
     scheme: Scheme,
     *,
-    act_order: bool = False,
+    order: torch.Tensor | None = None,
+    span: int = 1,
 ) -> Cell:
     # other widths ride along in the same problem and must not matter
     parts = {each: Part.of(weight, scheme, each) for each in sorted({bits, 5, 6})}
-    route = Route.of(hessian, act_order=act_order)
+    route = Route.of(hessian, order, span)
     solve_parts(list(parts.values()), scheme, route, search=False)
     return parts[bits].cell
 
@@ -118,17 +120,35 @@ def test_codes_are_the_same_once_its_scales_are_rounded_to_fp16(
 
 @EACH_WIDTH
 @pytest.mark.parametrize("symmetric", [False, True])
-@pytest.mark.parametrize("group", [128, 32, "channel"])
-def test_codes_in_act_order_are_those_of_its_static_groups(
-    package: types.ModuleType, bits: int, symmetric: bool, group: int | str
+def test_one_group_a_row_by_loudness_has_the_codes_of_its_act_order(
+    package: types.ModuleType, bits: int, symmetric: bool
 ) -> None:
     weight, hessian = gaussian(48, 384), statistics(384).hessian.double()
-    scheme = Scheme(group, symmetric)
-    cell = ours(weight, hessian, bits, scheme, act_order=True)
+    scheme = Scheme("channel", symmetric)
+    cell = ours(weight, hessian, bits, scheme, order=by_loudness(hessian, 384))
     peer = AutoGptq(package, scheme, static=True, act_order=True)
     solved = peer.solve(weight, hessian, bits)
     assert cell.scale.double().equal(solved.scale)
     assert_the_same(cell, solved)
+
+
+@EACH_WIDTH
+@pytest.mark.parametrize("symmetric", [False, True])
+@pytest.mark.parametrize("group", [128, 32, "channel"])
+def test_codes_in_our_order_are_those_of_its_plain_loop_over_reordered_inputs(
+    package: types.ModuleType, bits: int, symmetric: bool, group: int | str
+) -> None:
+    weight, hessian = gaussian(48, 384), statistics(384).hessian.double()
+    scheme = Scheme(group, symmetric)
+    shared = scheme.columns(384)
+    loud = by_loudness(hessian, shared)
+    cell = ours(weight, hessian, bits, scheme, order=loud, span=shared)
+    order = Route.of(hessian, loud, shared).order
+    peer = AutoGptq(package, scheme, static=bits <= STATIC_BITS)
+    solved = peer.solve(weight[:, order], hessian[order][:, order], bits)
+    # groups stay together, so they have the same grids wherever they stand
+    assert (cell.codes[:, order] == solved.codes).all()
+    torch.testing.assert_close(dequantize(cell)[:, order], solved.weight.float())
 
 
 @EACH_WIDTH
@@ -137,9 +157,7 @@ def test_untouched_it_ends_at_the_same_output_error(
     package: types.ModuleType, bits: int, group: int | str
 ) -> None:
     weight, inputs = gaussian(64, 384), statistics(384)
-    method = Gptq(search=False)
-    (cell,) = method.quantize([weight], inputs, Scheme(group), [bits])[bits]
-    assert cell.fallback is None
+    cell = ours(weight, inputs.hessian, bits, Scheme(group))
     peer = AutoGptq(package, Scheme(group), static=bits <= STATIC_BITS, half=False)
     solved = peer.solve(weight, inputs.hessian, bits)
     our_error = total_error(dequantize(cell) - weight, inputs.hessian)

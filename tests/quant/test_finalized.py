@@ -221,7 +221,9 @@ def test_a_killed_process_leaves_whole_files_and_no_manifest(tmp_path: Path) -> 
     assert done.returncode == -9
     folder = tmp_path / "out" / wanted.digest
     assert not (folder / MANIFEST).exists()
-    assert len(list(folder.glob("*.safetensors"))) >= 9
+    # of the stage that was done; nothing of the one that was under way
+    first = {x.name for x in spec.linears if "vision_tower.encoder.layers.0." in x.name}
+    assert {file.stem for file in folder.glob("*.safetensors")} == first
     model = FAMILY.load(tmp_path / "model", "cpu", mapped=True)
     found = in_sequence(tmp_path / "out", wanted, (model, spec), state)
     assert set(found.keys) == set(wanted.keys)

@@ -7,12 +7,12 @@ import torch
 
 from allocator.core.allocation import Scheme
 from quant.hessian import inverse_factor
+from quant.methods._columns import Route
 from tests.benchmarks.bench_gptq import (
     Layer,
     agreement,
     loops_per_width,
     make_layer,
-    route_of,
     solve_stacked,
 )
 
@@ -31,9 +31,9 @@ def assert_as_good_as_the_loop(layer: Layer, scheme: Scheme) -> None:
 
     How many part is a matter of how a processor rounds its sums.
     """
-    factor = inverse_factor(layer.hessian)
-    parts = solve_stacked(layer.weight, route_of(factor), scheme, search=False)
-    loops = loops_per_width(layer.weight, factor, scheme)
+    route = Route.of(layer.hessian)
+    parts = solve_stacked(layer.weight, route, scheme, search=False)
+    loops = loops_per_width(layer.weight, route.factor, scheme)
     for part, loop in zip(parts, loops, strict=True):
         found = agreement(part.cell, loop, layer)
         # what comes after in the same row makes up for another error
@@ -44,9 +44,9 @@ def assert_as_good_as_the_loop(layer: Layer, scheme: Scheme) -> None:
 @EACH_SCHEME
 def test_in_double_precision_every_code_is_that_of_the_loop(scheme: Scheme) -> None:
     layer = make_layer(96, 256)
-    factor = inverse_factor(layer.hessian.double())
-    parts = solve_stacked(layer.weight, route_of(factor), scheme, search=False)
-    loops = loops_per_width(layer.weight, factor, scheme)
+    route = Route.of(layer.hessian.double())
+    parts = solve_stacked(layer.weight, route, scheme, search=False)
+    loops = loops_per_width(layer.weight, route.factor, scheme)
     for part, loop in zip(parts, loops, strict=True):
         assert part.cell.codes.equal(loop.codes)
         assert part.cell.scale.equal(loop.scale)
@@ -68,8 +68,8 @@ def test_in_single_precision_codes_part_at_near_ties_alone(
 def test_an_accelerator_gives_the_codes_of_the_loop(scheme: Scheme) -> None:
     assert_as_good_as_the_loop(make_layer(96, 256, "cuda"), scheme)
     layer = make_layer(96, 256, "cuda")
-    factor = inverse_factor(layer.hessian.double())
-    parts = solve_stacked(layer.weight, route_of(factor), scheme, search=False)
+    route = Route.of(layer.hessian.double())
+    parts = solve_stacked(layer.weight, route, scheme, search=False)
     here = inverse_factor(layer.hessian.cpu().double())
     loops = loops_per_width(layer.weight.cpu(), here, scheme)
     for part, loop in zip(parts, loops, strict=True):

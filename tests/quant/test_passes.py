@@ -16,6 +16,7 @@ from quant.cells import file_of
 from quant.finalized import Finalized
 from quant.passes import Passes, beginnings
 from quant.sequential import quantize_in_sequence
+from quant.tuning import Tuning
 from tests.quant.banks import Loaded, apart, prompts
 from tests.quant.sequences import FULL, assigned
 from tests.states import made
@@ -141,6 +142,21 @@ def test_other_settings_share_nothing(run: Run, tmp_path: Path) -> None:
     stages = run.model.stages()
     assert not set(beginnings(wanted, stages)) & set(beginnings(plain, stages))
     assert same(run(tmp_path, plain, passes), run(tmp_path / "alone", plain))
+
+
+def test_plain_and_tuned_weights_in_turn_are_what_they_are_alone(
+    run: Run, tmp_path: Path
+) -> None:
+    run.batches *= 2
+    plain, passes = assigned(run.spec, Choice(2, "uniform")), Passes()
+    tuned = replace(plain, tune=Tuning(12))
+    late = run.changed(tuned, -1, GPTQ)
+    found = [run(tmp_path / "shared", each, passes) for each in (plain, tuned, late)]
+    # twice all of them, and the last one
+    assert passes.stages % 2 == 1
+    for each, wanted in zip(found, (plain, tuned, late), strict=True):
+        assert same(each, run(tmp_path / "alone", wanted))
+    assert found[0].sums != found[1].sums
 
 
 def flipped(file: Path) -> None:

@@ -278,7 +278,7 @@ def test_full_precision_that_is_none_is_refused_and_tried_again(
 def test_a_finalization_that_fails_leaves_the_banks_weights_in_place(
     toy: ModelSpec, url: str, error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fails(*_: object) -> None:
+    def fails(*_: object, **__: object) -> None:
         raise error
 
     monkeypatch.setattr("allocator.search.shipped.finalize", fails)

@@ -71,10 +71,9 @@ class Names:
             SpecError: there are none, or a name stands for several.
         """
         found = self._matching(rule.pattern)
-        for inner in rule.within:
-            near = self._matching(inner)
-            if kept := tuple(name for name in found if name in near):
-                return kept
+        near = {name for each in rule.within for name in self._matching(each)}
+        if kept := tuple(name for name in found if name in near):
+            return kept
         if not found and not rule.optional:
             raise SpecError(f"names {self._unknown(rule.pattern)}")
         return found
@@ -83,11 +82,10 @@ class Names:
         kind, text = pattern.kind, pattern.text
         if kind in ("blocks", "class"):
             return self._in_blocks(text) if kind == "blocks" else self._of_class(text)
-        if kind in ("name", "either"):
+        if kind in ("name", "exact"):
             name = _without_ending(text)
-            exact = self._exact(name)
-            if exact or kind == "name":
-                return exact or self._ending(name)
+            found = self._exact(name)
+            return found or (self._ending(name) if kind == "name" else ())
         return self._first(_test(kind, text))
 
     def _exact(self, text: str) -> tuple[str, ...]:

@@ -10,13 +10,13 @@ from allocator.core.layouts import FULL
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# How a text stands for linears: as a full name; as a regular expression at the
-# beginning of a name ("match") or anywhere in it ("search"); as a name or else such an
-# expression ("either"); as a shell pattern, of names or of the quantizers of their
-# weights; as what names begin with; as the class of a module; as a component, whose
-# linears in blocks are meant ("": of every component)
+# How a text stands for linears: as a name, or its end; as a name and nothing else
+# ("exact"); as a regular expression at the beginning of a name ("match") or anywhere in
+# it ("search"); as a shell pattern, of names or of the quantizers of their weights; as
+# what names begin with; as the class of a module; as a component, whose linears in
+# blocks are meant ("": of every component)
 Kind = Literal[
-    "name", "match", "search", "either", "glob", "quantizer", "start", "class", "blocks"
+    "name", "exact", "match", "search", "glob", "quantizer", "start", "class", "blocks"
 ]
 
 

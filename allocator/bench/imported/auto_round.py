@@ -63,13 +63,16 @@ class AutoRound:
         whole = overridden(Wanted(BITS), config, "the model")
         blocks = tuple(_blocks(config.get("block_name_to_quantize")))
         extra = object_of(config.get("extra_config"), "extra_config")
-        own = [
-            Rule(Pattern("either", name), overridden(whole, of_it, name), blocks)
-            for name, of_it in extra.items()
+        wanted = {name: overridden(whole, own, name) for name, own in extra.items()}
+        # names come before what is found in them; a name is found in itself, too
+        named = [
+            Rule(Pattern("exact", name), own, optional=True)
+            for name, own in wanted.items()
         ]
-        # a name is longer than what is found in it, and comes first
-        own.sort(key=lambda rule: -len(rule.pattern.text))
-        return Said(TOOL, (*own, *(Rule(block, whole) for block in blocks)))
+        parts = [
+            Rule(Pattern("search", name), own, blocks) for name, own in wanted.items()
+        ]
+        return Said(TOOL, (*named, *parts, *(Rule(each, whole) for each in blocks)))
 
 
 def _of_layer(name: str, own: Mapping[str, Any]) -> Rule:
@@ -77,9 +80,10 @@ def _of_layer(name: str, own: Mapping[str, Any]) -> Rule:
     if own.get("bits") is None:
         raise ValueError(f"{name} has no bits; save the layer config AutoRound returns")
     expression = any(sign in name for sign in SIGNS)
-    text = re.sub(r"\.(?!\*)", r"\\.", name) if expression else name
-    pattern = Pattern("search" if expression else "either", text)
-    return Rule(pattern, overridden(Wanted(BITS), own, name))
+    # dots of a name stand for themselves as well as for any sign
+    plain = name.removesuffix(".weight")
+    text = re.sub(r"\.(?!\*)", r"\\.", name) if expression else plain
+    return Rule(Pattern("search", text), overridden(Wanted(BITS), own, name))
 
 
 def _blocks(value: Any) -> list[Pattern]:

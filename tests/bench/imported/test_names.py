@@ -73,6 +73,8 @@ def test_of_linears_in_some_places_those_elsewhere_are_left_out() -> None:
     language = Pattern("blocks", "language")
     assert of("search", r"1\.self_attn\.q_proj", language) == [Q]
     assert of("search", "linear_1", language) == [PROJECTOR]
+    both = (Pattern("start", TOWER), Pattern("start", TEXT))
+    assert of("search", r"1\.self_attn\.q_proj", *both) == [TOWER_Q, Q]
 
 
 def test_a_class_is_every_linear_and_a_component_its_blocks() -> None:

@@ -65,6 +65,8 @@ def test_siblings_share_the_scale_that_serves_all_of_them(
     scheme: Scheme, rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(awq, "SAMPLE_WEIGHTS", 256 * 128)
+    # scales are judged by what clipping leaves
+    monkeypatch.setattr(awq, "polished", lambda cell, *_: cell)
     inputs = statistics(128)
     weights = [gaussian(rows, 128), 3 * gaussian(2 * rows, 128, seed=7)]
 
