@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 FEW = 250
 # allocations that meet on the evaluation set, beside those they are compared with
 LAST = 2
-# of equal scores: the bank's weights need no file of their own
-PREFERRED = (FINALIZED, TUNED, BANK)
+# of equal scores the first
+OWN = (TUNED, FINALIZED)
 MEASURED, UNIFORM, REFINED = "measured", "uniform", "refined"
 
 
@@ -52,12 +52,13 @@ class Contender:
 
     @property
     def weights(self) -> str:
-        """The weights that its scores choose, among those that were scored."""
-        ranked = PREFERRED.index
-        known = [weights for weights in PREFERRED if self.scores.get(weights)]
-        if not known:
-            return BANK
-        return max(known, key=lambda each: (mean(self.scores[each]), ranked(each)))
+        """Finalized or tuned, by their scores; the bank's where there are no others.
+
+        What a search has measured was chosen by its scores under the bank's weights, on
+        these very samples: they flatter it.
+        """
+        known = [weights for weights in OWN if self.scores.get(weights)]
+        return max(known, key=lambda each: mean(self.scores[each]), default=BANK)
 
     @property
     def values(self) -> Values:
@@ -135,7 +136,8 @@ class Finals:
                         self.score(each, size)
                 kept = could_be_best([c.values for c in left], self.strata(size))
                 left = [left[place] for place in kept]
-            for each in (*left, *self.compared()):
+            for each in left:
+                # what finalizing was worth; most were measured by the search
                 self.score(each, each.size, BANK)
             progress(1, 1)
 

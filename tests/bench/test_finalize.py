@@ -16,7 +16,7 @@ from allocator.bench.finalize import (
     open_finalized,
     score_finalized,
 )
-from allocator.bench.loading import open_bench
+from allocator.bench.loading import judges_of, open_bench, tuning_of
 from allocator.bench.prepare import prepare
 from allocator.core.allocation import Allocation, Budget, Choice
 from allocator.core.errors import AllocateError, BankError, SpecError
@@ -329,3 +329,15 @@ def test_an_export_whose_weights_are_gone_says_so(
     with pytest.raises(BankError, match="search again to make them"):
         write_plan(plan, tmp_path / "gone", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_judges_of_tuned_weights_are_in_no_set_and_in_their_name() -> None:
+    setup = prepare(StudySpec("4.0", "vqav2"))
+    judges = judges_of(setup)
+    assert 0 < len(judges) <= 32
+    for own in setup.samples.values():
+        assert not {s.image for s in judges} & {s.image for s in own}
+    assert len(tuning_of(setup).judges) == len(judges)
+    full = setup.space.full
+    names = {finalized_digest(setup, full, tuned=tuned) for tuned in (False, True)}
+    assert len(names) == 2
