@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 # samples of the first rung of the race, where the search set has twice as many
 FEW = 250
+# of what the search has measured, the best so many: bank scores rank finalized ones
+# badly, and each costs a finalization (studies/LOG.md)
+BEST = 3
 # allocations that meet on the evaluation set, beside those they are compared with
 LAST = 2
 # of equal scores the first
@@ -190,7 +193,7 @@ def entered(search: Search, rivals: Mapping[str, Allocation]) -> Finals:
     """The contenders of a search: the best that was measured comes first."""
     finals = Finals(search, Shipped(search))
     space, records = search.setup.space, search.records
-    measured = search.goal.finalists(records)
+    measured = search.goal.finalists(records)[:BEST]
     for record in measured[:1]:
         finals.add(record.allocation, MEASURED)
     for kind, allocation in rivals.items():
