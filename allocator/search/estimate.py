@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 FREE = (
     *("budget", "budget_scope", "front", "min_score", "strategy", "trials", "seconds"),
     *("study", "storage", "storage_timeout", "rungs", "narrowing"),
-    *("cache_memory", "finalize", "confidence"),
+    *("cache_memory", "finalize", "refine", "tune", "tune_steps", "candidates"),
+    "confidence",
     *PINS,
 )
 # scores before a line through them says how far it is off

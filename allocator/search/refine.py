@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 # rounds, what each finalizes at most, and the error that the tests of all share
 ROUNDS, BATCH, ERROR = 2, 3, 0.5
 # changes that are looked at in a round, and samples of a look
-LOOKED, SAMPLES = 48, 128
+LOOKED, SAMPLES = 64, 128
 # an attribute of a study: what was finalized, round by round, for a goal
 KEPT = "refinement:"
 

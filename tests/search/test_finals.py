@@ -94,15 +94,16 @@ def test_the_last_are_a_few_that_may_be_as_good(
     assert all(each.size == SEARCHED for each in last)
 
 
-def test_scores_choose_the_weights_and_equal_ones_the_simplest() -> None:
+def test_scores_choose_the_weights_and_those_of_the_bank_need_no_others() -> None:
     each = Contender(Allocation(()), [MEASURED], 4.0)
     assert each.weights == BANK
     each.scores = {FINALIZED: (1.0, 2.0)}
     assert each.weights == FINALIZED
     each.scores[TUNED] = (2.0, 1.0)
     assert each.weights == TUNED
-    each.scores[BANK] = (1.5, 1.5)
-    assert each.weights == BANK
+    # they were chosen by these samples
+    each.scores[BANK] = (3.0, 3.0)
+    assert each.weights == TUNED
     each.scores[FINALIZED] = (1.5, 2.0)
     assert (each.weights, each.values) == (FINALIZED, (1.5, 2.0))
 
