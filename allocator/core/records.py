@@ -80,8 +80,9 @@ class SureShare:
 class UniformResult:
     """A uniform allocation; the score is None where it does not fit the budget.
 
-    `finalized` is the digest of its weights where those are not the bank's; with
-    `pinned`, some groups have what pins ask instead of the `choice`.
+    `finalized` is the digest of its weights where those are not the bank's, `tuned`
+    whether their rounding was learned; with `pinned`, some groups have what pins ask
+    instead of the `choice`.
     """
 
     choice: Choice
@@ -91,6 +92,7 @@ class UniformResult:
     fits: bool
     finalized: str | None = None
     pinned: bool = False
+    tuned: bool = False
 
     @property
     def name(self) -> str:
@@ -102,7 +104,7 @@ class UniformResult:
 class RivalResult:
     """One of `RIVALS`, no larger than the recommendation or its budget, by its `name`.
 
-    `versus` is what the recommendation gains over it, and `finalized` as in
+    `versus` is what the recommendation gains over it, `finalized` and `tuned` are as in
     `UniformResult`; it has no score where something of it was no finite number.
     """
 
@@ -113,17 +115,11 @@ class RivalResult:
     fits: bool
     versus: Interval | None
     finalized: str | None = None
+    tuned: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, without what was gained over it."""
-        return {
-            "name": self.name,
-            "digest": self.digest,
-            "bpw": self.bpw,
-            "score": self.score,
-            "finalized": self.finalized,
-            "fits": self.fits,
-        }
+        return {key: own for key, own in vars(self).items() if key != "versus"}
 
 
 @dataclass(frozen=True)
@@ -344,6 +340,7 @@ def _uniform_json(each: UniformResult) -> dict[str, Any]:
         "score": each.score,
         "fits": each.fits,
         "finalized": each.finalized,
+        "tuned": each.tuned,
         "digest": each.digest,
         "pinned": each.pinned,
     }

@@ -25,8 +25,10 @@ def uniform_text(each: Mapping[str, Any]) -> str:
 
 
 def finalized(each: Mapping[str, Any]) -> str:
-    """Said of what was quantized once more in sequence."""
-    return ", finalized" if each.get("finalized") else ""
+    """Said of what was quantized once more in sequence, its rounding learned or not."""
+    if not each.get("finalized"):
+        return ""
+    return ", tuned" if each.get("tuned") else ", finalized"
 
 
 def beside(found: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:

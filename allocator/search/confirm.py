@@ -244,6 +244,7 @@ def outcome_of(
                 space.fits(each.allocation),
                 versus(each),
                 each.finalized,
+                each.tuned,
             )
             for kind, each in held.rivals.items()
         ),
@@ -274,6 +275,7 @@ def uniform_results(
                 space.fits(allocation),
                 own.finalized if own else None,
                 allocation != space.alike(choice),
+                own.tuned if own else False,
             )
         )
     return tuple(results)

@@ -33,7 +33,7 @@ OPTIONS = (
 # of the explanation, what a search prints nowhere else
 EXPLANATION = ("interactions", "together", "allocation", "sentences")
 # of a rival: it would take the sizes of groups, and what each loses alone
-RIVAL = ("name", "digest", "bpw", "score", "finalized", "fits")
+RIVAL = ("name", "digest", "bpw", "score", "finalized", "tuned", "fits")
 
 
 @dataclass(frozen=True)
@@ -228,6 +228,7 @@ class Replay:
             "fits": self.space.fits(allocation),
             "failed": allocation.digest in self.failed,
             "finalized": None,
+            "tuned": False,
         }
 
 

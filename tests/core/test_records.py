@@ -103,11 +103,12 @@ def test_json_shows_what_is_recommended_and_what_it_was_compared_with() -> None:
         "bpw": 3.95,
         "score": 67,
         "finalized": "in sequence",
+        "tuned": False,
         "fits": True,
     }
     assert (additive["name"], additive["score"]) == ("additive", 69.5)
     assert additive["finalized"] is None
-    shown = {"finalized": None, "pinned": False}
+    shown = {"finalized": None, "pinned": False, "tuned": False}
     digests = [each.pop("digest") for each in found["uniform"]]
     assert digests == [each.digest for each in asked.uniform]
     assert found["pins"] == {"pin": [], "at_least": [], "at_most": []}
