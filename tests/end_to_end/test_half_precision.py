@@ -80,10 +80,11 @@ def test_its_search_comes_to_a_recommendation_that_does_without(
     assert found.allocation[GROUP] != TWO
     assert found.versus is not None
     assert found.versus.mean > 0
-    # the uniform allocation cannot be quantized in sequence, and keeps its weights
+    # what overflows cannot be quantized in sequence, and keeps its weights
     kept = [line for line in watch.said if "keeps the bank's weights" in line]
-    assert len(kept) == 1
-    assert "the uniform allocation 2/uniform" in kept[0]
-    assert "calibration activations are infinite or not numbers" in kept[0]
+    assert len(kept) == len(set(kept))
+    assert any("the uniform allocation 2/uniform" in line for line in kept)
+    cause = "calibration activations are infinite or not numbers"
+    assert all(cause in line for line in kept)
     journal = Journal.load(None, found.study)
     json.dumps(kept_with(journal.study), allow_nan=False)
