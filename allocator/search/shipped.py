@@ -7,7 +7,6 @@ by the cells that were in place and the number of samples, and is taken once.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -103,20 +102,6 @@ class Shipped:
         plain = self.values(allocation, FINALIZED, size)
         return TUNED if tuned and mean(tuned) >= mean(plain) else FINALIZED
 
-    def divergence(self, allocation: Allocation, weights: str, size: int) -> float:
-        """How far its weights are from full precision on samples of the search set.
-
-        Infinite where there are no such weights.
-        """
-        few = spread_out(self.search.setup.samples["search"], size)
-
-        def look(bench: Workbench) -> float:
-            self.search.count(allocation, len(few))
-            return bench.divergence(allocation, few)
-
-        found = self._under(allocation, weights, look)
-        return math.inf if found is None else found
-
     def evaluated(self, allocation: Allocation, weights: str) -> Measured:
         """An allocation on the evaluation set; with the bank's weights if need be."""
         search = self.search
@@ -198,9 +183,10 @@ class Shipped:
         if bench is search.bench:
             if allocation.digest in search.failures:
                 return ()
-            known = search.journal.sample_scores(search.setup.space)
-            if size == len(samples) and allocation.digest in known:
-                return known[allocation.digest]
+            if size == len(samples):
+                known = search.journal.sample_scores(search.setup.space)
+                if allocation.digest in known:
+                    return known[allocation.digest]
         key = _key(bench.applied(allocation), size)
         kept = search.journal.attribute(key)
         if kept is None:
