@@ -132,7 +132,7 @@ class Forecast:
         found = {"start": units.start.seconds}
         for part in self.parts:
             solved = part.solved.items()
-            found[part.name] = (
+            found[part.name] = found.get(part.name, 0.0) + (
                 part.scored * scored
                 + part.looked * looked
                 + part.gradients * units.gradient.seconds

@@ -189,30 +189,38 @@ class _Count:
 
     def search(self) -> list[Part]:
         """Proposals, the candidates that they outlived, and their controls."""
-        made, wanted = self.done.made, self.asked.trials
-        trials = float(max(0, wanted - made))
+        trials = float(max(0, self.asked.trials - self.done.made))
         if not trials:
             return []
-        scored, looked, swaps = trials * self.sets["search"], 0.0, trials
-        if self.ladder:
-            kind, size, _ = self.ladder[-1]
-            scores = kind == SCORE
-            at = CONTROLS if scores else SINGLE_CONTROLS
-            controls = sum(made <= place < wanted for place in at)
-            drawn = controls * (DRAWN if scores else 1)
-            strategy = load("allocator.strategies", self.asked.strategy, "strategy")
-            left = float(strategy.offspring)
-            for kind, size, outlive in self.ladder if left > 1 else ():
-                count = (trials - controls) * left
-                count *= self.own.new if left == strategy.offspring else 1.0
-                swaps, left = swaps + count, min(left, float(outlive))
-                looked += count * size * (kind == DIVERGENCE)
-                scored += count * size * (kind == SCORE)
-            looked, swaps = looked + drawn * self.looks, swaps + drawn
-            scored += drawn * size * scores
+        strategy = load("allocator.strategies", self.asked.strategy, "strategy")
+        looked, scored, swaps = 0.0, trials * self.sets["search"], trials
+        if self.ladder and strategy.offspring > 1:
+            controls = self.controls()
+            races = self.races(trials - controls, float(strategy.offspring))
+            last, size, _ = self.ladder[-1]
+            drawn = controls * DRAWN
+            looked = races.looked + drawn * self.looks
+            scored += races.scored + drawn * size * (last == SCORE)
+            swaps += races.swaps + drawn
         swapped = swaps * self.own.changed * self.weights
         part = Part("search", scored, looked, 0.0, swaps, swapped, proposals=trials)
         return [part]
+
+    def controls(self) -> int:
+        """Proposals that no look chooses."""
+        at = CONTROLS if self.ladder[-1][0] == SCORE else SINGLE_CONTROLS
+        return sum(self.done.made <= place < self.asked.trials for place in at)
+
+    def races(self, count: float, offspring: float) -> Part:
+        """So many races of candidates from rung to rung."""
+        looked = scored = swaps = 0.0
+        left = offspring
+        for kind, size, outlive in self.ladder:
+            taken = count * left * (self.own.new if left == offspring else 1.0)
+            looked += taken * size * (kind == DIVERGENCE)
+            scored += taken * size * (kind == SCORE)
+            swaps, left = swaps + taken, min(left, float(outlive))
+        return Part("races", scored, looked, swaps=swaps)
 
     @property
     def linear_kinds(self) -> int:
