@@ -277,7 +277,11 @@ class Family(Protocol):
 
 
 class Method(Protocol):
-    """A way to choose codes for the weights of linears that read one input."""
+    """A way to choose codes for the weights of linears that read one input.
+
+    One that looks at nothing but a matrix, and is quick, may say so by `stored = False`
+    (see `is_stored`).
+    """
 
     @property
     def version(self) -> int:
@@ -293,3 +297,11 @@ class Method(Protocol):
         foldable: bool = False,
     ) -> Mapping[int, Sequence[Any]]:
         """For each width one `quant.grid.Cell` per weight matrix."""
+
+
+def is_stored(method: Method) -> bool:
+    """Whether a bank keeps a method's cells; if not, it makes them when asked for.
+
+    Those are made of a matrix alone: `quantize` is given no inputs, and one matrix.
+    """
+    return bool(getattr(method, "stored", True))
