@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from allocator.bench.forward import next_tokens
 from allocator.bench.in_place import given
-from allocator.bench.workbench import next_tokens
 from allocator.core.allocation import FULL
 from allocator.core.finite import finite_damage
 from quant.gradients import passed

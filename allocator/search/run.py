@@ -280,7 +280,7 @@ def _recommendation(
         finalists=outcome.finalists,
         evaluated_allocations=len(search.seen),
         rungs=(*gradients(search), *proxies(search), *outcome.fidelities),
-        prefix=(search.bench.ran, search.bench.reused),
+        prefix=(search.bench.cost.ran, search.bench.cost.reused),
         pins=asked.pins,
         seconds=(("total", search.clock.seconds), *search.seconds.items()),
     )
