@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
+from pathlib import Path
+
 import torch
 
 from allocator.core.errors import SpecError
+
+# of a container's memory (control groups, version 2)
+LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 def pick_device(name: str) -> str:
@@ -34,6 +41,22 @@ def peak_device_bytes(device: str) -> int | None:
     if not device.startswith("cuda"):
         return None
     return int(torch.cuda.max_memory_allocated(device))
+
+
+def device_bytes(device: str) -> int:
+    """Bytes of an accelerator's memory in all; 0 where tensors are on the host."""
+    if not device.startswith("cuda"):
+        return 0
+    return int(torch.cuda.get_device_properties(device).total_memory)
+
+
+def host_bytes() -> int:
+    """Bytes of this machine's memory, or of the container that this process is in."""
+    found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    # no such file, or no number where there is no limit
+    with suppress(OSError, ValueError):
+        found = min(found, int(LIMIT.read_text()))
+    return found
 
 
 def describe_devices() -> list[str]:
