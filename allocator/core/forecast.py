@@ -35,12 +35,12 @@ class Savings:
         repeated: of a finalization, what is not taken over from an earlier one.
     """
 
-    new: float = 0.8
-    changed: float = 0.4
-    racing: float = 0.8
+    new: float = 0.95
+    changed: float = 0.25
+    racing: float = 0.65
     evaluated: float = 1.0
-    encoded_scored: float = 0.6
-    encoded_looked: float = 0.4
+    encoded_scored: float = 0.8
+    encoded_looked: float = 0.55
     looked: float = 1.0
     branches: bool = False
     exchanged: float = 3.0

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from allocator.core.allocation import FULL
 from allocator.core.records import LINEAR_ADDITIVE, LINEAR_FISHER, RIVALS
-from allocator.search.forecast import Done
+from allocator.search.counts import Done
 from allocator.search.goals import goal_of
 from allocator.search.linears import KEPT
 from allocator.space.model import limit_of

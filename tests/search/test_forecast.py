@@ -8,7 +8,8 @@ import pytest
 
 from allocator.core.forecast import COUNTED, Forecast, Part, Savings
 from allocator.core.unit_costs import Lengths, Unit, UnitCosts
-from allocator.search.forecast import NOTHING, Done, forecast
+from allocator.search.counts import NOTHING, Done
+from allocator.search.forecast import forecast
 from allocator.search.propose import propose
 from allocator.search.run import baselines
 from tests.searches import asked_for, runs, search_of
