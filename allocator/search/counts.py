@@ -38,6 +38,7 @@ class Done:
         made: proposals for this goal.
         gradients: whether single linears have their tables.
         probed_linears: probes of single linears that were taken.
+        concluded: whether this goal has its recommendation.
         solved: weights that the bank has at all widths wanted, by method.
     """
 
@@ -48,6 +49,7 @@ class Done:
     made: int = 0
     gradients: bool = False
     probed_linears: int = 0
+    concluded: bool = False
     solved: Mapping[str, int] = field(default_factory=dict)
 
 
