@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from allocator.bench.cuts import Cuts
 from allocator.bench.divergence import kl, known
 from allocator.bench.forward import Forward
 from allocator.bench.in_place import InPlace, applied_digest
@@ -41,8 +42,8 @@ class Workbench:
     """A loaded model whose groups take their weights from a bank, if it has one.
 
     `beams` and `rerank` are those of `allocator.core.ports.Decoding`; `keeper` keeps
-    replies under way. `inputs` of batches and `features`, what the components of the
-    model's prefix make of images, are kept. What `under` and `over` give shares the
+    replies under way. `inputs` of batches and `features`, what stages make of them up to
+    a cut, are kept. What `under` and `over` give shares the
     model, what is in place, the counters in `cost` and what full precision gave
     (`references`); `said` tells, by task, of the predictions that were scored last.
     """
@@ -74,10 +75,30 @@ class Workbench:
         size = batch_size(self.spec.parameters)
         return Reader(self.model, size, longest, self.inputs)
 
-    @property
-    def forward(self) -> Forward:
-        """Runs the stages of what is in place."""
-        return Forward(self.model, self.in_place, self.features, self.cost)
+    @cached_property
+    def cuts(self) -> Cuts:
+        """Where what stages make of samples is kept."""
+        return Cuts.of(self.model, self.spec)
+
+    def forward(self, ahead: Allocation | None = None) -> Forward:
+        """Runs the stages of what is in place, until that changes.
+
+        `ahead` comes next, where that is known: what it can begin from is kept.
+        """
+        wanted = None if ahead is None else ahead.of_linears(self.spec)
+        return Forward(
+            self.model, self.in_place, self.cuts, self.features, self.cost, wanted
+        )
+
+    def order(self, allocation: Allocation) -> tuple[str, ...]:
+        """Choices in order of execution: sorted by it, neighbours share most."""
+        wanted = allocation.of_linears(self.spec)
+        return tuple(str(wanted[linear.name]) for linear in self.cuts.linears)
+
+    def depth(self, key: str) -> int:
+        """How many linears are read before the first of a group."""
+        own = next(group.linears for group in self.spec.groups if group.key == key)
+        return min(map(self.cuts.linears.index, own))
 
     def apply(self, allocation: Allocation) -> None:
         """Put an allocation's weights in place, loading only what changes."""
@@ -184,20 +205,27 @@ class Workbench:
             )
         return None
 
-    def logits(self, allocation: Allocation, samples: Sequence[Sample]) -> Tensor:
+    def logits(
+        self,
+        allocation: Allocation,
+        samples: Sequence[Sample],
+        ahead: Allocation | None = None,
+    ) -> Tensor:
         """Next-token log-probabilities: [samples, positions, vocabulary].
 
         Behind each prompt. Where a task's replies are long their first token says
         little: there also behind the first tokens of the reference, its end counted
-        again where it is short.
+        again where it is short. `ahead` is looked at next, on the same samples, if that
+        is known.
         """
         self.apply(allocation)
         self.cost.looked += len(samples)
+        forward = self.forward(ahead)
         found = []
         for batch in self.batches(samples):
             state, replied = self.prompted(batch)
             name = name_of(batch) if replied is None else (SAID, *name_of(batch))
-            logits = self.forward.logits(name, state, replied)
+            logits = forward.logits(name, state, replied)
             found.append(logits.float().log_softmax(-1))
         return torch.cat(found)
 
@@ -209,27 +237,34 @@ class Workbench:
         """Inputs of a batch, with replies behind the prompts where that helps."""
         return self.reader.prompted(batch)
 
-    def divergence(self, allocation: Allocation, samples: Sequence[Sample]) -> float:
+    def divergence(
+        self,
+        allocation: Allocation,
+        samples: Sequence[Sample],
+        ahead: Allocation | None = None,
+    ) -> float:
         """How far the next token is from full precision, 0 to 1.
 
         Mean over samples and positions of sqrt(KL(full || quantized) / 2), at most 1
         each: by Pinsker's inequality no token's probability changes by more. The root
         keeps the few that are far off from drowning all others, and so predicts a
-        task's score better than the mean KL does. NaN where logits overflowed.
+        task's score better than the mean KL does. NaN where logits overflowed. `ahead`
+        is as for `logits`.
         """
         name = ("logits", *name_of(samples))
         if name not in self.references:
             uniform = Allocation.uniform(self.spec, Choice(FULL))
-            self.references[name] = self.logits(uniform, samples)
+            self.references[name] = self.logits(uniform, samples, allocation)
         full = self.references[name]
-        gaps = kl(full, self.logits(allocation, samples))[known(full)]
+        gaps = kl(full, self.logits(allocation, samples, ahead))[known(full)]
         return float((gaps / 2).sqrt().clamp(max=1.0).mean())
 
     def read(self, samples: Sequence[Sample]) -> Iterator[State]:
         """Batches that have run through the model's prefix, of what is in place."""
+        forward = self.forward()
         for batch in self.batches(samples):
             state = self.reader.inputs(batch)
-            yield {**state, "features": self.forward.features(name_of(batch), state)}
+            yield {**state, "features": forward.features(name_of(batch), state)}
 
 
 def _after(before: int, tick: Callable[[int], object]) -> Callable[[int], object]:
