@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
+from allocator.bench.ahead import made_ahead
+from allocator.bench.batching import Room, batched
+from allocator.core.allocation import digest
 from quant.lru_cache import LRUCache, size_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from torch import Tensor
 
     from allocator.core.ports import Model, Sample, State
 
-# samples in a batch, for models below and above SMALL parameters
-BATCHES = (250, 8)
+# models below so many parameters are small
 SMALL = 10**8
 # inputs kept between trials
 INPUT_BYTES = 2**29
@@ -29,19 +33,59 @@ SAID = "said"
 class Reader:
     """Makes inputs of samples, batch by batch.
 
-    `size` are the samples of a batch, `longest` the tokens of the longest reply that
-    can score.
+    `longest` are the tokens of the longest reply that can score, `positions` those of
+    a sample whose logits are read. `in_order`: batches are to follow the samples.
+    `apart` are models that make inputs too, in threads of their own.
     """
 
     model: Model
-    size: int
     longest: int
+    positions: int = 1
+    in_order: bool = False
+    apart: Sequence[Model] = ()
     kept: LRUCache = field(default_factory=lambda: LRUCache(INPUT_BYTES))
+
+    def plan(self, samples: Sequence[Sample]) -> list[list[int]]:
+        """Places of the samples that run at once, the same whenever it is asked."""
+        name = ("plan", *name_of(samples))
+        plan: list[list[int]] | None = self.kept.get(name)
+        if plan is None:
+            lengths = [n + self.longest for n in self.model.lengths(samples)]
+            room = Room.of(self.model, self.inputs(samples[:1]), self.positions)
+            pictures = [
+                n if self.in_order else (sample.image, sample.upright)
+                for n, sample in enumerate(samples)
+            ]
+            plan = batched(lengths, pictures, room)
+            self.kept.put(name, 8 * len(samples), plan)
+        return plan
 
     def batches(self, samples: Sequence[Sample]) -> Iterator[Sequence[Sample]]:
         """Samples that run at once."""
-        for start in range(0, len(samples), self.size):
-            yield samples[start : start + self.size]
+        for places in self.plan(samples):
+            yield [samples[place] for place in places]
+
+    def ahead(
+        self, batches: Iterable[Sequence[Sample]]
+    ) -> Iterator[tuple[Sequence[Sample], Callable[[], State]]]:
+        """Batches, and what gives the inputs of each.
+
+        Where the model runs on a device of its own, threads make them meanwhile. On a
+        CPU they would only take from each other (studies/LOG.md).
+        """
+        if not self.apart:
+            yield from ((batch, partial(self.inputs, batch)) for batch in batches)
+            return
+        makers = [partial(self._made, model) for model in self.apart]
+        asked = ((batch, self.kept.get(name_of(batch))) for batch in batches)
+        with closing(made_ahead(asked, makers)) as made:
+            for (batch, _), give in made:
+                yield batch, partial(self._keep, name_of(batch), give)
+
+    @staticmethod
+    def _made(model: Model, asked: tuple[Sequence[Sample], State | None]) -> State:
+        batch, known = asked
+        return model.inputs(batch) if known is None else known
 
     def inputs(self, batch: Sequence[Sample]) -> State:
         """Pixels and prompts of a batch."""
@@ -64,19 +108,17 @@ class Reader:
     def _read(
         self, name: tuple[str, ...], batch: Sequence[Sample], *, answered: bool = False
     ) -> State:
+        return self._keep(name, lambda: self.model.inputs(batch, answered=answered))
+
+    def _keep(self, name: tuple[str, ...], make: Callable[[], State]) -> State:
         state: State | None = self.kept.get(name)
         if state is None:
-            state = self.model.inputs(batch, answered=answered)
+            state = make()
             self.kept.put(name, size_of(state), state)
         return state
 
 
-def batch_size(parameters: int) -> int:
-    """Samples to run at once: many for a small model, few for a large one."""
-    return BATCHES[parameters >= SMALL]
-
-
 def name_of(samples: Sequence[Sample]) -> tuple[str, ...]:
-    """A name for samples in a row of a task's."""
-    first, last = samples[0], samples[-1]
-    return first.prompt, str(first.image), first.id, last.id, str(len(samples))
+    """A name for samples in a row, their number last."""
+    told = [[each.prompt, str(each.image), each.id] for each in samples]
+    return digest(told), str(len(samples))
