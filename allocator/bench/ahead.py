@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Sequence
     from concurrent.futures import Future
 
 Asked = TypeVar("Asked")
@@ -16,7 +16,7 @@ Made = TypeVar("Made")
 
 def made_ahead(
     asked: Iterable[Asked], makers: Sequence[Callable[[Asked], Made]]
-) -> Iterator[tuple[Asked, Callable[[], Made]]]:
+) -> Generator[tuple[Asked, Callable[[], Made]], None, None]:
     """What is asked for in turn, and a function that gives what was made of it.
 
     An error in a thread is raised where that is called. Close it to leave no thread

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from allocator.bench.ahead import made_ahead
 from allocator.bench.batching import Room, batched
+from allocator.bench.recurring import Recurring
 from allocator.core.allocation import digest
-from quant.lru_cache import LRUCache, size_of
+from quant.lru_cache import size_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
     from torch import Tensor
 
     from allocator.core.ports import Model, Sample, State
+    from quant.lru_cache import LRUCache
+
+Made = TypeVar("Made")
 
 # models below so many parameters are small
 SMALL = 10**8
@@ -25,6 +30,8 @@ SMALL = 10**8
 INPUT_BYTES = 2**29
 # replies that may be longer are read themselves
 LONG = 16
+# threads that make inputs beside a device, and processors that each may have
+THREADS, CPUS = 4, 4
 # before the name of a batch that has its replies behind the prompts
 SAID = "said"
 
@@ -43,7 +50,7 @@ class Reader:
     positions: int = 1
     in_order: bool = False
     apart: Sequence[Model] = ()
-    kept: LRUCache = field(default_factory=lambda: LRUCache(INPUT_BYTES))
+    kept: LRUCache = field(default_factory=lambda: Recurring(INPUT_BYTES))
 
     def plan(self, samples: Sequence[Sample]) -> list[list[int]]:
         """Places of the samples that run at once, the same whenever it is asked."""
@@ -66,26 +73,21 @@ class Reader:
             yield [samples[place] for place in places]
 
     def ahead(
-        self, batches: Iterable[Sequence[Sample]]
-    ) -> Iterator[tuple[Sequence[Sample], Callable[[], State]]]:
-        """Batches, and what gives the inputs of each.
+        self,
+        batches: Iterable[Sequence[Sample]],
+        make: Callable[[Reader, Sequence[Sample]], Made],
+    ) -> Generator[tuple[Sequence[Sample], Callable[[], Made]], None, None]:
+        """Batches, and what gives that which is made of each.
 
-        Where the model runs on a device of its own, threads make them meanwhile. On a
+        Where the model runs on a device of its own, threads make it meanwhile. On a
         CPU they would only take from each other (studies/LOG.md).
         """
         if not self.apart:
-            yield from ((batch, partial(self.inputs, batch)) for batch in batches)
+            yield from ((batch, partial(make, self, batch)) for batch in batches)
             return
-        makers = [partial(self._made, model) for model in self.apart]
-        asked = ((batch, self.kept.get(name_of(batch))) for batch in batches)
-        with closing(made_ahead(asked, makers)) as made:
-            for (batch, _), give in made:
-                yield batch, partial(self._keep, name_of(batch), give)
-
-    @staticmethod
-    def _made(model: Model, asked: tuple[Sequence[Sample], State | None]) -> State:
-        batch, known = asked
-        return model.inputs(batch) if known is None else known
+        makers = [partial(make, replace(self, model=m, apart=())) for m in self.apart]
+        with closing(made_ahead(batches, makers)) as made:
+            yield from made
 
     def inputs(self, batch: Sequence[Sample]) -> State:
         """Pixels and prompts of a batch."""
@@ -108,12 +110,9 @@ class Reader:
     def _read(
         self, name: tuple[str, ...], batch: Sequence[Sample], *, answered: bool = False
     ) -> State:
-        return self._keep(name, lambda: self.model.inputs(batch, answered=answered))
-
-    def _keep(self, name: tuple[str, ...], make: Callable[[], State]) -> State:
         state: State | None = self.kept.get(name)
         if state is None:
-            state = make()
+            state = self.model.inputs(batch, answered=answered)
             self.kept.put(name, size_of(state), state)
         return state
 
@@ -122,3 +121,11 @@ def name_of(samples: Sequence[Sample]) -> tuple[str, ...]:
     """A name for samples in a row, their number last."""
     told = [[each.prompt, str(each.image), each.id] for each in samples]
     return digest(told), str(len(samples))
+
+
+def readers_beside(model: Model) -> tuple[Model, ...]:
+    """Models that make inputs in threads while one runs; none beside one on a CPU."""
+    if next(model.module.parameters()).device.type == "cpu":
+        return ()
+    count = max(1, min(THREADS, (os.cpu_count() or 1) // CPUS))
+    return tuple(model.apart() for _ in range(count))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from contextlib import closing
+from functools import partial
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Protocol
 
 from allocator.core.allocation import digest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
     from allocator.bench.halving import Halving
     from allocator.core.allocation import Allocation
@@ -44,7 +45,7 @@ class Bench(Protocol):
 
     def ahead(
         self, batches: Iterable[Sequence[Sample]]
-    ) -> Iterator[tuple[Sequence[Sample], Callable[[], State]]]:
+    ) -> Generator[tuple[Sequence[Sample], Callable[[], State]], None, None]:
         """Batches, and what gives the inputs of each."""
 
     def prefixed(self, batch: Sequence[Sample], given: State | None = None) -> State:
@@ -101,29 +102,35 @@ def _replied(
     decoding: Decoding,
     tick: Callable[[int], object],
     done: int,
-) -> Iterator[tuple[list[Any], int]]:
+) -> Generator[tuple[list[Any], int], None, None]:
     """Replies of each batch, and those of them that were cut off.
 
     `done` are the replies before, for `tick`.
     """
-    model = bench.model
     with closing(bench.ahead(batches)) as ahead:
-        for batch, given in ahead:
+        for batch, give in ahead:
             replies, cut = list[Any](), 0
-
-            def run(
-                piece: Sequence[Sample],
-                batch: Sequence[Sample] = batch,
-                given: Callable[[], State] = given,
-            ) -> tuple[list[Any], int]:
-                state = bench.prefixed(piece, given() if piece is batch else None)
-                # a piece is told when it is done
-                found = model.predict([state], piece, decoding, lambda _: None)
-                return found, getattr(model, "cut_off", 0)
-
+            run = partial(_reply, bench, decoding, batch, give)
             for own, lacking in bench.halving.run(batch, run):
                 replies += own
                 cut += lacking
                 tick(done + len(replies))
             done += len(replies)
             yield replies, cut
+
+
+def _reply(
+    bench: Bench,
+    decoding: Decoding,
+    batch: Sequence[Sample],
+    give: Callable[[], State],
+    piece: Sequence[Sample],
+) -> tuple[list[Any], int]:
+    """Replies of a piece of a batch, and those of them that were cut off.
+
+    `give` gives the inputs of all.
+    """
+    state = bench.prefixed(piece, give() if piece is batch else None)
+    # who counts is told when the piece is done
+    found = bench.model.predict([state], piece, decoding, lambda _: None)
+    return found, getattr(bench.model, "cut_off", 0)

@@ -138,6 +138,13 @@ class Pipeline:
         seen = state["input_ids"][0][state["attention_mask"][0].bool()].tolist()
         return spelled(seen, self.processor.tokenizer)
 
+    def apart(self) -> Pipeline:
+        """The same with a processor of its own, which another thread may use."""
+        other = replace(self, _kept={})
+        # read here: transformers is changed meanwhile, for all threads
+        _ = other.processor
+        return other
+
     def lengths(self, samples: Sequence[Sample]) -> list[int]:
         """Tokens of each sample's prompt, about; pictures are not read for it."""
         return lengths_of(self.processor, self.inputs, samples, self._kept)
