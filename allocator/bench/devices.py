@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
+from pathlib import Path
+
 import torch
 
 from allocator.core.errors import SpecError
+
+# where Linux keeps the bytes that a container may have, of its second and first kind
+LIMITS = (
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
 
 
 def pick_device(name: str) -> str:
@@ -34,6 +44,19 @@ def peak_device_bytes(device: str) -> int | None:
     if not device.startswith("cuda"):
         return None
     return int(torch.cuda.max_memory_allocated(device))
+
+
+def total_memory(device: str) -> int:
+    """Bytes of all memory of a device; on a CPU those that its processes may have."""
+    if device.startswith("cuda"):
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limits = [host]
+    for file in LIMITS:
+        # without a limit it holds a word, or a number beyond all memory
+        with suppress(OSError, ValueError):
+            limits.append(int(file.read_text()))
+    return min(limits)
 
 
 def describe_devices() -> list[str]:

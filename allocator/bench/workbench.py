@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from allocator.bench.cuts import Cuts
 from allocator.bench.divergence import kl, known
-from allocator.bench.forward import Forward
+from allocator.bench.forward import READ, Forward
+from allocator.bench.halving import Halving
 from allocator.bench.in_place import InPlace, applied_digest
-from allocator.bench.reading import INPUT_BYTES, SAID, Reader, batch_size, name_of
+from allocator.bench.reading import (
+    INPUT_BYTES,
+    SAID,
+    Reader,
+    name_of,
+    readers_beside,
+)
+from allocator.bench.recurring import Recurring
 from allocator.bench.replies import predict
 from allocator.bench.sense import Said
 from allocator.core.allocation import FULL, Allocation, Choice
@@ -24,7 +32,7 @@ from quant.finalized import Finalized
 from quant.lru_cache import LRUCache
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
     from torch import Tensor
 
@@ -42,10 +50,11 @@ class Workbench:
     """A loaded model whose groups take their weights from a bank, if it has one.
 
     `beams` and `rerank` are those of `allocator.core.ports.Decoding`; `keeper` keeps
-    replies under way. `inputs` of batches and `features`, what stages make of them up to
-    a cut, are kept. What `under` and `over` give shares the
-    model, what is in place, the counters in `cost` and what full precision gave
-    (`references`); `said` tells, by task, of the predictions that were scored last.
+    replies under way. `inputs` of batches and `features`, what stages make of them up
+    to a cut, are kept; where memory does not suffice, `halving` cuts batches. What
+    `under` and `over` give shares the model, what is in place, the counters in `cost`
+    and what full precision gave (`references`); `said` tells, by task, of the
+    predictions that were scored last.
     """
 
     model: Model
@@ -55,11 +64,12 @@ class Workbench:
     beams: int = 1
     rerank: int = RERANK
     keeper: Keeper | None = None
-    inputs: LRUCache = field(default_factory=lambda: LRUCache(INPUT_BYTES))
+    inputs: LRUCache = field(default_factory=lambda: Recurring(INPUT_BYTES))
     features: LRUCache = field(default_factory=lambda: LRUCache(FEATURE_BYTES))
     cost: Cost = field(default_factory=Cost)
     references: dict[Any, Any] = field(default_factory=dict)
     said: dict[str, Said] = field(default_factory=dict)
+    halving: Halving = field(default_factory=Halving)
     shared: InPlace | None = None
 
     @cached_property
@@ -72,8 +82,14 @@ class Workbench:
         """Makes inputs of samples."""
         tasks = self.task.tasks if isinstance(self.task, TaskSet) else (self.task,)
         longest = max(task.max_new_tokens for task in tasks)
-        size = batch_size(self.spec.parameters)
-        return Reader(self.model, size, longest, self.inputs)
+        # rankings are of all samples, in their order
+        in_order = any(task.needs != "reply" for task in tasks)
+        return Reader(self.model, longest, READ, in_order, self.apart, self.inputs)
+
+    @cached_property
+    def apart(self) -> tuple[Model, ...]:
+        """Models that make inputs in threads, beside one that runs on a device."""
+        return readers_beside(self.model)
 
     @cached_property
     def cuts(self) -> Cuts:
@@ -221,13 +237,29 @@ class Workbench:
         self.apply(allocation)
         self.cost.looked += len(samples)
         forward = self.forward(ahead)
-        found = []
-        for batch in self.batches(samples):
-            state, replied = self.prompted(batch)
-            name = name_of(batch) if replied is None else (SAID, *name_of(batch))
-            logits = forward.logits(name, state, replied)
-            found.append(logits.float().log_softmax(-1))
-        return torch.cat(found)
+        found: list[Tensor] = []
+        with closing(self.reader.ahead(self.batches(samples), Reader.prompted)) as made:
+            for batch, give in made:
+                look = partial(self._looked, forward, batch, give)
+                found += self.halving.run(batch, look)
+        order = [place for places in self.plan(samples) for place in places]
+        return torch.cat(found)[torch.tensor(order).argsort().to(found[0].device)]
+
+    def _looked(
+        self,
+        forward: Forward,
+        batch: Sequence[Sample],
+        give: Callable[[], tuple[State, Tensor | None]],
+        piece: Sequence[Sample],
+    ) -> Tensor:
+        """Log-probabilities of a piece of a batch; `give` gives the inputs of all."""
+        state, replied = give() if piece is batch else self.prompted(piece)
+        name = name_of(piece) if replied is None else (SAID, *name_of(piece))
+        return forward.logits(name, state, replied).float().log_softmax(-1)
+
+    def plan(self, samples: Sequence[Sample]) -> list[list[int]]:
+        """Places of the samples that run at once."""
+        return self.reader.plan(samples)
 
     def batches(self, samples: Sequence[Sample]) -> Iterator[Sequence[Sample]]:
         """Samples that run at once."""
@@ -261,10 +293,23 @@ class Workbench:
 
     def read(self, samples: Sequence[Sample]) -> Iterator[State]:
         """Batches that have run through the model's prefix, of what is in place."""
-        forward = self.forward()
-        for batch in self.batches(samples):
-            state = self.reader.inputs(batch)
-            yield {**state, "features": forward.features(name_of(batch), state)}
+        with closing(self.ahead(self.batches(samples))) as made:
+            for batch, give in made:
+                yield self.prefixed(batch, give())
+
+    def ahead(
+        self, batches: Iterable[Sequence[Sample]]
+    ) -> Generator[tuple[Sequence[Sample], Callable[[], State]], None, None]:
+        """Batches, and what gives the inputs of each."""
+        return self.reader.ahead(batches, Reader.inputs)
+
+    def prefixed(self, batch: Sequence[Sample], given: State | None = None) -> State:
+        """A batch that has run through the model's prefix, of what is in place.
+
+        `given` are its inputs, if there are any yet.
+        """
+        state = self.reader.inputs(batch) if given is None else given
+        return {**state, "features": self.forward().features(name_of(batch), state)}
 
 
 def _after(before: int, tick: Callable[[int], object]) -> Callable[[int], object]:

@@ -202,6 +202,12 @@ class Model(Protocol):
     def inputs(self, samples: Sequence[Sample], *, answered: bool = False) -> State:
         """Pixels and prompts, padded on the left; replies behind them if asked."""
 
+    def apart(self) -> Model:
+        """The same with a processor of its own, to make inputs in another thread."""
+
+    def lengths(self, samples: Sequence[Sample]) -> Sequence[int]:
+        """Tokens of each sample's prompt, about; pictures are not read for it."""
+
     def prompt(self, sample: Sample) -> str:
         """A sample's prompt as the model gets it, special tokens shown."""
 
