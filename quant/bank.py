@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +19,14 @@ from quant.cells import (
     damaged_cells,
     drop_cells,
     file_of,
-    read_cell,
+    read_packed,
     read_part,
     stored_cells,
 )
 from quant.files import replace_file
 from quant.grid import dequantize
+from quant.kept import Kept
+from quant.lru_cache import LRUCache
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -38,10 +39,12 @@ if TYPE_CHECKING:
     from allocator.core.spec import Linear, ModelSpec
     from quant.cells import Description
     from quant.grid import Cell
+    from quant.packed import PackedCell
 
 FORMAT = 3
 MANIFEST = "manifest.json"
-CACHED_BYTES = 2**29
+# float32 weights of all cells that are kept decoded
+DECODED_BYTES = 2**29
 
 
 @dataclass(frozen=True)
@@ -157,9 +160,9 @@ class Bank:
     recipe: Recipe
     spec: ModelSpec
     rebuild: Callable[[], object] | None = None
-    _weights: OrderedDict[tuple[str, str], Tensor] = field(default_factory=OrderedDict)
+    kept: Kept = field(default_factory=Kept)
     _described: dict[str, dict[str, Description]] = field(default_factory=dict)
-    _held: int = 0
+    _checked: set[tuple[str, str]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         names = [linear.name for linear in self.spec.linears]
@@ -170,6 +173,9 @@ class Bank:
                 f"the bank {self.folder} lacks {len(lacking)} linears, "
                 f"{name} at {keys[0]} among them: build it again"
             )
+        weights = sum(linear.weights for linear in self.spec.linears)
+        if 4 * weights * len(self.recipe.keys) <= DECODED_BYTES:
+            self.kept.decoded = LRUCache(DECODED_BYTES)
         # when a bank was last of use decides what is thrown away first
         if (self.folder / MANIFEST).exists():
             os.utime(self.folder / MANIFEST)
@@ -186,28 +192,46 @@ class Bank:
             self._described[name] = stored_cells(file_of(self.folder, name))
         return self._described[name]
 
-    def weight(self, linear: Linear, choice: Choice) -> Tensor:
-        """Effective weight of a linear under a choice of at most 8 bits: [out, in].
+    def put(self, linear: Linear, choice: Choice, out: Tensor) -> int:
+        """Put a linear's effective weight under a choice of at most 8 bits in place.
 
-        A cell that does not match its checksum is made again.
+        Cells are kept packed where there is memory for them (`quant.kept`).
+
+        Args:
+            linear: its name counts.
+            choice: bits and method.
+            out: [out, in] floating point, on any device.
+
+        Returns:
+            Bytes that were read for it.
 
         Raises:
-            BankError: it does not match, and nobody can make it again.
+            BankError: as `packed`.
         """
-        if choice.method is None:
-            raise BankError("16-bit weights come from the checkpoint, not the bank")
-        key = (linear.name, self.recipe.key(choice.method, choice.bits))
-        if key not in self._weights:
-            self._keep(key, dequantize(self.cell(linear, choice)))
-        self._weights.move_to_end(key)
-        return self._weights[key]
+        key = linear.name, choice
+        return self.kept.put(key, lambda: self.packed(linear, choice), out)
+
+    def weight(self, linear: Linear, choice: Choice) -> Tensor:
+        """Effective weight of a linear under such a choice, anew: [out, in] float32."""
+        return dequantize(self.cell(linear, choice))
 
     def rest(self, *_: Any) -> Iterator[tuple[str, Tensor]]:
         """No other parameter changes with its cells: their scales are not folded."""
         return iter(())
 
     def cell(self, linear: Linear, choice: Choice) -> Cell:
-        """The cell itself, read anew, made again if it does not match its checksum.
+        """The cell itself, read anew.
+
+        Raises:
+            BankError: as `packed`.
+        """
+        return self.packed(linear, choice).cell()
+
+    def packed(self, linear: Linear, choice: Choice) -> PackedCell:
+        """The cell, packed, read anew.
+
+        It is compared with its checksum when it is first read, and made again where it
+        does not match.
 
         Raises:
             BankError: it does not match, and nobody can make it again.
@@ -215,16 +239,23 @@ class Bank:
         if choice.method is None:
             raise BankError("16-bit weights come from the checkpoint, not the bank")
         name, key = linear.name, self.recipe.key(choice.method, choice.bits)
-        file = file_of(self.folder, name)
         try:
-            return read_cell(file, key, self._describe(name).get(key))
+            return self._read(name, key)
         except DamagedCellError:
             drop_damaged(self.folder, [name])
             self._described.pop(name, None)
             if self.rebuild is None:
                 raise
         self.rebuild()
-        return read_cell(file, key)
+        return self._read(name, key)
+
+    def _read(self, name: str, key: str) -> PackedCell:
+        described = self._describe(name).get(key, {})
+        cell = name, str(described.get("sum"))
+        known = described != {} and cell in self._checked
+        found = read_packed(file_of(self.folder, name), key, described, known=known)
+        self._checked.add(cell)
+        return found
 
     def part(self, linear: Linear, choice: Choice, part: str) -> Tensor | None:
         """A cell's `scale` or `channel_scale` alone; None where it has none.
@@ -240,13 +271,6 @@ class Bank:
         except DamagedCellError:
             found: Tensor | None = getattr(self.cell(linear, choice), part)
             return found
-
-    def _keep(self, key: tuple[str, str], weight: Tensor) -> None:
-        self._weights[key] = weight
-        self._held += weight.nbytes
-        while self._held > CACHED_BYTES and len(self._weights) > 1:
-            _, old = self._weights.popitem(last=False)
-            self._held -= old.nbytes
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
