@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
-from torch import Tensor
 
 from quant.kept import Memory
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # of what is free when the first cell is kept, for packed cells: the rest is for
 # activations, and for weights while they are decoded
@@ -22,7 +26,7 @@ def device_memory(device: torch.device) -> Memory:
 
 def pinned_memory(limit: int) -> Memory:
     """Memory of the host from which copies need no processor."""
-    return Memory(limit, Tensor.pin_memory, pinned_bytes)
+    return Memory(limit, lambda part: part.cpu().pin_memory(), pinned_bytes)
 
 
 def pinned_bytes(size: int) -> int:
