@@ -57,6 +57,9 @@ def _loaded(setup: Setup, bank: Bank | None) -> Workbench:
         setup.asked.beams,
         setup.rerank,
         features=LRUCache(setup.asked.cache_bytes),
+        mapped=lambda: (
+            setup.family.load(setup.folder, setup.device, mapped=True).module
+        ),
     )
     count_tokens(model.module, setup.model.linears, bench.cost)
     return bench

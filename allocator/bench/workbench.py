@@ -54,7 +54,8 @@ class Workbench:
     to a cut, are kept; where memory does not suffice, `halving` cuts batches. What
     `under` and `over` give shares the model, what is in place, the counters in `cost`
     and what full precision gave (`references`); `said` tells, by task, of the
-    predictions that were scored last.
+    predictions that were scored last. `mapped` loads the model's checkpoint once more,
+    mapped: where weights at full precision come from again if the model is large.
     """
 
     model: Model
@@ -71,11 +72,13 @@ class Workbench:
     said: dict[str, Said] = field(default_factory=dict)
     halving: Halving = field(default_factory=Halving)
     shared: InPlace | None = None
+    mapped: Callable[[], Any] | None = None
 
     @cached_property
     def in_place(self) -> InPlace:
         """Which weights are in place."""
-        return self.shared or InPlace(self.model.module, self.spec.linears)
+        module, linears = self.model.module, self.spec.linears
+        return self.shared or InPlace(module, linears, self.cost, self.mapped)
 
     @property
     def reader(self) -> Reader:
