@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from allocator.core.errors import BankError, SpecError
+from quant.chunks import at_once
 from quant.grid import check_widths
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def _rows(flat: Tensor, columns: int) -> Tensor:
 
 def _chunks(octets: Tensor) -> Iterator[slice]:
     """Rows of [n, ...] octets that are handled at a time."""
-    words = CPU_WORDS if octets.device.type == "cpu" else DEVICE_WORDS
+    words = at_once(octets, CPU_WORDS, DEVICE_WORDS)
     return (slice(at, at + words) for at in range(0, len(octets), words))
 
 

@@ -27,7 +27,8 @@ def build_bank_of(asked: StudySpec, watch: Watch) -> dict[str, Any]:
         AllocateError: what `prepare` refuses; a disk with too little room.
     """
     from quant.bank import drop_damaged, missing_cells, read_manifest
-    from quant.room import missing_bytes
+    from quant.needs import building
+    from quant.room import free_memory
     from quant.upkeep import disk_bytes
 
     started = time.monotonic()
@@ -41,11 +42,18 @@ def build_bank_of(asked: StudySpec, watch: Watch) -> dict[str, Any]:
             damaged += drop_damaged(folder, [linear.name])
             progress(at, len(linears))
     lacking = missing_cells(folder, recipe, [linear.name for linear in linears])
-    needed = missing_bytes(recipe, linears, lacking)
+    needs = building(recipe, linears, lacking, setup.device)
+    free = shutil.disk_usage(folder).free
+    on_device = (
+        f", {needs.device / 1e9:,.1f} of {free_memory(setup.device) / 1e9:,.0f} GB "
+        f"on {setup.device}"
+    )
     watch.say(
         f"{sum(map(len, lacking.values())):,} of {len(linears) * len(recipe.keys):,} "
-        f"cells to make, at most {needed / 1e9:,.2f} GB; "
-        f"{shutil.disk_usage(folder).free / 1e9:,.0f} GB free"
+        f"cells to make, at most {needs.disk / 1e9:,.2f} of {free / 1e9:,.0f} GB free "
+        f"disk, {needs.host / 1e9:,.1f} of {free_memory('cpu') / 1e9:,.0f} GB memory"
+        + on_device
+        * bool(needs.device)
     )
     made = build(setup, recipe, watch)
     fallbacks = read_manifest(folder)["fallbacks"]
@@ -61,7 +69,7 @@ def build_bank_of(asked: StudySpec, watch: Watch) -> dict[str, Any]:
             for name, own in fallbacks.items()
             if own.keys() & set(recipe.keys)
         },
-        "announced_bytes": needed,
+        "announced_bytes": needs.disk,
         "bytes": disk_bytes(folder),
         "seconds": time.monotonic() - started,
     }
