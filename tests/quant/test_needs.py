@@ -68,13 +68,8 @@ def test_what_is_there_or_is_not_stored_takes_nothing() -> None:
             A2 + 2 * B2,
             "limit it with --methods uniform or --widths 2,16, or let",
         ),
-        (RECIPE, 10, "limit it with --methods uniform or --widths 16, or let"),
-        (
-            replace(RECIPE, methods={"gptq": METHODS["gptq"]}),
-            10,
-            "with --widths 16, or",
-        ),
-        (replace(RECIPE, widths=(2,)), 10, "with --methods uniform, or let XDG_CACHE"),
+        (RECIPE, 10, "free: limit it with --methods uniform, or let XDG_CACHE_HOME"),
+        (replace(RECIPE, methods={"gptq": METHODS["gptq"]}), 10, "free: let XDG_CACHE"),
     ],
 )
 def test_a_full_disk_is_refused_with_what_would_fit(
