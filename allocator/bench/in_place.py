@@ -43,6 +43,7 @@ class InPlace:
     Attributes:
         linears: those in groups, however they are grouped.
         current: bits and method of each linear now, by full name.
+        cells: where these came from; None: nothing was put in place since 16 bits.
         original: parameters at full precision that were others once, by full name.
     """
 
@@ -51,6 +52,7 @@ class InPlace:
         names = [linear.name for linear in linears]
         self.current: dict[str, Choice] = dict.fromkeys(names, Choice(FULL))
         self.original: dict[str, Tensor] = {}
+        self.cells: Cells | None = None
         self._module = module
         # whether parameters without a cell have changed with the cells
         self.has_changed = False
@@ -65,6 +67,7 @@ class InPlace:
         """
         if wanted == self.current:
             return
+        self.cells = cells
         if self.has_changed:
             self.restore()
         try:

@@ -48,11 +48,12 @@ def open_full_precision(setup: Setup) -> Workbench:
 
 
 def _loaded(setup: Setup, bank: Bank | None) -> Workbench:
+    from allocator.bench.counting import count_tokens
     from allocator.bench.workbench import Workbench
     from quant.lru_cache import LRUCache
 
     model = setup.family.load(setup.folder, setup.device)
-    return Workbench(
+    bench = Workbench(
         model,
         setup.model,
         setup.task,
@@ -61,6 +62,8 @@ def _loaded(setup: Setup, bank: Bank | None) -> Workbench:
         setup.rerank,
         features=LRUCache(setup.asked.cache_bytes),
     )
+    count_tokens(model.module, setup.model.linears, bench.cost)
+    return bench
 
 
 def open_bank(setup: Setup, watch: Watch) -> Bank:
@@ -215,6 +218,6 @@ def judges_of(setup: Setup) -> tuple[Sample, ...]:
 
 
 def _samples_at_once(setup: Setup, sizes: tuple[int, int]) -> int:
-    from allocator.bench.workbench import SMALL
+    from allocator.bench.reading import SMALL
 
     return sizes[setup.model.parameters >= SMALL]

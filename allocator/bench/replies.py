@@ -32,10 +32,8 @@ class Bench(Protocol):
     model: Model
     keeper: Keeper | None
 
-    def read(
-        self, allocation: Allocation, samples: Sequence[Sample]
-    ) -> Iterator[State]:
-        """Batches in front of the language model."""
+    def read(self, samples: Sequence[Sample]) -> Iterator[State]:
+        """Batches in front of the language model, of what is in place."""
 
     def batches(self, samples: Sequence[Sample]) -> Iterator[Sequence[Sample]]:
         """Samples as they are run together."""
@@ -59,7 +57,7 @@ def predict(
     """
     model, keeper = bench.model, bench.keeper
     if keeper is None or task.needs != "reply":
-        states = bench.read(allocation, samples)
+        states = bench.read(samples)
         found = model.predict(states, samples, decoding, tick)
         return found, getattr(model, "cut_off", 0)
     asked = [[sample.id, sample.prompt, sample.text] for sample in samples]
@@ -68,7 +66,7 @@ def predict(
     if replies:
         tick(len(replies))
     for batch in bench.batches(samples[len(replies) :]):
-        states, done = bench.read(allocation, batch), len(replies)
+        states, done = bench.read(batch), len(replies)
 
         def tell(here: int, done: int = done) -> None:
             tick(done + here)

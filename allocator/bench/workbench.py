@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from allocator.bench.divergence import kl, known
+from allocator.bench.forward import Forward
 from allocator.bench.in_place import InPlace, applied_digest
+from allocator.bench.reading import INPUT_BYTES, SAID, Reader, batch_size, name_of
 from allocator.bench.replies import predict
 from allocator.bench.sense import Said
-from allocator.core.allocation import FULL, Allocation, Choice, digest
+from allocator.core.allocation import FULL, Allocation, Choice
+from allocator.core.cost import Cost
 from allocator.core.ports import RERANK, Decoding
 from evals.taskset import TaskSet, relative
 from quant.finalized import Finalized
-from quant.lru_cache import LRUCache, size_of
+from quant.lru_cache import LRUCache
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -28,32 +32,19 @@ if TYPE_CHECKING:
     from allocator.core.ports import Model, Sample, Score, State, Task
     from allocator.core.spec import ModelSpec
 
-# samples in a batch, for models below and above SMALL parameters
-BATCHES = (250, 8)
-SMALL = 10**8
-# inputs and features kept between trials
-INPUT_BYTES = 2**29
+# features kept between trials
 FEATURE_BYTES = 2**28
-# replies that may be longer are read themselves, so many of their tokens
-LONG, READ = 16, 8
-# before the name of a batch that has its replies behind the prompts
-SAID = "said"
-
-
-def batch_size(spec: ModelSpec) -> int:
-    """Samples to run at once: many for a small model, few for a large one."""
-    return BATCHES[spec.parameters >= SMALL]
 
 
 @dataclass
 class Workbench:
     """A loaded model whose groups take their weights from a bank, if it has one.
 
-    What the components of the model's prefix make of the images depends on the choices
-    up to there alone, so it is kept by the digest of those choices and reused; `ran`
-    and `reused` count samples through those components. `beams` and `rerank` are those
-    of `allocator.core.ports.Decoding`; `keeper` keeps replies under way. `said` tells,
-    by task, of the predictions that were scored last.
+    `beams` and `rerank` are those of `allocator.core.ports.Decoding`; `keeper` keeps
+    replies under way. `inputs` of batches and `features`, what the components of the
+    model's prefix make of images, are kept. What `under` and `over` give shares the
+    model, what is in place, the counters in `cost` and what full precision gave
+    (`references`); `said` tells, by task, of the predictions that were scored last.
     """
 
     model: Model
@@ -65,13 +56,28 @@ class Workbench:
     keeper: Keeper | None = None
     inputs: LRUCache = field(default_factory=lambda: LRUCache(INPUT_BYTES))
     features: LRUCache = field(default_factory=lambda: LRUCache(FEATURE_BYTES))
-    ran: int = 0
-    reused: int = 0
+    cost: Cost = field(default_factory=Cost)
+    references: dict[Any, Any] = field(default_factory=dict)
+    said: dict[str, Said] = field(default_factory=dict)
+    shared: InPlace | None = None
 
-    def __post_init__(self) -> None:
-        self.in_place = InPlace(self.model.module, self.spec.linears)
-        self.references: dict[Any, Any] = {}
-        self.said: dict[str, Said] = {}
+    @cached_property
+    def in_place(self) -> InPlace:
+        """Which weights are in place."""
+        return self.shared or InPlace(self.model.module, self.spec.linears)
+
+    @property
+    def reader(self) -> Reader:
+        """Makes inputs of samples."""
+        tasks = self.task.tasks if isinstance(self.task, TaskSet) else (self.task,)
+        longest = max(task.max_new_tokens for task in tasks)
+        size = batch_size(self.spec.parameters)
+        return Reader(self.model, size, longest, self.inputs)
+
+    @property
+    def forward(self) -> Forward:
+        """Runs the stages of what is in place."""
+        return Forward(self.model, self.in_place, self.features, self.cost)
 
     def apply(self, allocation: Allocation) -> None:
         """Put an allocation's weights in place, loading only what changes."""
@@ -90,19 +96,17 @@ class Workbench:
         """
         self.restore()
         kept = self.features if isinstance(cells, Finalized) else LRUCache(0)
-        other = replace(self, bank=cells, features=kept)
-        other.in_place, other.references = self.in_place, self.references
         try:
-            yield other
+            yield self._other(bank=cells, features=kept)
         finally:
-            other.restore()
-            self.ran, self.reused = other.ran, other.reused
+            self.restore()
 
     def over(self, spec: ModelSpec) -> Workbench:
         """The same bench for allocations of another grouping of the same linears."""
-        other = replace(self, spec=spec)
-        other.in_place, other.references = self.in_place, self.references
-        return other
+        return self._other(spec=spec)
+
+    def _other(self, **changes: Any) -> Workbench:
+        return replace(self, shared=self.in_place, said={}, **changes)
 
     def applied(self, allocation: Allocation) -> str:
         """Digest of the cells an allocation puts in place."""
@@ -123,7 +127,7 @@ class Workbench:
             predictions = self._predict(allocation, self.task, samples, tick)
             return self.task.score(predictions, samples)
         full = Allocation.uniform(self.spec, Choice(FULL))
-        name = _name(samples)
+        name = name_of(samples)
         if name not in self.references:
             self.references[name] = self._scores(full, self.task, samples, tick)
         found = self.references[name]
@@ -155,6 +159,7 @@ class Workbench:
         tick: Callable[[int], object],
     ) -> list[Any]:
         self.apply(allocation)
+        self.cost.scored += len(samples)
         decoding = Decoding(task.max_new_tokens, beams=self.beams, rerank=self.rerank)
         with torch.inference_mode():
             predictions, cut = predict(self, allocation, task, samples, decoding, tick)
@@ -168,7 +173,8 @@ class Workbench:
             if not bool(torch.isfinite(weight).all()):
                 return f"its weight {name} holds values that are infinite or no numbers"
         # aside: neither counted nor kept
-        aside = replace(self, inputs=LRUCache(0), features=LRUCache(0), bank=None)
+        aside = Workbench(self.model, self.spec, self.task)
+        aside.inputs = aside.features = LRUCache(0)
         full = Allocation.uniform(self.spec, Choice(FULL))
         bad = aside.logits(full, samples).isnan().flatten(1).any(1)
         if bool(bad.any()):
@@ -186,29 +192,22 @@ class Workbench:
         again where it is short.
         """
         self.apply(allocation)
+        self.cost.looked += len(samples)
         found = []
         for batch in self.batches(samples):
             state, replied = self.prompted(batch)
-            name = _name(batch) if replied is None else (SAID, *_name(batch))
-            features = self._features(allocation, name, state)
-            logits = self._run({**state, "features": features})["logits"]
-            found.append(next_tokens(logits, replied).float().log_softmax(-1))
+            name = name_of(batch) if replied is None else (SAID, *name_of(batch))
+            logits = self.forward.logits(name, state, replied)
+            found.append(logits.float().log_softmax(-1))
         return torch.cat(found)
 
-    def prompted(self, batch: Sequence[Sample]) -> tuple[State, Tensor | None]:
-        """Inputs of a batch, and tokens of the replies that stand behind the prompts.
+    def batches(self, samples: Sequence[Sample]) -> Iterator[Sequence[Sample]]:
+        """Samples that run at once."""
+        return self.reader.batches(samples)
 
-        None where that does not help, and there are none.
-        """
-        plain = self._inputs(_name(batch), batch)
-        tasks = self.task.tasks if isinstance(self.task, TaskSet) else (self.task,)
-        is_long = max(task.max_new_tokens for task in tasks) > LONG
-        if not is_long or not all(sample.references for sample in batch):
-            return plain, None
-        said = self._inputs((SAID, *_name(batch)), batch, answered=True)
-        count = said["attention_mask"].sum(1) - plain["attention_mask"].sum(1)
-        # rankings have none, and a decoder of its own reads them elsewhere
-        return (said, count) if int(count.min()) > 0 else (plain, None)
+    def prompted(self, batch: Sequence[Sample]) -> tuple[State, Tensor | None]:
+        """Inputs of a batch, with replies behind the prompts where that helps."""
+        return self.reader.prompted(batch)
 
     def divergence(self, allocation: Allocation, samples: Sequence[Sample]) -> float:
         """How far the next token is from full precision, 0 to 1.
@@ -218,7 +217,7 @@ class Workbench:
         keeps the few that are far off from drowning all others, and so predicts a
         task's score better than the mean KL does. NaN where logits overflowed.
         """
-        name = ("logits", *_name(samples))
+        name = ("logits", *name_of(samples))
         if name not in self.references:
             uniform = Allocation.uniform(self.spec, Choice(FULL))
             self.references[name] = self.logits(uniform, samples)
@@ -226,111 +225,11 @@ class Workbench:
         gaps = kl(full, self.logits(allocation, samples))[known(full)]
         return float((gaps / 2).sqrt().clamp(max=1.0).mean())
 
-    def batches(self, samples: Sequence[Sample]) -> Iterator[Sequence[Sample]]:
-        """Samples that run at once."""
-        size = batch_size(self.spec)
-        for start in range(0, len(samples), size):
-            yield samples[start : start + size]
-
-    def read(
-        self, allocation: Allocation, samples: Sequence[Sample]
-    ) -> Iterator[State]:
-        """Batches that have run through the model's prefix."""
+    def read(self, samples: Sequence[Sample]) -> Iterator[State]:
+        """Batches that have run through the model's prefix, of what is in place."""
         for batch in self.batches(samples):
-            name = _name(batch)
-            state = self._inputs(name, batch)
-            yield {**state, "features": self._features(allocation, name, state)}
-
-    def _features(
-        self, allocation: Allocation, name: tuple[str, ...], state: State
-    ) -> Any:
-        """What the prefix makes of a batch, from the last component that is kept."""
-        prefix = self.model.prefix
-        # where folding rounds what has no cell, equal choices are not all there is
-        cuts = [
-            (self._named(allocation, prefix[:at]), self.in_place.has_changed, name)
-            for at in range(1, len(prefix) + 1)
-        ]
-        samples = int(name[-1])
-        found = self.features.get(cuts[-1])
-        if found is not None:
-            self.reused += samples * len(prefix)
-            return found
-        begin = 0
-        for at in range(len(prefix) - 1, 0, -1):
-            kept = self.features.get(cuts[at - 1])
-            if kept is not None:
-                begin, state = at, {**state, **kept}
-                break
-        self.reused += samples * begin
-        for at in range(begin, len(prefix)):
-            before, state = state, self._run(state, prefix[at])
-            self.ran += samples
-            if at + 1 < len(prefix):
-                new = {k: v for k, v in state.items() if v is not before.get(k)}
-                self.features.put(cuts[at], size_of(new), new)
-        found = self.model.features(state)
-        self.features.put(cuts[-1], size_of(found), found)
-        return found
-
-    def _named(self, allocation: Allocation, components: Sequence[str]) -> str:
-        """Name of what the linears of some components have.
-
-        Of a bank equal choices are equal cells. Finalized weights have others for each
-        allocation, and folding has changed more than linears.
-        """
-        wanted, linears = allocation.of_linears(self.spec), self.in_place.linears
-        own = [x for x in linears if x.component in components]
-        if not isinstance(self.bank, Finalized):
-            return digest([[x.name, str(wanted[x.name])] for x in own])
-        stages = [s for s in self.model.stages() if s.component in components]
-        uses = {name for stage in stages for name in stage.uses}
-        starts = tuple(f"{name}." for name in uses)
-        folded = {
-            name: value
-            for name, value in self.bank.changed_sums.items()
-            if name in uses or name.startswith(starts)
-        }
-        return digest([applied_digest(own, wanted, self.bank), folded])
-
-    def _inputs(
-        self, name: tuple[str, ...], batch: Sequence[Sample], *, answered: bool = False
-    ) -> State:
-        state: State | None = self.inputs.get(name)
-        if state is None:
-            state = self.model.inputs(batch, answered=answered)
-            self.inputs.put(name, size_of(state), state)
-        return state
-
-    @torch.inference_mode()
-    def _run(self, state: State, component: str | None = None) -> State:
-        """Run the stages of a component, or all behind the prefix."""
-        for stage in self.model.stages():
-            own = stage.component
-            if own == component or (component is None and own not in self.model.prefix):
-                state = stage.run(state)
-        return state
-
-
-def next_tokens(logits: Tensor, replied: Tensor | None) -> Tensor:
-    """Logits of the tokens that are looked at: [samples, positions, vocabulary].
-
-    Args:
-        logits: [samples, tokens, vocabulary], padded on the left.
-        replied: [samples] tokens of the replies behind the prompts; None: none.
-    """
-    last = torch.full((len(logits), 1), logits.shape[1] - 1)
-    places = last
-    if replied is not None:
-        first = last - replied.cpu()[:, None]
-        places = (first + torch.arange(READ)).clamp(max=logits.shape[1] - 1)
-    return logits[torch.arange(len(logits))[:, None], places]
-
-
-def _name(samples: Sequence[Sample]) -> tuple[str, ...]:
-    """A name for samples in a row of a task's."""
-    first, last = samples[0], samples[-1]
-    return first.prompt, str(first.image), first.id, last.id, str(len(samples))
+            state = self.reader.inputs(batch)
+            yield {**state, "features": self.forward.features(name_of(batch), state)}
 
 
 def _after(before: int, tick: Callable[[int], object]) -> Callable[[int], object]:

@@ -20,6 +20,8 @@ SPLITS: tuple[Split, ...] = ("calibration", "search", "evaluation")
 # what a model gives for a sample: a text, or its similarity to everything else
 Prediction = Literal["reply", "ranking"]
 State = dict[str, Any]
+# of a state: positions [batch, n] whose logits are read, counted from the end below 0
+POSITIONS = "positions"
 # candidates that BLIP-2's published evaluation ranks again (arXiv 2301.12597)
 RERANK = 128
 
@@ -178,7 +180,8 @@ class Model(Protocol):
     """A loaded vision-language model, cut into stages.
 
     A state holds `pixel_values`, `input_ids`, `attention_mask` at first; running the
-    stages of a component adds that component's outputs.
+    stages of a component adds that component's outputs. The head of a language model
+    gives logits of all tokens, or of those that the state names under `POSITIONS`.
     """
 
     @property

@@ -97,7 +97,7 @@ def calibrating(search: Search) -> Sequence[Sample]:
 
 
 def _is_large(space: ModelSpace) -> bool:
-    from allocator.bench.workbench import SMALL
+    from allocator.bench.reading import SMALL
 
     return space.spec.parameters >= SMALL
 

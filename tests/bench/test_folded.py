@@ -190,10 +190,10 @@ def test_finalized_weights_share_what_equal_cells_make_of_pictures(
 
     def scored(*low: str) -> tuple[Score, int]:
         wanted = dict.fromkeys(keys, FULL) | dict.fromkeys(low, AWQ)
-        allocation, before = Allocation.of(keys, wanted), bench.ran
+        allocation, before = Allocation.of(keys, wanted), bench.cost.ran
         weights = finalize(setup, allocation, Silent())
         score, _ = score_finalized(bench, weights, allocation, samples)
-        return score, bench.ran - before
+        return score, bench.cost.ran - before
 
     bench.features = LRUCache(2**28)
     assert scored(vision[0], *language)[1] > 0

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from allocator.bench import workbench as trial
+from allocator.bench import forward, reading
 from allocator.bench.devices import pick_device
+from allocator.bench.forward import Forward
 from allocator.bench.loading import open_full_precision
 from allocator.bench.prepare import prepare
 from allocator.bench.probes import damages
@@ -145,7 +146,7 @@ def test_what_is_kept_changes_no_score_and_no_divergence(
     bench.task = Cut()  # type: ignore[assignment]
     bench.features = LRUCache(0)
     fresh = all_of()
-    assert bench.reused == 0
+    assert bench.cost.reused == 0
     bench.features = LRUCache(limit)
     assert all_of() == fresh
     assert fresh[0] == fresh[-1]
@@ -156,9 +157,9 @@ def test_what_is_kept_changes_no_score_and_no_divergence(
 
 def counted(bench: Workbench, allocation: Allocation) -> tuple[int, int]:
     """Samples that a score takes through the prefix, and those that were kept."""
-    ran, reused = bench.ran, bench.reused
+    ran, reused = bench.cost.ran, bench.cost.reused
     bench.score(allocation, SAMPLES)
-    return bench.ran - ran, bench.reused - reused
+    return bench.cost.ran - ran, bench.cost.reused - reused
 
 
 def test_each_component_of_the_prefix_runs_once_for_what_it_depends_on(
@@ -182,18 +183,18 @@ def test_each_component_of_the_prefix_runs_once_for_what_it_depends_on(
 
 
 def test_vision_is_not_run_again_where_the_connector_alone_changes(
-    bench: Workbench,
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     full, _, other, *_ = mixtures(bench)
     bench.score(full, SAMPLES)
     ran: list[str | None] = []
-    usual = bench._run
+    usual = Forward.run
 
-    def noted(state: Any, component: str | None = None) -> Any:
+    def noted(self: Forward, state: Any, component: str | None = None) -> Any:
         ran.append(component)
-        return usual(state, component)
+        return usual(self, state, component)
 
-    bench._run = noted  # type: ignore[method-assign]
+    monkeypatch.setattr(Forward, "run", noted)
     bench.score(other, SAMPLES)
     assert ran == ["connector"]
 
@@ -208,20 +209,20 @@ def test_a_look_and_a_score_share_what_was_made_of_the_same_images(
 ) -> None:
     full, low, *_ = mixtures(bench)
     bench.score(full, SAMPLES)
-    assert bench.ran == 4
+    assert bench.cost.ran == 4
     bench.divergence(low, SAMPLES)
-    assert bench.ran == 4
+    assert bench.cost.ran == 4
 
 
 def test_other_weights_share_nothing_and_are_counted(bench: Workbench) -> None:
     full, *_ = mixtures(bench)
     vision = mixtures(bench)[4]
     before = bench.score(vision, SAMPLES).values
-    ran = bench.ran
+    ran = bench.cost.ran
     with bench.under(bench.bank) as other:  # type: ignore[arg-type]
         assert other.score(vision, SAMPLES).values == before
-        assert other.ran == ran + 4
-    assert (bench.ran, bench.reused) == (ran + 4, 0)
+        assert other.cost.ran == ran + 4
+    assert (bench.cost.ran, bench.cost.reused) == (ran + 4, 0)
     assert set(bench.in_place.current.values()) == {Choice(16)}
     assert counted(bench, vision) == (0, 4)
     assert counted(bench, full) == (4, 0)
@@ -288,7 +289,7 @@ def test_long_replies_are_read_token_by_token(
     bench, samples = captioner
     full = Allocation.uniform(bench.spec, Choice(16))
     found = bench.logits(full, samples)
-    assert found.shape[:2] == (6, trial.READ)
+    assert found.shape[:2] == (6, forward.READ)
     # without padding, every position by the module's own forward pass
     for sample, row in zip(samples, found, strict=True):
         plain = bench.model.inputs([sample])
@@ -299,10 +300,10 @@ def test_long_replies_are_read_token_by_token(
         # logits of a BLIP-2 leave its image tokens in place, as those of a LLaVA
         extra = whole.shape[0] - said["attention_mask"].shape[1]
         last = whole.shape[0] - 1
-        places = [min(first + extra + at, last) for at in range(trial.READ)]
+        places = [min(first + extra + at, last) for at in range(forward.READ)]
         torch.testing.assert_close(row, whole[places], atol=2e-4, rtol=1e-4)
     # the first of them is what is read where replies are short
-    monkeypatch.setattr(trial, "LONG", 1000)
+    monkeypatch.setattr(reading, "LONG", 1000)
     torch.testing.assert_close(bench.logits(full, samples)[:, 0], found[:, 0])
 
 
@@ -310,11 +311,11 @@ def test_a_sound_model_has_no_fault_and_looking_for_one_counts_nothing(
     bench: Workbench,
 ) -> None:
     full = Allocation.uniform(bench.spec, Choice(16))
-    before = bench.score(full, SAMPLES).values, bench.ran, bench.reused
+    before = bench.score(full, SAMPLES).values, bench.cost.ran, bench.cost.reused
     assert bench.fault(SAMPLES) is None
-    bench.ran = bench.reused = 0
+    bench.cost.ran = bench.cost.reused = 0
     assert before[0] == bench.score(full, SAMPLES).values
-    assert bench.ran == 0
+    assert bench.cost.ran == 0
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -1,0 +1,32 @@
+"""Count what passes through a loaded model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from allocator.core.cost import Cost
+    from allocator.core.spec import Component, Linear
+
+
+def count_tokens(module: Any, linears: Iterable[Linear], cost: Cost) -> None:
+    """Count the rows through the first linear of each component, from now on.
+
+    Args:
+        module: the model.
+        linears: all that are in groups, in the order in which they run.
+        cost: is added to.
+    """
+    first: dict[Component, Linear] = {}
+    for linear in linears:
+        first.setdefault(linear.component, linear)
+    for component, linear in first.items():
+
+        def count(
+            _: Any, given: tuple[Any, ...], component: Component = component
+        ) -> None:
+            cost.tokens[component] += given[0].shape[:-1].numel()
+
+        module.get_submodule(linear.name).register_forward_pre_hook(count)
