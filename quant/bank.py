@@ -98,8 +98,13 @@ class Recipe:
     @property
     def stored_keys(self) -> frozenset[str]:
         """Those of the cells wanted that are kept, and not made when asked for."""
-        kept = [name for name, method in self.methods.items() if is_stored(method)]
-        return frozenset(self.key(name, bits) for name in kept for bits in self.low)
+        names = self.stored_methods
+        return frozenset(self.key(name, bits) for name in names for bits in self.low)
+
+    @property
+    def stored_methods(self) -> tuple[str, ...]:
+        """The methods whose cells are kept."""
+        return tuple(name for name, own in self.methods.items() if is_stored(own))
 
     def made_alone(self, method: str, weight: Tensor, bits: int) -> Cell:
         """The cell of a matrix [out, in], by a method whose cells are not stored.
