@@ -275,6 +275,9 @@ storage_timeout = cloup.option(
     metavar="10m",
     help="How long to wait while another program locks it.  [default: 60s]",
 )
+dry_run = cloup.option(
+    "--dry-run", is_flag=True, help="Only say what it would do and take, here."
+)
 as_json = cloup.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 goal_options = cloup.option_group(
