@@ -82,7 +82,8 @@ class UniformResult:
 
     `finalized` is the digest of its weights where those are not the bank's, `tuned`
     whether their rounding was learned; with `pinned`, some groups have what pins ask
-    instead of the `choice`.
+    instead of the `choice`. It was scored on `samples`: where those are not all, the
+    score is the recommendation's, less what that gains on the samples both have.
     """
 
     choice: Choice
@@ -93,6 +94,7 @@ class UniformResult:
     finalized: str | None = None
     pinned: bool = False
     tuned: bool = False
+    samples: int = 0
 
     @property
     def name(self) -> str:
@@ -104,8 +106,9 @@ class UniformResult:
 class RivalResult:
     """One of `RIVALS`, no larger than the recommendation or its budget, by its `name`.
 
-    `versus` is what the recommendation gains over it, `finalized` and `tuned` are as in
-    `UniformResult`; it has no score where something of it was no finite number.
+    `versus` is what the recommendation gains over it, `finalized`, `tuned` and
+    `samples` are as in `UniformResult`; it has no score where something of it was no
+    finite number.
     """
 
     name: str
@@ -116,6 +119,7 @@ class RivalResult:
     versus: Interval | None
     finalized: str | None = None
     tuned: bool = False
+    samples: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, without what was gained over it."""
@@ -129,7 +133,8 @@ class Finalist:
     `kinds` say what it is (measured, uniform, a rival's name, refined), `scores` are
     means over `samples` samples under weights of the bank, finalized or tuned ones, and
     `weights` are those that these chose. Fewer samples than the others have: it stopped
-    there, since it could not be the best any more.
+    there, since it could not be the best any more. On `evaluated` samples of the
+    evaluation set it was scored under these.
     """
 
     digest: str
@@ -138,6 +143,7 @@ class Finalist:
     samples: int
     scores: tuple[tuple[str, float], ...]
     weights: str
+    evaluated: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -203,6 +209,7 @@ class Recommendation:
     same with the probability that was asked for;
     `finalized` the digest of weights that were quantized once more in sequence, and
     `tuned` says that their rounding was learned; `finalists` are what was compared.
+    It and full precision were scored on all `samples` of the evaluation set.
     `evaluated_samples` counts every sample that any of `evaluated_allocations` was run
     on, baselines and probes included; `pins` are what was asked of single groups;
     `prefix` the samples that went through a
@@ -246,6 +253,7 @@ class Recommendation:
     rivals: tuple[RivalResult, ...] = ()
     tuned: bool = False
     finalists: tuple[Finalist, ...] = ()
+    samples: int = 0
 
     @property
     def is_uniform(self) -> bool:
@@ -270,6 +278,7 @@ class Recommendation:
                 "score": self.full_precision.mean,
                 "ci95": self.full_precision.ci95,
                 "bpw": float(FULL),
+                "samples": self.samples,
                 "details": {name: full for name, _, full in self.details},
             },
             "uniform": [_uniform_json(each) for each in self.uniform],
@@ -304,6 +313,7 @@ class Recommendation:
             "bpw_quantized": self.bpw_quantized,
             "score": self.score.mean,
             "ci95": self.score.ci95,
+            "samples": self.samples,
             "retained": _retained_json(self.retained, self.sure),
             "details": {name: value for name, value, _ in self.details},
             "vs_best_uniform": _versus_json(self.versus),
@@ -343,4 +353,5 @@ def _uniform_json(each: UniformResult) -> dict[str, Any]:
         "tuned": each.tuned,
         "digest": each.digest,
         "pinned": each.pinned,
+        "samples": each.samples,
     }

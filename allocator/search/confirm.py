@@ -245,6 +245,7 @@ def outcome_of(
                 versus(each),
                 each.finalized,
                 each.tuned,
+                each.samples,
             )
             for kind, each in held.rivals.items()
         ),
@@ -276,6 +277,7 @@ def uniform_results(
                 own.finalized if own else None,
                 allocation != space.alike(choice),
                 own.tuned if own else False,
+                own.samples if own else 0,
             )
         )
     return tuple(results)
