@@ -131,11 +131,13 @@ class FakeBench:
 
     def score(self, allocation: Allocation, some: Sequence[Sample]) -> Score:
         self.runs.append(("score", allocation.digest, len(some)))
+        self.cost.scored += len(some)
         mean = self.scored(allocation) + self.bonus
         return Score(mean, (mean,) * len(some))
 
     def divergence(self, allocation: Allocation, some: Sequence[Sample]) -> float:
         self.runs.append(("divergence", allocation.digest, len(some)))
+        self.cost.looked += len(some)
         return self.diverges(allocation)
 
     def fault(self, some: Sequence[Sample]) -> str | None:
@@ -198,6 +200,7 @@ def search_of(
         space=space,
         model=spec,
         candidates=(),
+        device="cpu",
         task=SimpleNamespace(name="vqav2", metric="accuracy (%)", needs="reply"),
         samples={
             "calibration": samples(80, "c"),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from allocator.core.account import no_account
 from allocator.core.allocation import FULL
 from allocator.core.pins import NO_PINS
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
     from allocator.core.allocation import Allocation, Choice, Scheme
     from allocator.core.pins import Pins
+    from allocator.core.told import Finalist, RungReport
 
 # rivals of the same stored size, by kind
 EVEN_MIX, ADDITIVE = "even_mix", "additive"
@@ -127,30 +129,6 @@ class RivalResult:
 
 
 @dataclass(frozen=True)
-class Finalist:
-    """What might have been recommended, as it scored on the search set.
-
-    `kinds` say what it is (measured, uniform, a rival's name, refined), `scores` are
-    means over `samples` samples under weights of the bank, finalized or tuned ones, and
-    `weights` are those that these chose. Fewer samples than the others have: it stopped
-    there, since it could not be the best any more. On `evaluated` samples of the
-    evaluation set it was scored under these.
-    """
-
-    digest: str
-    kinds: tuple[str, ...]
-    bpw: float
-    samples: int
-    scores: tuple[tuple[str, float], ...]
-    weights: str
-    evaluated: int = 0
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data."""
-        return {**asdict(self), "kinds": list(self.kinds), "scores": dict(self.scores)}
-
-
-@dataclass(frozen=True)
 class FrontMember:
     """A non-dominated allocation.
 
@@ -176,30 +154,6 @@ class FrontMember:
 
 
 @dataclass(frozen=True)
-class RungReport:
-    """How well something cheap predicted the full score: a rung's looks, or the prior.
-
-    `spearman` is the rank correlation within a budget over the `count` proposals and
-    candidates that have both, as allocations drawn by chance would show it; above 0
-    where a better look means a better score, None with fewer than two values. `ci95` is
-    its interval, None with too few; `controls` of them were drawn by chance. What is
-    `predicted` is the score under weights of the "bank", "finalized" or "tuned" ones.
-    """
-
-    kind: str
-    samples: int
-    count: int
-    spearman: float | None
-    ci95: tuple[float, float] | None = None
-    controls: int = 0
-    predicted: str = "bank"
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data."""
-        return {**asdict(self), "ci95": self.ci95 and list(self.ci95)}
-
-
-@dataclass(frozen=True)
 class Recommendation:
     """The outcome of a search, measured on the evaluation set.
 
@@ -213,7 +167,8 @@ class Recommendation:
     `evaluated_samples` counts every sample that any of `evaluated_allocations` was run
     on, baselines and probes included; `pins` are what was asked of single groups;
     `prefix` the samples that went through a
-    component before the language model, and those for which that was kept.
+    component before the language model, and those for which that was kept; `cost` what
+    it took (`allocator.core.account`).
     """
 
     study: str
@@ -254,6 +209,7 @@ class Recommendation:
     tuned: bool = False
     finalists: tuple[Finalist, ...] = ()
     samples: int = 0
+    cost: Mapping[str, Any] = field(default_factory=no_account)
 
     @property
     def is_uniform(self) -> bool:
@@ -297,6 +253,7 @@ class Recommendation:
             "evaluated_allocations": self.evaluated_allocations,
             "rungs": [rung.to_json() for rung in self.rungs],
             "prefix": {"ran": self.prefix[0], "reused": self.prefix[1]},
+            "cost": dict(self.cost),
             "seconds": dict(self.seconds),
         }
 

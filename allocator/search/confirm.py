@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING
 from allocator.core.errors import NotReachedError
 from allocator.core.records import (
     RIVALS,
-    Finalist,
     Interval,
     RivalResult,
-    RungReport,
     SureShare,
     UniformResult,
 )
+from allocator.core.told import Finalist, RungReport
 from allocator.search.contest import Contest
 from allocator.search.keep_score import KeepScore
 from allocator.space.model import of_size

@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from allocator.core.account import Account
 from allocator.core.clock import Clock
 from allocator.core.errors import StudyError
 from allocator.search.deadline import Deadline
@@ -42,7 +43,8 @@ class Search:
     are budgets, in bits per weight, within which nothing new is left; `skipped` are
     digests that were proposed although they were taken; `left` are numbers of trials
     that dead processes left; `confirmed` tells by digest how many samples of the
-    evaluation set were scored, and `looks` which are scored first.
+    evaluation set were scored, and `looks` which are scored first. `account` tells what
+    each phase took.
     """
 
     setup: Setup
@@ -60,9 +62,11 @@ class Search:
     left: set[int] = field(default_factory=set)
     confirmed: dict[str, int] = field(default_factory=dict)
     has_raced: bool = False
+    account: Account = field(init=False)
 
     def __post_init__(self) -> None:
         setup = self.setup
+        self.account = Account(self.bench.cost, self.clock)
         parts = strata(setup.task, setup.samples["evaluation"])
         self.looks = looks_of(self, parts)
         self.goal: Goal = goal_of(
