@@ -6,7 +6,7 @@ Tensors and modules are `Any` here: this room uses the standard library only.
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -120,6 +120,14 @@ class Task(Protocol):
 
     def score(self, predictions: Sequence[Any], samples: Sequence[Sample]) -> Score:
         """Score predictions, one per sample, in order: replies, or `Ranked`."""
+
+
+@runtime_checkable
+class CorpusTask(Protocol):
+    """A task whose scores hang on the references of all samples scored together."""
+
+    def within(self, whole: Sequence[Sample]) -> Task:
+        """The same for parts of a set: each sample scores what it does in the whole."""
 
 
 @dataclass(frozen=True)
