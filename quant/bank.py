@@ -10,16 +10,19 @@ from __future__ import annotations
 import json
 import os
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from allocator.core.allocation import FULL, Choice, digest
 from allocator.core.errors import BankError
+from allocator.core.ports import is_stored
 from quant.cells import (
     DamagedCellError,
     damaged_cells,
     drop_cells,
     file_of,
+    has_tensors,
+    packed_cell,
     read_cell,
     read_part,
     stored_cells,
@@ -80,17 +83,43 @@ class Recipe:
     @property
     def keys(self) -> tuple[str, ...]:
         """All cells wanted of each linear."""
-        low = [bits for bits in self.widths if bits != FULL]
-        return tuple(self.key(method, bits) for method in self.methods for bits in low)
+        return tuple(
+            self.key(method, bits) for method in self.methods for bits in self.low
+        )
+
+    @property
+    def low(self) -> tuple[int, ...]:
+        """The widths that have cells."""
+        return tuple(bits for bits in self.widths if bits != FULL)
+
+    @property
+    def stored_keys(self) -> frozenset[str]:
+        """Those of the cells wanted that are kept, and not made when asked for."""
+        kept = [name for name, method in self.methods.items() if is_stored(method)]
+        return frozenset(self.key(name, bits) for name in kept for bits in self.low)
+
+    def made_alone(self, method: str, weight: Tensor, bits: int) -> Cell:
+        """The cell of a matrix [out, in], by a method whose cells are not stored.
+
+        Raises:
+            ModelError: weights that are not finite.
+        """
+        made = self.methods[method].quantize([weight], None, self.scheme, [bits])
+        cell: Cell = made[bits][0]
+        return cell
 
 
 def missing_cells(
     folder: Path, recipe: Recipe, names: Iterable[str]
 ) -> dict[str, list[str]]:
     """For each linear that is not complete, the cells it lacks."""
-    lacking = {}
+    lacking, kept = {}, recipe.stored_keys
     for name in names:
-        have = stored_cells(file_of(folder, name))
+        have = {
+            key
+            for key, cell in stored_cells(file_of(folder, name)).items()
+            if has_tensors(cell) or key not in kept
+        }
         lacks = [key for key in recipe.keys if key not in have]
         if lacks:
             lacking[name] = lacks
@@ -147,7 +176,9 @@ def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
 class Bank:
     """Read access to a bank; a missing cell is refused here, not in the search.
 
-    `rebuild` makes what is missing; without it a damaged cell is an error.
+    `rebuild` makes what is missing; without it a damaged cell is an error. `exact`
+    gives a linear's weight, by full name, as the checkpoint stores it and on the device
+    on which the bank was made; without it cells that are not stored are an error.
 
     Raises:
         BankError: a wanted cell of any linear is missing.
@@ -157,8 +188,10 @@ class Bank:
     recipe: Recipe
     spec: ModelSpec
     rebuild: Callable[[], object] | None = None
+    exact: Callable[[str], Tensor] | None = None
     _weights: OrderedDict[tuple[str, str], Tensor] = field(default_factory=OrderedDict)
     _described: dict[str, dict[str, Description]] = field(default_factory=dict)
+    _checked: set[str] = field(default_factory=set)
     _held: int = 0
 
     def __post_init__(self) -> None:
@@ -214,17 +247,48 @@ class Bank:
         """
         if choice.method is None:
             raise BankError("16-bit weights come from the checkpoint, not the bank")
-        name, key = linear.name, self.recipe.key(choice.method, choice.bits)
-        file = file_of(self.folder, name)
         try:
-            return read_cell(file, key, self._describe(name).get(key))
+            return self._read(linear.name, choice)
         except DamagedCellError:
-            drop_damaged(self.folder, [name])
-            self._described.pop(name, None)
+            key = self.recipe.key(choice.method, choice.bits)
+            file = file_of(self.folder, linear.name)
+            drop_cells(file, {key, *damaged_cells(file)})
+            self._described.pop(linear.name, None)
             if self.rebuild is None:
                 raise
         self.rebuild()
-        return read_cell(file, key)
+        return self._read(linear.name, choice)
+
+    def _read(self, name: str, choice: Choice) -> Cell:
+        """A cell from its file, or made anew where that has its description alone."""
+        assert choice.method is not None
+        key = self.recipe.key(choice.method, choice.bits)
+        described = self._describe(name).get(key)
+        if described is None or has_tensors(described):
+            return read_cell(file_of(self.folder, name), key, described)
+        return self._made(name, choice, described)
+
+    def _made(self, name: str, choice: Choice, described: Description) -> Cell:
+        """A cell that is not stored, compared with its description once.
+
+        Raises:
+            DamagedCellError: it is not what it was when the bank was made.
+        """
+        if self.exact is None:
+            raise BankError(
+                f"{name} at {choice} is not stored, and there is no checkpoint at hand "
+                "to make it of"
+            )
+        weight = self.exact(name)
+        cell = _on_cpu(self.recipe.made_alone(str(choice.method), weight, choice.bits))
+        if described["sum"] not in self._checked:
+            if packed_cell(cell, stored=False)[0]["sum"] != described["sum"]:
+                raise DamagedCellError(
+                    f"{name} at {choice} comes out otherwise than when the bank "
+                    f"{self.folder} was made: build it again"
+                )
+            self._checked.add(described["sum"])
+        return cell
 
     def part(self, linear: Linear, choice: Choice, part: str) -> Tensor | None:
         """A cell's `scale` or `channel_scale` alone; None where it has none.
@@ -235,11 +299,16 @@ class Bank:
         if choice.method is None:
             return None
         key = self.recipe.key(choice.method, choice.bits)
+        described = self._describe(linear.name).get(key)
+        if described is not None and part not in described["parts"]:
+            return None
         try:
-            return read_part(file_of(self.folder, linear.name), key, part)
+            if described is None or has_tensors(described):
+                return read_part(file_of(self.folder, linear.name), key, part)
         except DamagedCellError:
-            found: Tensor | None = getattr(self.cell(linear, choice), part)
-            return found
+            pass
+        found: Tensor | None = getattr(self.cell(linear, choice), part)
+        return found
 
     def _keep(self, key: tuple[str, str], weight: Tensor) -> None:
         self._weights[key] = weight
@@ -247,6 +316,12 @@ class Bank:
         while self._held > CACHED_BYTES and len(self._weights) > 1:
             _, old = self._weights.popitem(last=False)
             self._held -= old.nbytes
+
+
+def _on_cpu(cell: Cell) -> Cell:
+    """A cell like those that are read."""
+    zero = None if cell.zero is None else cell.zero.cpu()
+    return replace(cell, codes=cell.codes.cpu(), scale=cell.scale.cpu(), zero=zero)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

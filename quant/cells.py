@@ -2,7 +2,9 @@
 
 A safetensors file. Its metadata describe each cell: width, shape, the checksum of each
 part, and one over all of that. Tensors are named by the latter, so that equal cells are
-stored once.
+stored once. Of a cell that is made when it is asked for (`Method` in
+`allocator.core.ports`) there is the description alone: it tells whether what is made
+then is what was made first.
 """
 
 from __future__ import annotations
@@ -57,24 +59,34 @@ def stored_cells(file: Path) -> dict[str, Description]:
         return {}
 
 
-def packed_cell(cell: Cell) -> Packed:
-    """A cell as it is stored: its description, and its tensors by name."""
+def packed_cell(cell: Cell, *, stored: bool = True) -> Packed:
+    """A cell as it is stored: its description, and its tensors by name.
+
+    `stored`: if not, the description alone.
+    """
     parts = {"codes": pack(cell.codes, cell.bits), "scale": cell.scale}
     if cell.zero is not None:
         whole = cell.zero.dtype == torch.uint8
         parts["zero"] = pack(cell.zero, cell.bits) if whole else cell.zero
     if cell.channel_scale is not None:
         parts["channel_scale"] = cell.channel_scale
-    stored = {name: part.cpu().contiguous() for name, part in parts.items()}
+    packed = {name: part.cpu().contiguous() for name, part in parts.items()}
     described: Description = {
         "bits": cell.bits,
         "columns": cell.columns,
         "shape": list(cell.codes.shape),
         "fallback": cell.fallback,
-        "parts": {name: checksum(part) for name, part in stored.items()},
+        "parts": {name: checksum(part) for name, part in packed.items()},
     }
     described["sum"] = _seal(described)
-    return described, {_tensor(described, name): x for name, x in stored.items()}
+    if not stored:
+        return {**described, "stored": False}, {}
+    return described, {_tensor(described, name): x for name, x in packed.items()}
+
+
+def has_tensors(described: Description) -> bool:
+    """Whether a file has the cell itself, and not its description alone."""
+    return bool(described.get("stored", True))
 
 
 def _tensor(described: Description, part: str) -> str:
@@ -122,15 +134,23 @@ def drop_cells(file: Path, keys: Collection[str]) -> None:
             file.unlink(missing_ok=True)
 
 
+def keep_descriptions(file: Path, keys: Collection[str]) -> None:
+    """Take the tensors of some cells out of a file."""
+    with locked(file.parent / LOCK):
+        cells = stored_cells(file)
+        for key in cells.keys() & set(keys):
+            cells[key] = {**cells[key], "stored": False}
+        _write({file: (cells, {})})
+
+
 def _write(files: Mapping[Path, tuple[dict[str, Description], Tensors]]) -> None:
     """Replace files; tensors that are not new come from the old ones."""
 
     def writer(file: Path) -> Callable[[Path], object]:
         def write(draft: Path) -> None:
             cells, new = files[file]
-            wanted = {
-                _tensor(cell, x) for cell in cells.values() for x in cell["parts"]
-            }
+            whole = [cell for cell in cells.values() if has_tensors(cell)]
+            wanted = {_tensor(cell, x) for cell in whole for x in cell["parts"]}
             tensors = {name: new[name] for name in sorted(wanted) if name in new}
             old = sorted(wanted - new.keys())
             if old:
@@ -218,9 +238,11 @@ def is_whole(file: Path, key: str, total: str) -> bool:
 
 
 def damaged_cells(file: Path) -> tuple[str, ...]:
-    """Cells of a file that do not match their checksums."""
+    """Cells that a file has whole, and that do not match their checksums."""
     found = []
     for key, described in stored_cells(file).items():
+        if not has_tensors(described):
+            continue
         try:
             _read_parts(file, key, described)
         except DamagedCellError:

@@ -1,4 +1,4 @@
-"""Room for finalized weights: an empty folder, on a disk that can hold them."""
+"""Room for what is made: the bytes it takes, and folders and disks that hold it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from quant.files import DRAFT, locked
 from quant.streaming import SPOOLED
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from allocator.core.allocation import Scheme
     from allocator.core.spec import Linear
+    from quant.bank import Recipe
     from quant.finalized import Assignment
 
 
@@ -39,29 +41,70 @@ def clear(folder: Path) -> None:
             file.unlink()
 
 
-def check_room(folder: Path, wanted: Assignment, linears: Sequence[Linear]) -> None:
-    """Refuse what does not fit on the disk.
+def stored_bytes(linear: Linear, scheme: Scheme, bits: int) -> int:
+    """Bytes that a linear's cell takes on the disk, at most."""
+    # AWQ's scale has an fp16 number for each input; so has a norm that it folds into
+    return linear_bytes(linear, scheme, bits, "none") + 2 * linear.in_features
+
+
+def missing_bytes(
+    recipe: Recipe, linears: Iterable[Linear], lacking: Mapping[str, Sequence[str]]
+) -> int:
+    """Bytes that missing cells of a bank will take at most: equal ones are stored once.
 
     Args:
-        folder: where the weights will be.
-        wanted: what they are.
+        recipe: what the cells are to be.
         linears: all those of the model.
-
-    Raises:
-        BankError: says how much is needed and how much there is.
+        lacking: names of the missing cells of each, by its name.
     """
-    scheme = wanted.recipe.scheme
-    needed = sum(
-        # a norm that AWQ's scale folds into has a 16-bit number for each input
-        linear_bytes(linear, scheme, wanted.choices[linear.name].bits, "none")
-        + 2 * linear.in_features
+    kept = recipe.stored_keys
+    return sum(
+        stored_bytes(linear, recipe.scheme, int(key.rsplit(".", 1)[1]))
+        for linear in linears
+        for key in lacking.get(linear.name, ())
+        if key in kept
+    )
+
+
+def finalized_bytes(wanted: Assignment, linears: Iterable[Linear]) -> int:
+    """Bytes that finalized weights will take at most."""
+    return sum(
+        stored_bytes(linear, wanted.recipe.scheme, wanted.choices[linear.name].bits)
         for linear in linears
         if linear.name in wanted.keys
     )
+
+
+def check_bank(folder: Path, needed: int) -> None:
+    """Refuse cells of a bank that do not fit on the disk of its folder.
+
+    Raises:
+        BankError: says how much is needed, how much there is, and what would fit.
+    """
+    remedy = (
+        "limit it with --methods or --widths, or let XDG_CACHE_HOME name a larger disk"
+    )
+    _check(folder, needed, "the bank takes {} more", remedy)
+
+
+def check_finalized(folder: Path, needed: int) -> None:
+    """Refuse finalized weights that do not fit on the disk of their folder.
+
+    Raises:
+        BankError: says how much is needed, and how much there is.
+    """
+    remedy = "free some, or let XDG_DATA_HOME name a larger disk"
+    _check(folder, needed, "the finalized weights take {}", remedy)
+
+
+def _check(folder: Path, needed: int, what: str, remedy: str) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise BankError(
-            f"the finalized weights take {needed / 1e9:,.1f} GB and {folder.parent} "
-            f"has {free / 1e9:,.1f} GB free: free some, or let XDG_DATA_HOME name a "
-            "larger disk"
+            f"{what.format(_gb(needed))} and {folder.parent} has {_gb(free)} free: "
+            f"{remedy}"
         )
+
+
+def _gb(size: int) -> str:
+    return f"{size / 1e9:,.1f} GB"

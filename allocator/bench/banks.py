@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from allocator.bench.loading import bank_home, build, recipe_of
 from allocator.bench.prepare import prepare
 from allocator.core.plugins import available, load
+from allocator.core.ports import is_stored
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,7 +27,7 @@ def build_bank_of(asked: StudySpec, watch: Watch) -> dict[str, Any]:
         AllocateError: what `prepare` refuses; a disk with too little room.
     """
     from quant.bank import drop_damaged, missing_cells, read_manifest
-    from quant.build import missing_bytes
+    from quant.room import missing_bytes
     from quant.upkeep import disk_bytes
 
     started = time.monotonic()
@@ -102,10 +103,12 @@ def collect_garbage(
     from quant.upkeep import sweep
 
     methods = available("quant.methods")
-    versions = {name: load("quant.methods", name).version for name in methods}
+    found = {name: load("quant.methods", name) for name in methods}
+    versions = {name: method.version for name, method in found.items()}
+    alone = [name for name, method in found.items() if not is_stored(method)]
     removed = [
         each
         for folder in bank_folders()
-        for each in sweep(folder, versions, unused=unused, dry_run=dry_run)
+        for each in sweep(folder, versions, alone=alone, unused=unused, dry_run=dry_run)
     ]
     return {"removed": removed, "dry_run": dry_run}

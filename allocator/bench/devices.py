@@ -29,6 +29,13 @@ def pick_device(name: str) -> str:
     )
 
 
+def peak_device_bytes(device: str) -> int | None:
+    """Bytes that tensors of this process took at most; None where that is the host."""
+    if not device.startswith("cuda"):
+        return None
+    return int(torch.cuda.max_memory_allocated(device))
+
+
 def describe_devices() -> list[str]:
     """Every device a search can run on, with its name and memory."""
     found = [f"cpu ({torch.get_num_threads()} threads)"]

@@ -9,6 +9,7 @@ import torch
 
 from allocator.bench.in_place import applied_digest
 from allocator.core.allocation import digest
+from allocator.core.ports import POSITIONS
 from quant.finalized import Finalized
 from quant.lru_cache import size_of
 
@@ -111,22 +112,21 @@ class Forward:
         Args:
             name: of the batch, as for `features`.
             state: its inputs.
-            replied: as for `next_tokens`.
+            replied: as for `looked_at`.
         """
         features = self.features(name, state)
-        return next_tokens(self.run({**state, "features": features})["logits"], replied)
+        looked = {POSITIONS: looked_at(len(state["input_ids"]), replied)}
+        logits: Tensor = self.run({**state, "features": features, **looked})["logits"]
+        return logits
 
 
-def next_tokens(logits: Tensor, replied: Tensor | None) -> Tensor:
-    """Logits of the tokens that are looked at: [samples, positions, vocabulary].
+def looked_at(samples: int, replied: Tensor | None) -> Tensor:
+    """Positions whose next tokens are looked at, from the end: [samples, positions].
 
     Args:
-        logits: [samples, tokens, vocabulary], padded on the left.
+        samples: whose prompts are padded on the left.
         replied: [samples] tokens of the replies behind the prompts; None: none.
     """
-    last = torch.full((len(logits), 1), logits.shape[1] - 1)
-    places = last
-    if replied is not None:
-        first = last - replied.cpu()[:, None]
-        places = (first + torch.arange(READ)).clamp(max=logits.shape[1] - 1)
-    return logits[torch.arange(len(logits))[:, None], places]
+    if replied is None:
+        return torch.full((samples, 1), -1)
+    return (torch.arange(READ) - 1 - replied.cpu()[:, None]).clamp(max=-1)

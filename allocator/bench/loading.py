@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from torch import Tensor
+
     from allocator.bench.prepare import Setup
     from allocator.bench.workbench import Workbench
     from allocator.core.allocation import Scheme
@@ -63,11 +65,19 @@ def _loaded(setup: Setup, bank: Bank | None) -> Workbench:
 def open_bank(setup: Setup, watch: Watch) -> Bank:
     """Make what a bank lacks, and open it."""
     from quant.bank import Bank
+    from quant.build import weight_of
 
     recipe = recipe_of(setup)
     build(setup, recipe, watch)
     folder = bank_home() / recipe.digest
-    return Bank(folder, recipe, setup.model, lambda: build(setup, recipe, watch))
+    mapped: list[Model] = []
+
+    def exact(name: str) -> Tensor:
+        if not mapped:
+            mapped.append(setup.family.load(setup.folder, setup.device, mapped=True))
+        return weight_of(mapped[0].module, name, setup.device)
+
+    return Bank(folder, recipe, setup.model, lambda: build(setup, recipe, watch), exact)
 
 
 def bank_home() -> Path:

@@ -20,6 +20,8 @@ SPLITS: tuple[Split, ...] = ("calibration", "search", "evaluation")
 # what a model gives for a sample: a text, or its similarity to everything else
 Prediction = Literal["reply", "ranking"]
 State = dict[str, Any]
+# of a state: positions [batch, n] whose logits are read, counted from the end below 0
+POSITIONS = "positions"
 # candidates that BLIP-2's published evaluation ranks again (arXiv 2301.12597)
 RERANK = 128
 
@@ -178,7 +180,8 @@ class Model(Protocol):
     """A loaded vision-language model, cut into stages.
 
     A state holds `pixel_values`, `input_ids`, `attention_mask` at first; running the
-    stages of a component adds that component's outputs.
+    stages of a component adds that component's outputs. The head of a language model
+    gives logits of all tokens, or of those that the state names under `POSITIONS`.
     """
 
     @property
@@ -277,7 +280,11 @@ class Family(Protocol):
 
 
 class Method(Protocol):
-    """A way to choose codes for the weights of linears that read one input."""
+    """A way to choose codes for the weights of linears that read one input.
+
+    One that looks at nothing but a matrix, and is quick, may say so by `stored = False`
+    (see `is_stored`).
+    """
 
     @property
     def version(self) -> int:
@@ -293,3 +300,11 @@ class Method(Protocol):
         foldable: bool = False,
     ) -> Mapping[int, Sequence[Any]]:
         """For each width one `quant.grid.Cell` per weight matrix."""
+
+
+def is_stored(method: Method) -> bool:
+    """Whether a bank keeps a method's cells; if not, it makes them when asked for.
+
+    Those are made of a matrix alone: `quantize` is given no inputs, and one matrix.
+    """
+    return bool(getattr(method, "stored", True))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from allocator.core.account import no_account
 from allocator.core.allocation import FULL
 from allocator.core.pins import NO_PINS
 
@@ -206,7 +207,8 @@ class Recommendation:
     `evaluated_samples` counts every sample that any of `evaluated_allocations` was run
     on, baselines and probes included; `pins` are what was asked of single groups;
     `prefix` the samples that went through a
-    component before the language model, and those for which that was kept.
+    component before the language model, and those for which that was kept; `cost` what
+    it took (`allocator.core.account`).
     """
 
     study: str
@@ -246,6 +248,7 @@ class Recommendation:
     rivals: tuple[RivalResult, ...] = ()
     tuned: bool = False
     finalists: tuple[Finalist, ...] = ()
+    cost: Mapping[str, Any] = field(default_factory=no_account)
 
     @property
     def is_uniform(self) -> bool:
@@ -288,6 +291,7 @@ class Recommendation:
             "evaluated_allocations": self.evaluated_allocations,
             "rungs": [rung.to_json() for rung in self.rungs],
             "prefix": {"ran": self.prefix[0], "reused": self.prefix[1]},
+            "cost": dict(self.cost),
             "seconds": dict(self.seconds),
         }
 

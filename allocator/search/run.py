@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from allocator.bench.loading import open_bank, open_full_precision
 from allocator.bench.prepare import prepare
+from allocator.core.account import Accounted
 from allocator.core.clock import Clock
 from allocator.core.plan import plan_json
 from allocator.core.records import LINEAR_RIVALS, Recommendation, rival_name
@@ -80,6 +81,7 @@ def run_prepared(setup: Setup, watch: Watch, clock: Clock) -> Recommendation:
     journal.describe(setup.task.metric, {"model": asked.model, "task": asked.task})
     Deadline(clock, asked.seconds).check_start()
     search = Search(setup, journal, open_full_precision(setup), watch, clock)
+    watch = search.watch = Accounted(watch, search.account)
     search.deadline.check_start()
     note_dead(search)
     with watch.phase("full precision") as progress:
@@ -282,5 +284,12 @@ def _recommendation(
         rungs=(*gradients(search), *proxies(search), *outcome.fidelities),
         prefix=(search.bench.cost.ran, search.bench.cost.reused),
         pins=asked.pins,
+        cost=_cost(search),
         seconds=(("total", search.clock.seconds), *search.seconds.items()),
     )
+
+
+def _cost(search: Search) -> dict[str, Any]:
+    from allocator.bench.devices import peak_device_bytes
+
+    return search.account.to_json(peak_device_bytes(search.setup.device))

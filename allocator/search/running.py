@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from allocator.core.account import Account
 from allocator.core.clock import Clock
 from allocator.core.errors import StudyError
 from allocator.core.finite import is_number
@@ -43,7 +44,7 @@ class Search:
     are budgets, in bits per weight, within which nothing new is left; `skipped` are
     digests that were proposed although they were taken; `left` are numbers of trials
     that dead processes left; `confirmed` are digests of what has a score on the
-    evaluation set.
+    evaluation set. `account` tells what each phase took.
     """
 
     setup: Setup
@@ -61,9 +62,11 @@ class Search:
     left: set[int] = field(default_factory=set)
     confirmed: set[str] = field(default_factory=set)
     has_raced: bool = False
+    account: Account = field(init=False)
 
     def __post_init__(self) -> None:
         setup = self.setup
+        self.account = Account(self.bench.cost, self.clock)
         self.goal: Goal = goal_of(
             setup.asked,
             setup.space,

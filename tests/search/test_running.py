@@ -202,6 +202,7 @@ def test_a_recommendation_counts_what_it_took(toy: ModelSpec, url: str) -> None:
     found = conclude(search)
     assert found.evaluated_samples == sum(count for _, _, count in runs(search))
     assert found.evaluated_allocations == len({digest for _, digest, _ in runs(search)})
+    assert found.cost["scored"] + found.cost["looked"] == found.evaluated_samples
     assert (found.complete, found.pruned, found.failed) == (1, 0, 0)
     assert found.goal == "budget"
     assert found.budget_bpw == 5.0
