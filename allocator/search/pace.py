@@ -75,10 +75,10 @@ class Paced:
         with self.watch.phase(name) as told:
 
             def tell(done: int, total: int, note: str = "", /) -> None:
-                if not (counts and self.pace.is_at(name, done / max(total, 1))):
-                    return told(done, total, note)
-                left = f"about {duration(self.pace.left)} left in all"
-                return told(done, total, f"{note}; {left}" if note else left)
+                if counts and self.pace.is_at(name, done / max(total, 1)):
+                    left = f"about {duration(self.pace.left)} left in all"
+                    note = f"{note}; {left}" if note else left
+                told(done, total, note)
 
             yield tell
         if counts and self.pace.is_at(name, 1.0) and since.seconds > LONG:
