@@ -10,8 +10,11 @@ import torch
 
 from allocator.core.errors import SpecError
 
-# of a container's memory (control groups, version 2)
-LIMIT = Path("/sys/fs/cgroup/memory.max")
+# where Linux keeps the bytes that a container may have, of its second and first kind
+LIMITS = (
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
 
 
 def pick_device(name: str) -> str:
@@ -52,11 +55,17 @@ def device_bytes(device: str) -> int:
 
 def host_bytes() -> int:
     """Bytes of this machine's memory, or of the container that this process is in."""
-    found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    # no such file, or no number where there is no limit
-    with suppress(OSError, ValueError):
-        found = min(found, int(LIMIT.read_text()))
-    return found
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for file in LIMITS:
+        # without a limit it holds a word, or a number beyond all memory
+        with suppress(OSError, ValueError):
+            limits.append(int(file.read_text()))
+    return min(limits)
+
+
+def total_memory(device: str) -> int:
+    """Bytes of all memory in which a model's tensors are."""
+    return device_bytes(device) or host_bytes()
 
 
 def describe_devices() -> list[str]:

@@ -137,16 +137,23 @@ class _Timed:
         self.encoded, features = timed(device, lambda: self._encode(state), tokens)
         self.state = {**state, "features": features}
         self.bytes = size_of(state), size_of(features)
-        run = bench.forward.run
-        self.looked, _ = timed(device, lambda: run(dict(self.state)), tokens)
+        behind = {stage.component for stage in model.stages()} - set(model.prefix)
+        self.looked, _ = timed(device, lambda: self._run(self.state, behind), tokens)
         self.rows = {name: tokens[name] / len(few) for name in tokens}
         self.said: list[str] = []
         self.replied, self.said = timed(device, self._reply)
 
     def _encode(self, state: State) -> Any:
-        for component in self.bench.model.prefix:
-            state = self.bench.forward.run(state, component)
-        return self.bench.model.features(state)
+        model = self.bench.model
+        return model.features(self._run(state, model.prefix))
+
+    @torch.inference_mode()
+    def _run(self, state: State, components: Collection[str]) -> State:
+        """Run the stages of some components."""
+        for stage in self.bench.model.stages():
+            if stage.component in components:
+                state = stage.run(state)
+        return state
 
     @torch.inference_mode()
     def _reply(self) -> list[Any]:

@@ -16,8 +16,8 @@ from allocator.core.amounts import in_bytes
 from allocator.core.errors import BankError, BudgetError, SpecError
 from allocator.core.unit_costs import Bytes
 from quant.bank import missing_cells
+from quant.needs import missing_bytes
 from quant.passes import HELD_BYTES
-from quant.room import missing_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -224,6 +224,11 @@ refine = cloup.option(
     default=None,
     help="Let single linears differ.  [default: refine]",
 )
+race = cloup.option(
+    "--race/--no-race",
+    default=None,
+    help="Stop what cannot win any more.  [default: race]",
+)
 tune = cloup.option(
     "--tune/--no-tune",
     default=None,
@@ -299,7 +304,7 @@ bank_options = cloup.option_group(
 search_options = cloup.option_group(
     "Search",
     *(strategy, trials, time, rungs, narrowing, finalize, refine, tune, tune_steps),
-    *(candidates, cache_memory, calibration, seed, device),
+    *(race, candidates, cache_memory, calibration, seed, device),
 )
 
 
