@@ -13,6 +13,7 @@ from allocator.search.full import FEW as CHECKED
 from allocator.search.propose import PROBED
 from allocator.search.rungs import CONTROLS, DRAWN, SINGLE_CONTROLS
 from allocator.study.looks import DIVERGENCE, LADDER, SCORE
+from evals.subsets import FIRST, LEAST, SHARE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -108,13 +109,25 @@ class Count:
         """Uniform allocations that fit."""
         return sum(self.space.fits(each) for each in self.space.uniform)
 
+    @property
+    def parts(self) -> list[int]:
+        """Sizes of the growing parts of the evaluation set, the whole one last."""
+        total = self.sets["evaluation"]
+        if not (self.asked.race and self.asked.budget is not None and self.own.races):
+            return [total]
+        least = max(LEAST, min(FIRST, total / SHARE))
+        sizes = [total]
+        while sizes[0] / 2 >= least:
+            sizes.insert(0, round(sizes[0] / 2))
+        return sizes
+
     def full(self) -> Part:
         """Full precision, and its logits, which all looks are held against."""
         if self.done.full:
             return Part("full precision")
-        both = self.sets["search"] + self.sets["evaluation"]
+        scored = float(self.sets["search"] + self.parts[0])
         looked = 2 * self.looks + min(CHECKED, self.sets["search"])
-        return Part("full precision", float(both), float(looked))
+        return Part("full precision", scored, float(looked))
 
     def bank(self) -> Part:
         """The bank's cells: those that are missing."""
@@ -125,10 +138,9 @@ class Count:
         return Part("bank", gathered=max(left.values()), solved=left)
 
     def measured(self, name: str, count: float) -> Part:
-        """So many allocations, measured as baselines are: looks, both sets."""
-        sets = self.sets["search"] + self.own.evaluated * self.sets["evaluation"]
-        swapped = count * self.weights
-        return Part(name, count * sets, count * self.looks, 0.0, count, swapped)
+        """So many allocations, measured as baselines are: looks, the search set."""
+        scored, looked = count * self.sets["search"], count * self.looks
+        return Part(name, scored, looked, 0.0, count, count * self.weights)
 
     def baselines(self) -> list[Part]:
         """Uniform allocations; the prior, and the rivals where a budget has some."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from allocator.core.forecast import Forecast, Part, Savings
 from allocator.core.records import LINEAR_RIVALS, RIVALS
 from allocator.search.counts import NOTHING, Count, Done
+from allocator.search.deadline import LAST as RACED
 from allocator.search.decide import SHOWN
 from allocator.search.finals import BEST, FEW, LAST
 from allocator.search.goals import FINALISTS
@@ -103,7 +104,7 @@ class _Whole(Count):
         rounds = contenders + whole if few else contenders
         swapped = (rounds * self.own.exchanged + banked) * self.weights
         made = contenders * self.own.repeated * self.weights
-        swaps = rounds + banked
+        swaps = 2 * rounds + banked
         parts += [
             Part("finalists", scored, 0.0, 0.0, swaps, swapped, 0.0, made),
             *(self.refined() if self.refines else []),
@@ -114,7 +115,7 @@ class _Whole(Count):
                 "tuning",
                 # what stopped is compared on what it was scored on
                 self.last * (self.own.racing * total + (1 - self.own.racing) * FEW),
-                swaps=self.last,
+                swaps=2 * self.last,
                 swapped=weights * self.own.exchanged,
             )
             parts.append(replace(part, tuned=weights))
@@ -151,7 +152,7 @@ class _Whole(Count):
         return [
             replace(
                 part,
-                swaps=single + several + made,
+                swaps=single + several + 2 * made,
                 swapped=swapped * self.weights,
                 finalized=made * self.own.repeated * self.weights,
             )
@@ -159,33 +160,62 @@ class _Whole(Count):
 
     def decided(self) -> Part:
         """The last few on the evaluation set, beside those they are compared with."""
-        count = self.last
-        # full precision is known; the winner and one rival see everything
-        whole = min(2.0, count)
-        shown = min(SHOWN, self.asked.trials)
-        samples = (whole + (count - whole) * self.own.evaluated) + shown
-        scored = samples * self.sets["evaluation"]
-        swapped = (count * self.own.exchanged + shown) * self.weights
-        return Part("confirmation", scored, 0.0, 0.0, count + shown, swapped)
+        # the best uniform allocation is among these, as it would be shipped
+        banked = float(max(0, self.fitting - 1))
+        part = self.raced("confirmation", self.last, banked)
+        # then the best proposals, and what else the front shows, as the bank has them
+        shown = float(min(SHOWN, self.asked.trials) + min(1, self.fitting))
+        return replace(
+            part,
+            scored=part.scored + shown * self.parts[0],
+            swaps=part.swaps + shown,
+            swapped=part.swapped + shown * self.weights,
+        )
+
+    def raced(self, name: str, finalized: float, banked: float) -> Part:
+        """A race on growing parts of the evaluation set, of two kinds of weights."""
+        sizes = self.parts
+        # full precision has seen the first part
+        scored, count = float(sizes[-1] - sizes[0]), finalized + banked
+        left, before, sessions = count, 0, 0.0
+        for at, size in enumerate(sizes):
+            scored += left * (size - before)
+            before, sessions = size, sessions + left
+            most = RACED << max(0, len(sizes) - 2 - at)
+            left = max(min(left, RACED), min(most, self.own.staying * left))
+        # those that go on are put in place again, as a rule finalized ones
+        times = finalized + sessions - count
+        swapped = (times * self.own.exchanged + banked) * self.weights
+        return Part(name, scored, 0.0, 0.0, 2 * times + banked, swapped)
 
     def confirmed(self) -> list[Part]:
         """Finalists on the evaluation set; without a budget the winner is finalized."""
         evaluation, total = self.sets["evaluation"], self.sets["search"]
-        count = float(min(FINALISTS, self.asked.trials + self.fitting))
-        scored, swapped = count * evaluation, count * self.weights
-        part = Part("confirmation", scored, 0.0, 0.0, count, swapped)
+        finalists = float(min(FINALISTS, self.asked.trials))
         if self.asked.budget is not None:
+            return [self.raced("confirmation", 0.0, finalists + self.fitting + 2)]
+        count = finalists + self.fitting
+        rivals = self.measured("rivals", float(len(RIVALS)))
+        part = Part(
+            "confirmation",
+            (count + len(RIVALS)) * evaluation + rivals.scored,
+            rivals.looked,
+            swaps=count + 2 * rivals.swaps,
+            swapped=count * self.weights + 2 * rivals.swapped,
+        )
+        if not self.asked.finalize:
             return [part]
-        parts = [part, self.measured("rivals of its size", float(len(RIVALS)))]
-        if self.asked.finalize:
-            made = float(1 + self.methods + len(RIVALS))
-            tunes = self.asked.tunes(self.space.spec.parameters)
-            scored = made * (evaluation + 2 * total * tunes)
-            swaps = made * (1 + 2 * tunes)
-            swapped = swaps * self.own.exchanged * self.weights
-            weights = made * self.weights
-            last = Part("finalization", scored, 0.0, 0.0, swaps, swapped)
-            tuned = weights if tunes else 0.0
-            last = replace(last, finalized=weights * self.own.repeated, tuned=tuned)
-            parts.append(last)
-        return parts
+        made = float(1 + self.methods + len(RIVALS))
+        tunes = self.asked.tunes(self.space.spec.parameters)
+        # which weights are better says the search set
+        scored, times = made * (evaluation + 2 * total * tunes), made * (1 + 2 * tunes)
+        weights = made * self.weights
+        last = Part(
+            "finalization",
+            scored,
+            swaps=2 * times,
+            swapped=times * self.own.exchanged * self.weights,
+            finalized=weights * self.own.repeated,
+            tuned=weights * tunes,
+        )
+        return [part, last]
