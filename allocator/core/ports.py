@@ -178,7 +178,10 @@ class Model(Protocol):
     """A loaded vision-language model, cut into stages.
 
     A state holds `pixel_values`, `input_ids`, `attention_mask` at first; running the
-    stages of a component adds that component's outputs.
+    stages of a component adds that component's outputs. Where several samples of a
+    batch show one picture, its pixels and what the prefix makes of them are there once,
+    and `picture` [batch] holds the row of each sample's picture; without that key there
+    is a picture for each sample, in order.
     """
 
     @property
@@ -197,7 +200,10 @@ class Model(Protocol):
         """Components whose outcome depends on the image alone: it can be kept."""
 
     def inputs(self, samples: Sequence[Sample], *, answered: bool = False) -> State:
-        """Pixels and prompts, padded on the left; replies behind them if asked."""
+        """Pixels and prompts, padded on the left; replies behind them if asked.
+
+        Then no picture is shared: calibration counts each pair.
+        """
 
     def prompt(self, sample: Sample) -> str:
         """A sample's prompt as the model gets it, special tokens shown."""
