@@ -1,4 +1,4 @@
-"""What a search tells beside its outcome: finalists, and what cheap looks were worth."""
+"""What a search tells beside its outcome: finalists, and what looks were worth."""
 
 from __future__ import annotations
 

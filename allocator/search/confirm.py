@@ -14,7 +14,6 @@ from allocator.core.records import (
     SureShare,
     UniformResult,
 )
-from allocator.core.told import Finalist, RungReport
 from allocator.search.contest import Contest
 from allocator.search.keep_score import KeepScore
 from allocator.space.model import of_size
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 
     from allocator.core.allocation import Allocation
     from allocator.core.records import TrialRecord
+    from allocator.core.told import Finalist, RungReport
     from allocator.search.goals import Goal
     from allocator.search.measured import Measured
     from allocator.space.model import ModelSpace
