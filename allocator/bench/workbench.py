@@ -27,7 +27,7 @@ from allocator.bench.sense import Said
 from allocator.core.allocation import FULL, Allocation, Choice
 from allocator.core.cost import Cost
 from allocator.core.ports import RERANK, Decoding
-from evals.taskset import TaskSet, relative
+from evals.taskset import TaskSet, relative, within
 from quant.finalized import Finalized
 from quant.lru_cache import LRUCache
 
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from allocator.core.ports import Model, Sample, Score, State, Task
     from allocator.core.spec import ModelSpec
 
+FULL_CHOICE = Choice(FULL)
 # features kept between trials
 FEATURE_BYTES = 2**28
 
@@ -54,7 +55,8 @@ class Workbench:
     to a cut, are kept; where memory does not suffice, `halving` cuts batches. What
     `under` and `over` give shares the model, what is in place, the counters in `cost`
     and what full precision gave (`references`); `said` tells, by task, of the
-    predictions that were scored last.
+    predictions that were scored last. `mapped` loads the model's checkpoint once more,
+    mapped: where weights at full precision come from again if the model is large.
     """
 
     model: Model
@@ -71,11 +73,13 @@ class Workbench:
     said: dict[str, Said] = field(default_factory=dict)
     halving: Halving = field(default_factory=Halving)
     shared: InPlace | None = None
+    mapped: Callable[[], Any] | None = None
 
     @cached_property
     def in_place(self) -> InPlace:
         """Which weights are in place."""
-        return self.shared or InPlace(self.model.module, self.spec.linears)
+        module, linears = self.model.module, self.spec.linears
+        return self.shared or InPlace(module, linears, self.cost, self.mapped)
 
     @property
     def reader(self) -> Reader:
@@ -160,33 +164,51 @@ class Workbench:
 
         Several tasks are scored relative to full precision on the same samples.
         """
-        if not isinstance(self.task, TaskSet):
-            predictions = self._predict(allocation, self.task, samples, tick)
-            return self.task.score(predictions, samples)
-        full = Allocation.uniform(self.spec, Choice(FULL))
-        name = name_of(samples)
-        if name not in self.references:
-            self.references[name] = self._scores(full, self.task, samples, tick)
-        found = self.references[name]
-        if allocation.digest != full.digest:
-            found = self._scores(allocation, self.task, samples, tick)
-        return relative(found, self.references[name])
+        is_full = allocation.digest == Allocation.uniform(self.spec, FULL_CHOICE).digest
+        if is_full and (known := self.references.get(name_of(samples))):
+            return relative(known, known)
+        predictions = self.predictions(allocation, samples, tick)
+        return self.score_of(allocation, predictions, samples)
 
-    def _scores(
+    def predictions(
         self,
         allocation: Allocation,
-        tasks: TaskSet,
         samples: Sequence[Sample],
-        tick: Callable[[int], object],
-    ) -> dict[str, Score]:
-        """Scores of a set's tasks, by name."""
-        found: dict[str, Score] = {}
-        done = 0
-        for task, own in tasks.parts(samples):
-            predictions = self._predict(allocation, task, own, _after(done, tick))
-            found[task.name] = task.score(predictions, own)
-            done += len(own)
+        tick: Callable[[int], object] = lambda _: None,
+    ) -> list[Any]:
+        """What an allocation makes of each sample; tasks stand one behind the other."""
+        if not isinstance(self.task, TaskSet):
+            return self._predict(allocation, self.task, samples, tick)
+        found: list[Any] = []
+        for task, own in self.task.parts(samples):
+            found += self._predict(allocation, task, own, _after(len(found), tick))
         return found
+
+    def score_of(
+        self,
+        allocation: Allocation,
+        predictions: Sequence[Any],
+        samples: Sequence[Sample],
+        whole: Sequence[Sample] = (),
+    ) -> Score:
+        """Score of an allocation's predictions, as comparable within a `whole` set.
+
+        Where the samples are a part of one, words weigh as in all of it, and several
+        tasks are scored relative to full precision on all of it.
+        """
+        if not isinstance(self.task, TaskSet):
+            return within(self.task, whole).score(predictions, samples)
+        found = self.task.scores(predictions, samples, whole)
+        full = Allocation.uniform(self.spec, FULL_CHOICE)
+        name, all_ = name_of(whole or samples), whole or samples
+        if allocation.digest == full.digest and len(samples) == len(all_):
+            self.references[name] = found
+        if allocation.digest == full.digest:
+            return relative(found, found)
+        if name not in self.references:
+            said = self.predictions(full, all_)
+            self.references[name] = self.task.scores(said, all_)
+        return relative(found, self.references[name])
 
     def _predict(
         self,
@@ -212,7 +234,7 @@ class Workbench:
         # aside: neither counted nor kept
         aside = Workbench(self.model, self.spec, self.task)
         aside.inputs = aside.features = LRUCache(0)
-        full = Allocation.uniform(self.spec, Choice(FULL))
+        full = Allocation.uniform(self.spec, FULL_CHOICE)
         bad = aside.logits(full, samples).isnan().flatten(1).any(1)
         if bool(bad.any()):
             return (
@@ -285,7 +307,7 @@ class Workbench:
         """
         name = ("logits", *name_of(samples))
         if name not in self.references:
-            uniform = Allocation.uniform(self.spec, Choice(FULL))
+            uniform = Allocation.uniform(self.spec, FULL_CHOICE)
             self.references[name] = self.logits(uniform, samples, allocation)
         full = self.references[name]
         gaps = kl(full, self.logits(allocation, samples, ahead))[known(full)]

@@ -6,7 +6,7 @@ Tensors and modules are `Any` here: this room uses the standard library only.
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -120,6 +120,14 @@ class Task(Protocol):
 
     def score(self, predictions: Sequence[Any], samples: Sequence[Sample]) -> Score:
         """Score predictions, one per sample, in order: replies, or `Ranked`."""
+
+
+@runtime_checkable
+class CorpusTask(Protocol):
+    """A task whose scores hang on the references of all samples scored together."""
+
+    def within(self, whole: Sequence[Sample]) -> Task:
+        """The same for parts of a set: each sample scores what it does in the whole."""
 
 
 @dataclass(frozen=True)
@@ -286,7 +294,11 @@ class Family(Protocol):
 
 
 class Method(Protocol):
-    """A way to choose codes for the weights of linears that read one input."""
+    """A way to choose codes for the weights of linears that read one input.
+
+    One that looks at nothing but a matrix, and is quick, may say so by `stored = False`
+    (see `is_stored`).
+    """
 
     @property
     def version(self) -> int:
@@ -302,3 +314,11 @@ class Method(Protocol):
         foldable: bool = False,
     ) -> Mapping[int, Sequence[Any]]:
         """For each width one `quant.grid.Cell` per weight matrix."""
+
+
+def is_stored(method: Method) -> bool:
+    """Whether a bank keeps a method's cells; if not, it makes them when asked for.
+
+    Those are made of a matrix alone: `quantize` is given no inputs, and one matrix.
+    """
+    return bool(getattr(method, "stored", True))

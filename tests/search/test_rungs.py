@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from allocator.core.allocation import Allocation, Choice
 from allocator.search.rungs import DRAWN, Rungs, spread_out
 from allocator.strategies._base import Candidate
 from allocator.study.looks import (
@@ -20,6 +19,7 @@ from tests.searches import THREE, TWO, drawn, looked_at, samples
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from allocator.core.allocation import Allocation
     from allocator.core.spec import ModelSpec
 
 
