@@ -110,9 +110,7 @@ class Forward:
                 self._keep(at, name, given, state)
         return state
 
-    def _keep(
-        self, at: int, name: tuple[str, ...], given: State, state: State
-    ) -> None:
+    def _keep(self, at: int, name: tuple[str, ...], given: State, state: State) -> None:
         """Keep what a state has beside the inputs, where somebody may begin there."""
         if self._names[at] not in self._worth:
             return

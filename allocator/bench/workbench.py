@@ -42,10 +42,10 @@ class Workbench:
     """A loaded model whose groups take their weights from a bank, if it has one.
 
     `beams` and `rerank` are those of `allocator.core.ports.Decoding`; `keeper` keeps
-    replies under way. `inputs` of batches and `features`, what stages make of them up to
-    a cut, are kept. What `under` and `over` give shares the
-    model, what is in place, the counters in `cost` and what full precision gave
-    (`references`); `said` tells, by task, of the predictions that were scored last.
+    replies under way. `inputs` of batches and `features`, what stages make of them up
+    to a cut, are kept. What `under` and `over` give shares the model, what is in place,
+    the counters in `cost` and what full precision gave (`references`); `said` tells, by
+    task, of the predictions that were scored last.
     """
 
     model: Model

@@ -205,8 +205,8 @@ class Recommendation:
     `tuned` says that their rounding was learned; `finalists` are what was compared.
     `evaluated_samples` counts every sample that any of `evaluated_allocations` was run
     on, baselines and probes included; `pins` are what was asked of single groups;
-    `prefix` the samples that went through a
-    component before the language model, and those for which that was kept.
+    `prefix` the samples times blocks that ran in looks, probes and in front of replies,
+    and those whose outcome was kept.
     """
 
     study: str

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from allocator.core.allocation import Allocation, Choice
 from allocator.search.rungs import DRAWN, Rungs, spread_out
 from allocator.strategies._base import Candidate
 from allocator.study.looks import (
@@ -18,6 +17,7 @@ from allocator.study.looks import (
 from tests.searches import THREE, TWO, drawn, looked_at, samples
 
 if TYPE_CHECKING:
+    from allocator.core.allocation import Allocation
     from collections.abc import Sequence
 
     from allocator.core.spec import ModelSpec
