@@ -27,7 +27,7 @@ from quant.cells import (
     checksum,
     file_of,
     is_whole,
-    read_cell,
+    read_packed,
     stored_cells,
 )
 from quant.files import DRAFT, replace_file
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from allocator.core.spec import Linear
     from quant.bank import Recipe
     from quant.grid import Cell
+    from quant.packed import PackedCell
     from quant.tuning import Tuning
 
 # counts up whenever finalized weights change
@@ -175,12 +176,29 @@ class Finalized:
         self._own(linear, choice)
         return self.sums[linear.name]
 
+    def put(self, linear: Linear, choice: Choice, out: Tensor) -> int:
+        """Put the weight of a linear in place, as a checkpoint stores it.
+
+        Args:
+            linear: its name counts.
+            choice: must be the one it was given.
+            out: [out, in] floating point, on any device.
+
+        Returns:
+            Bytes that were read for it.
+
+        Raises:
+            BankError: as `packed`.
+        """
+        cell = self.packed(linear, choice)
+        cell.moved(lambda part: part.to(out.device)).write_(out)
+        return cell.nbytes
+
     def weight(self, linear: Linear, choice: Choice) -> Tensor:
         """Weight of a linear, as a checkpoint stores it: [out, in] float32.
 
         Raises:
-            BankError: another choice than it was given, or a file that was damaged
-                since it was opened.
+            BankError: as `packed`.
         """
         return dequantize(self.cell(linear, choice))
 
@@ -188,11 +206,20 @@ class Finalized:
         """The cell of a linear: it has no AWQ scale.
 
         Raises:
-            BankError: as `weight`.
+            BankError: as `packed`.
+        """
+        return self.packed(linear, choice).cell()
+
+    def packed(self, linear: Linear, choice: Choice) -> PackedCell:
+        """The same, packed.
+
+        Raises:
+            BankError: another choice than it was given, or a file that was damaged
+                since it was opened.
         """
         key = self._own(linear, choice)
         try:
-            return read_cell(file_of(self.folder, linear.name), key)
+            return read_packed(file_of(self.folder, linear.name), key)
         except DamagedCellError as error:
             raise BankError(
                 f"the finalized weights of {linear.name} have changed: {error}"

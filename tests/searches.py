@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from allocator.core.allocation import Budget, Choice, Scheme
 from allocator.core.clock import Clock
+from allocator.core.cost import Cost
 from allocator.core.ports import Sample, Score
 from allocator.core.records import LINEAR_RIVALS
 from allocator.core.study import StudySpec
@@ -121,8 +122,7 @@ class FakeBench:
     diverges: Callable[[Allocation], float] = divergence
     bonus: float = 0.0
     runs: list[tuple[str, str, int]] = field(default_factory=list)
-    ran: int = 0
-    reused: int = 0
+    cost: Cost = field(default_factory=Cost)
     faulty: str | None = None
     said: dict[str, Said] = field(default_factory=dict)
     model: Any = field(
@@ -131,6 +131,7 @@ class FakeBench:
 
     def score(self, allocation: Allocation, some: Sequence[Sample]) -> Score:
         self.runs.append(("score", allocation.digest, len(some)))
+        self.cost.scored += len(some)
         mean = self.scored(allocation) + self.bonus
         return Score(mean, (mean,) * len(some))
 
@@ -139,6 +140,7 @@ class FakeBench:
     ) -> float:
         del ahead
         self.runs.append(("divergence", allocation.digest, len(some)))
+        self.cost.looked += len(some)
         return self.diverges(allocation)
 
     def order(self, allocation: Allocation) -> str:
@@ -204,6 +206,7 @@ def search_of(
         space=space,
         model=spec,
         candidates=(),
+        device="cpu",
         task=SimpleNamespace(name="vqav2", metric="accuracy (%)", needs="reply"),
         samples={
             "calibration": samples(80, "c"),

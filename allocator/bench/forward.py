@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from allocator.core.ports import POSITIONS
 from quant.lru_cache import size_of
 
 if TYPE_CHECKING:
@@ -77,11 +78,13 @@ class Forward:
         Args:
             name: of the batch, as for `features`.
             state: its inputs.
-            replied: as for `next_tokens`.
+            replied: as for `looked_at`.
         """
         cuts = self.cuts
-        done = self._reach(len(cuts.stages), name, state, cuts.places)
-        return next_tokens(done["logits"], replied)
+        looked = {**state, POSITIONS: looked_at(len(state["input_ids"]), replied)}
+        done = self._reach(len(cuts.stages), name, looked, cuts.places)
+        logits: Tensor = done["logits"]
+        return logits
 
     @torch.inference_mode()
     def _reach(
@@ -119,16 +122,13 @@ class Forward:
         self.kept.put_for(key, size_of(new), new, lambda k: self._worth.get(k[0], -1))
 
 
-def next_tokens(logits: Tensor, replied: Tensor | None) -> Tensor:
-    """Logits of the tokens that are looked at: [samples, positions, vocabulary].
+def looked_at(samples: int, replied: Tensor | None) -> Tensor:
+    """Positions whose next tokens are looked at, from the end: [samples, positions].
 
     Args:
-        logits: [samples, tokens, vocabulary], padded on the left.
+        samples: whose prompts are padded on the left.
         replied: [samples] tokens of the replies behind the prompts; None: none.
     """
-    last = torch.full((len(logits), 1), logits.shape[1] - 1)
-    places = last
-    if replied is not None:
-        first = last - replied.cpu()[:, None]
-        places = (first + torch.arange(READ)).clamp(max=logits.shape[1] - 1)
-    return logits[torch.arange(len(logits))[:, None], places]
+    if replied is None:
+        return torch.full((samples, 1), -1)
+    return (torch.arange(READ) - 1 - replied.cpu()[:, None]).clamp(max=-1)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from allocator.core.errors import ModelError
 from allocator.core.ports import Siblings, Stage
 from allocator.families._places import Place, Rest, embeddings_read
+from allocator.families._positions import read_positions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -237,7 +238,7 @@ class Cut:
 
         def run(state: State) -> State:
             kept = {k: v for k, v in state.items() if k not in ("hidden", "calls")}
-            logits = self.module.lm_head(norm(state["hidden"]))
+            logits = self.module.lm_head(norm(read_positions(state)))
             behind = self.layout.behind
             return {**kept, "logits": logits if behind is None else behind(logits)}
 

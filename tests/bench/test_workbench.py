@@ -49,6 +49,9 @@ class Fed:
         del samples, answered
         return dict(self.state)
 
+    def lengths(self, samples: Any) -> list[int]:
+        return [self.state["input_ids"].shape[1]] * len(samples)
+
     def features(self, state: State) -> Any:
         return state["features"]
 
@@ -113,7 +116,7 @@ def mixtures(bench: Workbench) -> list[Allocation]:
 class Cut:
     """A task whose score tells every reply apart."""
 
-    name, version, metric, max_new_tokens = "cut", "1", "number", 1
+    name, version, metric, needs, max_new_tokens = "cut", "1", "number", "reply", 1
 
     def score(self, predictions: Any, samples: Any) -> Score:
         del samples

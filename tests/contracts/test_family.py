@@ -16,7 +16,7 @@ from allocator.bench.forward import Forward
 from allocator.bench.in_place import InPlace
 from allocator.core.cost import Cost
 from allocator.core.plugins import load
-from allocator.core.ports import Decoding
+from allocator.core.ports import POSITIONS, Decoding
 from allocator.core.spec import EXTRAS, GRANULARITIES
 from quant.folding import Folds
 from quant.lru_cache import LRUCache
@@ -162,6 +162,25 @@ def attended(state: State, logits: torch.Tensor) -> torch.Tensor:
     if logits.dim() == 2:
         return torch.ones(len(logits), dtype=torch.bool)
     return mask if mask.shape == logits.shape[:2] else torch.ones(logits.shape[:2]) > 0
+
+
+def test_the_head_reads_the_positions_that_are_named_and_no_others(
+    case: Case, model: Model
+) -> None:
+    wanted = logits_of(model, case.state)
+    # of each sample others, one of them from the front; one that ranks has no such head
+    rows, places = torch.tensor([[0], [1]]), torch.tensor([[-1, 0], [-1, -2]])
+    read: list[torch.Size] = []
+    head = getattr(model.module, "lm_head", None)
+    head = getattr(getattr(model.module, "language_model", None), "lm_head", head)
+    if head is not None:
+        head.register_forward_pre_hook(lambda _, args: read.append(args[0].shape[:2]))
+    found = logits_of(model, {**case.state, POSITIONS: places})
+    if head is None:
+        assert torch.equal(found, wanted)
+        return
+    assert read == [(2, 2)]
+    torch.testing.assert_close(found, wanted[rows, places])
 
 
 def test_a_mapped_model_gives_the_same_stage_by_stage(
