@@ -52,6 +52,7 @@ class Done:
         rivals: of the two, how many are.
         probed: probes of groups that were taken.
         made: proposals for this goal.
+        nearby: proposals for other budgets that are near.
         gradients: whether single linears have their tables.
         probed_linears: probes of single linears that were taken.
         solved: weights that the bank has at all widths wanted, by method.
@@ -62,6 +63,7 @@ class Done:
     rivals: int = 0
     probed: int = 0
     made: int = 0
+    nearby: int = 0
     gradients: bool = False
     probed_linears: int = 0
     solved: Mapping[str, int] = field(default_factory=dict)
@@ -105,6 +107,11 @@ class _Count:
     sets: Mapping[Split, int]
     done: Done
     own: Savings
+
+    @property
+    def trials(self) -> int:
+        """Proposals in all for this goal."""
+        return self.asked.proposals(self.done.nearby)
 
     @property
     def ships(self) -> bool:
@@ -189,7 +196,7 @@ class _Count:
 
     def search(self) -> list[Part]:
         """Proposals, the candidates that they outlived, and their controls."""
-        trials = float(max(0, self.asked.trials - self.done.made))
+        trials = float(max(0, self.trials - self.done.made))
         if not trials:
             return []
         strategy = load("allocator.strategies", self.asked.strategy, "strategy")
@@ -209,7 +216,7 @@ class _Count:
     def controls(self) -> int:
         """Proposals that no look chooses."""
         at = CONTROLS if self.ladder[-1][0] == SCORE else SINGLE_CONTROLS
-        return sum(self.done.made <= place < self.asked.trials for place in at)
+        return sum(self.done.made <= place < self.trials for place in at)
 
     def races(self, count: float, offspring: float) -> Part:
         """So many races of candidates from rung to rung."""
@@ -309,7 +316,7 @@ class _Count:
         count = float(LAST + self.compared)
         # full precision is known; the winner and one rival see everything
         whole = min(2.0, count)
-        shown = min(SHOWN, self.asked.trials)
+        shown = min(SHOWN, self.trials)
         samples = (whole + (count - whole) * self.own.evaluated) + shown
         scored = samples * self.sets["evaluation"]
         swapped = (count * self.own.exchanged + shown) * self.weights
@@ -318,7 +325,7 @@ class _Count:
     def confirmed(self) -> list[Part]:
         """Finalists on the evaluation set; without a budget the winner is finalized."""
         evaluation, total = self.sets["evaluation"], self.sets["search"]
-        count = float(min(FINALISTS, self.asked.trials + self.fitting))
+        count = float(min(FINALISTS, self.trials + self.fitting))
         scored, swapped = count * evaluation, count * self.weights
         part = Part("confirmation", scored, 0.0, 0.0, count, swapped)
         if self.asked.budget is not None:

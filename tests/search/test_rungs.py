@@ -17,9 +17,9 @@ from allocator.study.looks import (
 from tests.searches import THREE, TWO, drawn, looked_at, samples
 
 if TYPE_CHECKING:
-    from allocator.core.allocation import Allocation
     from collections.abc import Sequence
 
+    from allocator.core.allocation import Allocation
     from allocator.core.spec import ModelSpec
 
 
