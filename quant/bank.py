@@ -251,7 +251,7 @@ class Bank:
     def packed(self, linear: Linear, choice: Choice) -> PackedCell:
         """The cell, packed, read anew; on the device of `exact` where it is not stored.
 
-        It is compared with its checksum when it is first read, and made again if need be.
+        Compared with its checksum when it is first read, and made again if need be.
 
         Raises:
             BankError: it does not match, and nobody can make it again.
