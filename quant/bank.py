@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -233,8 +234,8 @@ class Bank:
         Raises:
             BankError: as `packed`.
         """
-        key = linear.name, choice
-        return self.kept.put(key, lambda: self.packed(linear, choice), out)
+        read = partial(self.packed, linear, choice)
+        return self.kept.put((linear.name, choice), read, out)
 
     def weight(self, linear: Linear, choice: Choice) -> Tensor:
         """Effective weight of a linear: [out, in] float32; BankError as `packed`."""
