@@ -257,10 +257,10 @@ class Bank:
     def packed(self, linear: Linear, choice: Choice) -> PackedCell:
         """The cell, packed, read anew; on the device of `exact` where it is not stored.
 
-                        Compared with its checksum when it is first read, and made again if need be.
-        
-                Raises:
-                    BankError: it does not match, and nobody can make it again.
+        Compared with its checksum when it is first read, and made again if need be.
+
+        Raises:
+            BankError: it does not match, and nobody can make it again.
         """
         if choice.method is None:
             raise BankError("16-bit weights come from the checkpoint, not the bank")
