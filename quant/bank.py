@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -238,8 +239,8 @@ class Bank:
         Raises:
             BankError: as `packed`.
         """
-        key = linear.name, choice
-        return self.kept.put(key, lambda: self.packed(linear, choice), out)
+        read = partial(self.packed, linear, choice)
+        return self.kept.put((linear.name, choice), read, out)
 
     def weight(self, linear: Linear, choice: Choice) -> Tensor:
         """Effective weight of a linear: [out, in] float32; BankError as `packed`."""
@@ -256,7 +257,7 @@ class Bank:
     def packed(self, linear: Linear, choice: Choice) -> PackedCell:
         """The cell, packed, read anew; on the device of `exact` where it is not stored.
 
-        It is compared with its checksum when first read, and made again if need be.
+        Compared with its checksum when it is first read, and made again if need be.
 
         Raises:
             BankError: it does not match, and nobody can make it again.

@@ -11,7 +11,8 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,7 @@ from quant.cells import (
 from quant.files import DRAFT, replace_file
 from quant.folding import settled
 from quant.grid import dequantize, torch_type
+from quant.kept import Kept
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -111,6 +113,7 @@ class Finalized:
         sums: checksum of its cell, for the same.
         changed_sums: checksums of the parameters that folding changed, by full name.
         dtype: the 16-bit type of scales and of what has no codes.
+        kept: cells that were put in place, mapped from their files.
     """
 
     folder: Path
@@ -121,6 +124,7 @@ class Finalized:
     sums: Mapping[str, str]
     changed_sums: Mapping[str, str]
     dtype: torch.dtype
+    kept: Kept = field(default_factory=Kept.mapped, compare=False, repr=False)
 
     @staticmethod
     def open(folder: Path) -> Finalized:
@@ -190,9 +194,9 @@ class Finalized:
         Raises:
             BankError: as `packed`.
         """
-        cell = self.packed(linear, choice)
-        cell.moved(lambda part: part.to(out.device)).write_(out)
-        return cell.nbytes
+        key = self._own(linear, choice)
+        read = partial(self.packed, linear, choice)
+        return self.kept.put((linear.name, key), read, out)
 
     def weight(self, linear: Linear, choice: Choice) -> Tensor:
         """Weight of a linear, as a checkpoint stores it: [out, in] float32.

@@ -7,6 +7,7 @@ than fit, and dropping the longest unused would drop each before it is used agai
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,6 +70,11 @@ class Kept:
     memories: Sequence[Memory] | None = None
     decoded: LRUCache = field(default_factory=lambda: LRUCache(0))
     cells: dict[Hashable, PackedCell] = field(default_factory=dict)
+
+    @staticmethod
+    def mapped() -> Kept:
+        """For cells that are read as views of their files, and are to stay so."""
+        return Kept([Memory(sys.maxsize, lambda part: part)])
 
     def put(self, key: Hashable, read: Callable[[], PackedCell], out: Tensor) -> int:
         """Put a cell's effective weights into others, and say how many bytes were read.

@@ -11,6 +11,7 @@ from allocator.search.goals import goal_of
 from allocator.search.linears import KEPT
 from allocator.space.model import limit_of
 from allocator.study.journal import DAMAGE, PART, RESULTS, Journal
+from allocator.study.proposed import made_nearby
 from allocator.study.storage import study_names
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def done_of(setup: Setup, solved: Mapping[str, int]) -> Done:
         rivals=sum(kind in kinds for kind in RIVALS),
         probed=_probes(journal, space, DAMAGE),
         made=journal.made(space, goal),
+        nearby=made_nearby(journal, space, goal, limit_of(space)),
         gradients=journal.damage(fine, KEPT + LINEAR_FISHER) is not None,
         probed_linears=_probes(journal, fine, KEPT + LINEAR_ADDITIVE),
         concluded=journal.attribute(RESULTS + goal) is not None,

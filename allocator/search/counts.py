@@ -37,6 +37,7 @@ class Done:
         rivals: of the two, how many are.
         probed: probes of groups that were taken.
         made: proposals for this goal.
+        nearby: proposals for other budgets that are near.
         gradients: whether single linears have their tables.
         probed_linears: probes of single linears that were taken.
         concluded: whether this goal has its recommendation.
@@ -48,6 +49,7 @@ class Done:
     rivals: int = 0
     probed: int = 0
     made: int = 0
+    nearby: int = 0
     gradients: bool = False
     probed_linears: int = 0
     concluded: bool = False
@@ -66,6 +68,11 @@ class Count:
     sets: Mapping[Split, int]
     done: Done
     own: Savings
+
+    @property
+    def trials(self) -> int:
+        """Proposals in all for this goal."""
+        return self.asked.proposals(self.done.nearby)
 
     @property
     def ships(self) -> bool:
@@ -161,7 +168,7 @@ class Count:
 
     def search(self) -> list[Part]:
         """Proposals, the candidates that they outlived, and their controls."""
-        trials = float(max(0, self.asked.trials - self.done.made))
+        trials = float(max(0, self.trials - self.done.made))
         if not trials:
             return []
         strategy = load("allocator.strategies", self.asked.strategy, "strategy")
@@ -181,7 +188,7 @@ class Count:
     def controls(self) -> int:
         """Proposals that no look chooses."""
         at = CONTROLS if self.ladder[-1][0] == SCORE else SINGLE_CONTROLS
-        return sum(self.done.made <= place < self.asked.trials for place in at)
+        return sum(self.done.made <= place < self.trials for place in at)
 
     def races(self, count: float, offspring: float) -> Part:
         """So many races of candidates from rung to rung."""

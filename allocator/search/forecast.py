@@ -59,7 +59,7 @@ def forecast(
     space = ModelSpace(model, asked.scheme, asked.choices, asked.limit, asked.pins)
     count = _Whole(asked, space, sets, done, savings)
     parts = [count.full(), count.bank(), *count.baselines(), *count.search()]
-    if not (done.concluded and done.made >= asked.trials):
+    if not (done.concluded and done.made >= asked.proposals(done.nearby)):
         parts += count.shipped() if count.ships else count.confirmed()
     return Forecast(tuple(parts), model.weights, savings)
 
@@ -164,7 +164,7 @@ class _Whole(Count):
         banked = float(max(0, self.fitting - 1))
         part = self.raced("confirmation", self.last, banked)
         # then the best proposals, and what else the front shows, as the bank has them
-        shown = float(min(SHOWN, self.asked.trials) + min(1, self.fitting))
+        shown = float(min(SHOWN, self.trials) + min(1, self.fitting))
         return replace(
             part,
             scored=part.scored + shown * self.parts[0],
@@ -191,7 +191,7 @@ class _Whole(Count):
     def confirmed(self) -> list[Part]:
         """Finalists on the evaluation set; without a budget the winner is finalized."""
         evaluation, total = self.sets["evaluation"], self.sets["search"]
-        finalists = float(min(FINALISTS, self.asked.trials))
+        finalists = float(min(FINALISTS, self.trials))
         if self.asked.budget is not None:
             return [self.raced("confirmation", 0.0, finalists + self.fitting + 2)]
         count = finalists + self.fitting
