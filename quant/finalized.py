@@ -11,7 +11,8 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,12 +28,13 @@ from quant.cells import (
     checksum,
     file_of,
     is_whole,
-    read_cell,
+    read_packed,
     stored_cells,
 )
 from quant.files import DRAFT, replace_file
 from quant.folding import settled
 from quant.grid import dequantize, torch_type
+from quant.kept import Kept
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from allocator.core.spec import Linear
     from quant.bank import Recipe
     from quant.grid import Cell
+    from quant.packed import PackedCell
     from quant.tuning import Tuning
 
 # counts up whenever finalized weights change
@@ -110,6 +113,7 @@ class Finalized:
         sums: checksum of its cell, for the same.
         changed_sums: checksums of the parameters that folding changed, by full name.
         dtype: the 16-bit type of scales and of what has no codes.
+        kept: cells that were put in place, mapped from their files.
     """
 
     folder: Path
@@ -120,6 +124,7 @@ class Finalized:
     sums: Mapping[str, str]
     changed_sums: Mapping[str, str]
     dtype: torch.dtype
+    kept: Kept = field(default_factory=Kept.mapped, compare=False, repr=False)
 
     @staticmethod
     def open(folder: Path) -> Finalized:
@@ -175,12 +180,29 @@ class Finalized:
         self._own(linear, choice)
         return self.sums[linear.name]
 
+    def put(self, linear: Linear, choice: Choice, out: Tensor) -> int:
+        """Put the weight of a linear in place, as a checkpoint stores it.
+
+        Args:
+            linear: its name counts.
+            choice: must be the one it was given.
+            out: [out, in] floating point, on any device.
+
+        Returns:
+            Bytes that were read for it.
+
+        Raises:
+            BankError: as `packed`.
+        """
+        key = self._own(linear, choice)
+        read = partial(self.packed, linear, choice)
+        return self.kept.put((linear.name, key), read, out)
+
     def weight(self, linear: Linear, choice: Choice) -> Tensor:
         """Weight of a linear, as a checkpoint stores it: [out, in] float32.
 
         Raises:
-            BankError: another choice than it was given, or a file that was damaged
-                since it was opened.
+            BankError: as `packed`.
         """
         return dequantize(self.cell(linear, choice))
 
@@ -188,11 +210,20 @@ class Finalized:
         """The cell of a linear: it has no AWQ scale.
 
         Raises:
-            BankError: as `weight`.
+            BankError: as `packed`.
+        """
+        return self.packed(linear, choice).cell()
+
+    def packed(self, linear: Linear, choice: Choice) -> PackedCell:
+        """The same, packed.
+
+        Raises:
+            BankError: another choice than it was given, or a file that was damaged
+                since it was opened.
         """
         key = self._own(linear, choice)
         try:
-            return read_cell(file_of(self.folder, linear.name), key)
+            return read_packed(file_of(self.folder, linear.name), key)
         except DamagedCellError as error:
             raise BankError(
                 f"the finalized weights of {linear.name} have changed: {error}"

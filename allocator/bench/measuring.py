@@ -22,7 +22,7 @@ from evals.taskset import TaskSet
 from quant.lru_cache import size_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from allocator.bench.prepare import Setup
     from allocator.bench.workbench import Workbench
@@ -40,12 +40,15 @@ PROPOSAL = 0.7
 class Measured:
     """What things take here, and how long it took to find out.
 
-    `kept` is the share of the search set's features that stay in memory.
+    `kept` is the share of the search set's features that stay in memory; `inputs` and
+    `features` are bytes of a sample's.
     """
 
     units: UnitCosts
     lengths: Lengths
     kept: float
+    inputs: float
+    features: float
     seconds: float
 
     def savings(self, usual: Savings) -> Savings:
@@ -94,7 +97,8 @@ def measure(setup: Setup, bench: Workbench) -> Measured:
         tune=Unit(stages.tune, True),
         proposal=Unit(PROPOSAL),
     )
-    return Measured(units, read.lengths, read.kept, time.monotonic() - started)
+    taken = time.monotonic() - started
+    return Measured(units, read.lengths, read.kept, read.inputs, read.features, taken)
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,8 @@ class _Read:
     replied: float
     lengths: Lengths
     kept: float
+    inputs: float
+    features: float
 
     @staticmethod
     def of(setup: Setup, bench: Workbench) -> _Read:
@@ -130,17 +136,24 @@ class _Timed:
         self.inputs, state = timed(device, lambda: model.inputs(few))
         self.encoded, features = timed(device, lambda: self._encode(state), tokens)
         self.state = {**state, "features": features}
-        self.size = size_of(features)
-        run = bench.forward.run
-        self.looked, _ = timed(device, lambda: run(dict(self.state)), tokens)
+        self.bytes = size_of(state), size_of(features)
+        behind = {stage.component for stage in model.stages()} - set(model.prefix)
+        self.looked, _ = timed(device, lambda: self._run(self.state, behind), tokens)
         self.rows = {name: tokens[name] / len(few) for name in tokens}
         self.said: list[str] = []
         self.replied, self.said = timed(device, self._reply)
 
     def _encode(self, state: State) -> Any:
-        for component in self.bench.model.prefix:
-            state = self.bench.forward.run(state, component)
-        return self.bench.model.features(state)
+        model = self.bench.model
+        return model.features(self._run(state, model.prefix))
+
+    @torch.inference_mode()
+    def _run(self, state: State, components: Collection[str]) -> State:
+        """Run the stages of some components."""
+        for stage in self.bench.model.stages():
+            if stage.component in components:
+                state = stage.run(state)
+        return state
 
     @torch.inference_mode()
     def _reply(self) -> list[Any]:
@@ -168,13 +181,16 @@ class _Timed:
             reply=self._reply_tokens(),
             questions=len(evaluated) / len({sample.image for sample in evaluated}),
         )
-        wanted = self.size / count * len(searched)
+        inputs, features = (each / count for each in self.bytes)
+        wanted = features * len(searched)
         return _Read(
             (self.inputs + self.encoded) / count,
             self.looked / count,
             max(0.0, self.replied - self.looked) / count,
             lengths,
             min(1.0, self.setup.asked.cache_bytes / max(wanted, 1.0)),
+            inputs,
+            features,
         )
 
     def _picture(self) -> float:
