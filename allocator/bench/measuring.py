@@ -22,7 +22,7 @@ from evals.taskset import TaskSet
 from quant.lru_cache import size_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from allocator.bench.prepare import Setup
     from allocator.bench.workbench import Workbench

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 CALIBRATION_SIZE = 128
 # seconds to wait while another program holds the storage
 STORAGE_TIMEOUT = 60.0
+# proposals of a search that nothing is known for, and of one that other budgets helped:
+# fewer do not tell what looks are worth
+TRIALS, FEWEST_TRIALS = 20, 8
 # between the names of several tasks
 JOINED = "+"
 # memory grows with them, and published evaluations use 5
@@ -65,6 +68,7 @@ class StudySpec:
     lets single linears differ from their groups, and `tune` (None: for models of less
     than TUNED parameters) learns the rounding in `tune_steps` steps a block; with
     `race`, what cannot win any more stops after a part of the evaluation set.
+    `trials` are proposals to measure in full (None: as `proposals` says).
     `candidates` are files of allocations that take part in the end; `pin`, `at_least`,
     `at_most` keep groups as they are or within bounds (`Pins`). Nones mean: the
     embedded data, the published fraction and set, the published depth of ranking, the
@@ -88,7 +92,7 @@ class StudySpec:
     include: tuple[str, ...] = ()
     budget_scope: Scope = "model"
     strategy: str = "surrogate"
-    trials: int = 20
+    trials: int | None = None
     seconds: float | None = None
     study: str | None = None
     storage: str | None = field(default=None, repr=False)
@@ -133,7 +137,7 @@ class StudySpec:
                 f"steps of learned rounding must be 1 to {MOST_STEPS:,}, "
                 f"not {self.tune_steps}"
             )
-        if self.trials < 1:
+        if self.trials is not None and self.trials < 1:
             raise SpecError(f"trials must be 1 or more, not {self.trials}")
         if self.study is not None:
             check_study_name(self.study)
@@ -194,6 +198,16 @@ class StudySpec:
             raise SpecError(f"beams must be 1 to {MOST_BEAMS}, not {self.beams}")
         if self.rerank is not None and self.rerank < 1:
             raise SpecError(f"rerank must be 1 or more, not {self.rerank}")
+
+    def proposals(self, nearby: int = 0) -> int:
+        """How many proposals to measure for this goal.
+
+        What was asked; otherwise TRIALS, for a budget less those measured `nearby`, for
+        other budgets, whose looks and scores teach the same trees (studies/LOG.md).
+        """
+        if self.trials is not None:
+            return self.trials
+        return TRIALS if self.budget is None else max(FEWEST_TRIALS, TRIALS - nearby)
 
     def tunes(self, parameters: int) -> bool:
         """Whether the rounding of a model of so many parameters is learned."""
