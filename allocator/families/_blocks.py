@@ -179,7 +179,8 @@ class Cut:
         between = self.layout.between if row.component == "language" else None
 
         def run(state: State) -> State:
-            hidden = _outcome(state["calls"].call(block, number, state["hidden"]))
+            given = state["calls"].call(block, number, state["hidden"])
+            hidden = given[0] if isinstance(given, tuple) else given
             if between is not None:
                 hidden = between(self.module, state, number, hidden)
             kept = {f"read.{number}": hidden} if reads else {}
@@ -345,7 +346,3 @@ def _replaced(
         for block in blocks:
             # the class's own comes back
             block.__dict__.pop("forward", None)
-
-
-def _outcome(given: Any) -> Any:
-    return given[0] if isinstance(given, tuple) else given
