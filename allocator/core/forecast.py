@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from allocator.core.unit_costs import Lengths, UnitCosts
 
 
+# what comes before the first part
+START = "start"
+
+
 @dataclass(frozen=True)
 class Savings:
     """Shares of what could be done that is done, where the code alone does not say.
@@ -117,7 +121,7 @@ class Forecast:
         return lengths.branched if self.savings.branches else lengths.prompt
 
     def seconds(self, units: UnitCosts, lengths: Lengths) -> dict[str, float]:
-        """What each part takes, by its name; what begins it all is "start"."""
+        """What each part takes, by its name; what begins it all is `START`."""
         own = self.savings
         scored = (
             own.encoded_scored * units.picture.seconds
@@ -129,7 +133,7 @@ class Forecast:
             + own.looked * lengths.prompt * units.prompt.seconds
             + units.look.seconds
         )
-        found = {"start": units.start.seconds}
+        found = {START: units.start.seconds}
         for part in self.parts:
             solved = part.solved.items()
             found[part.name] = found.get(part.name, 0.0) + (

@@ -6,7 +6,7 @@ Tensors and modules are `Any` here: this room uses the standard library only.
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -122,6 +122,14 @@ class Task(Protocol):
         """Score predictions, one per sample, in order: replies, or `Ranked`."""
 
 
+@runtime_checkable
+class CorpusTask(Protocol):
+    """A task whose scores hang on the references of all samples scored together."""
+
+    def within(self, whole: Sequence[Sample]) -> Task:
+        """The same for parts of a set: each sample scores what it does in the whole."""
+
+
 @dataclass(frozen=True)
 class Siblings:
     """Linears that read one input, and the module their AWQ scale folds into.
@@ -201,6 +209,12 @@ class Model(Protocol):
 
     def inputs(self, samples: Sequence[Sample], *, answered: bool = False) -> State:
         """Pixels and prompts, padded on the left; replies behind them if asked."""
+
+    def apart(self) -> Model:
+        """The same with a processor of its own, to make inputs in another thread."""
+
+    def lengths(self, samples: Sequence[Sample]) -> Sequence[int]:
+        """Tokens of each sample's prompt, about; pictures are not read for it."""
 
     def prompt(self, sample: Sample) -> str:
         """A sample's prompt as the model gets it, special tokens shown."""

@@ -63,7 +63,8 @@ class StudySpec:
     as size.
     `finalize` quantizes what may be recommended once more in sequence; `refine` then
     lets single linears differ from their groups, and `tune` (None: for models of less
-    than TUNED parameters) learns the rounding in `tune_steps` steps a block.
+    than TUNED parameters) learns the rounding in `tune_steps` steps a block; with
+    `race`, what cannot win any more stops after a part of the evaluation set.
     `candidates` are files of allocations that take part in the end; `pin`, `at_least`,
     `at_most` keep groups as they are or within bounds (`Pins`). Nones mean: the
     embedded data, the published fraction and set, the published depth of ranking, the
@@ -105,6 +106,7 @@ class StudySpec:
     refine: bool = True
     tune: bool | None = None
     tune_steps: int = TUNE_STEPS
+    race: bool = True
     candidates: tuple[str, ...] = ()
     pin: tuple[str, ...] = ()
     at_least: tuple[str, ...] = ()

@@ -144,7 +144,8 @@ def lay_stages(module: Any) -> tuple[Stage, ...]:
             inputs_embeds=words,
             attention_mask=state[ASKED],
         )
-        return {**state, "hidden": words, "mask": mask, "bias": None}
+        kept = {k: v for k, v in state.items() if k != "features"}
+        return {**kept, "hidden": words, "mask": mask, "bias": None}
 
     def turn(state: State) -> State:
         encoded = language.encoder.final_layer_norm(state["hidden"])

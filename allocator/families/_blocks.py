@@ -226,7 +226,11 @@ class Cut:
             self._list(self.layout.language),
             lambda: self.module.model(**given, use_cache=False),
         )
-        return {**state, "hidden": hidden, "calls": calls}
+        kept = dict(state)
+        if self.layout.between is None:
+            # nobody reads them again
+            kept.pop("features")
+        return {**kept, "hidden": hidden, "calls": calls}
 
     def _head(self) -> Stage:
         text = self.layout.language.path.rpartition(".")[0]

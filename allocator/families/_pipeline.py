@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from allocator.core.errors import DataError, ModelError, in_one_sentence, reason
 from allocator.families._generation import Ends, generate, named_ends
+from allocator.families._lengths import lengths_of
 from allocator.families._pictures import read_image
 from allocator.families._processor import pad_, put_behind, read_processor, spelled
 from allocator.families._wording import check_text
@@ -136,6 +137,17 @@ class Pipeline:
         state = self.inputs([sample])
         seen = state["input_ids"][0][state["attention_mask"][0].bool()].tolist()
         return spelled(seen, self.processor.tokenizer)
+
+    def apart(self) -> Pipeline:
+        """The same with a processor of its own, which another thread may use."""
+        other = replace(self, _kept={})
+        # read here: transformers is changed meanwhile, for all threads
+        _ = other.processor
+        return other
+
+    def lengths(self, samples: Sequence[Sample]) -> list[int]:
+        """Tokens of each sample's prompt, about; pictures are not read for it."""
+        return lengths_of(self.processor, self.inputs, samples, self._kept)
 
     def processed(
         self, samples: Sequence[Sample], texts: Sequence[str], **more: Sequence[str]

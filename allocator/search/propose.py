@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from allocator.core.allocation import Allocation
-    from allocator.core.records import RungReport
+    from allocator.core.told import RungReport
     from allocator.search.running import Search
     from allocator.space.model import ModelSpace
     from allocator.strategies._base import Candidate, Strategy

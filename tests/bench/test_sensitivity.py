@@ -133,8 +133,11 @@ class Probed:
         self.spec = SimpleNamespace(keys=("a",))
         self.moved, self.ran = moved, list[Choice]()
 
-    def logits(self, allocation: Any, samples: Any) -> Tensor:
-        del samples
+    def depth(self, key: str) -> int:
+        return self.spec.keys.index(key)
+
+    def logits(self, allocation: Any, samples: Any, ahead: Any) -> Tensor:
+        del samples, ahead
         choice = dict(allocation.choices)["a"]
         if choice.bits < FULL:
             self.ran.append(choice)

@@ -9,7 +9,7 @@ import torch
 
 from allocator.core.allocation import Choice, Scheme
 from allocator.core.errors import BankError
-from quant import cells
+from quant import cells as cells_of_files
 from quant.bank import MANIFEST, Bank, Recipe, read_manifest
 from quant.cells import (
     file_of,
@@ -48,9 +48,9 @@ def test_what_is_put_in_place_is_compared_with_its_checksums_once(
     bank = bank_of(tmp_path, counted, model, spec, prompts())
     if kept is not None:
         bank.kept = kept
-    usual, compared = cells.checksum, []
+    usual, compared = cells_of_files.checksum, []
     monkeypatch.setattr(
-        cells, "checksum", lambda part: (compared.append(part), usual(part))[1]
+        cells_of_files, "checksum", lambda part: (compared.append(part), usual(part))[1]
     )
     linear, choice = spec.linears[0], Choice(3, "uniform")
     wanted = bank.weight(linear, choice)
