@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from allocator.core.allocation import FULL, Choice, digest
+from allocator.core.allocation import FULL, Choice
 from allocator.core.errors import BankError, SpecError
+from quant.assignment import VERSION, name_of, settings_of
 from quant.bank import MANIFEST
 from quant.cells import (
     SUFFIX,
@@ -42,60 +43,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from allocator.core.spec import Linear
-    from quant.bank import Recipe
+    from quant.assignment import Assignment
     from quant.packed import PackedCell
-    from quant.tuning import Tuning
 
-# counts up whenever finalized weights change
-VERSION = 2
 CHANGED = f"changed{SUFFIX}"
-
-
-@dataclass(frozen=True)
-class Assignment:
-    """What each linear of a model is to become.
-
-    Attributes:
-        recipe: as of a bank; has every method that is used.
-        choices: bits and method of every linear in a group, by full name.
-        corrected: whether weights make up for what their inputs have lost
-            (`quant.drift`) before they are quantized.
-        tune: how cells are learned from there on (`quant.tuning`); None: not at all.
-    """
-
-    recipe: Recipe
-    choices: Mapping[str, Choice]
-    corrected: bool = True
-    tune: Tuning | None = None
-
-    @property
-    def keys(self) -> dict[str, str]:
-        """Names of the cells wanted, by linear; those at 16 bits have none."""
-        return {
-            name: self.recipe.key(choice.method, choice.bits)
-            for name, choice in self.choices.items()
-            if choice.method is not None
-        }
-
-    @property
-    def settings(self) -> list[Any]:
-        """All that cells depend on beside the choices: plain data."""
-        tuned = self.tune.described if self.tune else None
-        return _settings(self.recipe.digest, self.corrected, tuned)
-
-    @property
-    def digest(self) -> str:
-        """Name of the folder: of the settings and of each linear's cell."""
-        return _name(self.settings, list(self.choices), self.keys)
-
-
-def _settings(recipe: str, corrected: bool, tuned: Any) -> list[Any]:
-    return [VERSION, recipe, corrected, *([tuned] if tuned else [])]
-
-
-def _name(settings: list[Any], linears: list[str], keys: Mapping[str, str]) -> str:
-    wanted = {name: keys.get(name, str(FULL)) for name in linears}
-    return digest([*settings, wanted])
 
 
 @dataclass(frozen=True)
@@ -327,7 +278,7 @@ def _read(folder: Path) -> Finalized:
             torch_type(manifest["scales"]),
         )
         of = (manifest["recipe"], manifest["corrected"], manifest.get("tuned"))
-        if found.digest != _name(_settings(*of), list(linears), found.keys):
+        if found.digest != name_of(settings_of(*of), list(linears), found.keys):
             raise ValueError("it is of something else")
         if any(Path(name).name != name for name in linears):
             raise ValueError("it names files elsewhere")

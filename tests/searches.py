@@ -114,6 +114,14 @@ def samples(count: int, stem: str) -> tuple[Sample, ...]:
     )
 
 
+def two_each(count: int) -> tuple[Sample, ...]:
+    """Samples of the evaluation set, of two to a picture."""
+    return tuple(
+        replace(each, image=Path(f"{at // 2}"))
+        for at, each in enumerate(samples(count, "e"))
+    )
+
+
 @dataclass
 class FakeBench:
     """Scores by formulas, and notes each run: what was done, on which samples."""
@@ -134,6 +142,18 @@ class FakeBench:
         self.cost.scored += len(some)
         mean = self.scored(allocation) + self.bonus
         return Score(mean, (mean,) * len(some))
+
+    def predictions(
+        self, allocation: Allocation, some: Sequence[Sample]
+    ) -> list[float]:
+        return list(self.score(allocation, some).values)
+
+    def score_of(
+        self, allocation: Allocation, said: Sequence[float], some: Any, whole: Any
+    ) -> Score:
+        assert len(said) == len(some) <= len(whole)
+        del allocation
+        return Score(math.fsum(said) / len(said), tuple(said))
 
     def divergence(
         self, allocation: Allocation, some: Sequence[Sample], ahead: Any = None
@@ -198,8 +218,13 @@ def search_of(
     asked: StudySpec,
     bench: FakeBench | None = None,
     searched: int = 400,
+    evaluated: int = 0,
 ) -> Search:
-    """A search that has not begun, its prior known."""
+    """A search that has not begun, its prior known.
+
+    The evaluation set has 500 samples of one picture, so that nothing races there, or
+    as many as are said, of two to a picture.
+    """
     space = space_of(spec, asked)
     setup: Any = SimpleNamespace(
         asked=asked,
@@ -211,7 +236,7 @@ def search_of(
         samples={
             "calibration": samples(80, "c"),
             "search": samples(searched, "s"),
-            "evaluation": samples(500, "e"),
+            "evaluation": two_each(evaluated) or samples(500, "e"),
         },
     )
     journal = Journal.create(url, "study", "identity", asked.to_json())

@@ -129,7 +129,8 @@ def _filled(
     found: list[list[int]] = []
     batch: list[int] = []
     for places in _by_picture(lengths, pictures):
-        most = room.most(lengths[(batch or places)[0]])
+        # what is left of a picture may be shorter than what comes next
+        most = room.most(max(lengths[n] for n in batch + places))
         if batch and (len(batch) >= enough or len(batch) + len(places) > most):
             found.append(batch)
             batch, most = [], room.most(lengths[places[0]])

@@ -49,13 +49,14 @@ class Cuts:
             sum(stage.component in model.prefix[:at] for stage in stages)
             for at in range(1, len(model.prefix) + 1)
         )
-        places, groups, changed = set(ends), set[str](), False
+        places, last = set(ends), set[str]()
         for at, own in enumerate(first_read):
+            # behind an end nothing was read yet that it does not know
+            last = set() if at in ends else last
             here = {key_of[linear.name] for linear in own}
-            if here and groups and here != groups and changed:
+            if last and here and here != last:
                 places.add(at)
-            changed = (changed and at not in ends) or bool(here)
-            groups = here or groups
+            last = here or last
         return Cuts(stages, first_read, tuple(sorted(places)), ends)
 
     @property

@@ -4,32 +4,28 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass, replace
-from itertools import combinations
 from typing import TYPE_CHECKING
 
 from allocator.bench.devices import device_bytes, host_bytes
 from allocator.bench.loading import bank_home, recipe_of
 from allocator.bench.reading import INPUT_BYTES
 from allocator.core.account import peak_memory
-from allocator.core.allocation import FULL
 from allocator.core.amounts import in_bytes
-from allocator.core.errors import BankError, BudgetError, SpecError
+from allocator.core.errors import BankError, SpecError
 from allocator.core.unit_costs import Bytes
 from quant.bank import missing_cells
-from quant.needs import missing_bytes
+from quant.needs import building
 from quant.passes import HELD_BYTES
+from quant.room import check_bank
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from allocator.bench.prepare import Setup
-    from allocator.core.study import StudySpec
 
-# of an accelerator's memory: the model's own, and what batches and libraries add
+# of an accelerator's memory: a model's own, and what batches and libraries add
 BESIDE = 1.1
-# matrices in float32 that solving the largest linear holds: weights, errors, a factor
-AT_WORK = 3
 # states that finalizing keeps: quantized and full, in front of a stage and behind it
 SPOOLS = 4
 
@@ -42,7 +38,7 @@ class Needs:
         solved: weights that the bank has at all widths, by method.
         bank: bytes that its missing cells take.
         finalized: bytes of finalized weights that are kept at a time.
-        least: bytes of disk and memory without which nothing works.
+        least: bytes of files, and of memory without which nothing works.
         room: bytes that are free on the disk, and of memory in all.
     """
 
@@ -52,11 +48,6 @@ class Needs:
     least: Bytes
     room: Bytes
 
-    @property
-    def disk(self) -> int:
-        """Bytes of all files that are made."""
-        return self.bank + self.finalized
-
 
 def needs_of(setup: Setup, finalized: float = 0.0) -> Needs:
     """What a request needs on this machine, before anything is loaded.
@@ -65,10 +56,10 @@ def needs_of(setup: Setup, finalized: float = 0.0) -> Needs:
         setup: the request.
         finalized: allocations whose finalized weights are kept at a time.
     """
-    linears, lacking = setup.model.linears, _lacking(setup)
+    recipe, linears, lacking = recipe_of(setup), setup.model.linears, _lacking(setup)
     lacks = {
         method: {name for name, keys in lacking.items() if _has(keys, method)}
-        for method in setup.asked.methods
+        for method in recipe.methods
     }
     solved = {
         method: sum(x.weights for x in linears if x.name not in names)
@@ -77,10 +68,18 @@ def needs_of(setup: Setup, finalized: float = 0.0) -> Needs:
     # as large as the budget; without one, as the widest choice
     widest = max(setup.space.bytes(each) for each in setup.space.uniform)
     kept = round(finalized * min(setup.space.room, widest))
-    bank = missing_bytes(recipe_of(setup), linears, lacking)
-    least = Bytes(bank + kept, _host(setup), _device(setup))
-    room = Bytes(_free(bank_home()), host_bytes(), device_bytes(setup.device))
-    return Needs(solved, bank, kept, least, room)
+    made = building(recipe, linears, lacking, setup.device)
+    # a bank is made beside the model, which is loaded by then
+    host = peak_memory()["host"] + made.host
+    device = made.device
+    if setup.device.startswith("cpu"):
+        host += model_bytes(setup)
+    else:
+        device += round(BESIDE * model_bytes(setup))
+    free = shutil.disk_usage(_made(bank_home())).free
+    room = Bytes(free, host_bytes(), device_bytes(setup.device))
+    least = Bytes(made.disk + kept, host, device)
+    return Needs(solved, made.disk, kept, least, room)
 
 
 def _lacking(setup: Setup) -> dict[str, list[str]]:
@@ -92,30 +91,15 @@ def _has(keys: list[str], method: str) -> bool:
     return any(key.partition(".")[0] == method for key in keys)
 
 
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 def model_bytes(setup: Setup) -> int:
     """Bytes of a model at full precision, as it computes here."""
     is_wide = setup.arithmetic.endswith("float32")
     return setup.model.parameters * (4 if is_wide else 2)
-
-
-def _at_work(setup: Setup) -> int:
-    return AT_WORK * 4 * max(linear.weights for linear in setup.model.linears)
-
-
-def _host(setup: Setup) -> int:
-    """Bytes of the host's memory at least; what Python and libraries hold by now too.
-
-    On an accelerator a model passes through it file by file.
-    """
-    held = model_bytes(setup) if setup.device.startswith("cpu") else 0
-    return peak_memory()["host"] + held + _at_work(setup)
-
-
-def _device(setup: Setup) -> int:
-    """Bytes of an accelerator's memory at least."""
-    if setup.device.startswith("cpu"):
-        return 0
-    return round(BESIDE * model_bytes(setup)) + _at_work(setup)
 
 
 def kept_bytes(setup: Setup, inputs: float, features: float) -> int:
@@ -138,18 +122,12 @@ def check_fits(setup: Setup, needs: Needs) -> None:
     """Refuse what the disk or a memory cannot hold, naming what would fit.
 
     Raises:
-        BankError: files that the disk does not hold.
+        BankError: a bank or finalized weights that do not fit.
         SpecError: a model that a memory does not hold.
     """
     least, room, model = needs.least, needs.room, setup.asked.model
-    if needs.disk > room.disk:
-        raise BankError(
-            f"the bank and finalized weights take {in_bytes(needs.disk)} more and "
-            f"{bank_home().parent} has {in_bytes(room.disk)} free: "
-            f"{_smaller(setup, needs)}"
-        )
     if least.device > room.device:
-        host = _host(replace(setup, device="cpu"))
+        host = needs.least.host + model_bytes(replace(setup, device="cpu"))
         also = f"--device cpu takes {in_bytes(host)} of {in_bytes(room.host)}"
         raise SpecError(
             f"{model} takes at least {in_bytes(least.device)} on {setup.device}, which "
@@ -161,47 +139,12 @@ def check_fits(setup: Setup, needs: Needs) -> None:
             f"{model} takes at least {in_bytes(least.host)} of memory and this machine "
             f"has {in_bytes(room.host)}: choose a smaller model"
         )
-
-
-def _smaller(setup: Setup, needs: Needs) -> str:
-    """The first request like this one whose files fit, in an option's words."""
-    for option, asked in _less(setup.asked):
-        try:
-            space = replace(setup.space, choices=asked.choices)
-        except BudgetError:
-            # its smallest allocation is over the budget
-            continue
-        other = replace(setup, asked=asked, space=space)
-        linears, lacking = setup.model.linears, _lacking(other)
-        disk = missing_bytes(recipe_of(other), linears, lacking) + needs.finalized
-        if disk <= needs.room.disk:
-            return f"{option} takes {in_bytes(disk)}"
-    if setup.asked.finalize and needs.bank <= needs.room.disk:
-        return f"--no-finalize takes {in_bytes(needs.bank)}"
-    return "no methods and widths fit; let XDG_CACHE_HOME name a larger disk"
-
-
-def _less(asked: StudySpec) -> Iterator[tuple[str, StudySpec]]:
-    """Requests for less: fewer methods, then fewer widths, then fewer of both."""
-    methods = [
-        each
-        for count in range(len(asked.methods) - 1, 0, -1)
-        for each in combinations(asked.methods, count)
-    ]
-    low, full = asked.low_widths, (FULL,) if FULL in asked.widths else ()
-    # the wide ones weigh most, and a budget may need the narrowest
-    widths = [(*low[:count], *full) for count in range(len(low) - 1, 0, -1)]
-    for some in methods:
-        yield f"--methods {','.join(some)}", replace(asked, methods=some)
-    for few in (asked.methods, *methods):
-        named = f"--methods {','.join(few)} " if few != asked.methods else ""
-        for wide in widths:
-            option = f"{named}--widths {','.join(map(str, wide))}"
-            yield option, replace(asked, methods=few, widths=wide)
-
-
-def _free(folder: Path) -> int:
-    """Bytes free on the disk of a folder, which may not be there yet."""
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
+    recipe = recipe_of(setup)
+    folder, lacking = _made(bank_home()), _lacking(setup)
+    check_bank(folder, recipe, setup.model.linears, lacking, setup.device)
+    if least.disk > room.disk:
+        raise BankError(
+            f"the bank and the finalized weights of all that is compared take "
+            f"{in_bytes(least.disk)} more and {folder.parent} has "
+            f"{in_bytes(room.disk)} free: --no-finalize takes {in_bytes(needs.bank)}"
+        )

@@ -232,7 +232,7 @@ class Workbench:
             if not bool(torch.isfinite(weight).all()):
                 return f"its weight {name} holds values that are infinite or no numbers"
         # aside: neither counted nor kept
-        aside = Workbench(self.model, self.spec, self.task)
+        aside = Workbench(self.model, self.spec, self.task, halving=self.halving)
         aside.inputs = aside.features = LRUCache(0)
         full = Allocation.uniform(self.spec, FULL_CHOICE)
         bad = aside.logits(full, samples).isnan().flatten(1).any(1)

@@ -213,8 +213,8 @@ def _looks(found: Mapping[str, Any]) -> list[str]:
             f"within a budget: {', '.join(own)}."
             for of, own in told.items()
         ),
-        f"{share:.0f} % of the images' passes through vision encoder and connector "
-        "were saved.",
+        f"{share:.0f} % of the passes through blocks were saved, of looks and of what "
+        "stands before replies.",
     ]
 
 

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 from allocator.core.allocation import FULL
 from allocator.core.records import LINEAR_ADDITIVE, LINEAR_FISHER, RIVALS
-from allocator.search.forecast import Done
+from allocator.search.counts import Done
 from allocator.search.goals import goal_of
 from allocator.search.linears import KEPT
 from allocator.space.model import limit_of
-from allocator.study.journal import DAMAGE, PART, Journal
+from allocator.study.journal import DAMAGE, PART, RESULTS, Journal
+from allocator.study.proposed import made_nearby
 from allocator.study.storage import study_names
 
 if TYPE_CHECKING:
@@ -36,15 +37,17 @@ def done_of(setup: Setup, solved: Mapping[str, int]) -> Done:
         for entry in journal.entries(space)
         if entry.counts and entry.about.get("limit") == limit_of(space)
     ]
-    fine = space.by_linear()
+    fine, goal = space.by_linear(), goal_of(asked, space).name
     return Done(
         full=space.full.digest in taken,
         uniform=sum(a.digest in taken for a in space.uniform if space.fits(a)),
         rivals=sum(kind in kinds for kind in RIVALS),
         probed=_probes(journal, space, DAMAGE),
-        made=journal.made(space, goal_of(asked, space).name),
+        made=journal.made(space, goal),
+        nearby=made_nearby(journal, space, goal, limit_of(space)),
         gradients=journal.damage(fine, KEPT + LINEAR_FISHER) is not None,
         probed_linears=_probes(journal, fine, KEPT + LINEAR_ADDITIVE),
+        concluded=journal.attribute(RESULTS + goal) is not None,
         solved=solved,
     )
 

@@ -5,8 +5,8 @@ look those stop that surely lie behind the best so far, and cannot win any more:
 one-sided tests share an error of ERROR, the looks in equal parts (a linear spending
 function: Lan and DeMets, Biometrika 70, 1983) and the contenders in a look (Bonferroni,
 as in Maron and Moore, "Hoeffding Races", 1994). Half as many may go on as at the look
-before, two in the end: the winner and one rival see everything (sequential halving:
-Karnin, Koren and Somekh, ICML 2013).
+before, in the end three and then two: the winner and one rival see everything
+(sequential halving: Karnin, Koren and Somekh, ICML 2013).
 
 Of what saw everything the best is chosen; what lies less than TIE behind it and is
 smaller is as good and takes its place. Nothing that stopped, no uniform allocation and
@@ -174,7 +174,8 @@ class Race:
         size, after = self.looks.sizes[at : at + 2]
         ranked = sorted(left, key=lambda e: (-self.mean(e, size), e.bpw))
         looks = len(self.looks.sizes) - 1
-        most = LAST if self.hurries() else LAST << (looks - 1 - at)
+        before = looks - 1 - at
+        most = (LAST + 1) << (before - 1) if before and not self.hurries() else LAST
         error = ERROR / looks / max(1, len(self.racers) - 1)
         kept = [
             each

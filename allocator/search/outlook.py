@@ -135,7 +135,8 @@ def outlook(setup: Setup, needs: Needs, bench: Workbench, started: Clock) -> Out
     before = started.seconds
     measured = measure(setup, bench)
     done = done_of(setup, needs.solved)
-    savings = measured.savings(Savings())
+    usual = Savings(races=setup.task.needs == "reply")
+    savings = measured.savings(usual)
     found = forecast(setup.asked, setup.model, _sets(setup), done, savings)
     units = measured.units
     units = replace(units, start=replace(units.start, seconds=before, measured=True))

@@ -85,6 +85,7 @@ def run_prepared(setup: Setup, watch: Watch, clock: Clock) -> Recommendation:
     bench, watch = _opened(setup, watch, clock)
     search = Search(setup, journal, bench, watch, clock)
     watch = search.watch = Accounted(watch, search.account)
+    bench.halving.say = watch.say
     search.deadline.check_start()
     note_dead(search)
     with watch.phase("full precision") as progress:

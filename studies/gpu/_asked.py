@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # of the batches in which parts of the model are timed: samples of one prompt each
 BATCH = 8
 # pictures whose questions are answered, and tokens of short and of long replies
-PICTURES, SHORT, LONG = 8, 1, 10
+PICTURES, SHORT, MIDDLE, LONG = 8, 1, 3, 10
 
 
 class Replying:
@@ -117,7 +117,14 @@ def generation(session: Session) -> dict[str, Any]:
                 "of": "a sample up to the first token of its reply",
             },
         }
-    found["reply"] = dict(found["reply apart"])
+    found["reply"] = found["reply branching"]
+    bench = session.bench()
+    bench.inputs, bench.features = LRUCache(0), LRUCache(2**33)
+    whole = session.seconds(lambda: answer(session, samples, MIDDLE))
+    found["question"] = {
+        "each": whole / len(samples),
+        "of": f"a question with {MIDDLE} tokens of reply, its picture read and encoded",
+    }
     return {
         "samples": len(samples),
         "pictures": len({s.image for s in samples}),
@@ -130,16 +137,20 @@ def replying(
 ) -> tuple[float, int]:
     """Seconds for replies of so many tokens, and tokens read of all prompts."""
     bench = session.bench()
-    full = Allocation.uniform(bench.spec, Choice(FULL))
-    usual = bench.task
     # large enough for whatever is looked at here
     bench.features = LRUCache(2**33)
-    bench.task = Replying(usual, tokens)  # type: ignore[assignment]
+    answer(session, samples, tokens)
+    before = bench.cost.tokens["language"]
+    seconds = session.seconds(lambda: answer(session, samples, tokens))
+    read = bench.cost.tokens["language"] - before
+    return seconds, read - len(samples) * (tokens - 1)
+
+
+def answer(session: Session, samples: Sequence[Sample], tokens: int) -> None:
+    """Score full precision on samples, with replies of so many tokens."""
+    bench = session.bench()
+    usual, bench.task = bench.task, Replying(bench.task, tokens)  # type: ignore[assignment]
     try:
-        bench.score(full, samples)
-        before = bench.cost.tokens["language"]
-        seconds = session.seconds(lambda: bench.score(full, samples))
-        read = bench.cost.tokens["language"] - before
+        bench.score(Allocation.uniform(bench.spec, Choice(FULL)), samples)
     finally:
         bench.task = usual
-    return seconds, read - len(samples) * (tokens - 1)

@@ -11,6 +11,7 @@ from allocator.core.allocation import FULL, Choice, Scheme
 from quant.bank import Bank, Recipe
 from quant.cells import add_cells, packed_cell
 from quant.grid import round_to_nearest
+from quant.kept import Kept, Memory
 from studies.gpu._session import BLOCKS, SWAPPED
 from tests.models import Stored
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from studies.gpu._session import Session
 
 NAME, BITS = "rounded", 4
+# bytes of cells that are kept at most
+MOST = 2**35
 
 
 def swaps(session: Session) -> dict[str, Any]:
@@ -32,17 +35,33 @@ def swaps(session: Session) -> dict[str, Any]:
     recipe = Recipe("random", ("none",), Scheme(), {NAME: Stored()}, (BITS, FULL))
     folder = session.folder / "cells" / recipe.digest
     making = session.seconds(lambda: write_cells(folder, recipe, model, spec))
-    bank = Bank(folder, recipe, spec)
     in_place = InPlace(model.module, spec.linears)
     low = {linear.name: Choice(BITS, NAME) for linear in spec.linears}
     found: dict[str, Any] = {"weights": spec.weights, "cells written in": making}
-    for name in ("first", "again", "third"):
-        taken = session.seconds(lambda: in_place.put(low, bank))
-        found[f"swap {name}"] = each(taken, spec, "from packed cells")
-        taken = session.seconds(in_place.restore)
-        found[f"restored {name}"] = each(taken, spec, "back to 16 bits")
-    found["swap"] = found["swap third"]
-    return found
+    for where, memories in kept_in(session).items():
+        bank = Bank(folder, recipe, spec)
+        bank.kept = Kept(memories)
+        for when in ("first", "again"):
+            taken = session.seconds(lambda to=bank: in_place.put(low, to))
+            back = session.seconds(in_place.restore)
+            name = f"swap from {where}" if when == "again" else f"swap to {where}"
+            found[name] = each(taken, spec, "at 4 bits")
+        found[f"restored beside {where}"] = each(back, spec, "back to 16 bits")
+    # where the cells of a search are kept first
+    return {**found, "swap": found[f"swap from {next(iter(kept_in(session)))}"]}
+
+
+def kept_in(session: Session) -> dict[str, list[Memory]]:
+    """Memories that cells are kept in, each as if it were the only one."""
+    if not session.is_cuda:
+        return {"host memory": [Memory(MOST, lambda part: part)]}
+    from quant.cuda import device_memory, pinned_memory
+
+    device = torch.device(session.device)
+    return {
+        "device memory": [device_memory(device)],
+        "pinned memory": [pinned_memory(MOST)],
+    }
 
 
 def each(seconds: float, spec: ModelSpec, of: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from allocator.bench.prepare import prepare
 from allocator.bench.probes import damages
 from allocator.bench.workbench import Workbench
 from allocator.core.allocation import Allocation, Choice, Scheme
-from allocator.core.errors import SpecError
+from allocator.core.errors import ModelError, SpecError
 from allocator.core.plugins import load
 from allocator.core.ports import Sample, Score
 from allocator.core.study import StudySpec
@@ -295,6 +295,32 @@ def test_long_replies_are_read_token_by_token(
     # the first of them is what is read where replies are short
     monkeypatch.setattr(reading, "LONG", 1000)
     torch.testing.assert_close(bench.logits(full, samples)[:, 0], found[:, 0])
+
+
+def test_where_memory_does_not_suffice_scores_and_looks_are_the_same(
+    captioner: tuple[Workbench, tuple[Sample, ...]],
+) -> None:
+    bench, samples = captioner
+    full, said = Allocation.uniform(bench.spec, Choice(16)), list[str]()
+    wanted = bench.score(full, samples).values
+    logits = bench.logits(full, samples)
+    bench.features, bench.halving.say = LRUCache(0), said.append
+
+    def hold(_: Any, given: tuple[torch.Tensor]) -> None:
+        if len(given[0]) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    first = bench.model.module.get_submodule(bench.spec.linears[0].name)
+    hook = first.register_forward_pre_hook(hold)
+    # six, three, and as many as fit
+    torch.testing.assert_close(bench.logits(full, samples), logits)
+    assert bench.halving.most == 1
+    assert bench.score(full, samples).values == pytest.approx(wanted)
+    assert len(said) == 1
+    hook.remove()
+    first.register_forward_pre_hook(lambda *_: hold(_, (torch.zeros(3),)))
+    with pytest.raises(ModelError, match=f"sample {samples[0].id} does not fit"):
+        bench.logits(full, samples[:1])
 
 
 def test_a_sound_model_has_no_fault_and_looking_for_one_counts_nothing(

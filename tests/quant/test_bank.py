@@ -92,10 +92,10 @@ def test_the_manifest_lists_every_cell_with_its_checksum(
     folder = tmp_path / recipe.digest
     listed = read_manifest(folder)["linears"]
     assert set(listed) == {linear.name for linear in loaded[1].linears}
-    for name, cells in listed.items():
+    for name, sums in listed.items():
         stored = stored_cells(file_of(folder, name))
-        assert cells == {key: cell["sum"] for key, cell in stored.items()}
-        assert set(cells) == set(recipe.keys)
+        assert sums == {key: cell["sum"] for key, cell in stored.items()}
+        assert set(sums) == set(recipe.keys)
 
 
 def test_a_damaged_manifest_is_an_error_in_one_sentence(

@@ -23,6 +23,7 @@ UNITS = {
     "reply apart",
     "first token branching",
     "first token apart",
+    "question",
     "swap",
     "solve uniform",
     "solve gptq",
