@@ -6,17 +6,15 @@ than fit, and dropping the longest unused would drop each before it is used agai
 
 from __future__ import annotations
 
-import os
 import sys
 from abc import ABC, abstractmethod
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from allocator.core.memory import host_bytes
 from quant.grid import dequantize
 from quant.lru_cache import LRUCache
 
@@ -36,8 +34,6 @@ HOST_SHARE = 0.25
 # of what is free on a CUDA device when the first cell is kept: the rest is for
 # activations, and for weights while they are decoded
 DEVICE_SHARE = 0.5
-# where control groups limit the memory of a container
-LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 @dataclass
@@ -166,19 +162,21 @@ class PackedCells(ABC):
 def memories_of(device: torch.device) -> list[Memory]:
     """Where packed cells of weights on a device may be kept, the nearest first."""
     limit = int(HOST_SHARE * host_bytes())
-    if device.type != "cuda":
-        return [Memory(limit, lambda part: part)]
-    from quant.cuda import free_bytes, pinned, pinned_bytes
+    if device.type == "cuda":
+        return [device_memory(device), pinned_memory(limit)]
+    return [Memory(limit, lambda part: part)]
+
+
+def device_memory(device: torch.device) -> Memory:
+    """Memory of a CUDA device."""
+    from quant.cuda import free_bytes
 
     room = int(DEVICE_SHARE * free_bytes(device))
-    on_device = Memory(room, lambda part: part.to(device))
-    return [on_device, Memory(limit, pinned, pinned_bytes)]
+    return Memory(room, lambda part: part.to(device))
 
 
-def host_bytes() -> int:
-    """Memory of this machine, or of the container that this process is in."""
-    found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    # no such file, or no number where there is no limit
-    with suppress(OSError, ValueError):
-        found = min(found, int(LIMIT.read_text()))
-    return found
+def pinned_memory(limit: int) -> Memory:
+    """Memory of the host that a CUDA device reads by itself."""
+    from quant.cuda import pinned, pinned_bytes
+
+    return Memory(limit, pinned, pinned_bytes)
