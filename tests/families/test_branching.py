@@ -50,9 +50,8 @@ ROWS = [0, 1, 0, 1, 1]
 def test_a_picture_is_begun_with_once_and_its_questions_go_on() -> None:
     found = cut(prompts(TEXTS, ROWS), IMAGE, 1)
     assert found is not None
-    # two times 5 tokens, then five times as many as the longest question; with the 7
-    # that the first picture's questions begin with, two times 6 and five times 3 is more
-    # than is saved, as the second's part at once: it is 5 and 4, or 6 and 3
+    # behind the pictures 2 x 5 tokens and then 5 x 4, as the longest question has them;
+    # a token further, which the first picture's questions share, 2 x 6 and then 5 x 3
     assert read(found.begun) == [[*SEEN, 7], SEEN]
     assert read(found.whole) == TEXTS
     assert found.length == 6

@@ -8,7 +8,7 @@ import torch
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from allocator.embedded import HERE
-from allocator.families import _sharing
+from allocator.families import _pictures, _sharing
 from allocator.families._sharing import PICTURE, images_of, repeated
 from allocator.families.blip2 import PLUGIN
 from tests.families.processors import two_samples
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the pictures that are read from now on."""
     names: list[str] = []
-    usual = _sharing.read_image
+    usual = _pictures.read_image
 
     def read(file: Path, *, upright: bool) -> Any:
         names.append(file.name)
