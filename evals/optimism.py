@@ -43,7 +43,8 @@ class Elsewhere:
     Attributes:
         values: [k, n], the score of each sample of the first set.
         known: [k], scores on the other set, NaN where nobody measured it.
-        size: samples of the other set.
+        size: samples of the other set; where known rows have but the first of them, as
+            many for each row.
         groups: k names of what was chosen for one purpose on the first set; None for
             what was not chosen there.
         expected: the optimism, in standard deviations, where nothing that was chosen is
@@ -53,7 +54,7 @@ class Elsewhere:
 
     values: Floats
     known: Floats
-    size: int
+    size: int | Sequence[int]
     groups: Sequence[Hashable]
     expected: tuple[float, float] = (0.0, 0.0)
     strata: Sequence[int] = ()
@@ -67,8 +68,19 @@ class Elsewhere:
     @cached_property
     def covariance(self) -> Floats:
         """[k, k], of the errors of `scores`: both of the samples and of predicting."""
-        found: Floats = self._spread / self.size + self._fit[1]
+        found: Floats = self._spread / self._both + self._fit[1]
         return found
+
+    @cached_property
+    def _both(self) -> Floats:
+        """[k, k], by how many samples of the other set two rows vary together.
+
+        Of two means, one over the first samples of the other, the longer one's.
+        """
+        sizes = np.broadcast_to(
+            np.asarray(self.size, dtype=np.float64), len(self.known)
+        )
+        return np.maximum.outer(sizes, sizes)
 
     @cached_property
     def _spread(self) -> Floats:
@@ -78,7 +90,7 @@ class Elsewhere:
     @cached_property
     def _fit(self) -> tuple[Floats, Floats]:
         own, samples = self.values.mean(axis=1), self.values.shape[1]
-        noise = self._spread * (1 / samples + 1 / self.size)
+        noise = self._spread * (1 / samples + 1 / self._both)
         chosen = np.array([group is not None for group in self.groups])
         lucky = luck(own, self._spread / samples, self.groups)
         known = bool(np.isfinite(self.known[chosen]).any())

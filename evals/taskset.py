@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import chain, zip_longest
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from allocator.core.errors import DataError, SpecError
-from allocator.core.ports import SPLITS, Sample, Score
+from allocator.core.ports import SPLITS, CorpusTask, Sample, Score
 from allocator.core.study import JOINED
 
 if TYPE_CHECKING:
@@ -98,12 +98,34 @@ class TaskSet:
             if own:
                 yield task, own
 
+    def scores(
+        self,
+        predictions: Sequence[Any],
+        samples: Sequence[Sample],
+        whole: Sequence[Sample] = (),
+    ) -> dict[str, Score]:
+        """Scores of the tasks, by name; for `whole` see `within`."""
+        wholes = {task.name: own for task, own in self.parts(whole)}
+        found: dict[str, Score] = {}
+        done = 0
+        for task, own in self.parts(samples):
+            said = predictions[done : done + len(own)]
+            found[task.name] = within(task, wholes.get(task.name, ())).score(said, own)
+            done += len(own)
+        return found
+
+
+def within(task: Task, whole: Sequence[Sample]) -> Task:
+    """A task whose scores of parts of a whole set can be compared; none: as it is."""
+    return task.within(whole) if whole and isinstance(task, CorpusTask) else task
+
 
 def relative(found: Mapping[str, Score], full: Mapping[str, Score]) -> Score:
     """Mean over tasks of score / full-precision score, in percent.
 
-    Values are weighted so that every task counts the same however many samples it has;
-    their mean is the score. `details` are the tasks' own scores.
+    Values are weighted so that every task counts the same however many samples it has
+    at full precision, which may have been scored on more; their mean is the score.
+    `details` are the tasks' own scores.
 
     Raises:
         DataError: full precision scores nothing on a task.
@@ -114,13 +136,14 @@ def relative(found: Mapping[str, Score], full: Mapping[str, Score]) -> Score:
             f"the model scores {full[dead[0]].mean:.4g} on {dead[0]} at full "
             "precision: no other score can be relative to that"
         )
-    total = sum(len(score.values) for score in found.values())
+    total = sum(len(score.values) for score in full.values())
     values: list[float] = []
     for name, score in found.items():
-        weight = 100 * total / (len(found) * len(score.values) * full[name].mean)
+        known = full[name]
+        weight = 100 * total / (len(full) * len(known.values) * known.mean)
         values += [weight * value for value in score.values]
     return Score(
-        mean=sum(values) / total,
+        mean=sum(values) / len(values),
         values=tuple(values),
         details={name: score.mean for name, score in found.items()},
     )

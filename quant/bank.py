@@ -9,29 +9,35 @@ from __future__ import annotations
 
 import json
 import os
-from collections import OrderedDict
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
 
 from allocator.core.allocation import FULL, Choice, digest
 from allocator.core.errors import BankError
+from allocator.core.ports import is_stored
 from quant.cells import (
     DamagedCellError,
     damaged_cells,
     drop_cells,
     file_of,
-    read_cell,
+    has_tensors,
+    packed_cell,
+    read_packed,
     read_part,
     stored_cells,
 )
 from quant.files import replace_file
 from quant.grid import dequantize
+from quant.kept import Kept
+from quant.lru_cache import LRUCache
+from quant.packed import PackedCell
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
-
-    from torch import Tensor
 
     from allocator.core.allocation import Scheme
     from allocator.core.ports import Method
@@ -41,7 +47,8 @@ if TYPE_CHECKING:
 
 FORMAT = 3
 MANIFEST = "manifest.json"
-CACHED_BYTES = 2**29
+# float32 weights of all cells that are kept decoded
+DECODED_BYTES = 2**29
 
 
 @dataclass(frozen=True)
@@ -80,17 +87,48 @@ class Recipe:
     @property
     def keys(self) -> tuple[str, ...]:
         """All cells wanted of each linear."""
-        low = [bits for bits in self.widths if bits != FULL]
-        return tuple(self.key(method, bits) for method in self.methods for bits in low)
+        return tuple(
+            self.key(method, bits) for method in self.methods for bits in self.low
+        )
+
+    @property
+    def low(self) -> tuple[int, ...]:
+        """The widths that have cells."""
+        return tuple(bits for bits in self.widths if bits != FULL)
+
+    @property
+    def stored_keys(self) -> frozenset[str]:
+        """Those of the cells wanted that are kept, and not made when asked for."""
+        names = self.stored_methods
+        return frozenset(self.key(name, bits) for name in names for bits in self.low)
+
+    @property
+    def stored_methods(self) -> tuple[str, ...]:
+        """The methods whose cells are kept."""
+        return tuple(name for name, own in self.methods.items() if is_stored(own))
+
+    def made_alone(self, method: str, weight: Tensor, bits: int) -> Cell:
+        """The cell of a matrix [out, in], by a method whose cells are not stored.
+
+        Raises:
+            ModelError: weights that are not finite.
+        """
+        made = self.methods[method].quantize([weight], None, self.scheme, [bits])
+        cell: Cell = made[bits][0]
+        return cell
 
 
 def missing_cells(
     folder: Path, recipe: Recipe, names: Iterable[str]
 ) -> dict[str, list[str]]:
     """For each linear that is not complete, the cells it lacks."""
-    lacking = {}
+    lacking, kept = {}, recipe.stored_keys
     for name in names:
-        have = stored_cells(file_of(folder, name))
+        have = {
+            key
+            for key, cell in stored_cells(file_of(folder, name)).items()
+            if has_tensors(cell) or key not in kept
+        }
         lacks = [key for key in recipe.keys if key not in have]
         if lacks:
             lacking[name] = lacks
@@ -147,7 +185,9 @@ def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
 class Bank:
     """Read access to a bank; a missing cell is refused here, not in the search.
 
-    `rebuild` makes what is missing; without it a damaged cell is an error.
+    `rebuild` makes what is missing; without it a damaged cell is an error. `exact`
+    gives a linear's weight, by full name, as the checkpoint stores it and on the device
+    on which the bank was made; without it cells that are not stored are an error.
 
     Raises:
         BankError: a wanted cell of any linear is missing.
@@ -157,9 +197,10 @@ class Bank:
     recipe: Recipe
     spec: ModelSpec
     rebuild: Callable[[], object] | None = None
-    _weights: OrderedDict[tuple[str, str], Tensor] = field(default_factory=OrderedDict)
+    exact: Callable[[str], Tensor] | None = None
+    kept: Kept = field(default_factory=Kept)
     _described: dict[str, dict[str, Description]] = field(default_factory=dict)
-    _held: int = 0
+    _checked: set[tuple[str, str]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         names = [linear.name for linear in self.spec.linears]
@@ -170,6 +211,9 @@ class Bank:
                 f"the bank {self.folder} lacks {len(lacking)} linears, "
                 f"{name} at {keys[0]} among them: build it again"
             )
+        weights = sum(linear.weights for linear in self.spec.linears)
+        if 4 * weights * len(self.recipe.keys) <= DECODED_BYTES:
+            self.kept.decoded = LRUCache(DECODED_BYTES)
         # when a bank was last of use decides what is thrown away first
         if (self.folder / MANIFEST).exists():
             os.utime(self.folder / MANIFEST)
@@ -186,45 +230,89 @@ class Bank:
             self._described[name] = stored_cells(file_of(self.folder, name))
         return self._described[name]
 
-    def weight(self, linear: Linear, choice: Choice) -> Tensor:
-        """Effective weight of a linear under a choice of at most 8 bits: [out, in].
+    def put(self, linear: Linear, choice: Choice, out: Tensor) -> int:
+        """Put a linear's effective weight under a choice of at most 8 bits in place.
 
-        A cell that does not match its checksum is made again.
+        Cells are kept packed where there is memory for them (`quant.kept`). `out` is
+        [out, in], floating point, on any device. Returns the bytes that were read.
 
         Raises:
-            BankError: it does not match, and nobody can make it again.
+            BankError: as `packed`.
         """
-        if choice.method is None:
-            raise BankError("16-bit weights come from the checkpoint, not the bank")
-        key = (linear.name, self.recipe.key(choice.method, choice.bits))
-        if key not in self._weights:
-            self._keep(key, dequantize(self.cell(linear, choice)))
-        self._weights.move_to_end(key)
-        return self._weights[key]
+        read = partial(self.packed, linear, choice)
+        return self.kept.put((linear.name, choice), read, out)
+
+    def weight(self, linear: Linear, choice: Choice) -> Tensor:
+        """Effective weight of a linear: [out, in] float32; BankError as `packed`."""
+        return dequantize(self.cell(linear, choice))
 
     def rest(self, *_: Any) -> Iterator[tuple[str, Tensor]]:
         """No other parameter changes with its cells: their scales are not folded."""
         return iter(())
 
     def cell(self, linear: Linear, choice: Choice) -> Cell:
-        """The cell itself, read anew, made again if it does not match its checksum.
+        """The cell itself, read anew; BankError as `packed`."""
+        return self.packed(linear, choice).moved(Tensor.cpu).cell()
+
+    def packed(self, linear: Linear, choice: Choice) -> PackedCell:
+        """The cell, packed, read anew; on the device of `exact` where it is not stored.
+
+        Compared with its checksum when it is first read, and made again if need be.
 
         Raises:
             BankError: it does not match, and nobody can make it again.
         """
         if choice.method is None:
             raise BankError("16-bit weights come from the checkpoint, not the bank")
-        name, key = linear.name, self.recipe.key(choice.method, choice.bits)
-        file = file_of(self.folder, name)
         try:
-            return read_cell(file, key, self._describe(name).get(key))
+            return self._read(linear.name, choice)
         except DamagedCellError:
-            drop_damaged(self.folder, [name])
-            self._described.pop(name, None)
+            key = self.recipe.key(choice.method, choice.bits)
+            file = file_of(self.folder, linear.name)
+            drop_cells(file, {key, *damaged_cells(file)})
+            self._described.pop(linear.name, None)
             if self.rebuild is None:
                 raise
         self.rebuild()
-        return read_cell(file, key)
+        return self._read(linear.name, choice)
+
+    def _read(self, name: str, choice: Choice) -> PackedCell:
+        """A cell from its file, or made anew where that has its description alone."""
+        assert choice.method is not None
+        key = self.recipe.key(choice.method, choice.bits)
+        described = self._describe(name).get(key)
+        if described is None:
+            raise DamagedCellError(f"the bank {self.folder} has no {key} of {name}")
+        known = (name, described["sum"]) in self._checked
+        if has_tensors(described):
+            file = file_of(self.folder, name)
+            found = read_packed(file, key, described, known=known)
+        else:
+            found = self._made(name, choice, described, known=known)
+        self._checked.add((name, described["sum"]))
+        return found
+
+    def _made(
+        self, name: str, choice: Choice, described: Description, *, known: bool
+    ) -> PackedCell:
+        """A cell that is not stored, compared with its description once.
+
+        Raises:
+            DamagedCellError: it is not what it was when the bank was made.
+        """
+        if self.exact is None:
+            raise BankError(
+                f"{name} at {choice} is not stored, and there is no checkpoint at hand "
+                "to make it of"
+            )
+        weight = self.exact(name)
+        cell = self.recipe.made_alone(str(choice.method), weight, choice.bits)
+        if not known and packed_cell(cell, stored=False)[0]["sum"] != described["sum"]:
+            raise DamagedCellError(
+                f"{name} at {choice} comes out otherwise than when the bank "
+                f"{self.folder} was made: build it again"
+            )
+        return PackedCell.of(cell)
 
     def part(self, linear: Linear, choice: Choice, part: str) -> Tensor | None:
         """A cell's `scale` or `channel_scale` alone; None where it has none.
@@ -235,18 +323,16 @@ class Bank:
         if choice.method is None:
             return None
         key = self.recipe.key(choice.method, choice.bits)
+        described = self._describe(linear.name).get(key)
+        if described is not None and part not in described["parts"]:
+            return None
         try:
-            return read_part(file_of(self.folder, linear.name), key, part)
+            if described is None or has_tensors(described):
+                return read_part(file_of(self.folder, linear.name), key, part)
         except DamagedCellError:
-            found: Tensor | None = getattr(self.cell(linear, choice), part)
-            return found
-
-    def _keep(self, key: tuple[str, str], weight: Tensor) -> None:
-        self._weights[key] = weight
-        self._held += weight.nbytes
-        while self._held > CACHED_BYTES and len(self._weights) > 1:
-            _, old = self._weights.popitem(last=False)
-            self._held -= old.nbytes
+            pass
+        found: Tensor | None = getattr(self.cell(linear, choice), part)
+        return found
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

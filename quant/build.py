@@ -1,33 +1,35 @@
 """Make what is missing of a bank: streamed, shared between processes, never twice.
 
 A pass runs the model stage by stage. Of each stage that lacks cells, and that no other
-process has claimed, it solves one sibling set after the other, and writes the cells of
-one method before it starts on the next: what is written is never made again.
+process has claimed, it solves one sibling set after the other, by all methods, and then
+writes the files of the set, each once: what is written is never made again. Of cells
+that are not stored, descriptions are written; where nothing else is missing, no stage
+has to run.
 """
 
 from __future__ import annotations
 
-import shutil
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from allocator.core.allocation import FULL, linear_bytes
-from allocator.core.errors import BankError, ModelError
+from allocator.core.errors import ModelError
+from allocator.core.ports import is_stored
 from quant.bank import about, missing_cells, write_manifest
 from quant.calibration import calibrate
 from quant.cells import add_cells, packed_cell
 from quant.files import claimed
+from quant.room import check_bank
 from quant.streaming import Spool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from torch import Tensor
 
-    from allocator.core.ports import Method, Model, Siblings, Stage, State
+    from allocator.core.ports import Model, Siblings, Stage, State
     from allocator.core.spec import Linear
     from quant.bank import Recipe
     from quant.calibration import Observed
@@ -77,7 +79,7 @@ def build_bank(
     (folder / CLAIMS).mkdir(parents=True, exist_ok=True)
     build = _Build(folder, recipe, tuple(linear.name for linear in linears), progress)
     build.look()
-    check_room(folder, missing_bytes(recipe, linears, build.lacking))
+    check_bank(folder, recipe, linears, build.lacking, source.device)
     if build.lacking:
         model = source.model()
         while build.lacking:
@@ -85,37 +87,6 @@ def build_bank(
             build.look()
     write_manifest(folder, about(recipe, build.names))
     return build.made
-
-
-def missing_bytes(
-    recipe: Recipe, linears: Iterable[Linear], lacking: Mapping[str, Sequence[str]]
-) -> int:
-    """Bytes that missing cells will take at most: equal ones are stored once."""
-    total = 0
-    for linear in linears:
-        for key in lacking.get(linear.name, ()):
-            bits = int(key.rsplit(".", 1)[1])
-            # AWQ's scale has an fp16 number for each input
-            total += (
-                linear_bytes(linear, recipe.scheme, bits, "none")
-                + 2 * linear.in_features
-            )
-    return total
-
-
-def check_room(folder: Path, needed: int) -> None:
-    """Refuse what does not fit on the disk.
-
-    Raises:
-        BankError: says how much is needed and how much there is.
-    """
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise BankError(
-            f"the bank takes {needed / 1e9:,.1f} GB more and {folder.parent} has "
-            f"{free / 1e9:,.1f} GB free: limit it with --methods or --widths, or let "
-            "XDG_CACHE_HOME name a larger disk"
-        )
 
 
 @dataclass
@@ -141,19 +112,37 @@ class _Build:
     def run(self, model: Model, source: Source) -> None:
         """One pass over the stages, or a short wait if others make all that is left."""
         stages = model.stages()
-        last = max(at for at, stage in enumerate(stages) if self._lacks(stage))
         with self.claim:
             if not any(self._claim(stage) for stage in stages if self._lacks(stage)):
                 time.sleep(PATIENCE)
                 return
+        calibrated = [at for at, stage in enumerate(stages) if self._reads(stage)]
+        last = max(calibrated, default=-1)
+        with self.claim:
+            if calibrated:
+                self._calibrate(model, source, stages[: last + 1])
+            for stage in stages[last + 1 :]:
+                self._wanted(model.module, stage, source.device)
+
+    def _calibrate(self, model: Model, source: Source, stages: Sequence[Stage]) -> None:
+        """Run stages, and make what is missing of each."""
         states = Spool(self.folder, source.device)
         for state in source.batches(model):
             states.append(state)
-        with self.claim:
-            passing = calibrate(model, states, self._wanted, stages[: last + 1])
-            for observed in passing:
-                while observed:
-                    self._solve(model.module, observed.pop(0), source.device)
+
+        def wanted(stage: Stage) -> list[Siblings]:
+            return self._wanted(model.module, stage, source.device)
+
+        for observed in calibrate(model, states, wanted, stages):
+            while observed:
+                self._solve(model.module, observed.pop(0), source.device)
+
+    def _reads(self, stage: Stage) -> bool:
+        """Whether cells are missing that are made of what their linears read."""
+        kept = self.recipe.stored_keys
+        return any(
+            not kept.isdisjoint(self.lacking.get(name, ())) for name in stage.linears
+        )
 
     def _lacks(self, stage: Stage) -> bool:
         return any(name in self.lacking for name in stage.linears)
@@ -164,8 +153,11 @@ class _Build:
         file = self.folder / CLAIMS / stage.name
         return self.claim.enter_context(claimed(file))
 
-    def _wanted(self, stage: Stage) -> list[Siblings]:
-        """Sibling sets of a stage that this process is to solve."""
+    def _wanted(self, module: Any, stage: Stage, device: str) -> list[Siblings]:
+        """Sibling sets of a stage that this process is to solve on their inputs.
+
+        Those that lack only what is made without are seen to at once.
+        """
         if not self._lacks(stage) or not self._claim(stage):
             return []
         # somebody may have had it in between
@@ -173,62 +165,98 @@ class _Build:
         for name in set(stage.linears) & self.lacking.keys() - still.keys():
             del self.lacking[name]
         self.lacking |= still
-        return [s for s in stage.siblings if still.keys() & set(s.names)]
+        sets = [s for s in stage.siblings if still.keys() & set(s.names)]
+        kept = self.recipe.stored_keys
+        read = [s for s in sets if any(kept & set(still.get(n, ())) for n in s.names)]
+        for siblings in sets:
+            if siblings not in read:
+                self._write(siblings, self._made_alone(module, siblings, device))
+        return read
 
     def _solve(self, module: Any, observed: Observed, device: str) -> None:
-        """Make the missing cells of one sibling set, method by method."""
-        names = observed.siblings.names
-        weights = [
-            module.get_submodule(name).weight.detach().to(device) for name in names
-        ]
+        """Make the missing cells of one sibling set, by all methods."""
+        siblings = observed.siblings
+        packed = self._made_alone(module, siblings, device)
+        weights = [weight_of(module, name, device) for name in siblings.names]
         for label, method in self.recipe.methods.items():
-            keys = {
-                self.recipe.key(label, bits): bits
-                for bits in self.recipe.widths
-                if bits != FULL
-            }
-            missing = {
-                name: [key for key in self.lacking.get(name, ()) if key in keys]
-                for name in names
-            }
-            widths = sorted({keys[key] for own in missing.values() for key in own})
+            if not is_stored(method):
+                continue
+            missing = self._missing(siblings, label)
+            widths = sorted({bits for own in missing.values() for bits in own})
             if widths:
-                cells = self._quantize(method, weights, observed, widths)
-                self._write(missing, keys, cells)
-        for name in names:
-            self.lacking.pop(name, None)
-        self._tell()
+                cells = self._quantize(label, weights, observed, widths)
+                for at, (name, own) in enumerate(missing.items()):
+                    for bits in own:
+                        key = self.recipe.key(label, bits)
+                        packed[name][key] = packed_cell(cells[bits][at])
+                    # each goes as soon as it is packed
+                    for row in cells.values():
+                        row[at] = None
+        self._write(siblings, packed)
+
+    def _made_alone(
+        self, module: Any, siblings: Siblings, device: str
+    ) -> dict[str, dict[str, Packed]]:
+        """Descriptions of the missing cells that are not stored, by linear and key."""
+        packed: dict[str, dict[str, Packed]] = {name: {} for name in siblings.names}
+        for label, method in self.recipe.methods.items():
+            missing = {} if is_stored(method) else self._missing(siblings, label)
+            for name, widths in missing.items():
+                weight = weight_of(module, name, device)
+                for bits in widths:
+                    with _named(name):
+                        cell = self.recipe.made_alone(label, weight, bits)
+                    key = self.recipe.key(label, bits)
+                    packed[name][key] = packed_cell(cell, stored=False)
+        return packed
+
+    def _missing(self, siblings: Siblings, method: str) -> dict[str, list[int]]:
+        """The widths at which each linear of a set lacks a method's cells."""
+        keys = {self.recipe.key(method, bits): bits for bits in self.recipe.low}
+        return {
+            name: [keys[key] for key in self.lacking.get(name, ()) if key in keys]
+            for name in siblings.names
+        }
 
     def _quantize(
         self,
-        method: Method,
+        method: str,
         weights: Sequence[Tensor],
         observed: Observed,
         widths: Sequence[int],
     ) -> dict[int, list[Any]]:
-        foldable = observed.siblings.fold is not None
-        try:
-            cells = method.quantize(
-                weights, observed.inputs, self.recipe.scheme, widths, foldable=foldable
+        siblings = observed.siblings
+        with _named(*siblings.names):
+            cells = self.recipe.methods[method].quantize(
+                weights,
+                observed.inputs,
+                self.recipe.scheme,
+                widths,
+                foldable=siblings.fold is not None,
             )
-        except ModelError as error:
-            names = ", ".join(observed.siblings.names)
-            raise ModelError(f"{names}: {error}") from None
         return {bits: list(row) for bits, row in cells.items()}
 
     def _write(
-        self,
-        missing: Mapping[str, Sequence[str]],
-        keys: Mapping[str, int],
-        cells: dict[int, list[Any]],
+        self, siblings: Siblings, packed: Mapping[str, Mapping[str, Packed]]
     ) -> None:
-        """Write one method's cells, and let go of each as soon as it is packed."""
-        packed: dict[str, dict[str, Packed]] = {}
-        for at, (name, own) in enumerate(missing.items()):
-            for key in own:
-                cell = cells[keys[key]][at]
-                packed.setdefault(name, {})[key] = packed_cell(cell)
-            for row in cells.values():
-                row[at] = None
-        add_cells(self.folder, packed)
+        """Write what was made of a sibling set: nothing of it is missing any more."""
+        add_cells(self.folder, {name: own for name, own in packed.items() if own})
         self.made += sum(map(len, packed.values()))
+        for name in siblings.names:
+            self.lacking.pop(name, None)
+        self._tell()
+
+
+def weight_of(module: Any, name: str, device: str) -> Tensor:
+    """A linear's weight as the checkpoint stores it, on a device."""
+    weight: Tensor = module.get_submodule(name).weight.detach().to(device)
+    return weight
+
+
+@contextmanager
+def _named(*linears: str) -> Iterator[None]:
+    """Say of which linears something is wrong."""
+    try:
+        yield
+    except ModelError as error:
+        raise ModelError(f"{', '.join(linears)}: {error}") from None

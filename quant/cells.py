@@ -2,7 +2,9 @@
 
 A safetensors file. Its metadata describe each cell: width, shape, the checksum of each
 part, and one over all of that. Tensors are named by the latter, so that equal cells are
-stored once.
+stored once. Of a cell that is made when it is asked for (`Method` in
+`allocator.core.ports`) there is the description alone: it tells whether what is made
+then is what was made first.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from safetensors.torch import save_file
 from allocator.core.allocation import digest
 from allocator.core.errors import BankError
 from quant.files import locked, replace_files
-from quant.grid import Cell
+from quant.packed import PackedCell
 from quant.packing import pack, unpack
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import Tensor
+
+    from quant.grid import Cell
 
 Description = dict[str, Any]
 Tensors = dict[str, "Tensor"]
@@ -57,24 +61,34 @@ def stored_cells(file: Path) -> dict[str, Description]:
         return {}
 
 
-def packed_cell(cell: Cell) -> Packed:
-    """A cell as it is stored: its description, and its tensors by name."""
+def packed_cell(cell: Cell, *, stored: bool = True) -> Packed:
+    """A cell as it is stored: its description, and its tensors by name.
+
+    `stored`: if not, the description alone.
+    """
     parts = {"codes": pack(cell.codes, cell.bits), "scale": cell.scale}
     if cell.zero is not None:
         whole = cell.zero.dtype == torch.uint8
         parts["zero"] = pack(cell.zero, cell.bits) if whole else cell.zero
     if cell.channel_scale is not None:
         parts["channel_scale"] = cell.channel_scale
-    stored = {name: part.cpu().contiguous() for name, part in parts.items()}
+    packed = {name: part.cpu().contiguous() for name, part in parts.items()}
     described: Description = {
         "bits": cell.bits,
         "columns": cell.columns,
         "shape": list(cell.codes.shape),
         "fallback": cell.fallback,
-        "parts": {name: checksum(part) for name, part in stored.items()},
+        "parts": {name: checksum(part) for name, part in packed.items()},
     }
     described["sum"] = _seal(described)
-    return described, {_tensor(described, name): x for name, x in stored.items()}
+    if not stored:
+        return {**described, "stored": False}, {}
+    return described, {_tensor(described, name): x for name, x in packed.items()}
+
+
+def has_tensors(described: Description) -> bool:
+    """Whether a file has the cell itself, and not its description alone."""
+    return bool(described.get("stored", True))
 
 
 def _tensor(described: Description, part: str) -> str:
@@ -122,15 +136,23 @@ def drop_cells(file: Path, keys: Collection[str]) -> None:
             file.unlink(missing_ok=True)
 
 
+def keep_descriptions(file: Path, keys: Collection[str]) -> None:
+    """Take the tensors of some cells out of a file."""
+    with locked(file.parent / LOCK):
+        cells = stored_cells(file)
+        for key in cells.keys() & set(keys):
+            cells[key] = {**cells[key], "stored": False}
+        _write({file: (cells, {})})
+
+
 def _write(files: Mapping[Path, tuple[dict[str, Description], Tensors]]) -> None:
     """Replace files; tensors that are not new come from the old ones."""
 
     def writer(file: Path) -> Callable[[Path], object]:
         def write(draft: Path) -> None:
             cells, new = files[file]
-            wanted = {
-                _tensor(cell, x) for cell in cells.values() for x in cell["parts"]
-            }
+            whole = [cell for cell in cells.values() if has_tensors(cell)]
+            wanted = {_tensor(cell, x) for cell in whole for x in cell["parts"]}
             tensors = {name: new[name] for name in sorted(wanted) if name in new}
             old = sorted(wanted - new.keys())
             if old:
@@ -147,10 +169,16 @@ def _write(files: Mapping[Path, tuple[dict[str, Description], Tensors]]) -> None
         raise BankError(f"{first} cannot be written: {error}") from None
 
 
-def read_cell(file: Path, key: str, described: Description | None = None) -> Cell:
-    """Read one cell and compare its checksums.
+def read_packed(
+    file: Path, key: str, described: Description | None = None, *, known: bool = False
+) -> PackedCell:
+    """Map one cell from its file, its codes as they are stored.
 
-    `described` is what `stored_cells` says of it, for those who know.
+    Args:
+        file: of the linear.
+        key: names the cell.
+        described: what `stored_cells` says of it, for those who know.
+        known: whether its checksums were compared before; else they are now.
 
     Raises:
         DamagedCellError: the cell is missing, or not what was written.
@@ -158,7 +186,7 @@ def read_cell(file: Path, key: str, described: Description | None = None) -> Cel
     described = described or stored_cells(file).get(key)
     if described is None:
         raise DamagedCellError(f"{file} holds no cell {key}: build the bank again")
-    parts = _read_parts(file, key, described)
+    parts = _read_parts(file, key, described, known=known)
     bits, scale, zero = described["bits"], parts["scale"], parts.get("zero")
     if described["shape"][1] % described["columns"]:
         raise DamagedCellError(
@@ -167,8 +195,10 @@ def read_cell(file: Path, key: str, described: Description | None = None) -> Cel
         )
     if zero is not None and zero.dtype == torch.uint8:
         zero = unpack(zero, bits, tuple(scale.shape))
-    return Cell(
-        codes=unpack(parts["codes"], bits, described["shape"]),
+    rows, columns = described["shape"]
+    return PackedCell(
+        codes=parts["codes"],
+        shape=(rows, columns),
         scale=scale,
         zero=zero,
         columns=described["columns"],
@@ -176,6 +206,15 @@ def read_cell(file: Path, key: str, described: Description | None = None) -> Cel
         channel_scale=parts.get("channel_scale"),
         fallback=described.get("fallback"),
     )
+
+
+def read_cell(file: Path, key: str, described: Description | None = None) -> Cell:
+    """Read one cell and compare its checksums.
+
+    Raises:
+        DamagedCellError: as `read_packed`.
+    """
+    return read_packed(file, key, described).cell()
 
 
 def read_part(file: Path, key: str, part: str) -> Tensor | None:
@@ -191,7 +230,12 @@ def read_part(file: Path, key: str, part: str) -> Tensor | None:
 
 
 def _read_parts(
-    file: Path, key: str, described: Description, only: Collection[str] | None = None
+    file: Path,
+    key: str,
+    described: Description,
+    only: Collection[str] | None = None,
+    *,
+    known: bool = False,
 ) -> dict[str, Tensor]:
     sums = described["parts"]
     wanted = [part for part in sums if only is None or part in only]
@@ -200,7 +244,7 @@ def _read_parts(
             parts = {x: opened.get_tensor(_tensor(described, x)) for x in wanted}
     except (SafetensorError, OSError) as error:
         raise DamagedCellError(f"cell {key} in {file} is damaged ({error})") from None
-    if any(checksum(parts[part]) != sums[part] for part in wanted):
+    if not known and any(checksum(parts[part]) != sums[part] for part in wanted):
         raise DamagedCellError(f"cell {key} in {file} is damaged: bytes changed")
     return parts
 
@@ -218,9 +262,11 @@ def is_whole(file: Path, key: str, total: str) -> bool:
 
 
 def damaged_cells(file: Path) -> tuple[str, ...]:
-    """Cells of a file that do not match their checksums."""
+    """Cells that a file has whole, and that do not match their checksums."""
     found = []
     for key, described in stored_cells(file).items():
+        if not has_tensors(described):
+            continue
         try:
             _read_parts(file, key, described)
         except DamagedCellError:

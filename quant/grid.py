@@ -140,9 +140,26 @@ def encode(weight: Tensor, grid: Grid) -> Tensor:
 
 def decode(codes: Tensor, grid: Grid) -> Tensor:
     """Weights that [out, in] codes stand for: (code - zero) * scale in float32."""
-    weight = by_group(codes.to(torch.float32, copy=True), grid.columns)
-    weight.sub_(grid.zero_point.unsqueeze(-1)).mul_(grid.scale.float().unsqueeze(-1))
-    return weight.flatten(1)
+    weight = torch.empty(codes.shape, dtype=torch.float32, device=codes.device)
+    decode_(weight, codes, grid.scale.float(), grid.zero_point, grid.columns)
+    return weight
+
+
+def decode_(
+    weight: Tensor, codes: Tensor, scale: Tensor, zero: Tensor, columns: int
+) -> None:
+    """Put what codes stand for into weights.
+
+    Args:
+        weight: [rows, in] float32, contiguous.
+        codes: [rows, in], of any type.
+        scale: [rows, n_groups] float32, or [1, 1].
+        zero: the same.
+        columns: neighbouring inputs that share one scale.
+    """
+    groups = by_group(weight, columns)
+    groups.copy_(by_group(codes, columns))
+    groups.sub_(zero.unsqueeze(-1)).mul_(scale.unsqueeze(-1))
 
 
 def nearest(

@@ -14,13 +14,15 @@ from quant.cells import (
     damaged_cells,
     drop_cells,
     file_of,
+    has_tensors,
+    keep_descriptions,
     stored_cells,
 )
 from quant.files import DRAFT, locked
 from quant.streaming import SPOOLED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
     from pathlib import Path
 
 
@@ -75,6 +77,7 @@ def sweep(
     folder: Path,
     versions: Mapping[str, int],
     *,
+    alone: Collection[str] = (),
     unused: float | None = None,
     dry_run: bool = False,
 ) -> list[dict[str, Any]]:
@@ -83,6 +86,7 @@ def sweep(
     Args:
         folder: a bank.
         versions: the methods there are, and the version of each.
+        alone: those whose cells are made when asked for, and were stored once.
         unused: seconds without use after which the whole bank goes; None keeps it.
         dry_run: only say what would go.
     """
@@ -99,7 +103,13 @@ def sweep(
             if not dry_run:
                 file.unlink(missing_ok=True)
     for name in linears_of(folder):
-        removed += _drop_outdated(folder, name, versions, dry_run=dry_run)
+        file = file_of(folder, name)
+        cells = stored_cells(file)
+        old = [key for key in cells if not _is_current(key, versions)]
+        removed += _shrink(file, old, drop_cells, dry_run=dry_run)
+        kept = [key for key, cell in cells.items() if has_tensors(cell)]
+        bare = [key for key in kept if key.split(".")[0] in alone and key not in old]
+        removed += _shrink(file, bare, keep_descriptions, dry_run=dry_run)
     if removed and not dry_run and (folder / MANIFEST).exists():
         write_manifest(folder, read_manifest(folder))
     return removed
@@ -121,20 +131,26 @@ def _outlived(folder: Path, unused: float | None) -> bool:
     return unused is not None and time.time() - used > unused
 
 
-def _drop_outdated(
-    folder: Path, name: str, versions: Mapping[str, int], *, dry_run: bool
+def _is_current(key: str, versions: Mapping[str, int]) -> bool:
+    """Whether a cell is of a method that there is, in its version."""
+    method, version, _ = key.split(".")
+    return str(versions.get(method)) == version
+
+
+def _shrink(
+    file: Path,
+    keys: Collection[str],
+    shrink: Callable[[Path, Collection[str]], object],
+    *,
+    dry_run: bool,
 ) -> list[dict[str, Any]]:
-    file = file_of(folder, name)
-    old = []
-    for key in stored_cells(file):
-        method, version, _ = key.split(".")
-        if str(versions.get(method)) != version:
-            old.append(key)
-    if not old:
+    """Take something of some cells out of a file, and say what."""
+    if not keys:
         return []
-    before = file.stat().st_size
+    what = f"{file}: {', '.join(keys)}"
     if dry_run:
-        return [{"what": f"{file}: {', '.join(old)}", "bytes": None}]
-    drop_cells(file, old)
+        return [{"what": what, "bytes": None}]
+    before = file.stat().st_size
+    shrink(file, keys)
     after = file.stat().st_size if file.exists() else 0
-    return [{"what": f"{file}: {', '.join(old)}", "bytes": before - after}]
+    return [{"what": what, "bytes": before - after}]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from allocator.core.allocation import Budget, Choice, Scheme
 from allocator.core.clock import Clock
+from allocator.core.cost import Cost
 from allocator.core.ports import Sample, Score
 from allocator.core.records import LINEAR_RIVALS
 from allocator.core.study import StudySpec
@@ -113,6 +114,14 @@ def samples(count: int, stem: str) -> tuple[Sample, ...]:
     )
 
 
+def two_each(count: int) -> tuple[Sample, ...]:
+    """Samples of the evaluation set, of two to a picture."""
+    return tuple(
+        replace(each, image=Path(f"{at // 2}"))
+        for at, each in enumerate(samples(count, "e"))
+    )
+
+
 @dataclass
 class FakeBench:
     """Scores by formulas, and notes each run: what was done, on which samples."""
@@ -121,8 +130,7 @@ class FakeBench:
     diverges: Callable[[Allocation], float] = divergence
     bonus: float = 0.0
     runs: list[tuple[str, str, int]] = field(default_factory=list)
-    ran: int = 0
-    reused: int = 0
+    cost: Cost = field(default_factory=Cost)
     faulty: str | None = None
     said: dict[str, Said] = field(default_factory=dict)
     model: Any = field(
@@ -131,12 +139,32 @@ class FakeBench:
 
     def score(self, allocation: Allocation, some: Sequence[Sample]) -> Score:
         self.runs.append(("score", allocation.digest, len(some)))
+        self.cost.scored += len(some)
         mean = self.scored(allocation) + self.bonus
         return Score(mean, (mean,) * len(some))
 
-    def divergence(self, allocation: Allocation, some: Sequence[Sample]) -> float:
+    def predictions(
+        self, allocation: Allocation, some: Sequence[Sample]
+    ) -> list[float]:
+        return list(self.score(allocation, some).values)
+
+    def score_of(
+        self, allocation: Allocation, said: Sequence[float], some: Any, whole: Any
+    ) -> Score:
+        assert len(said) == len(some) <= len(whole)
+        del allocation
+        return Score(math.fsum(said) / len(said), tuple(said))
+
+    def divergence(
+        self, allocation: Allocation, some: Sequence[Sample], ahead: Any = None
+    ) -> float:
+        del ahead
         self.runs.append(("divergence", allocation.digest, len(some)))
+        self.cost.looked += len(some)
         return self.diverges(allocation)
+
+    def order(self, allocation: Allocation) -> str:
+        return allocation.digest
 
     def fault(self, some: Sequence[Sample]) -> str | None:
         assert some
@@ -190,19 +218,25 @@ def search_of(
     asked: StudySpec,
     bench: FakeBench | None = None,
     searched: int = 400,
+    evaluated: int = 0,
 ) -> Search:
-    """A search that has not begun, its prior known."""
+    """A search that has not begun, its prior known.
+
+    The evaluation set has 500 samples of one picture, so that nothing races there, or
+    as many as are said, of two to a picture.
+    """
     space = space_of(spec, asked)
     setup: Any = SimpleNamespace(
         asked=asked,
         space=space,
         model=spec,
         candidates=(),
+        device="cpu",
         task=SimpleNamespace(name="vqav2", metric="accuracy (%)", needs="reply"),
         samples={
             "calibration": samples(80, "c"),
             "search": samples(searched, "s"),
-            "evaluation": samples(500, "e"),
+            "evaluation": two_each(evaluated) or samples(500, "e"),
         },
     )
     journal = Journal.create(url, "study", "identity", asked.to_json())

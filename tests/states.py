@@ -10,9 +10,10 @@ import torch
 
 from allocator.core.plugins import available, load
 from quant.bank import Bank
-from quant.build import Source, build_bank
+from quant.build import Source, build_bank, weight_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from allocator.core.ports import Family, Model, State
@@ -66,4 +67,19 @@ def bank_of(
     device = str(model.module.device)
     source = Source(lambda: model, lambda _: [dict(state)], device)
     build_bank(root, recipe, spec.linears, source)
-    return Bank(root / recipe.digest, recipe, spec)
+    return opened(root / recipe.digest, recipe, (model, spec))
+
+
+def opened(
+    folder: Path,
+    recipe: Recipe,
+    loaded: tuple[Any, ModelSpec],
+    rebuild: Callable[[], object] | None = None,
+) -> Bank:
+    """A bank that makes of a loaded model what it does not store."""
+    model, spec = loaded
+    weights = {
+        linear.name: weight_of(model.module, linear.name, "cpu").clone()
+        for linear in spec.linears
+    }
+    return Bank(folder, recipe, spec, rebuild, weights.__getitem__)

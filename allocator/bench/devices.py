@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
+from pathlib import Path
+
 import torch
 
 from allocator.core.errors import SpecError
+
+# where Linux keeps the bytes that a container may have, of its second and first kind
+LIMITS = (
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
 
 
 def pick_device(name: str) -> str:
@@ -27,6 +37,35 @@ def pick_device(name: str) -> str:
         f"device {name!r} is not here: this machine has cpu"
         + (f" and {count} cuda" if count else "")
     )
+
+
+def peak_device_bytes(device: str) -> int | None:
+    """Bytes that tensors of this process took at most; None where that is the host."""
+    if not device.startswith("cuda"):
+        return None
+    return int(torch.cuda.max_memory_allocated(device))
+
+
+def device_bytes(device: str) -> int:
+    """Bytes of an accelerator's memory in all; 0 where tensors are on the host."""
+    if not device.startswith("cuda"):
+        return 0
+    return int(torch.cuda.get_device_properties(device).total_memory)
+
+
+def host_bytes() -> int:
+    """Bytes of this machine's memory, or of the container that this process is in."""
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for file in LIMITS:
+        # without a limit it holds a word, or a number beyond all memory
+        with suppress(OSError, ValueError):
+            limits.append(int(file.read_text()))
+    return min(limits)
+
+
+def total_memory(device: str) -> int:
+    """Bytes of all memory in which a model's tensors are."""
+    return device_bytes(device) or host_bytes()
 
 
 def describe_devices() -> list[str]:

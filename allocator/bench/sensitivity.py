@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from allocator.bench.forward import next_tokens
+from allocator.bench.forward import looked_at
 from allocator.bench.in_place import given
 from allocator.core.allocation import FULL
 from allocator.core.finite import finite_damage
+from allocator.core.ports import POSITIONS
 from quant.gradients import passed
 
 if TYPE_CHECKING:
@@ -75,12 +76,20 @@ def sensitivity(
     sums = {linear.name: _Sums(linear) for linear in bench.spec.linears}
     # never one of the device's own: equal seeds are to give equal tables
     random, drawn, done = torch.Generator().manual_seed(seed), 0, 0
+    # where the head is in a group, all that it reads counts
+    is_read = any(name in sums for name in bench.model.stages()[-1].linears)
     for batch in bench.batches(samples):
         state, replied = bench.prompted(batch)
+        places = looked_at(len(batch), replied)
+        if not is_read:
+            state = {**state, POSITIONS: places}
 
-        def sent(after: State, replied: Tensor | None = replied) -> Any:
+        def sent(after: State, places: Tensor = places) -> Any:
             nonlocal drawn
-            logits, gradient, count = _sent(after["logits"], replied, random)
+            logits = after["logits"]
+            if is_read:
+                logits = logits[torch.arange(len(places))[:, None], places]
+            logits, gradient, count = _sent(logits, random)
             drawn += count
             return logits, gradient
 
@@ -91,15 +100,12 @@ def sensitivity(
     return _tables(bench, sums, choices, max(drawn, 1))
 
 
-def _sent(
-    logits: Tensor, replied: Tensor | None, random: torch.Generator
-) -> tuple[Tensor, Tensor, int]:
+def _sent(at: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor, int]:
     """Logits of next tokens, what is sent back from there, and how many they are.
 
     With e normal and r the roots of the probabilities p, r * e - p (r . e) has mean 0
     and the covariance diag(p) - p p^T. Where a sample has no numbers it is 0.
     """
-    at = next_tokens(logits, replied)
     shares = at.detach().float().softmax(-1)
     normal = torch.randn(shares.shape, generator=random).to(shares.device)
     normal *= shares.sqrt()
@@ -138,8 +144,10 @@ class _Sums:
         for read, _ in pieces:
             self.size += float(_given(read, weight).square().sum(dtype=torch.float64))
         costs, errors = [], []
+        delta = torch.empty_like(weight)
         for choice in low:
-            delta = cells.weight(self.linear, choice).to(weight) - weight
+            cells.put(self.linear, choice, delta)
+            delta -= weight
             cost = error = 0.0
             for read, gradient in pieces:
                 moved = _given(read, delta).square_()

@@ -190,7 +190,7 @@ trials = cloup.option(
     "--trials",
     type=int,
     metavar="40",
-    help="Proposals to measure in full.  [default: 20]",
+    help="Proposals to measure in full.  [default: 20, 8 to 20 on a known study]",
 )
 time = cloup.option(
     "--time",
@@ -223,6 +223,11 @@ refine = cloup.option(
     "--refine/--no-refine",
     default=None,
     help="Let single linears differ.  [default: refine]",
+)
+race = cloup.option(
+    "--race/--no-race",
+    default=None,
+    help="Stop what cannot win any more.  [default: race]",
 )
 tune = cloup.option(
     "--tune/--no-tune",
@@ -275,6 +280,9 @@ storage_timeout = cloup.option(
     metavar="10m",
     help="How long to wait while another program locks it.  [default: 60s]",
 )
+dry_run = cloup.option(
+    "--dry-run", is_flag=True, help="Only say what it would do and take, here."
+)
 as_json = cloup.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 goal_options = cloup.option_group(
@@ -296,7 +304,7 @@ bank_options = cloup.option_group(
 search_options = cloup.option_group(
     "Search",
     *(strategy, trials, time, rungs, narrowing, finalize, refine, tune, tune_steps),
-    *(candidates, cache_memory, calibration, seed, device),
+    *(race, candidates, cache_memory, calibration, seed, device),
 )
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any
+
+from allocator.core.spec import COMPONENTS
 
 if TYPE_CHECKING:
     from allocator.core.spec import Component
@@ -22,8 +24,9 @@ class Cost:
         swaps: allocations put in place that changed any weight.
         weights_swapped: weights that these exchanged.
         bytes_read: of cells, from disk or from memory that stands for it.
-        ran: samples through components of the prefix.
-        reused: samples whose outcome there was kept.
+        ran: samples times blocks that ran: of looks and probes all of them, of replies
+            those of the prefix; a stage with linears in groups counts as a block.
+        reused: samples times blocks whose outcome was kept.
     """
 
     scored: int = 0
@@ -34,3 +37,29 @@ class Cost:
     bytes_read: int = 0
     ran: int = 0
     reused: int = 0
+
+    def copy(self) -> Cost:
+        """The counters as they are now."""
+        return replace(self, tokens=Counter(self.tokens))
+
+    def __add__(self, other: Cost) -> Cost:
+        return self._with(other, 1)
+
+    def __sub__(self, other: Cost) -> Cost:
+        return self._with(other, -1)
+
+    def _with(self, other: Cost, sign: int) -> Cost:
+        sums: dict[str, Any] = {
+            f.name: getattr(self, f.name) + sign * getattr(other, f.name)
+            for f in fields(self)
+            if f.name != "tokens"
+        }
+        tokens = Counter(self.tokens)
+        for component, rows in other.tokens.items():
+            tokens[component] += sign * rows
+        return Cost(tokens=tokens, **sums)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, tokens by component."""
+        tokens = {name: self.tokens[name] for name in COMPONENTS}
+        return {**vars(self), "tokens": tokens}

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 # options by what their values are; the others are text
 LISTS = ("methods", "widths", "include", "candidates", *PINS)
 SWITCHES = (
-    *("symmetric", "front", "rungs", "narrowing", "finalize", "refine"),
+    *("symmetric", "front", "rungs", "narrowing", "finalize", "refine", "race"),
     *("tune", "minimize", "force"),
 )
 NUMBERS = ("seconds", "fraction", "min_score", "confidence", "storage_timeout")

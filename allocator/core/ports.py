@@ -6,7 +6,7 @@ Tensors and modules are `Any` here: this room uses the standard library only.
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,6 +20,8 @@ SPLITS: tuple[Split, ...] = ("calibration", "search", "evaluation")
 # what a model gives for a sample: a text, or its similarity to everything else
 Prediction = Literal["reply", "ranking"]
 State = dict[str, Any]
+# of a state: positions [batch, n] whose logits are read, counted from the end below 0
+POSITIONS = "positions"
 # candidates that BLIP-2's published evaluation ranks again (arXiv 2301.12597)
 RERANK = 128
 
@@ -120,6 +122,14 @@ class Task(Protocol):
         """Score predictions, one per sample, in order: replies, or `Ranked`."""
 
 
+@runtime_checkable
+class CorpusTask(Protocol):
+    """A task whose scores hang on the references of all samples scored together."""
+
+    def within(self, whole: Sequence[Sample]) -> Task:
+        """The same for parts of a set: each sample scores what it does in the whole."""
+
+
 @dataclass(frozen=True)
 class Siblings:
     """Linears that read one input, and the module their AWQ scale folds into.
@@ -178,10 +188,11 @@ class Model(Protocol):
     """A loaded vision-language model, cut into stages.
 
     A state holds `pixel_values`, `input_ids`, `attention_mask` at first; running the
-    stages of a component adds that component's outputs. Where several samples of a
-    batch show one picture, its pixels and what the prefix makes of them are there once,
-    and `picture` [batch] holds the row of each sample's picture; without that key there
-    is a picture for each sample, in order.
+    stages of a component adds that component's outputs. The head of a language model
+    gives logits of all tokens, or of those that the state names under `POSITIONS`.
+    Where several samples of a batch show one picture, its pixels and what the prefix
+    makes of them are there once, and `picture` [batch] holds the row of each sample's
+    picture; without that key there is a picture for each sample, in order.
     """
 
     @property
@@ -204,6 +215,12 @@ class Model(Protocol):
 
         Then no picture is shared: calibration counts each pair.
         """
+
+    def apart(self) -> Model:
+        """The same with a processor of its own, to make inputs in another thread."""
+
+    def lengths(self, samples: Sequence[Sample]) -> Sequence[int]:
+        """Tokens of each sample's prompt, about; pictures are not read for it."""
 
     def prompt(self, sample: Sample) -> str:
         """A sample's prompt as the model gets it, special tokens shown."""
@@ -283,7 +300,11 @@ class Family(Protocol):
 
 
 class Method(Protocol):
-    """A way to choose codes for the weights of linears that read one input."""
+    """A way to choose codes for the weights of linears that read one input.
+
+    One that looks at nothing but a matrix, and is quick, may say so by `stored = False`
+    (see `is_stored`).
+    """
 
     @property
     def version(self) -> int:
@@ -299,3 +320,11 @@ class Method(Protocol):
         foldable: bool = False,
     ) -> Mapping[int, Sequence[Any]]:
         """For each width one `quant.grid.Cell` per weight matrix."""
+
+
+def is_stored(method: Method) -> bool:
+    """Whether a bank keeps a method's cells; if not, it makes them when asked for.
+
+    Those are made of a matrix alone: `quantize` is given no inputs, and one matrix.
+    """
+    return bool(getattr(method, "stored", True))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from allocator.core.account import no_account
 from allocator.core.allocation import FULL
 from allocator.core.pins import NO_PINS
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
     from allocator.core.allocation import Allocation, Choice, Scheme
     from allocator.core.pins import Pins
+    from allocator.core.told import Finalist, RungReport
 
 # rivals of the same stored size, by kind
 EVEN_MIX, ADDITIVE = "even_mix", "additive"
@@ -82,7 +84,8 @@ class UniformResult:
 
     `finalized` is the digest of its weights where those are not the bank's, `tuned`
     whether their rounding was learned; with `pinned`, some groups have what pins ask
-    instead of the `choice`.
+    instead of the `choice`. It was scored on `samples`: where those are not all, the
+    score is the recommendation's, less what that gains on the samples both have.
     """
 
     choice: Choice
@@ -93,6 +96,7 @@ class UniformResult:
     finalized: str | None = None
     pinned: bool = False
     tuned: bool = False
+    samples: int = 0
 
     @property
     def name(self) -> str:
@@ -104,8 +108,9 @@ class UniformResult:
 class RivalResult:
     """One of `RIVALS`, no larger than the recommendation or its budget, by its `name`.
 
-    `versus` is what the recommendation gains over it, `finalized` and `tuned` are as in
-    `UniformResult`; it has no score where something of it was no finite number.
+    `versus` is what the recommendation gains over it, `finalized`, `tuned` and
+    `samples` are as in `UniformResult`; it has no score where something of it was no
+    finite number.
     """
 
     name: str
@@ -116,32 +121,11 @@ class RivalResult:
     versus: Interval | None
     finalized: str | None = None
     tuned: bool = False
+    samples: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, without what was gained over it."""
         return {key: own for key, own in vars(self).items() if key != "versus"}
-
-
-@dataclass(frozen=True)
-class Finalist:
-    """What might have been recommended, as it scored on the search set.
-
-    `kinds` say what it is (measured, uniform, a rival's name, refined), `scores` are
-    means over `samples` samples under weights of the bank, finalized or tuned ones, and
-    `weights` are those that these chose. Fewer samples than the others have: it stopped
-    there, since it could not be the best any more.
-    """
-
-    digest: str
-    kinds: tuple[str, ...]
-    bpw: float
-    samples: int
-    scores: tuple[tuple[str, float], ...]
-    weights: str
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data."""
-        return {**asdict(self), "kinds": list(self.kinds), "scores": dict(self.scores)}
 
 
 @dataclass(frozen=True)
@@ -170,30 +154,6 @@ class FrontMember:
 
 
 @dataclass(frozen=True)
-class RungReport:
-    """How well something cheap predicted the full score: a rung's looks, or the prior.
-
-    `spearman` is the rank correlation within a budget over the `count` proposals and
-    candidates that have both, as allocations drawn by chance would show it; above 0
-    where a better look means a better score, None with fewer than two values. `ci95` is
-    its interval, None with too few; `controls` of them were drawn by chance. What is
-    `predicted` is the score under weights of the "bank", "finalized" or "tuned" ones.
-    """
-
-    kind: str
-    samples: int
-    count: int
-    spearman: float | None
-    ci95: tuple[float, float] | None = None
-    controls: int = 0
-    predicted: str = "bank"
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data."""
-        return {**asdict(self), "ci95": self.ci95 and list(self.ci95)}
-
-
-@dataclass(frozen=True)
 class Recommendation:
     """The outcome of a search, measured on the evaluation set.
 
@@ -203,10 +163,11 @@ class Recommendation:
     same with the probability that was asked for;
     `finalized` the digest of weights that were quantized once more in sequence, and
     `tuned` says that their rounding was learned; `finalists` are what was compared.
+    It and full precision were scored on all `samples` of the evaluation set.
     `evaluated_samples` counts every sample that any of `evaluated_allocations` was run
     on, baselines and probes included; `pins` are what was asked of single groups;
-    `prefix` the samples that went through a
-    component before the language model, and those for which that was kept.
+    `prefix` the samples times blocks that ran in looks, probes and in front of replies,
+    and those whose outcome was kept; `cost` what it took (`allocator.core.account`).
     """
 
     study: str
@@ -246,6 +207,8 @@ class Recommendation:
     rivals: tuple[RivalResult, ...] = ()
     tuned: bool = False
     finalists: tuple[Finalist, ...] = ()
+    samples: int = 0
+    cost: Mapping[str, Any] = field(default_factory=no_account)
 
     @property
     def is_uniform(self) -> bool:
@@ -270,6 +233,7 @@ class Recommendation:
                 "score": self.full_precision.mean,
                 "ci95": self.full_precision.ci95,
                 "bpw": float(FULL),
+                "samples": self.samples,
                 "details": {name: full for name, _, full in self.details},
             },
             "uniform": [_uniform_json(each) for each in self.uniform],
@@ -288,6 +252,7 @@ class Recommendation:
             "evaluated_allocations": self.evaluated_allocations,
             "rungs": [rung.to_json() for rung in self.rungs],
             "prefix": {"ran": self.prefix[0], "reused": self.prefix[1]},
+            "cost": dict(self.cost),
             "seconds": dict(self.seconds),
         }
 
@@ -304,6 +269,7 @@ class Recommendation:
             "bpw_quantized": self.bpw_quantized,
             "score": self.score.mean,
             "ci95": self.score.ci95,
+            "samples": self.samples,
             "retained": _retained_json(self.retained, self.sure),
             "details": {name: value for name, value, _ in self.details},
             "vs_best_uniform": _versus_json(self.versus),
@@ -343,4 +309,5 @@ def _uniform_json(each: UniformResult) -> dict[str, Any]:
         "tuned": each.tuned,
         "digest": each.digest,
         "pinned": each.pinned,
+        "samples": each.samples,
     }

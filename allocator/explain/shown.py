@@ -8,7 +8,7 @@ else with its score on the search set, corrected (`evals.optimism`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +18,12 @@ from allocator.core.finite import is_number
 from allocator.core.records import FrontMember, Interval
 from allocator.space.fronts import front
 from allocator.study.journal import MEASURED
-from allocator.study.per_sample import EVALUATION_STRATA, STRATA
+from allocator.study.per_sample import EVALUATION_STRATA, ORDER, PARTS, STRATA
 from evals.interval import bootstrap
 from evals.optimism import SIDE, Elsewhere, look_optimism
+from evals.racing import completed
 from evals.splits import spread_places
+from evals.subsets import Subsets
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -44,9 +46,11 @@ class Shown:
         records: everything measured in full on the search set.
         search: scores of its samples, where they were kept.
         evaluation: scores of the samples of the evaluation set, of what was measured
-            there with the bank's weights.
+            there with the bank's weights; what was measured on a part of them is
+            completed by full precision (`evals.racing.completed`).
         looked: sizes of the looks by which proposals were chosen.
         strata: sizes of the parts of the search set, and of the evaluation set.
+        parts: of what was measured on a part, the mean there and its samples.
     """
 
     records: Mapping[str, TrialRecord]
@@ -54,26 +58,28 @@ class Shown:
     evaluation: Values
     looked: Collection[int] = ()
     strata: tuple[Sequence[int], Sequence[int]] = ((), ())
+    parts: Mapping[str, tuple[float, int]] = field(default_factory=dict)
 
     @staticmethod
     def of(journal: Journal, space: Space) -> Shown:
         """What a study keeps."""
         records = {r.allocation.digest: r for r in journal.records(space)}
-        found = _evaluated(journal)
-        kept = {
-            each["applied"]: each["values"]
-            for each in found
-            if each["values"] and all(map(is_number, each["values"]))
-        }
+        strata = journal.attribute(EVALUATION_STRATA) or ()
+        whole, parts = (
+            _by_digest(journal, start, records) for start in (MEASURED, PARTS)
+        )
+        found = {**_completed(journal, whole, parts, records, strata), **whole}
         return Shown(
             records,
             journal.sample_scores(space),
-            {d: kept[r.applied] for d, r in records.items() if r.applied in kept},
+            {digest: found[digest] for digest in records if digest in found},
             {size for _, _, (_, size), _ in journal.looks(space)},
-            (
-                journal.attribute(STRATA) or (),
-                journal.attribute(EVALUATION_STRATA) or (),
-            ),
+            (journal.attribute(STRATA) or (), strata),
+            {
+                digest: (_mean(own), len(own))
+                for digest, own in parts.items()
+                if digest in found and digest not in whole
+            },
         )
 
     @cached_property
@@ -87,7 +93,11 @@ class Shown:
         """The search set's scores as the evaluation set would give them."""
         digests = list(self._places)
         values = np.array([self.search[digest] for digest in digests])
-        known = [_mean(self.evaluation.get(digest)) for digest in digests]
+        total = max(map(len, self.evaluation.values()), default=values.shape[1])
+        told = [
+            self.parts.get(digest, (_mean(self.evaluation.get(digest)), total))
+            for digest in digests
+        ]
         own = [self.records[digest] for digest in digests]
         groups = [(r.budget, r.limit) if _is_chosen(r) else None for r in own]
         looked = np.zeros(values.shape[1], dtype=bool)
@@ -96,8 +106,8 @@ class Shown:
         chosen = np.array([group is not None for group in groups])
         return Elsewhere(
             values,
-            np.array(known),
-            max(map(len, self.evaluation.values()), default=values.shape[1]),
+            np.array([mean for mean, _ in told]),
+            [size for _, size in told],
             groups,
             look_optimism(values, chosen, looked, self.strata[0]),
             self.strata[0],
@@ -173,9 +183,37 @@ def _is_chosen(record: TrialRecord) -> bool:
     return record.kind == PROPOSAL and not record.control
 
 
-def _evaluated(journal: Journal) -> list[dict[str, Any]]:
-    """Measurements on the evaluation set, of the bank's weights and of others."""
-    return journal.attributes(MEASURED)
+def _by_digest(
+    journal: Journal, start: str, records: Mapping[str, TrialRecord]
+) -> Values:
+    """Scores on the evaluation set, or on parts of it, of the bank's weights alone."""
+    kept = {
+        each["applied"]: each["values"]
+        for each in filter(None, journal.attributes(start))
+        if each["values"] and all(map(is_number, each["values"]))
+    }
+    return {d: kept[r.applied] for d, r in records.items() if r.applied in kept}
+
+
+def _completed(
+    journal: Journal,
+    whole: Values,
+    parts: Values,
+    records: Mapping[str, TrialRecord],
+    strata: Sequence[int],
+) -> Values:
+    """Scores of a part as those of the whole set, where full precision has all."""
+    kept = journal.attribute(ORDER)
+    full = [d for d, record in records.items() if record.kind == "full" and d in whole]
+    if not kept or not full:
+        return {}
+    looks, beside = Subsets(tuple(kept["order"]), ()), np.array(whole[full[0]])
+    return {
+        digest: completed(
+            np.array(own), np.array(looks.places(len(own))), beside, strata
+        ).tolist()
+        for digest, own in parts.items()
+    }
 
 
 def _mean(values: Sequence[float] | None) -> float:

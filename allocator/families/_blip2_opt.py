@@ -8,6 +8,7 @@ from allocator.core.ports import Siblings, Stage
 from allocator.families._blip2_image import PLACES as IMAGE_PLACES
 from allocator.families._blip2_reply import PROJECTION, embed, lay_image
 from allocator.families._places import Place, Rest, embeddings_read, siblings
+from allocator.families._positions import read_positions
 from allocator.families._tiny import VOCABULARY
 
 if TYPE_CHECKING:
@@ -66,10 +67,11 @@ def lay_stages(module: Any) -> tuple[Stage, ...]:
         if decoder.project_in is not None:
             words = decoder.project_in(words)
         places = decoder.embed_positions(attended, 0, position_ids=positions)
-        return {**state, "hidden": words + places, "mask": mask}
+        kept = {k: v for k, v in state.items() if k != "features"}
+        return {**kept, "hidden": words + places, "mask": mask}
 
     def finish(state: State) -> State:
-        hidden = state["hidden"]
+        hidden = read_positions(state)
         if decoder.final_layer_norm is not None:
             hidden = decoder.final_layer_norm(hidden)
         if decoder.project_out is not None:

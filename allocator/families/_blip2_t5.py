@@ -12,6 +12,7 @@ from allocator.core.ports import Siblings, Stage
 from allocator.families._blip2_image import PLACES as IMAGE_PLACES
 from allocator.families._blip2_reply import PROJECTION, Replying, embed, lay_image
 from allocator.families._places import Place, Rest, embeddings_read, siblings
+from allocator.families._positions import read_positions
 from allocator.families._tiny import VOCABULARY
 from allocator.families._wording import reply_to
 
@@ -153,7 +154,8 @@ def lay_stages(module: Any) -> tuple[Stage, ...]:
             inputs_embeds=words,
             attention_mask=state[ASKED],
         )
-        return {**state, "hidden": words, "mask": mask, "bias": None}
+        kept = {k: v for k, v in state.items() if k != "features"}
+        return {**kept, "hidden": words, "mask": mask, "bias": None}
 
     def turn(state: State) -> State:
         encoded = language.encoder.final_layer_norm(state["hidden"])
@@ -162,7 +164,7 @@ def lay_stages(module: Any) -> tuple[Stage, ...]:
     def finish(state: State) -> State:
         gone = ("hidden", "mask", "bias", "encoded", "encoded_mask")
         kept = {k: v for k, v in state.items() if k not in gone}
-        hidden = language.decoder.final_layer_norm(state["hidden"])
+        hidden = language.decoder.final_layer_norm(read_positions(state))
         if language.config.scale_decoder_outputs:
             hidden = hidden * language.model_dim**-0.5
         return {**kept, "logits": language.lm_head(hidden)}

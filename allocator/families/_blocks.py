@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from allocator.core.errors import ModelError
 from allocator.core.ports import Siblings, Stage
 from allocator.families._places import Place, Rest, embeddings_read
+from allocator.families._positions import read_positions
 from allocator.families._sharing import of_samples
 
 if TYPE_CHECKING:
@@ -178,7 +179,8 @@ class Cut:
         between = self.layout.between if row.component == "language" else None
 
         def run(state: State) -> State:
-            hidden = _outcome(state["calls"].call(block, number, state["hidden"]))
+            given = state["calls"].call(block, number, state["hidden"])
+            hidden = given[0] if isinstance(given, tuple) else given
             if between is not None:
                 hidden = between(self.module, state, number, hidden)
             kept = {f"read.{number}": hidden} if reads else {}
@@ -227,7 +229,11 @@ class Cut:
             self._list(self.layout.language),
             lambda: self.module.model(**given, use_cache=False),
         )
-        return {**state, "hidden": hidden, "calls": calls}
+        kept = dict(state)
+        if self.layout.between is None:
+            # nobody reads them again
+            kept.pop("features")
+        return {**kept, "hidden": hidden, "calls": calls}
 
     def _head(self) -> Stage:
         text = self.layout.language.path.rpartition(".")[0]
@@ -235,7 +241,7 @@ class Cut:
 
         def run(state: State) -> State:
             kept = {k: v for k, v in state.items() if k not in ("hidden", "calls")}
-            logits = self.module.lm_head(norm(state["hidden"]))
+            logits = self.module.lm_head(norm(read_positions(state)))
             behind = self.layout.behind
             return {**kept, "logits": logits if behind is None else behind(logits)}
 
@@ -340,7 +346,3 @@ def _replaced(
         for block in blocks:
             # the class's own comes back
             block.__dict__.pop("forward", None)
-
-
-def _outcome(given: Any) -> Any:
-    return given[0] if isinstance(given, tuple) else given

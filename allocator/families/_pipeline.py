@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from allocator.core.errors import DataError, ModelError, in_one_sentence, reason
 from allocator.families._branching import MASK, branched, branches_of, texts_of
 from allocator.families._generation import Ends, generate, named_ends
+from allocator.families._lengths import lengths_of
+from allocator.families._moving import moved
 from allocator.families._processor import (
+    IMAGE_TOKEN,
+    check_image_token,
     check_length,
     pad_,
     put_behind,
@@ -28,9 +32,6 @@ if TYPE_CHECKING:
     from allocator.core.spec import Component
     from allocator.families._branching import Branches
     from allocator.families._wording import Wording
-
-# where configurations keep the number of the token that stands for an image
-IMAGE_TOKEN = "image_token_id"
 
 
 @dataclass(frozen=True)
@@ -160,6 +161,17 @@ class Pipeline:
         seen = state["input_ids"][0][state["attention_mask"][0].bool()].tolist()
         return spelled(seen, self.processor.tokenizer)
 
+    def apart(self) -> Pipeline:
+        """The same with a processor of its own, which another thread may use."""
+        other = replace(self, _kept={})
+        # read here: transformers is changed meanwhile, for all threads
+        _ = other.processor
+        return other
+
+    def lengths(self, samples: Sequence[Sample]) -> list[int]:
+        """Tokens of each sample's prompt, about; pictures are not read for it."""
+        return lengths_of(self.processor, self.inputs, samples, self._kept)
+
     def processed(
         self,
         samples: Sequence[Sample],
@@ -188,10 +200,11 @@ class Pipeline:
         if behind:
             batch = shortened(batch, behind)
         check_length(self.module, samples, batch)
-        self._check_image_token(batch)
+        check_image_token(self.folder, self.module, self.processor, batch)
         self._check_tokens([f"sample {each.id}" for each in samples], batch)
         # labels are for training
-        return {k: v.to(self.device) for k, v in batch.items() if k != "labels"}
+        kept = {k: v for k, v in batch.items() if k != "labels"}
+        return moved(kept, self.device)
 
     def _batch(
         self,
@@ -235,22 +248,6 @@ class Pipeline:
                 break
         return DataError(
             f"the processor of {self.folder} does not take {named}: {reason(error)}"
-        )
-
-    def _check_image_token(self, batch: Any) -> None:
-        """Refuse prompts in which the model would see no picture.
-
-        Raises:
-            ModelError: names the token that it looks for, and the processor's.
-        """
-        wanted = getattr(self.module.config, IMAGE_TOKEN, None)
-        if wanted is None or bool((batch["input_ids"] == wanted).any(1).all()):
-            return
-        token = getattr(self.processor, "image_token", None)
-        raise ModelError(
-            f"the processor of {self.folder} shows a picture as {str(token)!r}, and "
-            f"its config.json says that token {wanted} is the image token, which is in "
-            "no prompt: they do not belong together"
         )
 
     def _check_tokens(self, names: Sequence[str], batch: Any) -> None:

@@ -26,6 +26,8 @@ CLASSED = ("clip_vision_model",)
 SOME_TEXT = "a"
 # read to find out whether two tokenizers are the same
 SENTENCE = "what colour is the small circle on the left"
+# where configurations keep the number of the token that stands for an image
+IMAGE_TOKEN = "image_token_id"
 # tokens in a row that are told by their number
 MANY = 4
 
@@ -141,6 +143,23 @@ def check_length(module: Any, samples: Sequence[Sample], batch: Any) -> None:
             f"sample {samples[int(lengths.argmax())].id} makes {int(lengths.max())} "
             f"tokens, and the model reads {most}"
         )
+
+
+def check_image_token(folder: Path, module: Any, processor: Any, batch: Any) -> None:
+    """Refuse prompts in which a model would see no picture.
+
+    Raises:
+        ModelError: names the token that it looks for, and the processor's.
+    """
+    wanted = getattr(module.config, IMAGE_TOKEN, None)
+    if wanted is None or bool((batch["input_ids"] == wanted).any(1).all()):
+        return
+    token = getattr(processor, "image_token", None)
+    raise ModelError(
+        f"the processor of {folder} shows a picture as {str(token)!r}, and "
+        f"its config.json says that token {wanted} is the image token, which is in "
+        "no prompt: they do not belong together"
+    )
 
 
 def _complete_(processor: Any, config: Mapping[str, Any]) -> None:

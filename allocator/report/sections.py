@@ -140,15 +140,20 @@ def front_section(data: Data, charts: Charts) -> str:
     of = ("samples",) * any(point.samples for point in front)
     head = ("bpw", "score", "95 %", *of, "bits and methods")
     told = table(head, rows, (0, 1, 2), marked)
+    beside = (*uniforms(data), *rivals(data))
+    also = ("samples",) * any(point.samples for point in beside)
     others = [
-        (point.name, f"{point.bpw:.3f}", number(point.score, metric))
-        for point in (*uniforms(data), *rivals(data))
+        (
+            *(point.name, f"{point.bpw:.3f}", number(point.score, metric)),
+            *([point.samples or "all"] if also else []),
+        )
+        for point in beside
     ]
     body = paragraph(lead, "soft") + charts.place("front", drawn, label)
     if rows:
         body += folded("The front as a table", told)
     if others:
-        told = table(("allocation", "bpw", "score"), others, (1, 2))
+        told = table(("allocation", "bpw", "score", *also), others, (1, 2))
         body += folded("What it is compared with as a table", told)
     return body
 

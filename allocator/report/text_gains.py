@@ -31,6 +31,15 @@ def finalized(each: Mapping[str, Any]) -> str:
     return ", tuned" if each.get("tuned") else ", finalized"
 
 
+def on_part(each: Mapping[str, Any], total: int | None) -> str:
+    """On how many samples of the evaluation set something stopped, if it did.
+
+    Results of before were all scored on everything.
+    """
+    samples = each.get("samples") or 0
+    return f"{samples:,} samples" if 0 < samples < (total or 0) else ""
+
+
 def beside(found: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
     """What a recommendation stands beside, by its name in words.
 
@@ -42,8 +51,12 @@ def beside(found: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
 
 
 def compared(found: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
-    """The same, of what has a score, and whether it was finalized."""
-    told = [(f"{name}{finalized(each)}", each) for name, each in beside(found)]
+    """The same, of what has a score, with its weights, and its samples if not all."""
+    told = [
+        (f"{name}{finalized(each)}{', on ' * bool(part)}{part}", each)
+        for name, each in beside(found)
+        for part in (on_part(each, found["recommended"].get("samples")),)
+    ]
     return [(name, each) for name, each in told if each["score"] is not None]
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from allocator.core.amounts import in_bytes, short
 from allocator.core.exceptions import exceptions_said
 from allocator.core.pins import in_words
 from allocator.embedded import is_embedded
@@ -56,15 +57,30 @@ def print_recommendation(found: Mapping[str, Any]) -> None:
     for sentence in sentences(found):
         say(console, sentence)
     print_importance(found)
-    trials, seconds = found["trials"], found["seconds"]
+    trials = found["trials"]
     if found.get("goal") == "front":
         console.print(_front(found))
     say(
         console,
         f"{trials['complete']} proposals in study {found['study']}, "
-        f"{trials['pruned']} passed over after a look; "
-        f"{found['evaluated_samples']:,} samples run, {seconds['total']:.0f} s. "
+        f"{trials['pruned']} passed over after a look; {taken(found)}. "
         f"Write it out: allocate export {found['study']} --format plan --out DIR",
+    )
+
+
+def taken(found: Mapping[str, Any]) -> str:
+    """What a search took: samples, what was exchanged, memory and time."""
+    cost, seconds = found.get("cost") or {}, found["seconds"]["total"]
+    if not cost.get("peak_memory"):
+        # studies of before counted samples alone
+        return f"{found['evaluated_samples']:,} samples run, {seconds:.0f} s"
+    peak = cost["peak_memory"]
+    device = f" and {in_bytes(peak['device'])} on the GPU" if peak["device"] else ""
+    return (
+        f"{cost['scored']:,} samples scored and {cost['looked']:,} looked at, "
+        f"{short(cost['tokens']['language'])} tokens through the language model, "
+        f"{cost['swaps']:,} swaps of {short(cost['weights_swapped'])} weights; "
+        f"at most {in_bytes(peak['host'])} in memory{device}, {seconds:.0f} s"
     )
 
 
@@ -197,8 +213,8 @@ def _looks(found: Mapping[str, Any]) -> list[str]:
             f"within a budget: {', '.join(own)}."
             for of, own in told.items()
         ),
-        f"{share:.0f} % of the images' passes through vision encoder and connector "
-        "were saved.",
+        f"{share:.0f} % of the passes through blocks were saved, of looks and of what "
+        "stands before replies.",
     ]
 
 

@@ -10,7 +10,7 @@ from allocator.core.records import rival_name
 from allocator.explain import sentences
 from allocator.explain.evidence import parts_of
 from allocator.explain.sentences import unit_of
-from allocator.report.text_gains import choice_text, uniform_text
+from allocator.report.text_gains import choice_text, on_part, uniform_text
 from allocator.space.directions import best
 
 if TYPE_CHECKING:
@@ -177,16 +177,20 @@ def uniforms(data: Data) -> list[Point]:
     """Uniform allocations that were measured, smallest first."""
     return [
         _point(uniform_text(row), row, method=row.get("method") or "")
-        for row in _known(data.get("uniform"))
+        for row in _known(_in_part(data, data.get("uniform")))
     ]
 
 
 def rivals(data: Data) -> list[Point]:
     """Even mix and additive optimum, where they were measured."""
-    rows = at(data, "found", "rivals") or ()
-    return [
-        _point(rival_name(row["name"]), row, kind=row["name"]) for row in _known(rows)
-    ]
+    rows = _known(_in_part(data, at(data, "found", "rivals")))
+    return [_point(rival_name(row["name"]), row, kind=row["name"]) for row in rows]
+
+
+def _in_part(data: Data, rows: Iterable[Data] | None) -> list[Data]:
+    """Rows with their samples in words, where those are not all."""
+    total = at(data, "found", "recommended", "samples")
+    return [{**row, "samples": on_part(row, total)} for row in rows or ()]
 
 
 def where(points: Sequence[Point]) -> str:

@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING
 from allocator.core.errors import NotReachedError
 from allocator.core.records import (
     RIVALS,
-    Finalist,
     Interval,
     RivalResult,
-    RungReport,
     SureShare,
     UniformResult,
 )
@@ -25,6 +23,7 @@ if TYPE_CHECKING:
 
     from allocator.core.allocation import Allocation
     from allocator.core.records import TrialRecord
+    from allocator.core.told import Finalist, RungReport
     from allocator.search.goals import Goal
     from allocator.search.measured import Measured
     from allocator.space.model import ModelSpace
@@ -245,6 +244,7 @@ def outcome_of(
                 versus(each),
                 each.finalized,
                 each.tuned,
+                each.samples,
             )
             for kind, each in held.rivals.items()
         ),
@@ -276,6 +276,7 @@ def uniform_results(
                 own.finalized if own else None,
                 allocation != space.alike(choice),
                 own.tuned if own else False,
+                own.samples if own else 0,
             )
         )
     return tuple(results)

@@ -23,12 +23,15 @@ if TYPE_CHECKING:
     from allocator.core.watch import Tell, Watch
     from allocator.space.model import ModelSpace
     from allocator.study.journal import Journal
+    from evals.subsets import Subsets
 
 # allocations beside the uniform ones that are measured on the evaluation set at least:
 # the even mix, the additive optimum, one finalist
 OTHERS = 3
 # of an estimate; for what is worked out of the scores: of all seconds, and at most
 MARGIN, CLOSING_SHARE, CLOSING = 1.15, 0.1, 60.0
+# of all but full precision, so many see the whole evaluation set
+LAST = 2
 # attributes of a study: seconds that finalizing took, and tuning
 FINALIZING = {
     "finalized": "seconds of finalizing",
@@ -43,15 +46,16 @@ FEWEST = 32
 class Timed(Protocol):
     """What is asked of a search that has to end in time.
 
-    `seconds` are what its parts took, `confirmed` digests of what has a score on the
-    evaluation set.
+    `seconds` are what its parts took, `confirmed` tells by digest how many samples of
+    the evaluation set were scored, `looks` which are scored first.
     """
 
     setup: Setup
     journal: Journal
     watch: Watch
     seconds: dict[str, float]
-    confirmed: set[str]
+    confirmed: dict[str, int]
+    looks: Subsets
     deadline: Deadline
 
 
@@ -87,13 +91,11 @@ class Deadline:
 
     def needed(self, search: Timed) -> float:
         """Seconds that a recommendation still takes at least."""
-        sets, taken = search.setup.samples, search.journal.taken(search.setup.space)
-        wanted = [search.setup.space.full, *fitting(search.setup.space)]
-        missing = sum(a.digest not in search.confirmed for a in wanted)
-        beside = search.confirmed - {a.digest for a in wanted}
-        missing += max(1, OTHERS - len(beside))
+        space, sets = search.setup.space, search.setup.samples
+        taken = search.journal.taken(space)
+        wanted = [space.full, *fitting(space)]
         unmeasured = sum(a.digest not in taken for a in wanted)
-        samples = missing * len(sets["evaluation"]) + unmeasured * len(sets["search"])
+        samples = unevaluated(search) + unmeasured * len(sets["search"])
         return samples * self.per_sample
 
     def is_reached(self, search: Timed, more: float = 0.0) -> bool:
@@ -161,9 +163,10 @@ class Deadline:
         """
         if self._finalizes is None:
             count = len(search.setup.asked.methods) + OTHERS if count is None else count
-            one = self.per_sample * len(search.setup.samples["evaluation"])
-            each = MARGIN * one + self.takes(search)
-            self._finalizes = self.left > count * each
+            first, whole = search.looks.sizes[0], search.looks.total
+            samples = count * first + LAST * (whole - first)
+            scoring = MARGIN * samples * self.per_sample
+            self._finalizes = self.left > count * self.takes(search) + scoring
             if not self._finalizes:
                 search.watch.say("no time is left to finalize: the bank's cells count")
         return self._finalizes
@@ -197,6 +200,23 @@ class Deadline:
         # where the weights are there it takes nothing
         if seconds > max(known, 1.0):
             search.journal.set_attribute(name, seconds)
+
+
+def unevaluated(search: Timed) -> int:
+    """Samples of the evaluation set that a recommendation still needs at least.
+
+    Full precision and LAST others see everything, all that are compared the first look.
+    """
+    space, first, whole = search.setup.space, search.looks.sizes[0], search.looks.total
+    done = dict(search.confirmed)
+    full = done.pop(space.full.digest, 0)
+    uniform = [done.pop(a.digest, 0) for a in fitting(space)]
+    beside = sorted(done.values(), reverse=True)
+    others = beside + [0] * max(1, OTHERS - len(beside))
+    counts = sorted([*uniform, *others], reverse=True)
+    wanted = [whole] * LAST + [first] * len(counts)
+    missing = (max(0, a - b) for a, b in zip(wanted, counts, strict=False))
+    return whole - full + sum(missing)
 
 
 def fitting(space: ModelSpace) -> list[Allocation]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from allocator.core.allocation import Allocation
-    from allocator.core.records import RungReport
+    from allocator.core.told import RungReport
     from allocator.search.finals import Contender, Finals
     from allocator.search.running import Search
 

@@ -13,7 +13,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from allocator.core.records import ADDITIVE, EVEN_MIX, LINEAR_RIVALS, Finalist
+from allocator.core.records import ADDITIVE, EVEN_MIX, LINEAR_RIVALS
+from allocator.core.told import Finalist
 from allocator.search.paired import could_be_best
 from allocator.search.rivals import best_uniform, candidates
 from allocator.search.rungs import spread_out

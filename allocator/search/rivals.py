@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def rivals(search: Search, space: ModelSpace) -> dict[str, Allocation]:
-    """The two within a budget, by kind, measured on both sets.
+    """The two within a budget, by kind, measured on the search set.
 
     There is no additive optimum where no time was left to take the prior.
     """
@@ -68,10 +68,9 @@ def candidates(search: Search) -> dict[str, Allocation]:
 
 
 def measure_baseline(search: Search, allocation: Allocation, kind: str) -> None:
-    """Measure what is always measured, on both sets, where it was not yet."""
+    """Measure what is always measured on the search set, where it was not yet."""
     # asked each time: another process may be at it too
     if allocation.digest not in search.journal.taken(search.setup.space):
         if search.setup.asked.rungs:
             search.look_at(allocation)
         search.measure(allocation, kind)
-    search.evaluate(allocation)

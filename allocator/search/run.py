@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from allocator.bench.loading import open_bank, open_full_precision
 from allocator.bench.prepare import prepare
+from allocator.core.account import Accounted
 from allocator.core.clock import Clock
 from allocator.core.plan import plan_json
 from allocator.core.records import LINEAR_RIVALS, Recommendation, rival_name
@@ -14,12 +15,13 @@ from allocator.explain.kept import importance_of
 from allocator.explain.shown import Shown
 from allocator.search.confirm import confirm
 from allocator.search.deadline import OTHERS, Deadline, Watched
-from allocator.search.decide import decide
+from allocator.search.decide import decide, decide_as_banked
 from allocator.search.fidelity import gradients
 from allocator.search.finals import entered
 from allocator.search.full import full_precision
 from allocator.search.leftover import await_full, is_elsewhere, note_dead, settle
 from allocator.search.linears import linear_rivals
+from allocator.search.pace import Pace, Paced
 from allocator.search.propose import prior, propose, proxies
 from allocator.search.refine import refine
 from allocator.search.rivals import (
@@ -38,9 +40,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from allocator.bench.prepare import Setup
+    from allocator.bench.workbench import Workbench
     from allocator.core.records import Interval
     from allocator.core.study import StudySpec
-    from allocator.core.watch import Watch
+    from allocator.core.watch import Tell, Watch
     from allocator.search.confirm import Outcome
     from allocator.search.measured import Measured
 
@@ -79,7 +82,10 @@ def run_prepared(setup: Setup, watch: Watch, clock: Clock) -> Recommendation:
     journal.set_attribute(EVALUATION_STRATA, list(strata(setup.task, evaluated)))
     journal.describe(setup.task.metric, {"model": asked.model, "task": asked.task})
     Deadline(clock, asked.seconds).check_start()
-    search = Search(setup, journal, open_full_precision(setup), watch, clock)
+    bench, watch = _opened(setup, watch, clock)
+    search = Search(setup, journal, bench, watch, clock)
+    watch = search.watch = Accounted(watch, search.account)
+    bench.halving.say = watch.say
     search.deadline.check_start()
     note_dead(search)
     with watch.phase("full precision") as progress:
@@ -106,6 +112,27 @@ def run_prepared(setup: Setup, watch: Watch, clock: Clock) -> Recommendation:
     return found
 
 
+def _opened(setup: Setup, watch: Watch, clock: Clock) -> tuple[Workbench, Watch]:
+    """The model at full precision, and a watch that tells how much time is left.
+
+    What the search of a large model will cost is said first; of a small one it is over
+    before that is known.
+
+    Raises:
+        AllocateError: a disk or a memory cannot hold what is needed.
+    """
+    from allocator.search.outlook import foreseen, is_large, outlook
+
+    needs = foreseen(setup)
+    bench = open_full_precision(setup)
+    if not is_large(setup):
+        return bench, watch
+    found = outlook(setup, needs, bench, clock)
+    for sentence in found.sentences:
+        watch.say(sentence)
+    return bench, Paced(watch, Pace(found.ahead))
+
+
 def in_short(found: Recommendation) -> dict[str, str]:
     """A recommendation in a few lines, for people who open its study elsewhere."""
     full, best, rival = found.full_precision, found.score, found.best_uniform
@@ -129,9 +156,10 @@ def in_short(found: Recommendation) -> dict[str, str]:
 
 
 def baselines(search: Search) -> None:
-    """Measure full precision and every uniform allocation that fits, on both sets.
+    """Measure full precision and every uniform allocation that fits.
 
-    So are the rivals, where the budget says how large they are.
+    So are the rivals, where the budget says how large they are. All but full precision
+    are scored on the search set alone: on the other one they race in the end.
     """
     space = search.setup.space
     wanted = [a for a in space.uniform if space.fits(a)]
@@ -201,25 +229,38 @@ def _shipped(search: Search) -> Outcome:
 
 
 def _confirmed(search: Search) -> Outcome:
-    """Finalists on the evaluation set; the winner is finalized after it was chosen."""
+    """Finalists on the evaluation set, as the bank has them.
+
+    Without a budget the winner is finalized after it was chosen.
+    """
     setup = search.setup
     confirming = Clock()
-    shipped = Shipped(search)
+    parts = strata(setup.task, setup.samples["evaluation"])
     with search.watch.phase("confirmation") as progress:
-        outcome = confirm(
-            setup.space,
-            search.records,
-            search.goal,
-            evaluate=search.evaluate,
-            finish=lambda measured: finished(search, measured, shipped),
-            rivals=lambda inside: rivals(search, inside),
-            most=search.deadline.finalists(search),
-            progress=progress,
-            seed=setup.asked.seed,
-            strata=strata(setup.task, setup.samples["evaluation"]),
-        )
+        if search.goal.kind == "budget":
+            known = rivals(search, setup.space)
+            outcome = decide_as_banked(search, known, progress, parts)
+        else:
+            outcome = _sized(search, progress, parts)
     search.seconds["confirm"] = confirming.seconds
     return outcome
+
+
+def _sized(search: Search, progress: Tell, parts: tuple[int, ...]) -> Outcome:
+    """Finalists of a front or of a score to keep, whose size is what is chosen."""
+    shipped = Shipped(search)
+    return confirm(
+        search.setup.space,
+        search.records,
+        search.goal,
+        evaluate=search.evaluate,
+        finish=lambda measured: finished(search, measured, shipped),
+        rivals=lambda inside: rivals(search, inside),
+        most=search.deadline.finalists(search),
+        progress=progress,
+        seed=search.setup.asked.seed,
+        strata=parts,
+    )
 
 
 def finished(search: Search, measured: Measured, shipped: Shipped) -> Measured:
@@ -278,9 +319,17 @@ def _recommendation(
         finalized=outcome.winner.finalized,
         tuned=outcome.winner.tuned,
         finalists=outcome.finalists,
+        samples=search.looks.total,
         evaluated_allocations=len(search.seen),
         rungs=(*gradients(search), *proxies(search), *outcome.fidelities),
         prefix=(search.bench.cost.ran, search.bench.cost.reused),
         pins=asked.pins,
+        cost=_cost(search),
         seconds=(("total", search.clock.seconds), *search.seconds.items()),
     )
+
+
+def _cost(search: Search) -> dict[str, Any]:
+    from allocator.bench.devices import peak_device_bytes
+
+    return search.account.to_json(peak_device_bytes(search.setup.device))

@@ -6,17 +6,16 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from allocator.core.account import Account
 from allocator.core.clock import Clock
 from allocator.core.errors import StudyError
-from allocator.core.finite import is_number
 from allocator.search.deadline import Deadline
+from allocator.search.evaluating import evaluated, looks_of
 from allocator.search.goals import goal_of
-from allocator.search.measured import FAILED, Measured, recalled
 from allocator.search.replies import KeptReplies
 from allocator.search.rungs import Rungs, spread_out
 from allocator.space.model import limit_of
 from allocator.study.entry import not_finite
-from allocator.study.journal import MEASURED
 from allocator.study.looks import LADDER, SCORE
 from allocator.study.proposed import proposed_in
 from evals.taskset import strata
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from allocator.core.records import TrialRecord
     from allocator.core.watch import Watch
     from allocator.search.goals import Goal
+    from allocator.search.measured import Measured
     from allocator.study.journal import Journal
 
 
@@ -42,8 +42,9 @@ class Search:
     `distrusts` says that divergence was seen not to predict the task; `spent_limits`
     are budgets, in bits per weight, within which nothing new is left; `skipped` are
     digests that were proposed although they were taken; `left` are numbers of trials
-    that dead processes left; `confirmed` are digests of what has a score on the
-    evaluation set.
+    that dead processes left; `confirmed` tells by digest how many samples of the
+    evaluation set were scored, and `looks` which are scored first. `account` tells what
+    each phase took.
     """
 
     setup: Setup
@@ -59,22 +60,25 @@ class Search:
     spent_limits: set[float] = field(default_factory=set)
     skipped: set[str] = field(default_factory=set)
     left: set[int] = field(default_factory=set)
-    confirmed: set[str] = field(default_factory=set)
+    confirmed: dict[str, int] = field(default_factory=dict)
     has_raced: bool = False
+    account: Account = field(init=False)
 
     def __post_init__(self) -> None:
         setup = self.setup
+        self.account = Account(self.bench.cost, self.clock)
+        parts = strata(setup.task, setup.samples["evaluation"])
+        self.looks = looks_of(self, parts)
         self.goal: Goal = goal_of(
             setup.asked,
             setup.space,
-            strata(setup.task, setup.samples["evaluation"]),
+            parts,
             lambda: self.journal.sample_scores(setup.space),
         )
         total = len(self.setup.samples["search"])
         # a rung that is not much cheaper than the full measurement is none
         ladder = tuple(rung for rung in LADDER if 2 * rung[1] <= total)
-        prefix = self.bench.model.prefix
-        self.rungs = Rungs(self._look, lambda a: a.part(prefix).digest, ladder)
+        self.rungs = Rungs(self._look, self.bench.order, ladder)
         self.rungs.total = total
         self.rungs.recall(self.journal.looks(self.setup.space))
         self.judge()
@@ -130,20 +134,35 @@ class Search:
         bench: Workbench | None = None,
     ) -> Any:
         """Score an allocation; `bench` is one whose weights are not the bank's."""
-        self.count(allocation, len(samples))
-        return self._scored(bench or self.bench, allocation, samples)
+        return self._ran((bench or self.bench).score, allocation, samples)
 
-    def _scored(
-        self, bench: Workbench, allocation: Allocation, samples: Sequence[Sample]
+    def replied(
+        self, allocation: Allocation, samples: Sequence[Sample], bench: Workbench
     ) -> Any:
+        """What a bench makes of samples under an allocation, not scored yet."""
+        return self._ran(bench.predictions, allocation, samples)
+
+    def _ran(
+        self,
+        what: Callable[..., Any],
+        allocation: Allocation,
+        samples: Sequence[Sample],
+    ) -> Any:
+        self.count(allocation, len(samples))
         since, before = Clock(), self.deadline.samples
-        score = bench.score(allocation, samples)
+        found = what(allocation, samples)
         if self.deadline.samples == before:
             # a ranking, which is told of as a whole
             self.deadline.scored(len(samples), since.seconds)
-        return score
+        return found
 
-    def _look(self, allocation: Allocation, kind: str, size: int) -> float:
+    def _look(
+        self,
+        allocation: Allocation,
+        kind: str,
+        size: int,
+        ahead: Allocation | None = None,
+    ) -> float:
         """A cheap look at an allocation, on a few samples of the search set."""
         self.deadline.check(self)
         few = spread_out(self.setup.samples["search"], size)
@@ -152,7 +171,7 @@ class Search:
             self.rungs.learn_parts(allocation, size, score.values)
             return float(score.mean)
         self.count(allocation, len(few))
-        return self.bench.divergence(allocation, few)
+        return self.bench.divergence(allocation, few, ahead)
 
     def look_at(self, allocation: Allocation) -> None:
         """Take the looks of all rungs, for what is measured in full anyway."""
@@ -219,35 +238,20 @@ class Search:
         return f"allocation {allocation.digest}"
 
     def evaluate(
-        self, allocation: Allocation, bench: Workbench | None = None
+        self,
+        allocation: Allocation,
+        bench: Workbench | None = None,
+        size: int | None = None,
     ) -> Measured:
         """Measure an allocation on the evaluation set, or recall that it was.
 
-        `bench` is one whose weights are not the bank's. What scored no finite number,
-        here or on the search set, has no values; that is said.
+        On all of it, or on the first `size` samples of `looks`, of which those are
+        scored that were not yet. `bench` is one whose weights are not the bank's. What
+        scored no finite number, here or on the search set, has no values; that is said.
         """
-        bench, space = bench or self.bench, self.setup.space
-        applied = bench.applied(allocation)
-        if bench is self.bench and (reason := self.failures.get(allocation.digest)):
-            self.confirmed.add(allocation.digest)
-            return Measured(allocation, (), applied, failed=reason)
-        key = MEASURED + applied
-        kept = self.journal.attribute(key)
-        found = None if kept is None else recalled(allocation, kept)
-        # without full precision there is no search: that may be tried again
-        if found is None or (found.failed and allocation == space.full):
-            samples = self.setup.samples["evaluation"]
-            score = self.score(allocation, samples, bench)
-            kept = {
-                "values": list(score.values),
-                "applied": applied,
-                "details": {k: v for k, v in score.details.items() if is_number(v)},
-            }
-            names = [sample.id for sample in samples]
-            if reason := not_finite(score.mean, score.values, names):
-                kept |= {"values": [], FAILED: reason}
-                self.watch.say(f"{self.name_of(allocation)} {reason}: it is left out")
-            self.journal.set_attribute(key, kept)
-            found = recalled(allocation, kept)
-        self.confirmed.add(allocation.digest)
+        wanted = size or self.looks.total
+        found = evaluated(self, allocation, bench or self.bench, wanted)
+        count = self.looks.total if found.failed else found.samples
+        known = self.confirmed.get(allocation.digest, 0)
+        self.confirmed[allocation.digest] = max(count, known)
         return found

@@ -18,6 +18,7 @@ from allocator.bench.finalize import (
 )
 from allocator.core.clock import Clock
 from allocator.core.errors import BankError, ModelError, reason
+from allocator.search.evaluating import known_samples
 from allocator.search.rungs import spread_out
 from allocator.study.entry import not_finite
 from allocator.study.per_sample import decode_scores, encode_scores
@@ -102,19 +103,35 @@ class Shipped:
         plain = self.values(allocation, FINALIZED, size)
         return TUNED if tuned and mean(tuned) >= mean(plain) else FINALIZED
 
-    def evaluated(self, allocation: Allocation, weights: str) -> Measured:
-        """An allocation on the evaluation set; with the bank's weights if need be."""
+    def evaluated(
+        self, allocation: Allocation, weights: str, size: int | None = None
+    ) -> Measured:
+        """An allocation on the evaluation set; with the bank's weights if need be.
+
+        On the first `size` samples of its order, or on all.
+        """
         search = self.search
         found = None
         if weights != BANK and self.has(allocation, weights):
             found = self._under(
-                allocation, weights, lambda bench: search.evaluate(allocation, bench)
+                allocation,
+                weights,
+                lambda bench: search.evaluate(allocation, bench, size),
             )
         if found is None or found.failed:
-            return search.evaluate(allocation)
+            return search.evaluate(allocation, size=size)
         self._needed.add(self._name(allocation, weights))
         digest = self._weights(allocation, weights).digest
         return replace(found, finalized=digest, tuned=weights == TUNED)
+
+    def known(self, allocation: Allocation, weights: str) -> int:
+        """On how many samples of the evaluation set such weights were scored."""
+        if weights == BANK or not self.has(allocation, weights):
+            cells = self.search.bench.applied(allocation)
+        else:
+            name = CELLS + self._name(allocation, weights)
+            cells = self.search.journal.attribute(name) or ""
+        return known_samples(self.search, cells)
 
     def _under(
         self, allocation: Allocation, weights: str, what: Callable[[Workbench], Found]

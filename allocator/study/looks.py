@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from allocator.core.finite import is_number
-from allocator.core.records import RungReport
+from allocator.core.told import RungReport
 from allocator.study.per_sample import STRATA
 from allocator.study.proposed import proposed_in
 from allocator.study.worth import Pair, worth

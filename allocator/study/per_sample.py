@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 # attributes of a study, of its search set and its evaluation set
 STRATA, EVALUATION_STRATA = "strata", "evaluation strata"
+# the order in which the evaluation set is scored, and what was scored on a part of it
+ORDER, PARTS = "evaluation order", "evaluated so far:"
 
 
 def encode_scores(values: Sequence[float]) -> str:

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from allocator.core.account import no_account
 from allocator.core.allocation import FULL, Budget
 from allocator.core.errors import BudgetError, DataError, SpecError
 from allocator.core.options import typed_options
@@ -178,6 +179,7 @@ class Replay:
             "evaluated_allocations": len(self.read),
             "rungs": [],
             "prefix": {"ran": None, "reused": None},
+            "cost": no_account(),
             "seconds": dict(self.seconds),
             "table": self._about(),
         }

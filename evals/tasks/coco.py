@@ -22,7 +22,7 @@ Only the files of one evaluation set are needed. A file `coco_splits.json` besid
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,6 +70,7 @@ class COCO:
     (of at most 10) and 0.4 (of at most 1) for a good model. How much a word counts
     depends on how rare it is in all references of the samples scored together, so
     scores of different sets of samples are not comparable, and an image alone scores 0.
+    Parts of one set are, `within` it.
     """
 
     name = "coco"
@@ -135,6 +136,33 @@ class COCO:
         values = scorer.score(candidates)
         details = {"BLEU-4": corpus_bleu(candidates, references)[-1]}
         return Score(sum(values) / len(values), values, details)
+
+    def within(self, whole: Sequence[Sample]) -> Task:
+        """The same for parts of a set: words weigh as they do in all of it."""
+        return PartOfCOCO(tuple(whole))
+
+
+@dataclass(frozen=True)
+class PartOfCOCO(COCO):
+    """Scores samples of a set by the words of all its references."""
+
+    whole: tuple[Sample, ...]
+
+    def score(self, predictions: Sequence[Any], samples: Sequence[Sample]) -> Score:
+        """Score captions, one per sample.
+
+        Raises:
+            ReplyError: not one caption per sample, or none at all.
+        """
+        plain = super().score(predictions, samples)
+        scorer, _ = _references(tuple(sample.references for sample in self.whole))
+        said = dict(zip((sample.id for sample in samples), predictions, strict=True))
+        # what nobody asked for scores nothing, and changes no other score
+        asked = [tokenize_caption(said.get(sample.id, "")) for sample in self.whole]
+        scores = zip(self.whole, scorer.score(asked), strict=True)
+        known = {sample.id: score for sample, score in scores}
+        values = tuple(known[sample.id] for sample in samples)
+        return Score(sum(values) / len(values), values, plain.details)
 
 
 PLUGIN: Task = COCO()

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from quant.chunks import at_once
 from quant.grid import affine, has_real_zero
 from quant.hessian import dead_inputs, factored
 from quant.methods._polish import Placed, polish, pull_of
@@ -37,10 +38,11 @@ if TYPE_CHECKING:
 
     from allocator.core.allocation import Scheme
 
-# columns and rows that are rehearsed together. Each row comes RANGES times: fewer than
-# the 32768 numbers from which torch wakes other threads for a pass over a column
+# columns and rows that are rehearsed together. Each row comes RANGES times: on a CPU
+# fewer than the 32768 numbers from which torch wakes other threads for a pass over a
+# column; elsewhere starting a pass costs more than the pass
 BLOCK = 128
-REHEARSED = 4096
+REHEARSED, DEVICE_REHEARSED = 4096, 2**17
 # Ranges that are tried: range k, from 0 on, lacks k * SHRINK / 2**bits of the whole.
 # Mean output error over that of the whole range, on activations that calibration did
 # not see: the 101 linears of the embedded models, and gaussian layers of 1024 inputs,
@@ -146,7 +148,7 @@ def solve(problem: Problem) -> Solution:
     columns, route, levels = problem.columns, problem.route, problem.levels
     steps, scales = torch.empty_like(columns), torch.empty_like(problem.low)
     zeros, real_zero = torch.empty_like(scales), has_real_zero(problem.scheme)
-    pivots, taken = route.factor.diagonal().tolist(), steps.unbind()
+    pivots, taken = route.factor.diagonal().unbind(), steps.unbind()
     scale = least = most = levels
 
     def replace(at: int, column: Tensor) -> None:
@@ -202,8 +204,9 @@ def _fit(problem: Problem, group: int) -> tuple[Tensor, Tensor]:
     """Scale and zero-point of a group in each row, [rows]."""
     ends = problem.low[group], problem.high[group]
     scale, zero = affine(*ends, problem.levels, problem.scheme)
-    for start in range(0, problem.searched, REHEARSED):
-        rows = slice(start, min(start + REHEARSED, problem.searched))
+    most = at_once(scale, REHEARSED, DEVICE_REHEARSED)
+    for start in range(0, problem.searched, most):
+        rows = slice(start, min(start + most, problem.searched))
         scale[rows], zero[rows] = _search(problem, group, rows)
     return scale, zero
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from quant.chunks import at_once
 from quant.grid import ENDS, by_group, scale_dtype
 from quant.hessian import dead_inputs
 from quant.methods._sweep import sweep
@@ -38,8 +39,8 @@ BLOCK = 128
 # with searched ranges, 0.94, 0.88 and 0.96, 0.97, 0.92 and 0.97, 0.97, 0.93 and 0.97.
 # A second pass would leave 0.99 and 0.97 of that of GPTQ, 0.87 of that of AWQ
 POLISHED_BITS = 4
-# rows of a cell at once
-ROWS = 512
+# rows of a cell at once, on a CPU and elsewhere
+ROWS, DEVICE_ROWS = 512, 2**15
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,9 +114,10 @@ def polished(
     hessian.diagonal().masked_fill_(dead, 1.0)
     live = (~dead).to(hessian.dtype)
     codes, scales = torch.empty_like(cell.codes), torch.empty_like(cell.scale)
-    levels = hessian.new_full((ROWS,), cell.levels)
-    for start in range(0, len(codes), ROWS):
-        rows = slice(start, start + ROWS)
+    most = at_once(hessian, ROWS, DEVICE_ROWS)
+    levels = hessian.new_full((most,), cell.levels)
+    for start in range(0, len(codes), most):
+        rows = slice(start, start + most)
         zero = cell.zero_point[rows]
         steps = by_group(cell.codes[rows].float(), cell.columns) - zero.unsqueeze(-1)
         grid = cell.scale[rows].float()

@@ -25,11 +25,12 @@ class Uniform:
     """Round to nearest."""
 
     version = 1
+    stored = False
 
     def quantize(
         self,
         weights: Sequence[Tensor],
-        inputs: InputStatistics,
+        inputs: InputStatistics | None,
         scheme: Scheme,
         widths: Sequence[int],
         *,

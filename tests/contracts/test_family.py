@@ -11,10 +11,15 @@ import pytest
 import torch
 from torch import nn
 
+from allocator.bench.cuts import Cuts
+from allocator.bench.forward import Forward
+from allocator.bench.in_place import InPlace
+from allocator.core.cost import Cost
 from allocator.core.plugins import load
-from allocator.core.ports import Decoding
+from allocator.core.ports import POSITIONS, Decoding
 from allocator.core.spec import EXTRAS, GRANULARITIES
 from quant.folding import Folds
+from quant.lru_cache import LRUCache
 from quant.streaming import Spool, in_memory
 from tests.states import TITLES, VARIANTS, copied, logits_of, made, prefixed
 
@@ -88,6 +93,23 @@ def test_every_linear_is_in_one_group_or_left_out_with_a_reason(
     assert {group.component for group in spec.groups} == wanted
 
 
+def test_what_begins_at_any_cut_ends_as_the_whole_pass(
+    case: Case, model: Model
+) -> None:
+    spec = case.family.spec(case.folder, include=case.extras).by_linear()
+    in_place, cuts = InPlace(model.module, spec.linears), Cuts.of(model, spec)
+    forward = Forward(model, in_place, cuts, LRUCache(2**28), Cost())
+    name = ("all", "2")
+    wanted = forward.logits(name, case.state, None)
+    torch.testing.assert_close(wanted, logits_of(model, case.state)[:, -1:])
+    left = list(forward.kept.values)
+    assert len(left) == len(cuts.places) >= len(model.prefix)
+    while left:
+        # each pass begins a cut earlier, the last one at the pixels
+        assert torch.equal(forward.logits(name, case.state, None), wanted)
+        del forward.kept.values[left.pop()]
+
+
 def connecting(model: Model) -> list[Stage]:
     return [stage for stage in model.stages() if stage.component == "connector"]
 
@@ -141,6 +163,25 @@ def attended(state: State, logits: torch.Tensor) -> torch.Tensor:
     if logits.dim() == 2:
         return torch.ones(len(logits), dtype=torch.bool)
     return mask if mask.shape == logits.shape[:2] else torch.ones(logits.shape[:2]) > 0
+
+
+def test_the_head_reads_the_positions_that_are_named_and_no_others(
+    case: Case, model: Model
+) -> None:
+    wanted = logits_of(model, case.state)
+    # of each sample others, one of them from the front; one that ranks has no such head
+    rows, places = torch.tensor([[0], [1]]), torch.tensor([[-1, 0], [-1, -2]])
+    read: list[torch.Size] = []
+    head = getattr(model.module, "lm_head", None)
+    head = getattr(getattr(model.module, "language_model", None), "lm_head", head)
+    if head is not None:
+        head.register_forward_pre_hook(lambda _, args: read.append(args[0].shape[:2]))
+    found = logits_of(model, {**case.state, POSITIONS: places})
+    if head is None:
+        assert torch.equal(found, wanted)
+        return
+    assert read == [(2, 2)]
+    torch.testing.assert_close(found, wanted[rows, places])
 
 
 def test_a_mapped_model_gives_the_same_stage_by_stage(

@@ -9,7 +9,8 @@ import torch
 from allocator.core.allocation import WIDTHS, Scheme
 from allocator.core.errors import ModelError, SpecError
 from allocator.core.plugins import available, load
-from allocator.core.ports import Method
+from allocator.core.ports import Method, is_stored
+from quant.cells import packed_cell
 from quant.grid import LOW_WIDTHS, Cell, dequantize, round_to_nearest
 from quant.hessian import InputStatistics, output_error
 from quant.packing import pack, unpack
@@ -134,6 +135,22 @@ def test_a_group_takes_no_more_values_than_its_width_has_codes(
             for start in range(0, weight.shape[1], cell.columns):
                 group = weight[:8, start : start + cell.columns]
                 assert all(len(set(row)) <= 2**bits for row in group.tolist())
+
+
+@EACH
+@EACH_SCHEME
+def test_cells_that_are_not_stored_are_made_of_one_matrix_alone(
+    name: str, scheme: Scheme
+) -> None:
+    if is_stored(method(name)):
+        pytest.skip("a bank stores its cells")
+    weights, inputs = siblings(), statistics(activations(96))
+    together = method(name).quantize(weights, inputs, scheme, LOW_WIDTHS, foldable=True)
+    for at, weight in enumerate(weights):
+        for bits in LOW_WIDTHS:
+            (cell,) = method(name).quantize([weight], None, scheme, [bits])[bits]
+            assert packed_cell(cell)[0] == packed_cell(together[bits][at])[0]
+            assert cell.channel_scale is None
 
 
 @EACH

@@ -1,21 +1,26 @@
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import torch
 
+from allocator.core.allocation import WIDTHS, Choice, Scheme
 from allocator.core.errors import BankError, ModelError
+from allocator.core.plugins import load
+from quant import cells, files
 from quant.bank import MANIFEST, Bank, Recipe
-from quant.build import Source, build_bank, missing_bytes
-from quant.cells import (
-    file_of,
-    stored_cells,
-)
+from quant.build import Source, build_bank
+from quant.cells import file_of, packed_cell, stored_cells
+from quant.grid import round_to_nearest
+from quant.needs import missing_bytes
+from tests.families.test_llava_sizes import PUBLISHED
 from tests.quant.banks import FAMILY, Counted, Loaded, apart, build, prompts
-from tests.states import made
+from tests.states import made, opened
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -128,7 +133,7 @@ def test_bytes_on_disk_are_what_was_announced(
 ) -> None:
     linears = loaded[1].linears
     # other methods may find the same scales, which are then stored once
-    recipe = replace(recipe, methods={"uniform": recipe.methods["uniform"]})
+    recipe = replace(recipe, methods={"uniform": Counted()})
     names = {linear.name: list(recipe.keys) for linear in linears}
     build(tmp_path, recipe, loaded)
     folder = tmp_path / recipe.digest
@@ -141,6 +146,62 @@ def test_bytes_on_disk_are_what_was_announced(
     # no channel scales and no shapes here
     spare = sum(len(recipe.keys) * (16 + 2 * linear.in_features) for linear in linears)
     assert stored == announced - spare
+
+
+def test_three_methods_at_six_widths_of_llava_take_at_most_52_gb(
+    tmp_path: Path,
+) -> None:
+    published = PUBLISHED["llava-hf/llava-1.5-7b-hf"].config
+    (tmp_path / "config.json").write_text(json.dumps(published))
+    linears = FAMILY.spec(tmp_path).linears
+    methods = {name: load("quant.methods", name) for name in ("uniform", "gptq", "awq")}
+    recipe = Recipe("", (), Scheme(), methods, WIDTHS)
+    everything = {linear.name: list(recipe.keys) for linear in linears}
+    # codes of six widths take 28 bits a weight, and so do zero-points for each 128
+    # weights, with a scale of 16 bits each time; uniform's are not stored
+    weights = sum(linear.weights for linear in linears)
+    bits = 28 + (28 + 6 * 16) / 128
+    needed = missing_bytes(recipe, linears, everything)
+    assert needed == pytest.approx(2 * weights * bits / 8, rel=0.001)
+    assert needed < 52e9
+
+
+def test_cells_that_are_not_stored_need_no_pass(
+    tmp_path: Path, loaded: Loaded, recipe: Recipe
+) -> None:
+    def refuse(*_: Any) -> Any:
+        raise AssertionError("calibrated")
+
+    model, spec = loaded
+    rounded = replace(recipe, methods={"uniform": recipe.methods["uniform"]})
+    source = Source(lambda: model, refuse)
+    assert build_bank(tmp_path, rounded, spec.linears, source) == 2 * len(spec.linears)
+    bank, choice = (
+        opened(tmp_path / rounded.digest, rounded, loaded),
+        Choice(3, "uniform"),
+    )
+    for linear in spec.linears:
+        weight = model.module.get_submodule(linear.name).weight.detach()
+        wanted = round_to_nearest(weight, Scheme(), 3)
+        assert torch.equal(bank.cell(linear, choice).codes, wanted.codes)
+        # records have the checksum of the cell as it would be stored
+        assert bank.cell_sum(linear, choice) == packed_cell(wanted)[0]["sum"]
+
+
+def test_each_file_is_written_once(
+    tmp_path: Path, loaded: Loaded, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[str] = []
+
+    def replace_files(writers: dict[Path, Any]) -> None:
+        written.extend(file.name for file in writers)
+        files.replace_files(writers)
+
+    monkeypatch.setattr(cells, "replace_files", replace_files)
+    three = replace(recipe, methods={**recipe.methods, "mine": Counted()})
+    build(tmp_path, three, loaded)
+    names = [file_of(tmp_path, linear.name).name for linear in loaded[1].linears]
+    assert sorted(written) == sorted(names)
 
 
 def test_weights_that_are_not_finite_are_refused_by_name(

@@ -7,18 +7,20 @@ import pytest
 import torch
 
 from allocator.core.allocation import Choice
-from allocator.core.plugins import load
+from allocator.core.errors import BankError
 from quant.bank import Bank, Recipe, missing_cells
 from quant.cells import (
     DamagedCellError,
+    add_cells,
     damaged_cells,
     file_of,
+    packed_cell,
     read_cell,
     stored_cells,
 )
-from quant.grid import dequantize
+from quant.grid import dequantize, round_to_nearest
 from tests.quant.banks import Counted, Loaded, build, prompts
-from tests.states import bank_of
+from tests.states import bank_of, opened
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,7 +47,9 @@ def test_a_flipped_byte_is_found_at_first_use_and_made_again_alone(
     (damaged,) = damaged_cells(file)
     asked = method.widths.copy()
 
-    again = Bank(bank.folder, counted, spec, lambda: build(tmp_path, counted, loaded))
+    again = opened(
+        bank.folder, counted, loaded, lambda: build(tmp_path, counted, loaded)
+    )
     for bits, weight in wanted.items():
         assert torch.equal(again.weight(linear, Choice(bits, "uniform")), weight)
     assert damaged_cells(file) == ()
@@ -78,7 +82,7 @@ def test_no_flipped_byte_anywhere_in_a_file_is_taken_for_a_cell(
     build(tmp_path, recipe, loaded)
     file = file_of(tmp_path / recipe.digest, loaded[1].linears[0].name)
     content = file.read_bytes()
-    whole = {key: read_cell(file, key) for key in recipe.keys}
+    whole = {key: read_cell(file, key) for key in recipe.stored_keys}
     for at in range(0, len(content), 97):
         file.write_bytes(content)
         flip(file, at)
@@ -90,12 +94,41 @@ def test_no_flipped_byte_anywhere_in_a_file_is_taken_for_a_cell(
             assert torch.equal(dequantize(found), dequantize(cell)), at
 
 
+def test_a_cell_that_comes_out_otherwise_than_it_was_is_described_anew(
+    tmp_path: Path, loaded: Loaded, recipe: Recipe
+) -> None:
+    """As on a processor that rounds in another way."""
+    build(tmp_path, recipe, loaded)
+    linear, choice = loaded[1].linears[0], Choice(3, "uniform")
+    folder = tmp_path / recipe.digest
+    file, key = file_of(folder, linear.name), recipe.key("uniform", 3)
+    before = stored_cells(file)[key]
+    other = round_to_nearest(torch.ones(64, 64), recipe.scheme, 3)
+    add_cells(folder, {linear.name: {key: packed_cell(other, stored=False)}})
+    with pytest.raises(DamagedCellError, match="comes out otherwise than when"):
+        opened(folder, recipe, loaded).weight(linear, choice)
+    assert build(tmp_path, recipe, loaded) == 1
+    assert stored_cells(file)[key] == before
+    opened(folder, recipe, loaded).weight(linear, choice)
+
+
+def test_cells_that_are_not_stored_need_the_checkpoint(
+    tmp_path: Path, loaded: Loaded, recipe: Recipe
+) -> None:
+    build(tmp_path, recipe, loaded)
+    bank = Bank(tmp_path / recipe.digest, recipe, loaded[1])
+    linear = loaded[1].linears[0]
+    bank.weight(linear, Choice(3, "gptq"))
+    assert bank.part(linear, Choice(3, "uniform"), "channel_scale") is None
+    with pytest.raises(BankError, match="not stored, and there is no checkpoint"):
+        bank.weight(linear, Choice(3, "uniform"))
+
+
 def test_equal_cells_are_stored_once(
     tmp_path: Path, loaded: Loaded, recipe: Recipe
 ) -> None:
-    uniform = load("quant.methods", "uniform")
-    one = replace(recipe, methods={"uniform": uniform})
-    two = replace(recipe, methods={"uniform": uniform, "same": Counted()})
+    one = replace(recipe, methods={"one": Counted()})
+    two = replace(recipe, methods={"one": Counted(), "same": Counted()})
     build(tmp_path / "1", one, loaded)
     build(tmp_path / "2", two, loaded)
     files = [

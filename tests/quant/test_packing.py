@@ -45,7 +45,7 @@ def test_the_stream_does_not_depend_on_how_many_words_are_handled_at_a_time(
 ) -> None:
     codes = random_codes(bits, 21, 19)
     packed = pack(codes, bits)
-    monkeypatch.setattr(packing, "CPU_WORDS", words)
+    monkeypatch.setattr(packing, "CPU_OCTETS", words)
     assert pack(codes, bits).equal(packed)
     assert unpack(packed, bits, codes.shape).equal(codes)
 

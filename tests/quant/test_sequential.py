@@ -10,15 +10,15 @@ import torch
 from allocator.core.allocation import Choice
 from allocator.core.errors import BankError, ModelError
 from allocator.core.plugins import load
+from quant.assignment import Assignment
 from quant.bank import MANIFEST, Bank
 from quant.build import Source
 from quant.cells import file_of, read_cell
-from quant.finalized import Assignment
 from quant.sequential import quantize_in_sequence
 from tests.quant.banks import FAMILY, Loaded, apart, build, prompts
 from tests.quant.by_hand import by_hand, effective
 from tests.quant.sequences import FULL, METHODS, assigned, in_sequence, recipe_of
-from tests.states import TITLES, VARIANTS, copied, made
+from tests.states import TITLES, VARIANTS, copied, made, opened
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -128,7 +128,7 @@ def test_the_first_set_is_the_banks_and_later_ones_are_not(
     # of that width alone: how a float32 sum is rounded hangs on who is stacked with it
     recipe = recipe_of(method, widths=(3, 16))
     build(tmp_path, recipe, apart(loaded))
-    bank = Bank(tmp_path / recipe.digest, recipe, spec)
+    bank = opened(tmp_path / recipe.digest, recipe, loaded)
     same = {
         linear.name
         for linear in spec.linears
@@ -150,7 +150,7 @@ def test_rounding_that_makes_up_for_nothing_equals_the_banks(
     found = in_sequence(tmp_path, wanted, apart(loaded))
     recipe = recipe_of("uniform")
     build(tmp_path, recipe, apart(loaded))
-    bank = Bank(tmp_path / recipe.digest, recipe, spec)
+    bank = opened(tmp_path / recipe.digest, recipe, loaded)
     for linear in spec.linears:
         assert bank.cell_sum(linear, choice) == found.cell_sum(linear, choice)
         assert torch.equal(bank.weight(linear, choice), found.weight(linear, choice))

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from quant.bank import MANIFEST, missing_cells
-from quant.cells import file_of, stored_cells
+from quant.cells import (
+    add_cells,
+    file_of,
+    has_tensors,
+    packed_cell,
+    stored_cells,
+)
 from quant.upkeep import sweep, verify
 from tests.quant.banks import Counted, Loaded, build
 
@@ -105,6 +111,27 @@ def test_cells_of_a_method_that_is_gone_are_swept_with_their_file(
     name = loaded[1].linears[0].name
     assert stored_cells(file_of(tmp_path / own.digest, name)) == {}
     assert not file_of(tmp_path / own.digest, name).exists()
+
+
+def test_tensors_that_are_made_when_asked_for_are_swept(
+    folder: Path, recipe: Recipe, loaded: Loaded
+) -> None:
+    """Banks of before have them."""
+    linear = loaded[1].linears[0]
+    key = recipe.key("uniform", 3)
+    file = file_of(folder, linear.name)
+    weight = loaded[0].module.get_submodule(linear.name).weight.detach()
+    before = stored_cells(file)
+    cell = recipe.made_alone("uniform", weight, 3)
+    add_cells(folder, {linear.name: {key: packed_cell(cell)}})
+    assert has_tensors(stored_cells(file)[key])
+    assert missing_cells(folder, recipe, [linear.name]) == {}
+    assert len(sweep(folder, versions(recipe), alone=["uniform"], dry_run=True)) == 1
+    (removed,) = sweep(folder, versions(recipe), alone=["uniform"])
+    # 64 x 64 codes of 3 bits, and for each row a scale of 16 bits and a zero-point
+    assert removed["bytes"] > 64 * 64 * 3 // 8 + 64 * 2 + 64 * 3 // 8
+    assert stored_cells(file) == before
+    assert verify(folder)["damaged"] == []
 
 
 def test_drafts_and_spools_of_runs_that_died_are_swept(

@@ -284,11 +284,11 @@ class Overtaken(FakeBench):
 
     overtake: Any = None
 
-    def divergence(self, allocation: Allocation, some: Any) -> float:
+    def divergence(self, allocation: Allocation, some: Any, ahead: Any = None) -> float:
         if self.overtake is not None:
             overtake, self.overtake = self.overtake, None
             overtake()
-        return super().divergence(allocation, some)
+        return super().divergence(allocation, some, ahead)
 
 
 def test_what_another_process_measures_meanwhile_is_not_measured_twice(
@@ -315,7 +315,13 @@ class Probed(FakeBench):
 
     spec: Any = None
 
-    def logits(self, allocation: Allocation, some: list[Sample]) -> torch.Tensor:
+    def depth(self, key: str) -> int:
+        return int(self.spec.keys.index(key))
+
+    def logits(
+        self, allocation: Allocation, some: list[Sample], ahead: Any = None
+    ) -> torch.Tensor:
+        del ahead
         self.runs.append(("logits", allocation.digest, len(some)))
         lean = 0.5 + (90 - score(allocation)) / 40
         return torch.tensor([[lean, 1 - lean]]).log().repeat(len(some), 1)

@@ -78,11 +78,13 @@ def test_baselines_belong_to_no_goal(toy: ModelSpec, url: str) -> None:
 def test_samples_and_allocations_run_on_are_counted(toy: ModelSpec, url: str) -> None:
     search = search_of(toy, url, asked_for())
     baselines(search)
-    # six baselines: looks at 32 and 128, 400 of the search set, 500 of evaluation
-    assert search.evaluated == 6 * (32 + 128 + 400 + 500)
+    # six baselines: looks at 32 and 128, 400 of the search set; full precision on the
+    # evaluation set as well
+    wanted = 6 * (32 + 128 + 400) + 500
+    assert search.evaluated == wanted
     assert len(search.seen) == 6
     baselines(search)
-    assert search.evaluated == 6 * (32 + 128 + 400 + 500)
+    assert search.evaluated == wanted
     assert sum(count for _, _, count in runs(search)) == search.evaluated
 
 
@@ -202,6 +204,7 @@ def test_a_recommendation_counts_what_it_took(toy: ModelSpec, url: str) -> None:
     found = conclude(search)
     assert found.evaluated_samples == sum(count for _, _, count in runs(search))
     assert found.evaluated_allocations == len({digest for _, digest, _ in runs(search)})
+    assert found.cost["scored"] + found.cost["looked"] == found.evaluated_samples
     assert (found.complete, found.pruned, found.failed) == (1, 0, 0)
     assert found.goal == "budget"
     assert found.budget_bpw == 5.0

@@ -1,0 +1,41 @@
+"""Large numbers in a few characters."""
+
+from __future__ import annotations
+
+# the short scale that papers use
+SCALES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+
+
+def short(count: float) -> str:
+    """A count with its scale.
+
+    >>> short(2_700_000_000), short(1234), short(56)
+    ('2.7 G', '1.23 k', '56')
+    """
+    for size, name in SCALES:
+        if count >= size:
+            return f"{count / size:.3g} {name}"
+    return f"{count:.0f}"
+
+
+def in_bytes(count: float) -> str:
+    """Bytes with their unit, in powers of a thousand.
+
+    >>> in_bytes(74e9), in_bytes(2.5e8), in_bytes(0)
+    ('74 GB', '250 MB', '0 B')
+    """
+    return f"{short(count)}B" if count >= 1000 else f"{count:.0f} B"
+
+
+def duration(seconds: float) -> str:
+    """A time as people say it.
+
+    >>> duration(42), duration(754), duration(9 * 3600)
+    ('42 s', '13 min', '9 h 0 min')
+    """
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 100:
+        return f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60} min"
