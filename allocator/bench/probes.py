@@ -112,7 +112,7 @@ def _probe(
     probes = {at: full.replace(dict([at])) for at in wanted if at not in found}
     low = [at for at in probes if at[1].bits < FULL]
     low.sort(key=lambda at: bench.depth(at[0]))
-    found |= {at: 0.0 for at in probes if at[1].bits == FULL}
+    found.update({at: 0.0 for at in probes if at[1].bits == FULL})
     first = probes[low[0]] if low else None
     reference = bench.logits(full, samples, first)
     rows = known(reference)
