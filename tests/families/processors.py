@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from allocator.core.ports import Model, State
 
+# what processors make of texts alone
+TEXTS = ("input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids")
 # number 4 is the image token of every tiny model
 IMAGE_AT = 4
 WORDS = ("user", "assistant", "what", "colour", "is", "this", "answer", "the", "red")
@@ -140,10 +142,26 @@ def check_lengths(model: Model, samples: Sequence[Sample], state: State) -> None
     assert model.apart().lengths(samples[::-1]) == tokens[::-1]
 
 
+def check_pixels(model: Model, samples: Sequence[Sample], state: State) -> None:
+    """Made picture by picture they are what the processor makes of all at once."""
+    images = [[Image.open(each.image).convert("RGB")] for each in samples]
+    wanted = model.processor(
+        images=images,
+        text=[model.worded(each) for each in samples],  # type: ignore[attr-defined]
+        padding=True,
+        return_tensors="pt",
+    )
+    seen = {key for key in wanted if key in state and key not in TEXTS}
+    assert "pixel_values" in seen
+    for key in seen:
+        assert torch.equal(state[key], wanted[key]), key
+
+
 def check_answers(model: Model, samples: Sequence[Sample]) -> None:
     """What transformers gives for the same inputs, in stages, replies and beams."""
     state = model.inputs(samples)
     check_lengths(model, samples, state)
+    check_pixels(model, samples, state)
     check_state(model, state)
     check_state(model, model.inputs(samples, answered=True))
     check_replies(model, samples, state)
