@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from allocator.families._pictures import read_image
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from allocator.core.recurring import Recurring
@@ -42,7 +42,7 @@ def by_picture(processor: Any, kept: Recurring) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class _ByPicture:
-    """An image processor that is given one picture at a time.
+    """An image processor whose outcome is kept by picture.
 
     What it makes of several is the same, one behind the other, and zeros where some
     have fewer tiles or rows than others.
@@ -57,22 +57,35 @@ class _ByPicture:
     def __call__(self, images: Any, **settings: Any) -> Any:
         from transformers import BatchFeature
 
-        made = [self._made(image, settings) for image in images]
-        found = {key: joined([each[key] for each in made]) for key in made[0]}
-        return BatchFeature(found)
+        nested = isinstance(images[0], list | tuple)
+        keys = [getattr(x[0] if nested else x, SHOWN) for x in images]
+        made = {key: self.kept.get(key) for key in dict.fromkeys(keys)}
+        new: dict[Any, dict[Any, Any]] = {}
+        for file, upright in (key for key, found in made.items() if found is None):
+            image = read_image(file, upright=upright)
+            new.setdefault(image.size, {})[file, upright] = image
+        for alike in new.values():
+            asked = [[image] if nested else image for image in alike.values()]
+            whole = self.usual(asked, **settings)
+            for key, own in zip(alike, parted(whole, len(alike)), strict=True):
+                made[key] = own
+                size = sum(getattr(value, "nbytes", 0) for value in own.values())
+                self.kept.put(key, size, own)
+        found = [made[key] for key in keys]
+        return BatchFeature({k: joined([each[k] for each in found]) for k in found[0]})
 
-    def _made(self, given: Any, settings: dict[str, Any]) -> dict[str, Any]:
-        """What is made of a picture, which may be in a list of its own."""
-        image = given[0] if isinstance(given, list | tuple) else given
-        key = getattr(image, SHOWN)
-        found: dict[str, Any] | None = self.kept.get(key)
-        if found is None:
-            read = read_image(key[0], upright=key[1])
-            own = [read] if image is not given else read
-            found = dict(self.usual([own], **settings))
-            size = sum(getattr(value, "nbytes", 0) for value in found.values())
-            self.kept.put(key, size, found)
-        return found
+
+def parted(made: Mapping[str, Any], count: int) -> list[dict[str, Any]]:
+    """What was made of some pictures of one size: of each the same number of rows."""
+    import torch
+
+    def part(value: Any, number: int) -> Any:
+        rows = len(value) // count
+        own = value[number * rows : (number + 1) * rows]
+        # not a view, which would keep all of it
+        return own.clone() if isinstance(own, torch.Tensor) else own
+
+    return [{k: part(v, n) for k, v in made.items()} for n in range(count)]
 
 
 def joined(values: Sequence[Any]) -> Any:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from allocator.core.ports import Decoding, Sample
 from tests.families.checkpoints import change
@@ -143,7 +144,20 @@ def check_lengths(model: Model, samples: Sequence[Sample], state: State) -> None
 
 
 def check_pixels(model: Model, samples: Sequence[Sample], state: State) -> None:
-    """Made picture by picture they are what the processor makes of all at once."""
+    """Kept by picture they are what the processor makes of all at once.
+
+    Two of one size and one of another, each of them of two batches.
+    """
+    third = replace(samples[1], image=samples[0].image.with_name("third.png"))
+    shown = ImageOps.mirror(Image.open(samples[1].image))
+    shown.save(third.image)
+    samples = [*samples, third]
+    for some in (samples, samples[::-1]):
+        _check_pixels(model, some, model.inputs(some))
+    _check_pixels(model, samples[:2], state)
+
+
+def _check_pixels(model: Model, samples: Sequence[Sample], state: State) -> None:
     images = [[Image.open(each.image).convert("RGB")] for each in samples]
     wanted = model.processor(
         images=images,
