@@ -12,7 +12,6 @@ import json
 import shutil
 import tempfile
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,8 +33,8 @@ from quant.cells import (
 )
 from quant.files import DRAFT, replace_file
 from quant.folding import settled
-from quant.grid import dequantize, torch_type
-from quant.kept import Kept
+from quant.grid import torch_type
+from quant.kept import Kept, PackedCells
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -45,14 +44,13 @@ if TYPE_CHECKING:
 
     from allocator.core.spec import Linear
     from quant.assignment import Assignment
-    from quant.grid import Cell
     from quant.packed import PackedCell
 
 CHANGED = f"changed{SUFFIX}"
 
 
 @dataclass(frozen=True)
-class Finalized:
+class Finalized(PackedCells):
     """Read access to finalized weights, in place of a bank; see `Finalized.open`.
 
     Attributes:
@@ -131,42 +129,8 @@ class Finalized:
         self._own(linear, choice)
         return self.sums[linear.name]
 
-    def put(self, linear: Linear, choice: Choice, out: Tensor) -> int:
-        """Put the weight of a linear in place, as a checkpoint stores it.
-
-        Args:
-            linear: its name counts.
-            choice: must be the one it was given.
-            out: [out, in] floating point, on any device.
-
-        Returns:
-            Bytes that were read for it.
-
-        Raises:
-            BankError: as `packed`.
-        """
-        key = self._own(linear, choice)
-        read = partial(self.packed, linear, choice)
-        return self.kept.put((linear.name, key), read, out)
-
-    def weight(self, linear: Linear, choice: Choice) -> Tensor:
-        """Weight of a linear, as a checkpoint stores it: [out, in] float32.
-
-        Raises:
-            BankError: as `packed`.
-        """
-        return dequantize(self.cell(linear, choice))
-
-    def cell(self, linear: Linear, choice: Choice) -> Cell:
-        """The cell of a linear: it has no AWQ scale.
-
-        Raises:
-            BankError: as `packed`.
-        """
-        return self.packed(linear, choice).cell()
-
     def packed(self, linear: Linear, choice: Choice) -> PackedCell:
-        """The same, packed.
+        """The cell of a linear, packed: it has no AWQ scale.
 
         Raises:
             BankError: another choice than it was given, or a file that was damaged

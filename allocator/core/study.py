@@ -248,7 +248,7 @@ class StudySpec:
 
     @property
     def cache_bytes(self) -> int:
-        """Bytes that encoded images may take in memory."""
+        """Bytes that states between blocks, encoded images most of all, may take."""
         return read_memory(self.cache_memory)
 
     @property

@@ -13,8 +13,8 @@ STEPS = (
     ("prompts", prompts, 10.0),
     ("generation", generation, 30.0),
     ("swaps", swaps, 30.0),
+    ("overflow", overflow, 8.0),
     ("solving", solving, 25.0),
     ("bank", bank, 80.0),
     ("finalization", finalization, 40.0),
-    ("overflow", overflow, 8.0),
 )

@@ -17,10 +17,13 @@ import argparse
 import json
 import platform
 import re
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,11 +34,21 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from studies.gpu._session import Session
 
-BUDGET = 225.0
+# seconds in all, and by how many the last step may be late before it is stopped
+BUDGET, LATE = 225.0, 15.0
+
+
+@dataclass(frozen=True)
+class Step:
+    """What is measured: its name, how, and the seconds that it may take."""
+
+    name: str
+    run: Callable[[Session], dict[str, Any]]
+    seconds: float
 
 
 @dataclass
@@ -104,17 +117,32 @@ def name_of(card: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", card.lower()).strip("-")
 
 
-def take(
-    report: Report,
-    session: Session,
-    name: str,
-    step: Callable[[Session], dict[str, Any]],
-) -> None:
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Stop what takes longer."""
+
+    def stop(*_: object) -> None:
+        raise TimeoutError(f"stopped after {seconds:.0f} s")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def take(report: Report, session: Session, step: Step, left: float) -> None:
     """Take one step, and say in a line what came of it."""
-    started = time.perf_counter()
+    name, started = step.name, time.perf_counter()
     session.begin()
     try:
-        found = step(session)
+        with within(left + LATE):
+            found = step.run(session)
     except Exception as error:
         said = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
         report.failed[name] = said
@@ -168,17 +196,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     file = asked.out / f"gpu_{name_of(report.about['card'])}.json"
     with tempfile.TemporaryDirectory() as folder:
         session = Session(asked.device, asked.small, Path(folder))
-        for name, step, seconds in STEPS:
-            if asked.only and name not in asked.only:
+        for step in (Step(*each) for each in STEPS):
+            if asked.only and step.name not in asked.only:
                 continue
             left = asked.budget - (time.perf_counter() - started)
-            needed = session.needed(name, seconds)
+            needed = session.needed(step.name, step.seconds)
             if needed > left:
                 why = f"takes about {needed:.0f} s, and {max(0.0, left):.0f} s are left"
-                report.left_out[name] = why
-                print(f"{name}: left out, it {why}", flush=True)
+                report.left_out[step.name] = why
+                print(f"{step.name}: left out, it {why}", flush=True)
             else:
-                take(report, session, name, step)
+                take(report, session, step, left)
             report.about["seconds"] = time.perf_counter() - started
             report.write(file)
     print(f"{file}: {len(report.steps)} steps, {len(report.failed)} failed", flush=True)

@@ -201,7 +201,8 @@ def counted(asked: argparse.Namespace) -> Counted:
         units, told = with_measured(
             case, units, told, json.loads(asked.gpu.read_text())
         )
-    return Counted(case, found, units, told, bank_bytes(spec, request, asked.before))
+    size = bank_bytes(spec, request, asked.before)
+    return Counted(case, found, units, told, size, asked.finalizations)
 
 
 def earlier(name: str) -> Forecast:

@@ -6,6 +6,8 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from allocator.bench.batching import MOST, SHARE
+from allocator.bench.reading import CPUS, THREADS
 from allocator.core.unit_costs import Unit, UnitCosts
 from studies.scale.devices import assumed
 
@@ -17,8 +19,8 @@ if TYPE_CHECKING:
     from studies.scale.devices import Device
 
 CALIBRATION = 128
-# samples that run at once at most (`allocator.bench.batching`)
-MOST = 512
+# tokens of a reply that a batch has room for
+LONGEST = 10
 # what a measurement of LLaVA-1.5-7B says of any model: seconds a weight
 OF_WEIGHTS = ("swap", "gather", "finalize")
 METHODS = ("uniform", "gptq", "awq")
@@ -67,7 +69,8 @@ class Case:
         heads = self.text.get("num_attention_heads", 32)
         kept = width * self.text.get("num_key_value_heads", heads) / heads
         token = 2 * (2 * self.blocks * kept + 8 * width + 3 * inner)
-        fit = int(self.device.memory / 4 / (token * self.lengths.prompt))
+        longest = self.lengths.prompt + LONGEST
+        fit = int(SHARE * self.device.memory / (token * longest))
         return max(1, min(fit, MOST))
 
     @property
@@ -96,7 +99,7 @@ def assumed_units(case: Case) -> tuple[UnitCosts, dict[str, str]]:
     weights, share = case.weights, f"{assumed('share of flops'):.0%} of the flops"
     encoded = 2 * weights.get("vision", 0) * case.lengths.vision
     encoded += 2 * weights.get("connector", 0) * case.lengths.connector
-    threads = 1 if case.before else case.device.threads
+    threads = 1 if case.before else min(THREADS, case.device.threads // CPUS)
     host = assumed("seconds a picture") / threads
     put(
         "picture",
@@ -168,8 +171,7 @@ def with_measured(
     is_same = case.config["model_type"] == "llava" and case.blocks == 32
     told, changes = dict(told), dict[str, Unit]()
     scale = case.weights["language"] / LANGUAGE
-    factors = {"prompt": scale, "reply": scale, "picture": 1.0}
-    factors |= dict.fromkeys(OF_WEIGHTS, 1.0)
+    factors = {"prompt": scale, "reply": scale, **dict.fromkeys(OF_WEIGHTS, 1.0)}
     names = {"reply": "reply branching"}
     for name, factor in factors.items():
         measured = own.get(names.get(name, name))
@@ -178,6 +180,11 @@ def with_measured(
         changes[name] = Unit(measured["each"] * factor, is_same or name in OF_WEIGHTS)
         exact = changes[name].measured
         told[name] = f"{card}" if exact else f"LLaVA-1.5-7B on {card}, by its weights"
+    if {"picture processed", "picture encoded"} <= own.keys() and is_same:
+        threads = min(THREADS, case.device.threads // CPUS)
+        host = own["picture processed"]["each"] / threads
+        changes["picture"] = Unit(host + own["picture encoded"]["each"], True)
+        told["picture"] = f"{card}, processed by {threads} threads"
     solve = dict(units.solve)
     for name in METHODS:
         if measured := own.get(f"solve {name}"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -92,6 +93,22 @@ def test_what_would_not_end_in_time_is_left_out_with_a_word(
     assert run.main(["--out", str(tmp_path), "--device", "cpu", "--budget", "99"]) == 0
     found = written(tmp_path)
     assert found["left_out"]["heavy"].startswith("takes about 1000 s, and 9")
+    assert list(found["steps"]) == ["light"]
+
+
+def test_a_step_that_does_not_end_is_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def endless(_: Any) -> Any:
+        while True:
+            time.sleep(0.01)
+
+    within = run.within
+    monkeypatch.setattr(run, "within", lambda _: within(0.2))
+    given(monkeypatch, endless=endless, light=lambda _: {"count": 1})
+    assert run.main(["--out", str(tmp_path), "--device", "cpu"]) == 1
+    found = written(tmp_path)
+    assert found["failed"]["endless"].startswith("TimeoutError: stopped after ")
     assert list(found["steps"]) == ["light"]
 
 
