@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections import OrderedDict
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from allocator.core.allocation import FULL, Choice, digest
@@ -23,12 +22,14 @@ from quant.cells import (
     file_of,
     has_tensors,
     packed_cell,
-    read_cell,
+    read_packed,
     read_part,
     stored_cells,
 )
 from quant.files import replace_file
-from quant.grid import dequantize
+from quant.kept import Kept, PackedCells
+from quant.lru_cache import LRUCache
+from quant.packed import PackedCell
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -44,7 +45,8 @@ if TYPE_CHECKING:
 
 FORMAT = 3
 MANIFEST = "manifest.json"
-CACHED_BYTES = 2**29
+# float32 weights of all cells that are kept decoded
+DECODED_BYTES = 2**29
 
 
 @dataclass(frozen=True)
@@ -95,8 +97,13 @@ class Recipe:
     @property
     def stored_keys(self) -> frozenset[str]:
         """Those of the cells wanted that are kept, and not made when asked for."""
-        kept = [name for name, method in self.methods.items() if is_stored(method)]
-        return frozenset(self.key(name, bits) for name in kept for bits in self.low)
+        names = self.stored_methods
+        return frozenset(self.key(name, bits) for name in names for bits in self.low)
+
+    @property
+    def stored_methods(self) -> tuple[str, ...]:
+        """The methods whose cells are kept."""
+        return tuple(name for name, own in self.methods.items() if is_stored(own))
 
     def made_alone(self, method: str, weight: Tensor, bits: int) -> Cell:
         """The cell of a matrix [out, in], by a method whose cells are not stored.
@@ -173,7 +180,7 @@ def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
 
 
 @dataclass
-class Bank:
+class Bank(PackedCells):
     """Read access to a bank; a missing cell is refused here, not in the search.
 
     `rebuild` makes what is missing; without it a damaged cell is an error. `exact`
@@ -189,10 +196,9 @@ class Bank:
     spec: ModelSpec
     rebuild: Callable[[], object] | None = None
     exact: Callable[[str], Tensor] | None = None
-    _weights: OrderedDict[tuple[str, str], Tensor] = field(default_factory=OrderedDict)
+    kept: Kept = field(default_factory=Kept)
     _described: dict[str, dict[str, Description]] = field(default_factory=dict)
-    _checked: set[str] = field(default_factory=set)
-    _held: int = 0
+    _checked: set[tuple[str, str]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         names = [linear.name for linear in self.spec.linears]
@@ -203,6 +209,9 @@ class Bank:
                 f"the bank {self.folder} lacks {len(lacking)} linears, "
                 f"{name} at {keys[0]} among them: build it again"
             )
+        weights = sum(linear.weights for linear in self.spec.linears)
+        if 4 * weights * len(self.recipe.keys) <= DECODED_BYTES:
+            self.kept.decoded = LRUCache(DECODED_BYTES)
         # when a bank was last of use decides what is thrown away first
         if (self.folder / MANIFEST).exists():
             os.utime(self.folder / MANIFEST)
@@ -219,28 +228,14 @@ class Bank:
             self._described[name] = stored_cells(file_of(self.folder, name))
         return self._described[name]
 
-    def weight(self, linear: Linear, choice: Choice) -> Tensor:
-        """Effective weight of a linear under a choice of at most 8 bits: [out, in].
-
-        A cell that does not match its checksum is made again.
-
-        Raises:
-            BankError: it does not match, and nobody can make it again.
-        """
-        if choice.method is None:
-            raise BankError("16-bit weights come from the checkpoint, not the bank")
-        key = (linear.name, self.recipe.key(choice.method, choice.bits))
-        if key not in self._weights:
-            self._keep(key, dequantize(self.cell(linear, choice)))
-        self._weights.move_to_end(key)
-        return self._weights[key]
-
     def rest(self, *_: Any) -> Iterator[tuple[str, Tensor]]:
         """No other parameter changes with its cells: their scales are not folded."""
         return iter(())
 
-    def cell(self, linear: Linear, choice: Choice) -> Cell:
-        """The cell itself, read anew, made again if it does not match its checksum.
+    def packed(self, linear: Linear, choice: Choice) -> PackedCell:
+        """The cell, packed, read anew; on the device of `exact` where it is not stored.
+
+        It is compared with its checksum when first read, and made again if need be.
 
         Raises:
             BankError: it does not match, and nobody can make it again.
@@ -259,16 +254,25 @@ class Bank:
         self.rebuild()
         return self._read(linear.name, choice)
 
-    def _read(self, name: str, choice: Choice) -> Cell:
+    def _read(self, name: str, choice: Choice) -> PackedCell:
         """A cell from its file, or made anew where that has its description alone."""
         assert choice.method is not None
         key = self.recipe.key(choice.method, choice.bits)
         described = self._describe(name).get(key)
-        if described is None or has_tensors(described):
-            return read_cell(file_of(self.folder, name), key, described)
-        return self._made(name, choice, described)
+        if described is None:
+            raise DamagedCellError(f"the bank {self.folder} has no {key} of {name}")
+        known = (name, described["sum"]) in self._checked
+        if has_tensors(described):
+            file = file_of(self.folder, name)
+            found = read_packed(file, key, described, known=known)
+        else:
+            found = self._made(name, choice, described, known=known)
+        self._checked.add((name, described["sum"]))
+        return found
 
-    def _made(self, name: str, choice: Choice, described: Description) -> Cell:
+    def _made(
+        self, name: str, choice: Choice, described: Description, *, known: bool
+    ) -> PackedCell:
         """A cell that is not stored, compared with its description once.
 
         Raises:
@@ -280,15 +284,13 @@ class Bank:
                 "to make it of"
             )
         weight = self.exact(name)
-        cell = _on_cpu(self.recipe.made_alone(str(choice.method), weight, choice.bits))
-        if described["sum"] not in self._checked:
-            if packed_cell(cell, stored=False)[0]["sum"] != described["sum"]:
-                raise DamagedCellError(
-                    f"{name} at {choice} comes out otherwise than when the bank "
-                    f"{self.folder} was made: build it again"
-                )
-            self._checked.add(described["sum"])
-        return cell
+        cell = self.recipe.made_alone(str(choice.method), weight, choice.bits)
+        if not known and packed_cell(cell, stored=False)[0]["sum"] != described["sum"]:
+            raise DamagedCellError(
+                f"{name} at {choice} comes out otherwise than when the bank "
+                f"{self.folder} was made: build it again"
+            )
+        return PackedCell.of(cell)
 
     def part(self, linear: Linear, choice: Choice, part: str) -> Tensor | None:
         """A cell's `scale` or `channel_scale` alone; None where it has none.
@@ -309,19 +311,6 @@ class Bank:
             pass
         found: Tensor | None = getattr(self.cell(linear, choice), part)
         return found
-
-    def _keep(self, key: tuple[str, str], weight: Tensor) -> None:
-        self._weights[key] = weight
-        self._held += weight.nbytes
-        while self._held > CACHED_BYTES and len(self._weights) > 1:
-            _, old = self._weights.popitem(last=False)
-            self._held -= old.nbytes
-
-
-def _on_cpu(cell: Cell) -> Cell:
-    """A cell like those that are read."""
-    zero = None if cell.zero is None else cell.zero.cpu()
-    return replace(cell, codes=cell.codes.cpu(), scale=cell.scale.cpu(), zero=zero)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from quant.bank import about, missing_cells, write_manifest
 from quant.calibration import calibrate
 from quant.cells import add_cells, packed_cell
 from quant.files import claimed
-from quant.room import check_bank, missing_bytes
+from quant.room import check_bank
 from quant.streaming import Spool
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def build_bank(
     (folder / CLAIMS).mkdir(parents=True, exist_ok=True)
     build = _Build(folder, recipe, tuple(linear.name for linear in linears), progress)
     build.look()
-    check_bank(folder, missing_bytes(recipe, linears, build.lacking))
+    check_bank(folder, recipe, linears, build.lacking, source.device)
     if build.lacking:
         model = source.model()
         while build.lacking:

@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from allocator.core.allocation import digest
 from allocator.core.errors import BankError
 from quant.files import locked, replace_files
-from quant.grid import Cell
+from quant.packed import PackedCell
 from quant.packing import pack, unpack
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import Tensor
+
+    from quant.grid import Cell
 
 Description = dict[str, Any]
 Tensors = dict[str, "Tensor"]
@@ -167,10 +169,16 @@ def _write(files: Mapping[Path, tuple[dict[str, Description], Tensors]]) -> None
         raise BankError(f"{first} cannot be written: {error}") from None
 
 
-def read_cell(file: Path, key: str, described: Description | None = None) -> Cell:
-    """Read one cell and compare its checksums.
+def read_packed(
+    file: Path, key: str, described: Description | None = None, *, known: bool = False
+) -> PackedCell:
+    """Map one cell from its file, its codes as they are stored.
 
-    `described` is what `stored_cells` says of it, for those who know.
+    Args:
+        file: of the linear.
+        key: names the cell.
+        described: what `stored_cells` says of it, for those who know.
+        known: whether its checksums were compared before; else they are now.
 
     Raises:
         DamagedCellError: the cell is missing, or not what was written.
@@ -178,7 +186,7 @@ def read_cell(file: Path, key: str, described: Description | None = None) -> Cel
     described = described or stored_cells(file).get(key)
     if described is None:
         raise DamagedCellError(f"{file} holds no cell {key}: build the bank again")
-    parts = _read_parts(file, key, described)
+    parts = _read_parts(file, key, described, known=known)
     bits, scale, zero = described["bits"], parts["scale"], parts.get("zero")
     if described["shape"][1] % described["columns"]:
         raise DamagedCellError(
@@ -187,8 +195,10 @@ def read_cell(file: Path, key: str, described: Description | None = None) -> Cel
         )
     if zero is not None and zero.dtype == torch.uint8:
         zero = unpack(zero, bits, tuple(scale.shape))
-    return Cell(
-        codes=unpack(parts["codes"], bits, described["shape"]),
+    rows, columns = described["shape"]
+    return PackedCell(
+        codes=parts["codes"],
+        shape=(rows, columns),
         scale=scale,
         zero=zero,
         columns=described["columns"],
@@ -196,6 +206,15 @@ def read_cell(file: Path, key: str, described: Description | None = None) -> Cel
         channel_scale=parts.get("channel_scale"),
         fallback=described.get("fallback"),
     )
+
+
+def read_cell(file: Path, key: str, described: Description | None = None) -> Cell:
+    """Read one cell and compare its checksums.
+
+    Raises:
+        DamagedCellError: as `read_packed`.
+    """
+    return read_packed(file, key, described).cell()
 
 
 def read_part(file: Path, key: str, part: str) -> Tensor | None:
@@ -211,7 +230,12 @@ def read_part(file: Path, key: str, part: str) -> Tensor | None:
 
 
 def _read_parts(
-    file: Path, key: str, described: Description, only: Collection[str] | None = None
+    file: Path,
+    key: str,
+    described: Description,
+    only: Collection[str] | None = None,
+    *,
+    known: bool = False,
 ) -> dict[str, Tensor]:
     sums = described["parts"]
     wanted = [part for part in sums if only is None or part in only]
@@ -220,7 +244,7 @@ def _read_parts(
             parts = {x: opened.get_tensor(_tensor(described, x)) for x in wanted}
     except (SafetensorError, OSError) as error:
         raise DamagedCellError(f"cell {key} in {file} is damaged ({error})") from None
-    if any(checksum(parts[part]) != sums[part] for part in wanted):
+    if not known and any(checksum(parts[part]) != sums[part] for part in wanted):
         raise DamagedCellError(f"cell {key} in {file} is damaged: bytes changed")
     return parts
 

@@ -9,18 +9,20 @@ from typing import TYPE_CHECKING
 import torch
 
 from allocator.core.errors import ModelError, SpecError
+from quant.chunks import at_once
 from quant.ordering import smallest_first
 from quant.products import add_product_, product, subtract_product_
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from torch import Tensor
 
 # each attempt damps ten times more; the last outweighs any rounding error
 ATTEMPTS = 12
-# rows whose errors are added up between two looks at a limit
-CHUNK = 256
+# rows whose errors are added up between two looks at a limit; a look at what a device
+# has computed is to wait for it
+CHUNK, DEVICE_CHUNK = 256, 2**14
 # rows and columns of a block in the factorization; LAPACK's own factors of larger ones
 # depend on the number of threads (`quant.products`)
 BLOCK = 128
@@ -240,6 +242,7 @@ def factor_(matrix: Tensor, order: Tensor | None = None, span: int = 1) -> bool:
         span: so many neighbouring rows, of a block of `BLOCK`, change places such that
             the smallest pivots come first.
     """
+    failures = []
     for own in _blocks(len(matrix)):
         done = slice(0, own.start)
         if own.start:
@@ -248,14 +251,14 @@ def factor_(matrix: Tensor, order: Tensor | None = None, span: int = 1) -> bool:
         if order is not None and span > 1:
             _reorder(matrix, order, own, span)
         corner, failed = torch.linalg.cholesky_ex(matrix[own, own])
-        if int(failed):
-            return False
+        failures.append(failed)
         matrix[own, own] = corner
         if own.stop < len(matrix):
             matrix[own.stop :, own] = torch.linalg.solve_triangular(
                 corner.T, matrix[own.stop :, own], upper=True, left=False
             )
-    return True
+    # asked once: a look at each block would be to wait for each
+    return not failures or not bool(torch.stack(failures).any())
 
 
 def _reorder(matrix: Tensor, order: Tensor, own: slice, span: int) -> None:
@@ -313,7 +316,13 @@ def total_error(delta: Tensor, hessian: Tensor, limit: float = float("inf")) -> 
         hessian: [in, in].
         limit: where to stop.
     """
-    return summed_error(torch.split(delta, CHUNK), hessian, limit)
+    return summed_error((delta[rows] for rows in row_spans(delta)), hessian, limit)
+
+
+def row_spans(matrix: Tensor) -> Iterator[slice]:
+    """Rows of a matrix whose errors are added up at once."""
+    rows = at_once(matrix, CHUNK, DEVICE_CHUNK)
+    return (slice(at, at + rows) for at in range(0, len(matrix), rows))
 
 
 def summed_error(

@@ -50,14 +50,15 @@ class PackedCell(Grid):
     @property
     def nbytes(self) -> int:
         """Bytes that it takes."""
-        return sum(part.nbytes for part in self._parts().values())
+        return sum(part.nbytes for part in self.parts().values())
 
     def moved(self, move: Callable[[Tensor], Tensor]) -> PackedCell:
         """The same elsewhere, each of its tensors moved there."""
-        parts: dict[str, Any] = {name: move(x) for name, x in self._parts().items()}
+        parts: dict[str, Any] = {name: move(x) for name, x in self.parts().items()}
         return replace(self, **parts)
 
-    def _parts(self) -> dict[str, Tensor]:
+    def parts(self) -> dict[str, Tensor]:
+        """Its tensors, by name."""
         named = ((each.name, getattr(self, each.name)) for each in fields(self))
         return {name: x for name, x in named if isinstance(x, torch.Tensor)}
 

@@ -1,25 +1,31 @@
-"""Room for what is made: the bytes it takes, and folders and disks that hold it."""
+"""Room for what is made: on disks, in memory, in folders."""
 
 from __future__ import annotations
 
 import shutil
+import sys
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from allocator.core.allocation import linear_bytes
+import torch
+
+from allocator.core.allocation import FULL
 from allocator.core.errors import BankError
 from quant.bank import MANIFEST
 from quant.cells import SUFFIX
 from quant.files import DRAFT, locked
+from quant.needs import building, finalized_bytes, missing_bytes
 from quant.streaming import SPOOLED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from pathlib import Path
 
-    from allocator.core.allocation import Scheme
+    from allocator.core.ports import Method
     from allocator.core.spec import Linear
+    from quant.assignment import Assignment
     from quant.bank import Recipe
-    from quant.finalized import Assignment
 
 
 # in a folder of finalized weights: locked by who makes or takes them away
@@ -41,68 +47,111 @@ def clear(folder: Path) -> None:
             file.unlink()
 
 
-def stored_bytes(linear: Linear, scheme: Scheme, bits: int) -> int:
-    """Bytes that a linear's cell takes on the disk, at most."""
-    # AWQ's scale has an fp16 number for each input; so has a norm that it folds into
-    return linear_bytes(linear, scheme, bits, "none") + 2 * linear.in_features
-
-
-def missing_bytes(
-    recipe: Recipe, linears: Iterable[Linear], lacking: Mapping[str, Sequence[str]]
-) -> int:
-    """Bytes that missing cells of a bank will take at most: equal ones are stored once.
+def check_bank(
+    folder: Path,
+    recipe: Recipe,
+    linears: Sequence[Linear],
+    lacking: Mapping[str, Sequence[str]],
+    device: str = "cpu",
+) -> None:
+    """Refuse missing cells of a bank that do not fit on the disk or into memory.
 
     Args:
+        folder: of the bank.
         recipe: what the cells are to be.
         linears: all those of the model.
         lacking: names of the missing cells of each, by its name.
-    """
-    kept = recipe.stored_keys
-    return sum(
-        stored_bytes(linear, recipe.scheme, int(key.rsplit(".", 1)[1]))
-        for linear in linears
-        for key in lacking.get(linear.name, ())
-        if key in kept
-    )
-
-
-def finalized_bytes(wanted: Assignment, linears: Iterable[Linear]) -> int:
-    """Bytes that finalized weights will take at most."""
-    return sum(
-        stored_bytes(linear, wanted.recipe.scheme, wanted.choices[linear.name].bits)
-        for linear in linears
-        if linear.name in wanted.keys
-    )
-
-
-def check_bank(folder: Path, needed: int) -> None:
-    """Refuse cells of a bank that do not fit on the disk of its folder.
+        device: where they are made.
 
     Raises:
         BankError: says how much is needed, how much there is, and what would fit.
     """
-    remedy = (
-        "limit it with --methods or --widths, or let XDG_CACHE_HOME name a larger disk"
-    )
-    _check(folder, needed, "the bank takes {} more", remedy)
+    needs = building(recipe, linears, lacking, device)
+    free = shutil.disk_usage(folder).free
+    if needs.disk > free:
+        less = " or ".join(_smaller(recipe, linears, lacking, free))
+        raise BankError(
+            f"the bank takes {_gb(needs.disk)} more and {folder.parent} has "
+            f"{_gb(free)} free: " + (f"limit it with {less}, or " * bool(less)) + ""
+            "let XDG_CACHE_HOME name a larger disk"
+        )
+    for needed, where in ((needs.host, "cpu"), (needs.device, device)):
+        free = free_memory(where)
+        if needed > free:
+            remedy = "--widths with fewer widths" if where == "cpu" else "--device cpu"
+            raise BankError(
+                f"making the bank takes up to {_gb(needed)} of memory at a time, and "
+                f"{where} has {_gb(free)} free: try {remedy}"
+            )
 
 
-def check_finalized(folder: Path, needed: int) -> None:
+def _smaller(
+    recipe: Recipe,
+    linears: Sequence[Linear],
+    lacking: Mapping[str, Sequence[str]],
+    free: int,
+) -> list[str]:
+    """Options under which what is missing fits into so many bytes."""
+
+    def fits(smaller: Recipe) -> bool:
+        return missing_bytes(smaller, linears, lacking) <= free
+
+    wanted = recipe.methods
+    methods: dict[str, Method] = {}
+    widths: tuple[int, ...] = ()
+    # those that take nothing first
+    for name in sorted(wanted, key=recipe.stored_methods.__contains__):
+        more = {**methods, name: wanted[name]}
+        methods = more if fits(replace(recipe, methods=more)) else methods
+    for bits in sorted(recipe.widths):
+        wider = (*widths, bits)
+        widths = wider if fits(replace(recipe, widths=wider)) else widths
+    found = []
+    if 0 < len(methods) < len(wanted):
+        found.append(f"--methods {','.join(methods)}")
+    if any(bits != FULL for bits in widths) and len(widths) < len(recipe.widths):
+        found.append(f"--widths {','.join(map(str, widths))}")
+    return found
+
+
+def free_memory(device: str) -> int:
+    """Bytes of memory that are free: of a device, or of the host for "cpu"."""
+    if device.startswith("cuda"):
+        return int(torch.cuda.mem_get_info(device)[0])
+    # where nobody tells, everything fits
+    found = [sys.maxsize]
+    with suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        told = next(line for line in lines if line.startswith("MemAvailable:"))
+        found.append(1024 * int(told.split()[1]))
+    group = Path("/sys/fs/cgroup")
+    with suppress(OSError, ValueError):
+        most = int((group / "memory.max").read_text())
+        # what only caches files gives way
+        stat = dict(x.split() for x in (group / "memory.stat").read_text().splitlines())
+        used = int((group / "memory.current").read_text()) - int(stat["file"])
+        found.append(most - used)
+    return min(found)
+
+
+def check_finalized(
+    folder: Path, wanted: Assignment, linears: Iterable[Linear]
+) -> None:
     """Refuse finalized weights that do not fit on the disk of their folder.
+
+    Args:
+        folder: where the weights will be.
+        wanted: what they are.
+        linears: all those of the model.
 
     Raises:
         BankError: says how much is needed, and how much there is.
     """
-    remedy = "free some, or let XDG_DATA_HOME name a larger disk"
-    _check(folder, needed, "the finalized weights take {}", remedy)
-
-
-def _check(folder: Path, needed: int, what: str, remedy: str) -> None:
-    free = shutil.disk_usage(folder).free
+    needed, free = finalized_bytes(wanted, linears), shutil.disk_usage(folder).free
     if needed > free:
         raise BankError(
-            f"{what.format(_gb(needed))} and {folder.parent} has {_gb(free)} free: "
-            f"{remedy}"
+            f"the finalized weights take {_gb(needed)} and {folder.parent} has "
+            f"{_gb(free)} free: free some, or let XDG_DATA_HOME name a larger disk"
         )
 
 

@@ -39,7 +39,7 @@ from quant.full_pass import FullPass, reads_of
 from quant.grid import decode, scale_dtype
 from quant.passes import Passes, all_states, beginnings, calibrated, lend
 from quant.placed import Placed
-from quant.room import CLAIM, check_finalized, clear, finalized_bytes
+from quant.room import CLAIM, check_finalized, clear
 from quant.solving import cells_of
 from quant.streaming import Spool, in_memory
 from quant.tuning import Around, tuned
@@ -52,8 +52,8 @@ if TYPE_CHECKING:
 
     from allocator.core.ports import Model, Siblings, Stage
     from allocator.core.spec import Linear
+    from quant.assignment import Assignment
     from quant.build import Source
-    from quant.finalized import Assignment
     from quant.grid import Cell
 
 
@@ -89,7 +89,7 @@ def quantize_in_sequence(
             found = Finalized.open(folder)
         except BankError:
             clear(folder)
-            check_finalized(folder, finalized_bytes(wanted, linears))
+            check_finalized(folder, wanted, linears)
             changed: dict[str, Tensor] = {}
             if wanted.keys:
                 changed = _Sequence.of(folder, wanted, source, passes, progress).run()

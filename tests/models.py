@@ -1,7 +1,7 @@
 """LLaVAs of any size with random weights, which look at pictures and answer in words.
 
 A processor is made with them, so they are checkpoints like any user's. Replies are as
-short as those of VQAv2: a third of all tokens end one.
+short as those of VQAv2: a third of all tokens end one, unless none is to.
 """
 
 from __future__ import annotations
@@ -16,10 +16,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from allocator.core.ports import Sample
-from tests.families.checkpoints import change
+from quant.grid import round_to_nearest
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
+
+    from allocator.core.allocation import Scheme
+    from quant.grid import Cell
 
 SPECIAL = ("<pad>", "<s>", "</s>", "<unk>", "<image>")
 IMAGE = SPECIAL.index("<image>")
@@ -113,19 +117,40 @@ def config_of(sizes: Sizes, *, rows: int) -> Any:
 
 def save_llava(folder: Path, sizes: Sizes, *, dtype: str = "float16") -> None:
     """Save a LLaVA with random weights, and its processor."""
+    make_llava(folder, sizes, dtype=dtype).save_pretrained(folder)
+
+
+def make_llava(
+    folder: Path,
+    sizes: Sizes,
+    *,
+    dtype: str = "float16",
+    device: str = "cpu",
+    ends: bool = True,
+) -> Any:
+    """A LLaVA with random weights on a device; all but these is saved.
+
+    Without `ends` its replies are as long as may be.
+    """
     from transformers import LlavaForConditionalGeneration
 
     words = vocabulary()
+    config = config_of(sizes, rows=len(words))
     torch.manual_seed(0)
     torch.set_default_dtype(getattr(torch, dtype))
     try:
-        model = LlavaForConditionalGeneration(config_of(sizes, rows=len(words)))
+        with torch.device(device):
+            model = LlavaForConditionalGeneration(config)
     finally:
         torch.set_default_dtype(torch.float32)
-    ends = [2, *range(len(SPECIAL), len(words), ENDING)]
-    model.generation_config.eos_token_id = ends
-    model.save_pretrained(folder)
+    if ends:
+        said = range(len(SPECIAL), len(words), ENDING)
+        model.generation_config.eos_token_id = [2, *said]
+    config.architectures, config.dtype = [type(model).__name__], dtype
+    config.save_pretrained(folder)
+    model.generation_config.save_pretrained(folder)
     _save_processor(folder, sizes, words)
+    return model.eval().requires_grad_(False)
 
 
 def _save_processor(folder: Path, sizes: Sizes, words: dict[str, int]) -> None:
@@ -152,7 +177,10 @@ def _save_processor(folder: Path, sizes: Sizes, words: dict[str, int]) -> None:
     pictures.save_pretrained(folder)
     file = folder / "preprocessor_config.json"
     # by the name that is published, not by that of its Pillow variant
-    change(file, image_processor_type="CLIPImageProcessor")
+    about = json.loads(file.read_text()) | {
+        "image_processor_type": "CLIPImageProcessor"
+    }
+    file.write_text(json.dumps(about))
     settings = {
         "processor_class": "LlavaProcessor",
         "image_token": "<image>",
@@ -189,3 +217,25 @@ def _picture(file: Path, seed: int) -> Path:
     coarse = chance.integers(0, 256, (30, 40, 3), dtype=np.uint8)
     Image.fromarray(coarse).resize(PIXELS, Image.Resampling.BICUBIC).save(file)
     return file
+
+
+class Stored:
+    """Rounding, by a method whose cells are stored: a bank of any size in seconds."""
+
+    version = 1
+
+    def quantize(
+        self,
+        weights: Sequence[torch.Tensor],
+        inputs: object,
+        scheme: Scheme,
+        widths: Sequence[int],
+        *,
+        foldable: bool = False,
+    ) -> dict[int, list[Cell]]:
+        """Cells of each width."""
+        del inputs, foldable
+        return {
+            bits: [round_to_nearest(w.detach(), scheme, bits) for w in weights]
+            for bits in widths
+        }

@@ -155,10 +155,16 @@ class FakeBench:
         del allocation
         return Score(math.fsum(said) / len(said), tuple(said))
 
-    def divergence(self, allocation: Allocation, some: Sequence[Sample]) -> float:
+    def divergence(
+        self, allocation: Allocation, some: Sequence[Sample], ahead: Any = None
+    ) -> float:
+        del ahead
         self.runs.append(("divergence", allocation.digest, len(some)))
         self.cost.looked += len(some)
         return self.diverges(allocation)
+
+    def order(self, allocation: Allocation) -> str:
+        return allocation.digest
 
     def fault(self, some: Sequence[Sample]) -> str | None:
         assert some

@@ -44,6 +44,8 @@ OTHERS = {
     "studies/statistics/": "Intervals, looks, optimism, importance: simulated.",
     "studies/export/": "Formats times models, in the runtimes that load them.",
     "studies/tuning/": "Learned rounding beside auto-round's, and at 7B width.",
+    "studies/gpu/": "What the pieces of a large search take on an accelerator.",
+    "studies/scale/": "Large models, counted: samples, swaps, bytes, hours.",
     "studies/tasks/": "What tasks and families were checked against.",
 }
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from typing import TYPE_CHECKING, Any
 
-from allocator.bench.loading import bank_home, build, recipe_of
+from allocator.bench.loading import bank_home, build, recipe_of, tell_needs
 from allocator.bench.prepare import prepare
 from allocator.core.plugins import available, load
 from allocator.core.ports import is_stored
@@ -26,8 +25,7 @@ def build_bank_of(asked: StudySpec, watch: Watch) -> dict[str, Any]:
     Raises:
         AllocateError: what `prepare` refuses; a disk with too little room.
     """
-    from quant.bank import drop_damaged, missing_cells, read_manifest
-    from quant.room import missing_bytes
+    from quant.bank import drop_damaged, read_manifest
     from quant.upkeep import disk_bytes
 
     started = time.monotonic()
@@ -40,13 +38,7 @@ def build_bank_of(asked: StudySpec, watch: Watch) -> dict[str, Any]:
         for at, linear in enumerate(linears, start=1):
             damaged += drop_damaged(folder, [linear.name])
             progress(at, len(linears))
-    lacking = missing_cells(folder, recipe, [linear.name for linear in linears])
-    needed = missing_bytes(recipe, linears, lacking)
-    watch.say(
-        f"{sum(map(len, lacking.values())):,} of {len(linears) * len(recipe.keys):,} "
-        f"cells to make, at most {needed / 1e9:,.2f} GB; "
-        f"{shutil.disk_usage(folder).free / 1e9:,.0f} GB free"
-    )
+    needed = tell_needs(setup, recipe, watch)
     made = build(setup, recipe, watch)
     fallbacks = read_manifest(folder)["fallbacks"]
     return {
@@ -61,7 +53,7 @@ def build_bank_of(asked: StudySpec, watch: Watch) -> dict[str, Any]:
             for name, own in fallbacks.items()
             if own.keys() & set(recipe.keys)
         },
-        "announced_bytes": needed,
+        "announced_bytes": needed.disk,
         "bytes": disk_bytes(folder),
         "seconds": time.monotonic() - started,
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from allocator.core.errors import SpecError
+from allocator.core.memory import host_bytes
 
 
 def pick_device(name: str) -> str:
@@ -34,6 +35,18 @@ def peak_device_bytes(device: str) -> int | None:
     if not device.startswith("cuda"):
         return None
     return int(torch.cuda.max_memory_allocated(device))
+
+
+def device_bytes(device: str) -> int:
+    """Bytes of an accelerator's memory in all; 0 where tensors are on the host."""
+    if not device.startswith("cuda"):
+        return 0
+    return int(torch.cuda.get_device_properties(device).total_memory)
+
+
+def total_memory(device: str) -> int:
+    """Bytes of all memory in which a model's tensors are."""
+    return device_bytes(device) or host_bytes()
 
 
 def describe_devices() -> list[str]:

@@ -43,12 +43,13 @@ class Folded:
     changed: Mapping[str, Tensor]
     dtype: torch.dtype
 
-    def weight(self, linear: Linear, choice: Choice) -> Tensor:
-        """Weight of a linear below 16 bits: [out, in] float32."""
+    def put(self, linear: Linear, choice: Choice, out: Tensor) -> int:
+        """Put the weight of a linear below 16 bits in place; bytes read for it."""
         if self.choices.get(linear.name) != choice:
             raise BankError(f"{linear.name} was not folded at {choice}")
         cell = self.cell(linear.name)
-        return decode(cell.codes, cell)
+        out.copy_(decode(cell.codes, cell))
+        return cell.codes.nbytes
 
     def rest(
         self, choices: Mapping[str, Choice], parameters: Iterable[tuple[str, Tensor]]

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
+from allocator.bench.originals import Originals
 from allocator.core.allocation import FULL, Choice, digest
+from allocator.core.cost import Cost
 from allocator.core.errors import BankError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from torch import Tensor
 
@@ -20,8 +23,17 @@ if TYPE_CHECKING:
 class Cells(Protocol):
     """Where quantized weights come from: a bank, or `quant.finalized.Finalized`."""
 
-    def weight(self, linear: Linear, choice: Choice) -> Tensor:
-        """Effective weight of a linear under a choice below 16 bits: [out, in]."""
+    def put(self, linear: Linear, choice: Choice, out: Tensor) -> int:
+        """Put a linear's effective weight under a choice below 16 bits in place.
+
+        Args:
+            linear: its name counts.
+            choice: bits and method.
+            out: [out, in] floating point, on any device.
+
+        Returns:
+            Bytes that were read for it.
+        """
 
     def cell_sum(self, linear: Linear, choice: Choice) -> str:
         """Checksum of that weight's cell."""
@@ -44,18 +56,39 @@ class InPlace:
         linears: those in groups, however they are grouped.
         current: bits and method of each linear now, by full name.
         cells: where these came from; None: nothing was put in place since 16 bits.
-        original: parameters at full precision that were others once, by full name.
+        cost: counts what is exchanged.
     """
 
-    def __init__(self, module: Any, linears: Sequence[Linear]) -> None:
+    def __init__(
+        self,
+        module: Any,
+        linears: Sequence[Linear],
+        cost: Cost | None = None,
+        mapped: Callable[[], Any] | None = None,
+    ) -> None:
+        """Take a module that is at full precision.
+
+        Args:
+            module: the loaded model's.
+            linears: all those in groups.
+            cost: counts what is exchanged.
+            mapped: loads the same checkpoint, mapped (`Originals`).
+        """
         self.linears = linears
         names = [linear.name for linear in linears]
         self.current: dict[str, Choice] = dict.fromkeys(names, Choice(FULL))
-        self.original: dict[str, Tensor] = {}
         self.cells: Cells | None = None
-        self._module = module
+        self.cost = cost or Cost()
         # whether parameters without a cell have changed with the cells
         self.has_changed = False
+        self._module = module
+        self._mapped = mapped
+        # names of parameters that hold other values than at full precision
+        self._others: set[str] = set()
+
+    @cached_property
+    def _originals(self) -> Originals:
+        return Originals(self._module, self._mapped)
 
     def put(self, wanted: Mapping[str, Choice], cells: Cells | None) -> None:
         """Put weights in place by each linear's choice, loading only what changes.
@@ -76,32 +109,46 @@ class InPlace:
             self.restore()
             raise
 
+    @torch.no_grad()
     def _exchange(self, wanted: Mapping[str, Choice], cells: Cells | None) -> None:
+        self.cost.swaps += 1
         for linear in self.linears:
-            choice = wanted[linear.name]
+            choice, name = wanted[linear.name], f"{linear.name}.weight"
             if choice == self.current[linear.name]:
                 continue
-            low = choice.bits != FULL
-            weight = given(cells).weight(linear, choice) if low else None
-            self._set(f"{linear.name}.weight", weight)
+            if choice.bits == FULL:
+                self._give_back(name)
+            else:
+                out = self._keep(name)
+                self.cost.bytes_read += given(cells).put(linear, choice, out)
+            self.cost.weights_swapped += linear.weights
             self.current[linear.name] = choice
         if any(choice.bits != FULL for choice in wanted.values()):
             self._change_rest(wanted, given(cells))
 
     def restore(self) -> None:
         """Put every parameter back at 16 bits, whatever was in place."""
-        for name in self.original:
-            self._set(name, None)
+        low = [x for x in self.linears if self.current[x.name].bits != FULL]
+        self.cost.weights_swapped += sum(linear.weights for linear in low)
+        self.cost.swaps += bool(low)
+        for name in list(self._others):
+            self._give_back(name)
         self.current = dict.fromkeys(self.current, Choice(FULL))
         self.has_changed = False
 
+    def _keep(self, name: str) -> Tensor:
+        """A parameter that is about to change."""
+        parameter: Tensor = self._module.get_parameter(name)
+        if name not in self._others:
+            self._originals.keep(name, parameter)
+            self._others.add(name)
+        return parameter
+
     @torch.no_grad()
-    def _set(self, name: str, value: Tensor | None) -> None:
-        """Give a parameter other values; None: those of full precision."""
-        parameter = self._module.get_parameter(name)
-        if name not in self.original:
-            self.original[name] = parameter.clone()
-        parameter.copy_(self.original[name] if value is None else value)
+    def _give_back(self, name: str) -> None:
+        """Give a parameter its values at full precision."""
+        self._originals.give_back(name, self._module.get_parameter(name))
+        self._others.discard(name)
 
     def _change_rest(self, wanted: Mapping[str, Choice], cells: Cells) -> None:
         """Let what has no cell be what the cells in place go with."""
@@ -114,7 +161,7 @@ class InPlace:
         others = ((name, p) for name, p in named if id(p) not in coded)
         for name, value in cells.rest(wanted, others):
             self.has_changed = True
-            self._set(name, value)
+            self._keep(name).copy_(value)
 
 
 def given(cells: Cells | None) -> Cells:

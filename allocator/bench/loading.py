@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from allocator.core.watch import Watch
     from quant.bank import Bank, Recipe
     from quant.build import Source
+    from quant.needs import Needs
     from quant.tuning import Tuning
 
 # samples that run through a stage at once, for models below and above SMALL parameters:
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 CALIBRATION_BATCHES = (250, 2)
 # the same where gradients are taken, a step on each batch or on several together
 TUNED_BATCHES, TUNED_SAMPLES = (16, 2), 8
+# bytes of a bank that are said before a search makes it
+WORTH_SAYING = 10**9
 # further samples, that judge what was tuned on the others
 JUDGES = 32
 
@@ -57,6 +61,9 @@ def _loaded(setup: Setup, bank: Bank | None) -> Workbench:
         setup.asked.beams,
         setup.rerank,
         features=LRUCache(setup.asked.cache_bytes),
+        mapped=lambda: (
+            setup.family.load(setup.folder, setup.device, mapped=True).module
+        ),
     )
     count_tokens(model.module, setup.model.linears, bench.cost)
     return bench
@@ -68,6 +75,7 @@ def open_bank(setup: Setup, watch: Watch) -> Bank:
     from quant.build import weight_of
 
     recipe = recipe_of(setup)
+    tell_needs(setup, recipe, watch, WORTH_SAYING)
     build(setup, recipe, watch)
     folder = bank_home() / recipe.digest
     mapped: list[Model] = []
@@ -125,6 +133,39 @@ def build(setup: Setup, recipe: Recipe, watch: Watch) -> int:
     source, linears = source_of(setup), setup.model.linears
     with watch.phase("bank") as progress:
         return build_bank(bank_home(), recipe, linears, source, progress)
+
+
+def tell_needs(setup: Setup, recipe: Recipe, watch: Watch, least: int = 0) -> Needs:
+    """Say what making the missing cells takes, and what there is.
+
+    Args:
+        setup: the request.
+        recipe: what the cells are to be.
+        watch: is told.
+        least: bytes of the disk below which nothing is said.
+    """
+    from quant.bank import missing_cells
+    from quant.needs import building
+    from quant.room import free_memory
+
+    linears, folder = setup.model.linears, bank_home() / recipe.digest
+    lacking = missing_cells(folder, recipe, [linear.name for linear in linears])
+    needs = building(recipe, linears, lacking, setup.device)
+    if needs.disk < least:
+        return needs
+    folder.mkdir(parents=True, exist_ok=True)
+    free = [shutil.disk_usage(folder).free, free_memory("cpu")]
+    told = (
+        f"{sum(map(len, lacking.values())):,} of {len(linears) * len(recipe.keys):,} "
+        f"cells to make, at most {needs.disk / 1e9:,.2f} GB of {free[0] / 1e9:,.0f} GB "
+        f"free disk, {needs.host / 1e9:,.1f} of {free[1] / 1e9:,.0f} GB memory"
+    )
+    if needs.device:
+        device = setup.device
+        left = free_memory(device)
+        told += f", {needs.device / 1e9:,.1f} of {left / 1e9:,.0f} GB on {device}"
+    watch.say(told)
+    return needs
 
 
 def source_of(setup: Setup, *, tuned: bool = False) -> Source:

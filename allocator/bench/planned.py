@@ -117,7 +117,7 @@ def open_planned(
     """The model with whatever a plan's weights come from; None: full precision."""
     cells = None if plan is None else open_cells(setup, plan, weights, watch)
     bench = open_full_precision(setup)
-    bench.bank = cells
+    bench.bank, bench.halving.say = cells, watch.say
     return bench
 
 

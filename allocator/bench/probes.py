@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from allocator.bench.divergence import kl, known
@@ -103,16 +104,19 @@ def _probe(
     tick: Callable[[int], object],
     found: MutableMapping[At, float],
 ) -> None:
-    """Take the probes that are not among those found."""
+    """Take the probes that are not among those found.
+
+    In order of execution: what lies in front of a change is full precision, and kept.
+    """
     full = Allocation.uniform(bench.spec, Choice(FULL))
-    reference = bench.logits(full, samples)
+    probes = {at: full.replace(dict([at])) for at in wanted if at not in found}
+    low = [at for at in probes if at[1].bits < FULL]
+    low.sort(key=lambda at: bench.depth(at[0]))
+    found.update({at: 0.0 for at in probes if at[1].bits == FULL})
+    first = probes[low[0]] if low else None
+    reference = bench.logits(full, samples, first)
     rows = known(reference)
-    for at in wanted:
-        if at in found:
-            continue
-        gap = 0.0
-        if at[1].bits < FULL:
-            other = bench.logits(full.replace(dict([at])), samples)
-            gap = float(kl(reference, other)[rows].mean())
-        found[at] = gap
+    for at, ahead in zip_longest(low, (probes[at] for at in low[1:])):
+        other = bench.logits(probes[at], samples, ahead)
+        found[at] = float(kl(reference, other)[rows].mean())
         tick(len(found))

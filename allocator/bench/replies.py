@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+from functools import partial
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Protocol
 
 from allocator.core.allocation import digest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
+    from allocator.bench.halving import Halving
     from allocator.core.allocation import Allocation
     from allocator.core.ports import Decoding, Model, Sample, State, Task
 
@@ -31,12 +35,21 @@ class Bench(Protocol):
 
     model: Model
     keeper: Keeper | None
+    halving: Halving
 
     def read(self, samples: Sequence[Sample]) -> Iterator[State]:
-        """Batches in front of the language model, of what is in place."""
+        """Batches in front of the language model, of what is in place, in order."""
 
-    def batches(self, samples: Sequence[Sample]) -> Iterator[Sequence[Sample]]:
-        """Samples as they are run together."""
+    def plan(self, samples: Sequence[Sample]) -> list[list[int]]:
+        """Places of the samples that are run together."""
+
+    def ahead(
+        self, batches: Iterable[Sequence[Sample]]
+    ) -> Generator[tuple[Sequence[Sample], Callable[[], State]], None, None]:
+        """Batches, and what gives the inputs of each."""
+
+    def prefixed(self, batch: Sequence[Sample], given: State | None = None) -> State:
+        """A batch, its inputs perhaps given, in front of the language model."""
 
     def applied(self, allocation: Allocation) -> str:
         """Digest of the cells that an allocation puts in place."""
@@ -56,23 +69,68 @@ def predict(
     what was never stopped. Rankings need everything at once.
     """
     model, keeper = bench.model, bench.keeper
-    if keeper is None or task.needs != "reply":
-        states = bench.read(samples)
-        found = model.predict(states, samples, decoding, tick)
+    if task.needs != "reply":
+        found = model.predict(bench.read(samples), samples, decoding, tick)
         return found, getattr(model, "cut_off", 0)
-    asked = [[sample.id, sample.prompt, sample.text] for sample in samples]
-    name = digest([bench.applied(allocation), task.name, asked])
-    replies, cut = keeper.before(name)
+    plan, name = bench.plan(samples), ""
+    replies, cut = list[Any](), 0
+    if keeper is not None:
+        asked = [[sample.id, sample.prompt, sample.text] for sample in samples]
+        # in batches of other sizes they were others
+        name = digest([bench.applied(allocation), task.name, asked, plan])
+        replies, cut = keeper.before(name)
     if replies:
         tick(len(replies))
-    for batch in bench.batches(samples[len(replies) :]):
-        states, done = bench.read(batch), len(replies)
+    starts = accumulate(map(len, plan), initial=0)
+    left = [own for own, at in zip(plan, starts, strict=False) if at >= len(replies)]
+    batches = ([samples[place] for place in places] for places in left)
+    with closing(_replied(bench, batches, decoding, tick, len(replies))) as told:
+        for own, lacking in told:
+            replies += own
+            cut += lacking
+            if keeper is not None:
+                keeper.tell(name, replies, cut)
+    if keeper is not None:
+        keeper.finished(name)
+    order = [place for places in plan for place in places]
+    return [reply for _, reply in sorted(zip(order, replies, strict=True))], cut
 
-        def tell(here: int, done: int = done) -> None:
-            tick(done + here)
 
-        replies += model.predict(states, batch, decoding, tell)
-        cut += getattr(model, "cut_off", 0)
-        keeper.tell(name, replies, cut)
-    keeper.finished(name)
-    return replies, cut
+def _replied(
+    bench: Bench,
+    batches: Iterable[Sequence[Sample]],
+    decoding: Decoding,
+    tick: Callable[[int], object],
+    done: int,
+) -> Generator[tuple[list[Any], int], None, None]:
+    """Replies of each batch, and those of them that were cut off.
+
+    `done` are the replies before, for `tick`.
+    """
+    with closing(bench.ahead(batches)) as ahead:
+        for batch, give in ahead:
+            replies, cut = list[Any](), 0
+            run = partial(_reply, bench, decoding, batch, give)
+            for own, lacking in bench.halving.run(batch, run):
+                replies += own
+                cut += lacking
+                tick(done + len(replies))
+            done += len(replies)
+            yield replies, cut
+
+
+def _reply(
+    bench: Bench,
+    decoding: Decoding,
+    batch: Sequence[Sample],
+    give: Callable[[], State],
+    piece: Sequence[Sample],
+) -> tuple[list[Any], int]:
+    """Replies of a piece of a batch, and those of them that were cut off.
+
+    `give` gives the inputs of all.
+    """
+    state = bench.prefixed(piece, give() if piece is batch else None)
+    # who counts is told when the piece is done
+    found = bench.model.predict([state], piece, decoding, lambda _: None)
+    return found, getattr(bench.model, "cut_off", 0)

@@ -144,8 +144,10 @@ class _Sums:
         for read, _ in pieces:
             self.size += float(_given(read, weight).square().sum(dtype=torch.float64))
         costs, errors = [], []
+        delta = torch.empty_like(weight)
         for choice in low:
-            delta = cells.weight(self.linear, choice).to(weight) - weight
+            cells.put(self.linear, choice, delta)
+            delta -= weight
             cost = error = 0.0
             for read, gradient in pieces:
                 moved = _given(read, delta).square_()

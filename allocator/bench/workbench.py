@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from allocator.bench.cuts import Cuts
 from allocator.bench.divergence import kl, known
-from allocator.bench.forward import Forward
+from allocator.bench.forward import READ, Forward
+from allocator.bench.halving import Halving
 from allocator.bench.in_place import InPlace, applied_digest
-from allocator.bench.reading import INPUT_BYTES, SAID, Reader, batch_size, name_of
+from allocator.bench.reading import (
+    INPUT_BYTES,
+    SAID,
+    Reader,
+    name_of,
+    readers_beside,
+)
+from allocator.bench.recurring import Recurring
 from allocator.bench.replies import predict
 from allocator.bench.sense import Said
 from allocator.core.allocation import FULL, Allocation, Choice
@@ -23,7 +32,7 @@ from quant.finalized import Finalized
 from quant.lru_cache import LRUCache
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
     from torch import Tensor
 
@@ -42,10 +51,12 @@ class Workbench:
     """A loaded model whose groups take their weights from a bank, if it has one.
 
     `beams` and `rerank` are those of `allocator.core.ports.Decoding`; `keeper` keeps
-    replies under way. `inputs` of batches and `features`, what the components of the
-    model's prefix make of images, are kept. What `under` and `over` give shares the
-    model, what is in place, the counters in `cost` and what full precision gave
-    (`references`); `said` tells, by task, of the predictions that were scored last.
+    replies under way. `inputs` of batches and `features`, what stages make of them up
+    to a cut, are kept; where memory does not suffice, `halving` cuts batches. What
+    `under` and `over` give shares the model, what is in place, the counters in `cost`
+    and what full precision gave (`references`); `said` tells, by task, of the
+    predictions that were scored last. `mapped` loads the model's checkpoint once more,
+    mapped: where weights at full precision come from again if the model is large.
     """
 
     model: Model
@@ -55,30 +66,59 @@ class Workbench:
     beams: int = 1
     rerank: int = RERANK
     keeper: Keeper | None = None
-    inputs: LRUCache = field(default_factory=lambda: LRUCache(INPUT_BYTES))
+    inputs: LRUCache = field(default_factory=lambda: Recurring(INPUT_BYTES))
     features: LRUCache = field(default_factory=lambda: LRUCache(FEATURE_BYTES))
     cost: Cost = field(default_factory=Cost)
     references: dict[Any, Any] = field(default_factory=dict)
     said: dict[str, Said] = field(default_factory=dict)
+    halving: Halving = field(default_factory=Halving)
     shared: InPlace | None = None
+    mapped: Callable[[], Any] | None = None
 
     @cached_property
     def in_place(self) -> InPlace:
         """Which weights are in place."""
-        return self.shared or InPlace(self.model.module, self.spec.linears)
+        module, linears = self.model.module, self.spec.linears
+        return self.shared or InPlace(module, linears, self.cost, self.mapped)
 
     @property
     def reader(self) -> Reader:
         """Makes inputs of samples."""
         tasks = self.task.tasks if isinstance(self.task, TaskSet) else (self.task,)
         longest = max(task.max_new_tokens for task in tasks)
-        size = batch_size(self.spec.parameters)
-        return Reader(self.model, size, longest, self.inputs)
+        # rankings are of all samples, in their order
+        in_order = any(task.needs != "reply" for task in tasks)
+        return Reader(self.model, longest, READ, in_order, self.apart, self.inputs)
 
-    @property
-    def forward(self) -> Forward:
-        """Runs the stages of what is in place."""
-        return Forward(self.model, self.in_place, self.features, self.cost)
+    @cached_property
+    def apart(self) -> tuple[Model, ...]:
+        """Models that make inputs in threads, beside one that runs on a device."""
+        return readers_beside(self.model)
+
+    @cached_property
+    def cuts(self) -> Cuts:
+        """Where what stages make of samples is kept."""
+        return Cuts.of(self.model, self.spec)
+
+    def forward(self, ahead: Allocation | None = None) -> Forward:
+        """Runs the stages of what is in place, until that changes.
+
+        `ahead` comes next, where that is known: what it can begin from is kept.
+        """
+        wanted = None if ahead is None else ahead.of_linears(self.spec)
+        return Forward(
+            self.model, self.in_place, self.cuts, self.features, self.cost, wanted
+        )
+
+    def order(self, allocation: Allocation) -> tuple[str, ...]:
+        """Choices in order of execution: sorted by it, neighbours share most."""
+        wanted = allocation.of_linears(self.spec)
+        return tuple(str(wanted[linear.name]) for linear in self.cuts.linears)
+
+    def depth(self, key: str) -> int:
+        """How many linears are read before the first of a group."""
+        own = next(group.linears for group in self.spec.groups if group.key == key)
+        return min(map(self.cuts.linears.index, own))
 
     def apply(self, allocation: Allocation) -> None:
         """Put an allocation's weights in place, loading only what changes."""
@@ -192,7 +232,7 @@ class Workbench:
             if not bool(torch.isfinite(weight).all()):
                 return f"its weight {name} holds values that are infinite or no numbers"
         # aside: neither counted nor kept
-        aside = Workbench(self.model, self.spec, self.task)
+        aside = Workbench(self.model, self.spec, self.task, halving=self.halving)
         aside.inputs = aside.features = LRUCache(0)
         full = Allocation.uniform(self.spec, FULL_CHOICE)
         bad = aside.logits(full, samples).isnan().flatten(1).any(1)
@@ -203,22 +243,45 @@ class Workbench:
             )
         return None
 
-    def logits(self, allocation: Allocation, samples: Sequence[Sample]) -> Tensor:
+    def logits(
+        self,
+        allocation: Allocation,
+        samples: Sequence[Sample],
+        ahead: Allocation | None = None,
+    ) -> Tensor:
         """Next-token log-probabilities: [samples, positions, vocabulary].
 
         Behind each prompt. Where a task's replies are long their first token says
         little: there also behind the first tokens of the reference, its end counted
-        again where it is short.
+        again where it is short. `ahead` is looked at next, on the same samples, if that
+        is known.
         """
         self.apply(allocation)
         self.cost.looked += len(samples)
-        found = []
-        for batch in self.batches(samples):
-            state, replied = self.prompted(batch)
-            name = name_of(batch) if replied is None else (SAID, *name_of(batch))
-            logits = self.forward.logits(name, state, replied)
-            found.append(logits.float().log_softmax(-1))
-        return torch.cat(found)
+        forward = self.forward(ahead)
+        found: list[Tensor] = []
+        with closing(self.reader.ahead(self.batches(samples), Reader.prompted)) as made:
+            for batch, give in made:
+                look = partial(self._looked, forward, batch, give)
+                found += self.halving.run(batch, look)
+        order = [place for places in self.plan(samples) for place in places]
+        return torch.cat(found)[torch.tensor(order).argsort().to(found[0].device)]
+
+    def _looked(
+        self,
+        forward: Forward,
+        batch: Sequence[Sample],
+        give: Callable[[], tuple[State, Tensor | None]],
+        piece: Sequence[Sample],
+    ) -> Tensor:
+        """Log-probabilities of a piece of a batch; `give` gives the inputs of all."""
+        state, replied = give() if piece is batch else self.prompted(piece)
+        name = name_of(piece) if replied is None else (SAID, *name_of(piece))
+        return forward.logits(name, state, replied).float().log_softmax(-1)
+
+    def plan(self, samples: Sequence[Sample]) -> list[list[int]]:
+        """Places of the samples that run at once."""
+        return self.reader.plan(samples)
 
     def batches(self, samples: Sequence[Sample]) -> Iterator[Sequence[Sample]]:
         """Samples that run at once."""
@@ -228,27 +291,47 @@ class Workbench:
         """Inputs of a batch, with replies behind the prompts where that helps."""
         return self.reader.prompted(batch)
 
-    def divergence(self, allocation: Allocation, samples: Sequence[Sample]) -> float:
+    def divergence(
+        self,
+        allocation: Allocation,
+        samples: Sequence[Sample],
+        ahead: Allocation | None = None,
+    ) -> float:
         """How far the next token is from full precision, 0 to 1.
 
         Mean over samples and positions of sqrt(KL(full || quantized) / 2), at most 1
         each: by Pinsker's inequality no token's probability changes by more. The root
         keeps the few that are far off from drowning all others, and so predicts a
-        task's score better than the mean KL does. NaN where logits overflowed.
+        task's score better than the mean KL does. NaN where logits overflowed. `ahead`
+        is as for `logits`.
         """
         name = ("logits", *name_of(samples))
         if name not in self.references:
             uniform = Allocation.uniform(self.spec, FULL_CHOICE)
-            self.references[name] = self.logits(uniform, samples)
+            self.references[name] = self.logits(uniform, samples, allocation)
         full = self.references[name]
-        gaps = kl(full, self.logits(allocation, samples))[known(full)]
+        gaps = kl(full, self.logits(allocation, samples, ahead))[known(full)]
         return float((gaps / 2).sqrt().clamp(max=1.0).mean())
 
     def read(self, samples: Sequence[Sample]) -> Iterator[State]:
         """Batches that have run through the model's prefix, of what is in place."""
-        for batch in self.batches(samples):
-            state = self.reader.inputs(batch)
-            yield {**state, "features": self.forward.features(name_of(batch), state)}
+        with closing(self.ahead(self.batches(samples))) as made:
+            for batch, give in made:
+                yield self.prefixed(batch, give())
+
+    def ahead(
+        self, batches: Iterable[Sequence[Sample]]
+    ) -> Generator[tuple[Sequence[Sample], Callable[[], State]], None, None]:
+        """Batches, and what gives the inputs of each."""
+        return self.reader.ahead(batches, Reader.inputs)
+
+    def prefixed(self, batch: Sequence[Sample], given: State | None = None) -> State:
+        """A batch that has run through the model's prefix, of what is in place.
+
+        `given` are its inputs, if there are any yet.
+        """
+        state = self.reader.inputs(batch) if given is None else given
+        return {**state, "features": self.forward().features(name_of(batch), state)}
 
 
 def _after(before: int, tick: Callable[[int], object]) -> Callable[[int], object]:

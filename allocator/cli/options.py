@@ -190,7 +190,7 @@ trials = cloup.option(
     "--trials",
     type=int,
     metavar="40",
-    help="Proposals to measure in full.  [default: 20]",
+    help="Proposals to measure in full.  [default: 20, 8 to 20 on a known study]",
 )
 time = cloup.option(
     "--time",
@@ -248,7 +248,9 @@ candidates = cloup.option(
     help="An allocation that takes part; again for more.",
 )
 cache_memory = cloup.option(
-    "--cache-memory", metavar="2GiB", help="For encoded images.  [default: 256MiB]"
+    "--cache-memory",
+    metavar="2GiB",
+    help="For states between blocks.  [default: 256MiB]",
 )
 seed = cloup.option(
     "--seed", type=int, metavar="1", help="Of everything random.  [default: 0]"
@@ -279,6 +281,9 @@ storage_timeout = cloup.option(
     type=Duration(),
     metavar="10m",
     help="How long to wait while another program locks it.  [default: 60s]",
+)
+dry_run = cloup.option(
+    "--dry-run", is_flag=True, help="Only say what it would do and take, here."
 )
 as_json = cloup.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 

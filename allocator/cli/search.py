@@ -20,6 +20,7 @@ from allocator.cli.options import (
     CONTEXT,
     FILE,
     as_json,
+    dry_run,
     given_of,
     goal_options,
     joined_task,
@@ -135,6 +136,7 @@ SECTIONS = (
 )
 @cloup.option_group(
     "Output",
+    dry_run,
     as_json,
     debug,
     cloup.version_option(package_name="allocate-vlm"),
@@ -142,7 +144,12 @@ SECTIONS = (
 )
 @click.pass_context
 def main(
-    ctx: click.Context, /, spec_file: Path | None, as_json: bool, **options: Any
+    ctx: click.Context,
+    /,
+    spec_file: Path | None,
+    dry_run: bool,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Decide how many bits each part of a vision-language model gets.
 
@@ -150,8 +157,8 @@ def main(
     """
     given = joined_task(given_of(options))
     if ctx.invoked_subcommand is not None:
-        if given or spec_file:
-            names = ", ".join(sorted(given)) or "spec"
+        if given or spec_file or dry_run:
+            names = ", ".join(sorted(given)) or ("spec" if spec_file else "dry_run")
             raise SpecError(
                 f"options before {ctx.invoked_subcommand!r} ({names}) belong to a "
                 "search; put the command's own options behind its name"
@@ -160,7 +167,27 @@ def main(
     if not given and spec_file is None:
         click.echo(ctx.get_help())
         return
-    _search(read_request(given, spec_file), as_json)
+    asked = read_request(given, spec_file)
+    _foresee(asked, as_json) if dry_run else _search(asked, as_json)
+
+
+def _foresee(asked: StudySpec, as_json: bool) -> None:
+    from allocator.core.clock import Clock
+
+    clock = Clock()
+    from allocator.bench.loading import open_full_precision
+    from allocator.bench.prepare import prepare
+    from allocator.report.progress import Bars
+    from allocator.report.text_forecast import print_outlook
+    from allocator.search.outlook import foreseen, outlook
+
+    setup = prepare(asked, watch=Bars())
+    needs = foreseen(setup)
+    found = outlook(setup, needs, open_full_precision(setup), clock)
+    if as_json:
+        click.echo(json.dumps(found.to_json()))
+    else:
+        print_outlook(found)
 
 
 def _search(asked: StudySpec, as_json: bool) -> None:

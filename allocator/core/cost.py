@@ -24,8 +24,9 @@ class Cost:
         swaps: allocations put in place that changed any weight.
         weights_swapped: weights that these exchanged.
         bytes_read: of cells, from disk or from memory that stands for it.
-        ran: samples through components of the prefix.
-        reused: samples whose outcome there was kept.
+        ran: samples times blocks that ran: of looks and probes all of them, of replies
+            those of the prefix; a stage with linears in groups counts as a block.
+        reused: samples times blocks whose outcome was kept.
     """
 
     scored: int = 0

@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from allocator.core.unit_costs import Lengths, UnitCosts
 
 
+# what comes before the first part
+START = "start"
+
+
 @dataclass(frozen=True)
 class Savings:
     """Shares of what could be done that is done, where the code alone does not say.
@@ -19,27 +23,27 @@ class Savings:
         new: candidates of a race that were not looked at before.
         changed: weights in which a candidate differs from the one looked at before it.
         racing: contenders that are scored on the whole search set.
-        evaluated: samples of the evaluation set that an allocation is scored on which
-            is neither full precision, nor the winner, nor the rival that it is held
-            against.
+        races: whether the task lets parts of its evaluation set be scored.
+        staying: contenders that stay in the race from one part of that set to the next.
         encoded_scored: samples scored whose picture is encoded anew.
         encoded_looked: samples looked at whose picture is encoded anew.
         looked: of the language model's work, what a look does behind kept states.
         branches: whether replies share the tokens of a picture with several questions.
-        exchanged: weights exchanged whenever finalized ones are scored, in weights of
-            the model: put in place and put back.
+        exchanged: how often all weights are exchanged when finalized ones are scored:
+            put in place, and put back.
         repeated: of a finalization, what is not taken over from an earlier one.
     """
 
-    new: float = 0.8
-    changed: float = 0.4
-    racing: float = 0.8
-    evaluated: float = 1.0
-    encoded_scored: float = 0.6
-    encoded_looked: float = 0.4
+    new: float = 0.95
+    changed: float = 0.25
+    racing: float = 0.65
+    races: bool = True
+    staying: float = 0.5
+    encoded_scored: float = 0.8
+    encoded_looked: float = 0.55
     looked: float = 1.0
     branches: bool = False
-    exchanged: float = 3.0
+    exchanged: float = 2.0
     repeated: float = 1.0
 
 
@@ -117,7 +121,7 @@ class Forecast:
         return lengths.branched if self.savings.branches else lengths.prompt
 
     def seconds(self, units: UnitCosts, lengths: Lengths) -> dict[str, float]:
-        """What each part takes, by its name; what begins it all is "start"."""
+        """What each part takes, by its name; what begins it all is `START`."""
         own = self.savings
         scored = (
             own.encoded_scored * units.picture.seconds
@@ -129,7 +133,7 @@ class Forecast:
             + own.looked * lengths.prompt * units.prompt.seconds
             + units.look.seconds
         )
-        found = {"start": units.start.seconds}
+        found = {START: units.start.seconds}
         for part in self.parts:
             solved = part.solved.items()
             found[part.name] = found.get(part.name, 0.0) + (

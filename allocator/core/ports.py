@@ -190,6 +190,9 @@ class Model(Protocol):
     A state holds `pixel_values`, `input_ids`, `attention_mask` at first; running the
     stages of a component adds that component's outputs. The head of a language model
     gives logits of all tokens, or of those that the state names under `POSITIONS`.
+    Where several samples of a batch show one picture, its pixels and what the prefix
+    makes of them are there once, and `picture` [batch] holds the row of each sample's
+    picture; without that key there is a picture for each sample, in order.
     """
 
     @property
@@ -208,7 +211,16 @@ class Model(Protocol):
         """Components whose outcome depends on the image alone: it can be kept."""
 
     def inputs(self, samples: Sequence[Sample], *, answered: bool = False) -> State:
-        """Pixels and prompts, padded on the left; replies behind them if asked."""
+        """Pixels and prompts, padded on the left; replies behind them if asked.
+
+        Then no picture is shared: calibration counts each pair.
+        """
+
+    def apart(self) -> Model:
+        """The same with a processor of its own, to make inputs in another thread."""
+
+    def lengths(self, samples: Sequence[Sample]) -> Sequence[int]:
+        """Tokens of each sample's prompt, about; pictures are not read for it."""
 
     def prompt(self, sample: Sample) -> str:
         """A sample's prompt as the model gets it, special tokens shown."""

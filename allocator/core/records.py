@@ -166,9 +166,8 @@ class Recommendation:
     It and full precision were scored on all `samples` of the evaluation set.
     `evaluated_samples` counts every sample that any of `evaluated_allocations` was run
     on, baselines and probes included; `pins` are what was asked of single groups;
-    `prefix` the samples that went through a
-    component before the language model, and those for which that was kept; `cost` what
-    it took (`allocator.core.account`).
+    `prefix` the samples times blocks that ran in looks, probes and in front of replies,
+    and those whose outcome was kept; `cost` what it took (`allocator.core.account`).
     """
 
     study: str

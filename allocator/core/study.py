@@ -16,6 +16,7 @@ from allocator.core.allocation import (
     Choice,
     Scheme,
 )
+from allocator.core.checks import check_among, check_choosable
 from allocator.core.errors import SpecError, StudyError, UnknownNameError
 from allocator.core.options import read_toml, typed_options
 from allocator.core.pins import Pins
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
 CALIBRATION_SIZE = 128
 # seconds to wait while another program holds the storage
 STORAGE_TIMEOUT = 60.0
+# proposals of a search that nothing is known for, and of one that other budgets helped:
+# fewer do not tell what looks are worth
+TRIALS, FEWEST_TRIALS = 20, 8
 # between the names of several tasks
 JOINED = "+"
 # memory grows with them, and published evaluations use 5
@@ -65,6 +69,7 @@ class StudySpec:
     lets single linears differ from their groups, and `tune` (None: for models of less
     than TUNED parameters) learns the rounding in `tune_steps` steps a block; with
     `race`, what cannot win any more stops after a part of the evaluation set.
+    `trials` are proposals to measure in full (None: as `proposals` says).
     `candidates` are files of allocations that take part in the end; `pin`, `at_least`,
     `at_most` keep groups as they are or within bounds (`Pins`). Nones mean: the
     embedded data, the published fraction and set, the published depth of ranking, the
@@ -88,7 +93,7 @@ class StudySpec:
     include: tuple[str, ...] = ()
     budget_scope: Scope = "model"
     strategy: str = "surrogate"
-    trials: int = 20
+    trials: int | None = None
     seconds: float | None = None
     study: str | None = None
     storage: str | None = field(default=None, repr=False)
@@ -113,13 +118,13 @@ class StudySpec:
     at_most: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        _check_widths(self.widths)
+        check_choosable(self.widths)
         if not self.methods or len(set(self.methods)) < len(self.methods):
             raise SpecError(f"methods {self.methods} must be one or more, each once")
-        _check_among("granularity", self.granularity, GRANULARITIES)
-        _check_among("budget scope", self.budget_scope, SCOPES)
+        check_among("granularity", self.granularity, GRANULARITIES)
+        check_among("budget scope", self.budget_scope, SCOPES)
         for kind in self.include:
-            _check_among("part to include", kind, EXTRAS)
+            check_among("part to include", kind, EXTRAS)
         self._check_evaluation()
         if self.seed < 0:
             raise SpecError(f"the seed must not be negative, as {self.seed} is")
@@ -133,7 +138,7 @@ class StudySpec:
                 f"steps of learned rounding must be 1 to {MOST_STEPS:,}, "
                 f"not {self.tune_steps}"
             )
-        if self.trials < 1:
+        if self.trials is not None and self.trials < 1:
             raise SpecError(f"trials must be 1 or more, not {self.trials}")
         if self.study is not None:
             check_study_name(self.study)
@@ -195,6 +200,16 @@ class StudySpec:
         if self.rerank is not None and self.rerank < 1:
             raise SpecError(f"rerank must be 1 or more, not {self.rerank}")
 
+    def proposals(self, nearby: int = 0) -> int:
+        """How many proposals to measure for this goal.
+
+        What was asked; otherwise TRIALS, for a budget less those measured `nearby`, for
+        other budgets, whose looks and scores teach the same trees (studies/LOG.md).
+        """
+        if self.trials is not None:
+            return self.trials
+        return TRIALS if self.budget is None else max(FEWEST_TRIALS, TRIALS - nearby)
+
     def tunes(self, parameters: int) -> bool:
         """Whether the rounding of a model of so many parameters is learned."""
         return parameters < TUNED if self.tune is None else self.tune
@@ -233,7 +248,7 @@ class StudySpec:
 
     @property
     def cache_bytes(self) -> int:
-        """Bytes that encoded images may take in memory."""
+        """Bytes that states between blocks, encoded images most of all, may take."""
         return read_memory(self.cache_memory)
 
     @property
@@ -298,19 +313,6 @@ def check_options(names: Iterable[str], known: Collection[str] = ()) -> None:
             raise UnknownNameError("study option", name, known)
 
 
-def _check_widths(widths: tuple[int, ...]) -> None:
-    bad = [bits for bits in widths if bits not in WIDTHS]
-    if bad:
-        allowed = ", ".join(map(str, WIDTHS))
-        raise SpecError(
-            f"width {', '.join(map(str, bad))} is not possible; widths are {allowed}"
-        )
-    if set(widths) == {FULL}:
-        raise SpecError("widths name 16 alone: name one below 16 to choose between")
-    if not widths or list(widths) != sorted(set(widths)):
-        raise SpecError(f"widths {widths} must be one or more, rising, each once")
-
-
 def read_memory(text: str) -> int:
     """Bytes in a size such as 2GiB.
 
@@ -321,11 +323,6 @@ def read_memory(text: str) -> int:
     if not found or found[2].lower() not in UNITS:
         raise SpecError(f"{text!r} is not a size of memory such as 256MiB or 2GiB")
     return int(float(found[1]) * UNITS[found[2].lower()])
-
-
-def _check_among(kind: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise UnknownNameError(kind, value, known)
 
 
 def check_study_name(name: str) -> str:

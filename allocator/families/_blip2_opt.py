@@ -67,7 +67,8 @@ def lay_stages(module: Any) -> tuple[Stage, ...]:
         if decoder.project_in is not None:
             words = decoder.project_in(words)
         places = decoder.embed_positions(attended, 0, position_ids=positions)
-        return {**state, "hidden": words + places, "mask": mask}
+        kept = {k: v for k, v in state.items() if k != "features"}
+        return {**kept, "hidden": words + places, "mask": mask}
 
     def finish(state: State) -> State:
         hidden = read_positions(state)

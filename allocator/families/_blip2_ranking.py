@@ -65,6 +65,11 @@ class Ranking(Pipeline):
             **self._behind_image(ids, mask),
         }
 
+    def lengths(self, samples: Sequence[Sample]) -> list[int]:
+        """Tokens of the longest text that is read, for each: they run in order."""
+        queries: int = self.module.query_tokens.shape[1]
+        return [queries + LONGEST] * len(samples)
+
     def predict(
         self,
         states: Iterable[State],

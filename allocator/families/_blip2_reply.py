@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from allocator.core.ports import Stage
 from allocator.families._blip2_image import lay_qformer, lay_vision
+from allocator.families._branching import branched
 from allocator.families._generation import generate
 from allocator.families._pipeline import Pipeline
 from allocator.families._places import Rest
+from allocator.families._sharing import PICTURE, shown_once
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from allocator.core.ports import Decoding, Sample, State
 
@@ -37,15 +39,35 @@ class Replying(Pipeline):
             decoding = replace(decoding, length_penalty=-1.0)
         return super().predict(states, samples, decoding, tick)
 
+    def _batch(
+        self,
+        images: Sequence[Any],
+        texts: Sequence[str],
+        more: Mapping[str, Sequence[str]],
+    ) -> Any:
+        """As others; this processor does not look which text shows which picture."""
+        firsts, rows = shown_once(images)
+        batch = super()._batch([images[n] for n in firsts], texts, more)
+        if len(firsts) < len(rows):
+            batch[PICTURE] = batch["input_ids"].new_tensor(rows)
+        return batch
+
     def reply_ids(self, state: State, decoding: Decoding) -> Any:
         """Tokens of the replies alone: [batch, tokens]."""
-        return generate(
-            self.module.language_model,
-            decoding,
-            self.ends,
-            inputs_embeds=embed(self.module, state),
-            attention_mask=state["attention_mask"],
-        )
+        module, language = self.module, self.module.language_model
+        found = self.branches(language, state, decoding)
+        if found is None:
+            whole = _read(embed(module, state), state)
+            return generate(language, decoding, self.ends, **whole)
+        begun = {**found.begun, "features": state["features"]}
+        # what stands for pictures in these is not read again
+        words = module.get_input_embeddings()(found.whole["input_ids"])
+        told = _read(embed(module, begun), begun), _read(words, found.whole)
+        return branched(language, decoding, self.ends, found, told)
+
+
+def _read(words: Any, texts: State) -> dict[str, Any]:
+    return {"inputs_embeds": words, "attention_mask": texts["attention_mask"]}
 
 
 def lay_image(module: Any) -> list[Stage]:
@@ -81,6 +103,8 @@ def embed(module: Any, state: State) -> Any:
     ids = state["input_ids"]
     words = module.get_input_embeddings()(ids)
     shown = state["features"].to(words.dtype)
+    if PICTURE in state:
+        shown = shown[state[PICTURE]]
     at = (ids == module.config.image_token_id).unsqueeze(-1)
     if int(at.sum()) != shown.shape[0] * shown.shape[1]:
         raise ValueError(

@@ -11,15 +11,16 @@ from allocator.core.errors import ModelError
 from allocator.core.ports import Siblings, Stage
 from allocator.families._blip2_image import PLACES as IMAGE_PLACES
 from allocator.families._blip2_reply import PROJECTION, Replying, embed, lay_image
-from allocator.families._pipeline import reply_to
 from allocator.families._places import Place, Rest, embeddings_read, siblings
 from allocator.families._positions import read_positions
 from allocator.families._tiny import VOCABULARY
+from allocator.families._wording import reply_to
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from allocator.core.ports import Decoding, Sample, State
+    from allocator.families._branching import Branches
 
 ENCODER, DECODER = "language_model.encoder", "language_model.decoder"
 WORDS = "language_model.shared"
@@ -105,7 +106,9 @@ class Translating(Replying):
 
     def inputs(self, samples: Sequence[Sample], *, answered: bool = False) -> State:
         """Pixels and prompts of a batch; replies are what the decoder reads."""
-        state, start = super().inputs(samples), self._start()
+        # each pair counts where replies are read: nothing is shared there
+        state = self.processed(samples, self.texts(samples), shared=not answered)
+        start = self._start()
         replies = [[start] for _ in samples]
         if answered:
             said = self.processor.tokenizer(
@@ -118,6 +121,13 @@ class Translating(Replying):
     def reply_ids(self, state: State, decoding: Decoding) -> Any:
         """Tokens of the replies alone, without the one that starts them."""
         return super().reply_ids(state, decoding)[:, 1:]
+
+    def branches(
+        self, module: Any, state: State, decoding: Decoding
+    ) -> Branches | None:
+        """None: an encoder reads a prompt both ways."""
+        del module, state, decoding
+        return None
 
     def _start(self) -> int:
         start: int | None = (
@@ -144,7 +154,8 @@ def lay_stages(module: Any) -> tuple[Stage, ...]:
             inputs_embeds=words,
             attention_mask=state[ASKED],
         )
-        return {**state, "hidden": words, "mask": mask, "bias": None}
+        kept = {k: v for k, v in state.items() if k != "features"}
+        return {**kept, "hidden": words, "mask": mask, "bias": None}
 
     def turn(state: State) -> State:
         encoded = language.encoder.final_layer_norm(state["hidden"])

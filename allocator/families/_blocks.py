@@ -17,6 +17,7 @@ from allocator.core.errors import ModelError
 from allocator.core.ports import Siblings, Stage
 from allocator.families._places import Place, Rest, embeddings_read
 from allocator.families._positions import read_positions
+from allocator.families._sharing import of_samples
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -178,7 +179,8 @@ class Cut:
         between = self.layout.between if row.component == "language" else None
 
         def run(state: State) -> State:
-            hidden = _outcome(state["calls"].call(block, number, state["hidden"]))
+            given = state["calls"].call(block, number, state["hidden"])
+            hidden = given[0] if isinstance(given, tuple) else given
             if between is not None:
                 hidden = between(self.module, state, number, hidden)
             kept = {f"read.{number}": hidden} if reads else {}
@@ -218,15 +220,20 @@ class Cut:
 
     def _start(self, state: State) -> State:
         """Words with the image features laid in, up to the first language block."""
-        given = self._given(self.module.model.forward, state)
+        laid = of_samples(state, self.module.config.image_token_id)
+        given = self._given(self.module.model.forward, laid)
         # a state whose features were kept still has its pixels
         given.pop(PIXELS, None)
-        given["mm_encoder_outputs"] = {"image": state["features"]}
+        given["mm_encoder_outputs"] = {"image": laid["features"]}
         hidden, calls = caught(
             self._list(self.layout.language),
             lambda: self.module.model(**given, use_cache=False),
         )
-        return {**state, "hidden": hidden, "calls": calls}
+        kept = dict(state)
+        if self.layout.between is None:
+            # nobody reads them again
+            kept.pop("features")
+        return {**kept, "hidden": hidden, "calls": calls}
 
     def _head(self) -> Stage:
         text = self.layout.language.path.rpartition(".")[0]
@@ -339,7 +346,3 @@ def _replaced(
         for block in blocks:
             # the class's own comes back
             block.__dict__.pop("forward", None)
-
-
-def _outcome(given: Any) -> Any:
-    return given[0] if isinstance(given, tuple) else given

@@ -30,9 +30,10 @@ class Variant:
 
     `model_type` is that of its config.json, `model_class` its class in transformers,
     `prompts` word each kind of question (`chat`, `within`: see `Wording`; `suffix`: see
-    `Pipeline`), `layout` finds the parts of a module, and `tiny` gives the
-    configuration of a small model with two prompts for it. `tied` says whether head and
-    embeddings are one matrix where weights and config.json do not.
+    `Pipeline`, as are `prefix_lm` and `lay_out`), `layout` finds the parts of a module,
+    and `tiny` gives the configuration of a small model with two prompts for it. `tied`
+    says whether head and embeddings are one matrix where weights and config.json do
+    not.
     """
 
     model_type: str
@@ -44,6 +45,8 @@ class Variant:
     within: Mapping[str, str] | None = None
     suffix: bool = False
     tied: bool | None = None
+    prefix_lm: bool = False
+    lay_out: Callable[[Any, Any], None] | None = None
 
     def built(self, folder: Path) -> Any:
         """A folder's module without values; see `build`."""
@@ -157,5 +160,12 @@ def _pipeline(
     variant: Variant, module: Any, folder: Path, device: str, wording: Wording
 ) -> Pipeline:
     return Pipeline(
-        module, folder, device, wording, variant.stages, suffix=variant.suffix
+        module,
+        folder,
+        device,
+        wording,
+        variant.stages,
+        suffix=variant.suffix,
+        prefix_lm=variant.prefix_lm,
+        lay_out=variant.lay_out,
     )

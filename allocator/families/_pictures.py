@@ -9,6 +9,7 @@ from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from allocator.core.errors import DataError, first_line
+from allocator.families._together import Together
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,9 +52,9 @@ def read_image(file: Path, *, upright: bool = False) -> Any:
     from PIL import Image, ImageOps
 
     try:
-        with _undisturbed(), Image.open(file) as image:
+        with UNDISTURBED(), Image.open(file) as image:
             deep = _depth(image)
-            with _muted() if image.format == "TIFF" else nullcontext():
+            with MUTED() if image.format == "TIFF" else nullcontext():
                 image.load()
             turned = ImageOps.exif_transpose(image) if upright else image
             return (_scaled(turned, *deep) if deep else turned).convert("RGB")
@@ -93,6 +94,10 @@ def _muted() -> Iterator[None]:
         finally:
             os.dup2(kept, STDERR)
             os.close(kept)
+
+
+# threads that read pictures are in them together
+UNDISTURBED, MUTED = Together(_undisturbed), Together(_muted)
 
 
 def _depth(image: Any) -> tuple[tuple[int, ...], bool] | None:

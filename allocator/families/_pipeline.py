@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from allocator.core.errors import DataError, ModelError, in_one_sentence, reason
+from allocator.families._branching import MASK, branched, branches_of, texts_of
 from allocator.families._generation import Ends, generate, named_ends
-from allocator.families._pictures import read_image
-from allocator.families._processor import pad_, put_behind, read_processor, spelled
-from allocator.families._wording import check_text
+from allocator.families._lengths import lengths_of
+from allocator.families._moving import moved
+from allocator.families._processor import (
+    IMAGE_TOKEN,
+    check_image_token,
+    check_length,
+    pad_,
+    put_behind,
+    read_processor,
+    shortened,
+    spelled,
+)
+from allocator.families._sharing import PICTURE, images_of, of_samples, share_
+from allocator.families._wording import answer, check_text, reply_to
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,10 +30,8 @@ if TYPE_CHECKING:
 
     from allocator.core.ports import Decoding, Sample, Stage, State
     from allocator.core.spec import Component
+    from allocator.families._branching import Branches
     from allocator.families._wording import Wording
-
-# where configurations keep the number of the token that stands for an image
-IMAGE_TOKEN = "image_token_id"
 
 
 @dataclass(frozen=True)
@@ -31,7 +40,8 @@ class Pipeline:
 
     `lay_stages` gives the stages of a module. `wording` words each kind of question.
     `suffix` hands replies to the processor apart from the prompts: one that marks which
-    is which.
+    is which. `prefix_lm`: a prompt is read both ways, so that what the model makes of
+    a picture depends on the question. `lay_out`: see `branched`.
     """
 
     module: Any
@@ -41,6 +51,8 @@ class Pipeline:
     lay_stages: Callable[[Any], tuple[Stage, ...]]
     suffix: bool = False
     prefix: tuple[Component, ...] = ("vision", "connector")
+    prefix_lm: bool = False
+    lay_out: Callable[[Any, Any], None] | None = None
     # an encoder wants to know where what it reads ends
     _ends_prompts: ClassVar[bool] = False
     _kept: dict[str, Any] = field(default_factory=dict)
@@ -52,6 +64,7 @@ class Pipeline:
             processor = self._kept["processor"] = read_processor(self.folder)
             with in_one_sentence(f"the tokenizer of {self.folder} fails"):
                 pad_(processor, self.ends.ids)
+                share_(processor)
                 self._kept["behind"] = put_behind(processor.tokenizer)
         return self._kept["processor"]
 
@@ -89,12 +102,31 @@ class Pipeline:
     def inputs(self, samples: Sequence[Sample], *, answered: bool = False) -> State:
         """Pixels and prompts of a batch, padded on the left.
 
-        `answered` puts each sample's most frequent reference behind its prompt, as
-        calibration wants: the model reads its own replies too.
+        Pixels of a picture that several samples show are there once; then `picture`
+        [batch] says which is whose. `answered` puts each sample's most frequent
+        reference behind its prompt, as calibration wants: the model reads its own
+        replies too. Nothing is shared there: each pair counts.
 
         Raises:
             ModelError: processor, template or prompts cannot be used.
             DataError: names a sample that cannot be shown to the model.
+        """
+        texts = self.texts(samples)
+        if not answered:
+            return self.processed(samples, texts, shared=True)
+        replies = [reply_to(sample) for sample in samples]
+        for sample, reply in zip(samples, replies, strict=True):
+            check_text(sample, reply, str(self.processor.image_token))
+        if self.suffix:
+            return self.processed(samples, texts, suffix=replies)
+        pairs = zip(texts, replies, strict=True)
+        return self.processed(samples, [answer(*pair) for pair in pairs])
+
+    def texts(self, samples: Sequence[Sample]) -> list[str]:
+        """The prompts of samples, before the processor reads them.
+
+        Raises:
+            ModelError: template or prompts cannot be used.
         """
         texts = [self.worded(sample) for sample in samples]
         if not self.ends.ids:
@@ -103,15 +135,7 @@ class Pipeline:
                 "generation_config.json or config.json: set eos_token_id in one of them"
             )
         self._check_open(texts)
-        if not answered:
-            return self.processed(samples, texts)
-        replies = [reply_to(sample) for sample in samples]
-        for sample, reply in zip(samples, replies, strict=True):
-            check_text(sample, reply, str(self.processor.image_token))
-        if self.suffix:
-            return self.processed(samples, texts, suffix=replies)
-        pairs = zip(texts, replies, strict=True)
-        return self.processed(samples, [answer(*pair) for pair in pairs])
+        return texts
 
     def _check_open(self, texts: Sequence[str]) -> None:
         """Refuse prompts behind which nothing is left to say."""
@@ -137,16 +161,31 @@ class Pipeline:
         seen = state["input_ids"][0][state["attention_mask"][0].bool()].tolist()
         return spelled(seen, self.processor.tokenizer)
 
+    def apart(self) -> Pipeline:
+        """The same with a processor of its own, which another thread may use."""
+        other = replace(self, _kept={})
+        # read here: transformers is changed meanwhile, for all threads
+        _ = other.processor
+        return other
+
+    def lengths(self, samples: Sequence[Sample]) -> list[int]:
+        """Tokens of each sample's prompt, about; pictures are not read for it."""
+        return lengths_of(self.processor, self.inputs, samples, self._kept)
+
     def processed(
-        self, samples: Sequence[Sample], texts: Sequence[str], **more: Sequence[str]
+        self,
+        samples: Sequence[Sample],
+        texts: Sequence[str],
+        *,
+        shared: bool = False,
+        **more: Sequence[str],
     ) -> State:
         """What the checkpoint's processor makes of pictures and texts.
 
-        `more` are further texts that it takes, one for each sample.
+        `shared`: of equal pictures once. `more` are further texts that it takes, one
+        for each sample.
         """
-        images = [
-            [read_image(sample.image, upright=sample.upright)] for sample in samples
-        ]
+        images = [[image] for image in images_of(samples, shared=shared)]
         try:
             batch = self._batch(images, texts, more)
         except Exception as error:
@@ -159,12 +198,13 @@ class Pipeline:
                 "take that out of the post_processor in its tokenizer.json"
             )
         if behind:
-            batch = _shortened(batch, behind)
-        _check_length(self.module, samples, batch)
-        self._check_image_token(batch)
+            batch = shortened(batch, behind)
+        check_length(self.module, samples, batch)
+        check_image_token(self.folder, self.module, self.processor, batch)
         self._check_tokens([f"sample {each.id}" for each in samples], batch)
         # labels are for training
-        return {k: v.to(self.device) for k, v in batch.items() if k != "labels"}
+        kept = {k: v for k, v in batch.items() if k != "labels"}
+        return moved(kept, self.device)
 
     def _batch(
         self,
@@ -208,22 +248,6 @@ class Pipeline:
                 break
         return DataError(
             f"the processor of {self.folder} does not take {named}: {reason(error)}"
-        )
-
-    def _check_image_token(self, batch: Any) -> None:
-        """Refuse prompts in which the model would see no picture.
-
-        Raises:
-            ModelError: names the token that it looks for, and the processor's.
-        """
-        wanted = getattr(self.module.config, IMAGE_TOKEN, None)
-        if wanted is None or bool((batch["input_ids"] == wanted).any(1).all()):
-            return
-        token = getattr(self.processor, "image_token", None)
-        raise ModelError(
-            f"the processor of {self.folder} shows a picture as {str(token)!r}, and "
-            f"its config.json says that token {wanted} is the image token, which is in "
-            "no prompt: they do not belong together"
         )
 
     def _check_tokens(self, names: Sequence[str], batch: Any) -> None:
@@ -276,18 +300,33 @@ class Pipeline:
 
     def reply_ids(self, state: State, decoding: Decoding) -> Any:
         """Tokens of the replies alone: [batch, tokens]."""
-        asked = {
-            k: v for k, v in state.items() if k not in ("pixel_values", "features")
-        }
-        ids = generate(
-            self.module,
-            decoding,
-            self.ends,
-            **asked,
-            # transformers repeats the features in place, once for each beam
-            mm_encoder_outputs={"image": copy(state["features"])},
-        )
-        return ids[:, state["input_ids"].shape[1] :]
+        module, ends = self.module, self.ends
+        found = self.branches(module, state, decoding)
+        if found is None:
+            whole = _asked(of_samples(state, module.config.image_token_id))
+            ids = generate(module, decoding, ends, **whole)
+            return ids[:, state["input_ids"].shape[1] :]
+        first = {k: v for k, v in _asked(state).items() if k not in texts_of(state)}
+        told = {**first, **found.begun}, found.whole
+        ids = branched(module, decoding, ends, found, told, self.lay_out)
+        return ids[:, found.whole[MASK].shape[1] :]
+
+    def branches(
+        self, module: Any, state: State, decoding: Decoding
+    ) -> Branches | None:
+        """Where prompts part from their pictures, if it helps; `module` generates."""
+        if self.prefix_lm:
+            return None
+        image = self.module.config.image_token_id
+        return branches_of(module, state, image, decoding)
+
+
+def _asked(state: State) -> dict[str, Any]:
+    """What a model is told of a batch that has run up to the language model."""
+    gone = ("pixel_values", "features", PICTURE)
+    told = {k: v for k, v in state.items() if k not in gone}
+    # transformers repeats the features in place, once for each beam
+    return {**told, "mm_encoder_outputs": {"image": copy(state["features"])}}
 
 
 def guarded(folder: Path, stage: Stage) -> Stage:
@@ -298,41 +337,3 @@ def guarded(folder: Path, stage: Stage) -> Stage:
             return stage.run(state)
 
     return replace(stage, run=run)
-
-
-def _shortened(batch: Any, count: int) -> Any:
-    """A batch without the last tokens of each row, which is padded on the left."""
-    shape = batch["input_ids"].shape
-    return {k: v[:, :-count] if v.shape == shape else v for k, v in batch.items()}
-
-
-def _check_length(module: Any, samples: Sequence[Sample], batch: Any) -> None:
-    """Refuse a prompt longer than the language model can read.
-
-    Raises:
-        DataError: names the sample.
-    """
-    text = module.config.get_text_config()
-    most = getattr(text, "max_position_embeddings", None)
-    lengths = batch["attention_mask"].sum(1)
-    if most is not None and int(lengths.max()) > most:
-        raise DataError(
-            f"sample {samples[int(lengths.argmax())].id} makes {int(lengths.max())} "
-            f"tokens, and the model reads {most}"
-        )
-
-
-def reply_to(sample: Sample) -> str:
-    """The reference that most people gave."""
-    return Counter(sample.references).most_common(1)[0][0]
-
-
-def answer(text: str, reply: str) -> str:
-    """A reply behind its prompt, as the model would give it.
-
-    >>> answer("Short answer:", "yes")
-    'Short answer: yes'
-
-    Chat templates end in a line of its own for the reply.
-    """
-    return f"{text}{'' if text[-1:].isspace() else ' '}{reply}"

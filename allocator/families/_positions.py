@@ -1,4 +1,4 @@
-"""Of what the last block gives, the positions whose logits somebody reads."""
+"""Positions whose logits somebody reads: the output head runs on these alone."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from allocator.core.errors import ModelError, in_one_sentence
+from allocator.core.errors import DataError, ModelError, in_one_sentence
 from allocator.families._checkpoint import part_of_config, quiet, read_config
 from allocator.families._files import check_small_files
 from allocator.families._json import is_there, read_json
@@ -18,12 +18,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from allocator.core.ports import Sample
+
 # towers whose features have one of a class before those of the patches
 CLASSED = ("clip_vision_model",)
 # read to find out what a tokenizer puts around whatever it reads
 SOME_TEXT = "a"
 # read to find out whether two tokenizers are the same
 SENTENCE = "what colour is the small circle on the left"
+# where configurations keep the number of the token that stands for an image
+IMAGE_TOKEN = "image_token_id"
 # tokens in a row that are told by their number
 MANY = 4
 
@@ -117,6 +121,45 @@ def spelled(ids: Sequence[int], tokenizer: Any) -> str:
         told += [tokenizer.decode(between), f"[{token} x {count}]"]
         between = []
     return "".join([*told, tokenizer.decode(between)])
+
+
+def shortened(batch: Any, count: int) -> Any:
+    """A batch without the last tokens of each row, which is padded on the left."""
+    shape = batch["input_ids"].shape
+    return {k: v[:, :-count] if v.shape == shape else v for k, v in batch.items()}
+
+
+def check_length(module: Any, samples: Sequence[Sample], batch: Any) -> None:
+    """Refuse a prompt longer than the language model can read.
+
+    Raises:
+        DataError: names the sample.
+    """
+    text = module.config.get_text_config()
+    most = getattr(text, "max_position_embeddings", None)
+    lengths = batch["attention_mask"].sum(1)
+    if most is not None and int(lengths.max()) > most:
+        raise DataError(
+            f"sample {samples[int(lengths.argmax())].id} makes {int(lengths.max())} "
+            f"tokens, and the model reads {most}"
+        )
+
+
+def check_image_token(folder: Path, module: Any, processor: Any, batch: Any) -> None:
+    """Refuse prompts in which a model would see no picture.
+
+    Raises:
+        ModelError: names the token that it looks for, and the processor's.
+    """
+    wanted = getattr(module.config, IMAGE_TOKEN, None)
+    if wanted is None or bool((batch["input_ids"] == wanted).any(1).all()):
+        return
+    token = getattr(processor, "image_token", None)
+    raise ModelError(
+        f"the processor of {folder} shows a picture as {str(token)!r}, and "
+        f"its config.json says that token {wanted} is the image token, which is in "
+        "no prompt: they do not belong together"
+    )
 
 
 def _complete_(processor: Any, config: Mapping[str, Any]) -> None:

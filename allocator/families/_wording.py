@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -189,6 +190,22 @@ def check_text(sample: Sample, text: str, image: str | None = None) -> None:
             f"sample {sample.id} asks {text!r}, and {image} stands for a picture: "
             "take it out"
         )
+
+
+def reply_to(sample: Sample) -> str:
+    """The reference that most people gave."""
+    return Counter(sample.references).most_common(1)[0][0]
+
+
+def answer(text: str, reply: str) -> str:
+    """A reply behind its prompt, as the model would give it.
+
+    >>> answer("Short answer:", "yes")
+    'Short answer: yes'
+
+    Chat templates end in a line of its own for the reply.
+    """
+    return f"{text}{'' if text[-1:].isspace() else ' '}{reply}"
 
 
 def _short(text: str) -> str:

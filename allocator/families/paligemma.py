@@ -92,6 +92,7 @@ PLUGIN: Family = Declared(
             tiny,
             chat=False,
             suffix=True,
+            prefix_lm=True,
         )
         for name, tiny in {"1": _tiny_1, "2": _tiny_2}.items()
     },

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from allocator.families._blocks import Layout, Readers, Row
 from allocator.families._decoders import LLAMA
 from allocator.families._family import Declared, Variant
+from allocator.families._sharing import of_samples
 from allocator.families._tiny import IMAGE, SIZES, VOCABULARY, two_prompts
 from allocator.families._words import SHORT_ANSWERS
 
@@ -89,12 +90,23 @@ def _add_features(module: Any, state: State, number: int, hidden: Any) -> Any:
     """What a language block gives, with its features added where the image stands."""
     import torch
 
-    deep = state["features"].deepstack_features
-    if number >= len(deep):
+    image = module.config.image_token_id
+    if number >= len(state["features"].deepstack_features):
         return hidden
-    shown = state["input_ids"] == module.config.image_token_id
+    deep = of_samples(state, image)["features"].deepstack_features
+    shown = state["input_ids"] == image
     text = module.model.language_model
     return text._deepstack_process(hidden, shown, torch.cat(tuple(deep[number])))
+
+
+def lay_out_deltas(module: Any, picture: Any) -> None:
+    """How far the words behind each picture are moved, once for each sample.
+
+    Args:
+        module: keeps it of the pictures that it has read.
+        picture: the row of each sample's picture: [batch].
+    """
+    module.model.rope_deltas = module.model.rope_deltas[picture]
 
 
 # two images of 32 patches, one lying and one standing; four patches make one token
@@ -189,6 +201,7 @@ PLUGIN: Family = Declared(
             layout_2,
             SHORT_ANSWERS,
             _tiny_2,
+            lay_out=lay_out_deltas,
         ),
         "2.5": Variant(
             "qwen2_5_vl",
@@ -196,6 +209,7 @@ PLUGIN: Family = Declared(
             layout_25,
             SHORT_ANSWERS,
             _tiny_25,
+            lay_out=lay_out_deltas,
         ),
         "3": Variant(
             "qwen3_vl",
@@ -203,6 +217,7 @@ PLUGIN: Family = Declared(
             layout_3,
             SHORT_ANSWERS,
             _tiny_3,
+            lay_out=lay_out_deltas,
         ),
     },
 )

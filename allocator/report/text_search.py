@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from allocator.core.amounts import in_bytes, short
 from allocator.core.exceptions import exceptions_said
 from allocator.core.pins import in_words
 from allocator.embedded import is_embedded
 from allocator.explain.sentences import unit_of, varied
-from allocator.report.amounts import in_gb, short
 from allocator.report.console import PlainConsole, say
 from allocator.report.text_gains import (
     beside,
@@ -75,12 +75,12 @@ def taken(found: Mapping[str, Any]) -> str:
         # studies of before counted samples alone
         return f"{found['evaluated_samples']:,} samples run, {seconds:.0f} s"
     peak = cost["peak_memory"]
-    device = f" and {in_gb(peak['device'])} on the GPU" if peak["device"] else ""
+    device = f" and {in_bytes(peak['device'])} on the GPU" if peak["device"] else ""
     return (
         f"{cost['scored']:,} samples scored and {cost['looked']:,} looked at, "
         f"{short(cost['tokens']['language'])} tokens through the language model, "
         f"{cost['swaps']:,} swaps of {short(cost['weights_swapped'])} weights; "
-        f"at most {in_gb(peak['host'])} in memory{device}, {seconds:.0f} s"
+        f"at most {in_bytes(peak['host'])} in memory{device}, {seconds:.0f} s"
     )
 
 
@@ -213,8 +213,8 @@ def _looks(found: Mapping[str, Any]) -> list[str]:
             f"within a budget: {', '.join(own)}."
             for of, own in told.items()
         ),
-        f"{share:.0f} % of the images' passes through vision encoder and connector "
-        "were saved.",
+        f"{share:.0f} % of the passes through blocks were saved, of looks and of what "
+        "stands before replies.",
     ]
 
 

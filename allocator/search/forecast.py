@@ -9,24 +9,21 @@ early) is a share (`Savings`), as found on the embedded models (studies/LOG.md).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from allocator.core.allocation import FULL
 from allocator.core.forecast import Forecast, Part, Savings
-from allocator.core.plugins import load
 from allocator.core.records import LINEAR_RIVALS, RIVALS
+from allocator.search.counts import NOTHING, Count, Done
+from allocator.search.deadline import LAST as RACED
 from allocator.search.decide import SHOWN
 from allocator.search.finals import BEST, FEW, LAST
-from allocator.search.full import FEW as CHECKED
 from allocator.search.goals import FINALISTS
 from allocator.search.linears import SEEN
 from allocator.search.nearby import HURDLES
 from allocator.search.propose import PROBED
 from allocator.search.refine import BATCH, LOOKED, ROUNDS, SAMPLES
-from allocator.search.rungs import CONTROLS, DRAWN, SINGLE_CONTROLS
 from allocator.space.model import ModelSpace
-from allocator.study.looks import DIVERGENCE, LADDER, SCORE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,39 +32,9 @@ if TYPE_CHECKING:
     from allocator.core.spec import ModelSpec
     from allocator.core.study import StudySpec
 
-# parameters from which single linears are not probed, and fewer gradients taken
-SMALL = 10**8
 # of the widths of each linear the narrowest, which are probed
 PROBED_WIDTHS = 3
 PLAIN = Savings()
-
-
-@dataclass(frozen=True)
-class Done:
-    """What a study and a bank have already.
-
-    Attributes:
-        full: whether full precision is measured on both sets.
-        uniform: fitting uniform allocations that are.
-        rivals: of the two, how many are.
-        probed: probes of groups that were taken.
-        made: proposals for this goal.
-        gradients: whether single linears have their tables.
-        probed_linears: probes of single linears that were taken.
-        solved: weights that the bank has at all widths wanted, by method.
-    """
-
-    full: bool = False
-    uniform: int = 0
-    rivals: int = 0
-    probed: int = 0
-    made: int = 0
-    gradients: bool = False
-    probed_linears: int = 0
-    solved: Mapping[str, int] = field(default_factory=dict)
-
-
-NOTHING = Done()
 
 
 def forecast(
@@ -90,137 +57,15 @@ def forecast(
         BudgetError: a budget that nothing keeps.
     """
     space = ModelSpace(model, asked.scheme, asked.choices, asked.limit, asked.pins)
-    count = _Count(asked, space, sets, done, savings)
+    count = _Whole(asked, space, sets, done, savings)
     parts = [count.full(), count.bank(), *count.baselines(), *count.search()]
-    parts += count.shipped() if count.ships else count.confirmed()
+    if not (done.concluded and done.made >= asked.proposals(done.nearby)):
+        parts += count.shipped() if count.ships else count.confirmed()
     return Forecast(tuple(parts), model.weights, savings)
 
 
-@dataclass(frozen=True)
-class _Count:
-    """Counts the parts of one search."""
-
-    asked: StudySpec
-    space: ModelSpace
-    sets: Mapping[Split, int]
-    done: Done
-    own: Savings
-
-    @property
-    def ships(self) -> bool:
-        """Whether what would be shipped is compared before anything is chosen."""
-        return self.asked.budget is not None and self.asked.finalize
-
-    @property
-    def refines(self) -> bool:
-        """Whether single linears are looked at."""
-        return self.ships and self.asked.refines
-
-    @property
-    def ladder(self) -> list[tuple[str, int, int]]:
-        """The rungs that are cheaper than the search set."""
-        if not self.asked.rungs:
-            return []
-        return [rung for rung in LADDER if 2 * rung[1] <= self.sets["search"]]
-
-    @property
-    def looks(self) -> int:
-        """Samples that are looked at of whatever is measured in full anyway."""
-        return sum(size for kind, size, _ in self.ladder if kind == DIVERGENCE)
-
-    @property
-    def low(self) -> int:
-        """Choices below 16 bits."""
-        return sum(choice.bits < FULL for choice in self.space.choices)
-
-    @property
-    def weights(self) -> int:
-        """Weights in groups."""
-        return self.space.spec.weights
-
-    @property
-    def is_large(self) -> bool:
-        """Whether single linears are not probed."""
-        return self.space.spec.parameters >= SMALL
-
-    @property
-    def fitting(self) -> int:
-        """Uniform allocations that fit."""
-        return sum(self.space.fits(each) for each in self.space.uniform)
-
-    def full(self) -> Part:
-        """Full precision, and its logits, which all looks are held against."""
-        if self.done.full:
-            return Part("full precision")
-        both = self.sets["search"] + self.sets["evaluation"]
-        looked = 2 * self.looks + min(CHECKED, self.sets["search"])
-        return Part("full precision", float(both), float(looked))
-
-    def bank(self) -> Part:
-        """The bank's cells: those that are missing."""
-        left = {
-            name: float(max(0, self.weights - self.done.solved.get(name, 0)))
-            for name in self.asked.methods
-        }
-        return Part("bank", gathered=max(left.values()), solved=left)
-
-    def measured(self, name: str, count: float) -> Part:
-        """So many allocations, measured as baselines are: looks, both sets."""
-        sets = self.sets["search"] + self.own.evaluated * self.sets["evaluation"]
-        swapped = count * self.weights
-        return Part(name, count * sets, count * self.looks, 0.0, count, swapped)
-
-    def baselines(self) -> list[Part]:
-        """Uniform allocations; the prior, and the rivals where a budget has some."""
-        uniform = self.measured("baselines", max(0, self.fitting - self.done.uniform))
-        rivals = len(RIVALS) if self.asked.budget is not None else 0
-        two = self.measured("rivals", max(0, rivals - self.done.rivals))
-        return [uniform, self.probes(), two]
-
-    def probes(self) -> Part:
-        """The prior: each group alone at each choice, beside full precision."""
-        samples, groups = min(PROBED, self.sets["calibration"]), len(self.space.keys)
-        count = float(max(0, groups * self.low - self.done.probed))
-        if not count:
-            return Part("probes")
-        # what a group has is exchanged for the next choice, and put back in the end
-        swapped = (count + count / self.low) * self.weights / groups
-        return Part("probes", 0.0, (count + 1) * samples, 0.0, count, swapped)
-
-    def search(self) -> list[Part]:
-        """Proposals, the candidates that they outlived, and their controls."""
-        trials = float(max(0, self.asked.trials - self.done.made))
-        if not trials:
-            return []
-        strategy = load("allocator.strategies", self.asked.strategy, "strategy")
-        looked, scored, swaps = 0.0, trials * self.sets["search"], trials
-        if self.ladder and strategy.offspring > 1:
-            controls = self.controls()
-            races = self.races(trials - controls, float(strategy.offspring))
-            last, size, _ = self.ladder[-1]
-            drawn = controls * DRAWN
-            looked = races.looked + drawn * self.looks
-            scored += races.scored + drawn * size * (last == SCORE)
-            swaps += races.swaps + drawn
-        swapped = swaps * self.own.changed * self.weights
-        part = Part("search", scored, looked, 0.0, swaps, swapped, proposals=trials)
-        return [part]
-
-    def controls(self) -> int:
-        """Proposals that no look chooses."""
-        at = CONTROLS if self.ladder[-1][0] == SCORE else SINGLE_CONTROLS
-        return sum(self.done.made <= place < self.asked.trials for place in at)
-
-    def races(self, count: float, offspring: float) -> Part:
-        """So many races of candidates from rung to rung."""
-        looked = scored = swaps = 0.0
-        left = offspring
-        for kind, size, outlive in self.ladder:
-            taken = count * left * (self.own.new if left == offspring else 1.0)
-            looked += taken * size * (kind == DIVERGENCE)
-            scored += taken * size * (kind == SCORE)
-            swaps, left = swaps + taken, min(left, float(outlive))
-        return Part("races", scored, looked, swaps=swaps)
+class _Whole(Count):
+    """Counts the whole of it: what is finalized, refined, tuned and compared too."""
 
     @property
     def linear_kinds(self) -> int:
@@ -240,6 +85,11 @@ class _Count:
         given = len(self.asked.candidates)
         return min(1, self.methods) + len(RIVALS) + (self.linear_kinds > 0) + given
 
+    @property
+    def last(self) -> float:
+        """What is compared, and the last: as a rule one of these is among those."""
+        return float(self.compared + LAST - 1)
+
     def shipped(self) -> list[Part]:
         """Within a budget: all that may be recommended, finalized and compared."""
         total, given = float(self.sets["search"]), len(self.asked.candidates)
@@ -254,16 +104,20 @@ class _Count:
         rounds = contenders + whole if few else contenders
         swapped = (rounds * self.own.exchanged + banked) * self.weights
         made = contenders * self.own.repeated * self.weights
-        swaps = rounds + banked
+        swaps = 2 * rounds + banked
         parts += [
             Part("finalists", scored, 0.0, 0.0, swaps, swapped, 0.0, made),
             *(self.refined() if self.refines else []),
         ]
         if self.asked.tunes(self.space.spec.parameters):
-            count = float(LAST + self.compared)
-            weights = count * self.weights
-            swapped = weights * self.own.exchanged
-            part = Part("tuning", count * total, swaps=count, swapped=swapped)
+            weights = self.last * self.weights
+            part = Part(
+                "tuning",
+                # what stopped is compared on what it was scored on
+                self.last * (self.own.racing * total + (1 - self.own.racing) * FEW),
+                swaps=2 * self.last,
+                swapped=weights * self.own.exchanged,
+            )
             parts.append(replace(part, tuned=weights))
         return [*parts, self.decided()]
 
@@ -298,7 +152,7 @@ class _Count:
         return [
             replace(
                 part,
-                swaps=single + several + made,
+                swaps=single + several + 2 * made,
                 swapped=swapped * self.weights,
                 finalized=made * self.own.repeated * self.weights,
             )
@@ -306,33 +160,62 @@ class _Count:
 
     def decided(self) -> Part:
         """The last few on the evaluation set, beside those they are compared with."""
-        count = float(LAST + self.compared)
-        # full precision is known; the winner and one rival see everything
-        whole = min(2.0, count)
-        shown = min(SHOWN, self.asked.trials)
-        samples = (whole + (count - whole) * self.own.evaluated) + shown
-        scored = samples * self.sets["evaluation"]
-        swapped = (count * self.own.exchanged + shown) * self.weights
-        return Part("confirmation", scored, 0.0, 0.0, count + shown, swapped)
+        # the best uniform allocation is among these, as it would be shipped
+        banked = float(max(0, self.fitting - 1))
+        part = self.raced("confirmation", self.last, banked)
+        # then the best proposals, and what else the front shows, as the bank has them
+        shown = float(min(SHOWN, self.trials) + min(1, self.fitting))
+        return replace(
+            part,
+            scored=part.scored + shown * self.parts[0],
+            swaps=part.swaps + shown,
+            swapped=part.swapped + shown * self.weights,
+        )
+
+    def raced(self, name: str, finalized: float, banked: float) -> Part:
+        """A race on growing parts of the evaluation set, of two kinds of weights."""
+        sizes = self.parts
+        # full precision has seen the first part
+        scored, count = float(sizes[-1] - sizes[0]), finalized + banked
+        left, before, sessions = count, 0, 0.0
+        for at, size in enumerate(sizes):
+            scored += left * (size - before)
+            before, sessions = size, sessions + left
+            most = RACED << max(0, len(sizes) - 2 - at)
+            left = max(min(left, RACED), min(most, self.own.staying * left))
+        # those that go on are put in place again, as a rule finalized ones
+        times = finalized + sessions - count
+        swapped = (times * self.own.exchanged + banked) * self.weights
+        return Part(name, scored, 0.0, 0.0, 2 * times + banked, swapped)
 
     def confirmed(self) -> list[Part]:
         """Finalists on the evaluation set; without a budget the winner is finalized."""
         evaluation, total = self.sets["evaluation"], self.sets["search"]
-        count = float(min(FINALISTS, self.asked.trials + self.fitting))
-        scored, swapped = count * evaluation, count * self.weights
-        part = Part("confirmation", scored, 0.0, 0.0, count, swapped)
+        finalists = float(min(FINALISTS, self.trials))
         if self.asked.budget is not None:
+            return [self.raced("confirmation", 0.0, finalists + self.fitting + 2)]
+        count = finalists + self.fitting
+        rivals = self.measured("rivals", float(len(RIVALS)))
+        part = Part(
+            "confirmation",
+            (count + len(RIVALS)) * evaluation + rivals.scored,
+            rivals.looked,
+            swaps=count + 2 * rivals.swaps,
+            swapped=count * self.weights + 2 * rivals.swapped,
+        )
+        if not self.asked.finalize:
             return [part]
-        parts = [part, self.measured("rivals of its size", float(len(RIVALS)))]
-        if self.asked.finalize:
-            made = float(1 + self.methods + len(RIVALS))
-            tunes = self.asked.tunes(self.space.spec.parameters)
-            scored = made * (evaluation + 2 * total * tunes)
-            swaps = made * (1 + 2 * tunes)
-            swapped = swaps * self.own.exchanged * self.weights
-            weights = made * self.weights
-            last = Part("finalization", scored, 0.0, 0.0, swaps, swapped)
-            tuned = weights if tunes else 0.0
-            last = replace(last, finalized=weights * self.own.repeated, tuned=tuned)
-            parts.append(last)
-        return parts
+        made = float(1 + self.methods + len(RIVALS))
+        tunes = self.asked.tunes(self.space.spec.parameters)
+        # which weights are better says the search set
+        scored, times = made * (evaluation + 2 * total * tunes), made * (1 + 2 * tunes)
+        weights = made * self.weights
+        last = Part(
+            "finalization",
+            scored,
+            swaps=2 * times,
+            swapped=times * self.own.exchanged * self.weights,
+            finalized=weights * self.own.repeated,
+            tuned=weights * tunes,
+        )
+        return [part, last]

@@ -21,6 +21,7 @@ from allocator.explain.importance import analysis_of
 from allocator.space.base import Space
 from allocator.strategies._base import Known
 from allocator.study.frozen import FrozenGroup
+from allocator.study.proposed import NEAR
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 # measurements before the first decision, and between one and the next: of fewer,
 # importance says too little (studies/search)
 FIRST, EVERY = 16, 8
-# what was scored within this factor of the budget says something about it
-NEAR = 0.85
 # rows that a decision is made from, the best ones
 MOST_ROWS = 150
 DRAWS = 20

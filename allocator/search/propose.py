@@ -20,7 +20,7 @@ from allocator.study.entry import CONTROL
 from allocator.study.frozen import keep_frozen, read_frozen
 from allocator.study.journal import DAMAGE
 from allocator.study.looks import DIVERGENCE, reported, scaled
-from allocator.study.proposed import controls_made
+from allocator.study.proposed import controls_made, made_nearby
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -41,17 +41,22 @@ LOST = 3
 
 
 def propose(search: Search) -> None:
-    """Measure proposals until the trials asked for are done for this goal."""
-    asked = search.setup.asked
-    if search.made >= asked.trials:
+    """Measure proposals until as many are done for this goal as there are to be."""
+    wanted, alone, nearby = wanted_of(search)
+    if search.made >= wanted:
         return
+    if wanted < alone:
+        search.watch.say(
+            f"{nearby} proposals near this budget are measured already: {wanted} more "
+            f"take the place of {alone} (--trials asks for others)"
+        )
     damage = prior(search)
     if damage is None:
         return
     proposer = proposers(search, damage)
     with search.watch.phase("search") as progress:
-        while (made := _made(search)) < asked.trials:
-            progress(made, asked.trials, so_far(search))
+        while (made := _made(search)) < wanted:
+            progress(made, wanted, so_far(search))
             if not search.deadline.allows_step(search):
                 search.watch.say(f"time limit reached after {made} proposals")
                 return
@@ -63,7 +68,15 @@ def propose(search: Search) -> None:
                 found = step(search, space, proposer(space))
             if not found:
                 search.spent_limits.add(limit_of(space))
-        progress(asked.trials, asked.trials, so_far(search))
+        progress(wanted, wanted, so_far(search))
+
+
+def wanted_of(search: Search) -> tuple[int, int, int]:
+    """Proposals to measure for this goal; as many without those nearby; and those."""
+    space, asked = search.setup.space, search.setup.asked
+    goal = search.goal.name
+    nearby = made_nearby(search.journal, space, goal, limit_of(space))
+    return asked.proposals(nearby), asked.proposals(), nearby
 
 
 def proposers(

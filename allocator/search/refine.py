@@ -15,6 +15,7 @@ little is lost, as where it began takes part on the evaluation set too.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from allocator.core.finite import is_number
@@ -132,18 +133,21 @@ class Way:
         bench = search.bench.over(fine.spec)
         few = spread_out(search.setup.samples["search"], SAMPLES)
 
-        def look(allocation: Allocation) -> float:
-            search.count(allocation, len(few))
-            return bench.divergence(allocation, few)
+        def looked(allocations: Sequence[Allocation]) -> list[float]:
+            """Looks in order of execution: each begins where it differs from one."""
+            ordered = sorted(allocations, key=bench.order)
+            values = {}
+            for each, ahead in zip_longest(ordered, ordered[1:]):
+                search.count(each, len(few))
+                values[each.digest] = bench.divergence(each, few, ahead)
+            return [values[each.digest] for each in allocations]
 
-        now = look(here)
-        effects = {
-            change: look(here.replace(dict([change]))) - now
-            for change in changes(fine, here, damage, LOOKED)
-        }
-        known = {at: effect for at, effect in effects.items() if is_number(effect)}
+        wanted = changes(fine, here, damage, LOOKED)
+        now, *others = looked([here, *(here.replace(dict([at])) for at in wanted)])
+        effects = zip(wanted, (other - now for other in others), strict=True)
+        known = {at: effect for at, effect in effects if is_number(effect)}
         tried = [self._read(row) for rows in self.rounds for row in rows]
         found = near(fine, here, known, tried)
-        losses = {each.digest: look(each) for each in found}
+        losses = dict(zip((each.digest for each in found), looked(found), strict=True))
         better = [each for each in found if losses[each.digest] < now]
         return lowest(better, losses, BATCH)

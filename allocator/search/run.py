@@ -21,6 +21,7 @@ from allocator.search.finals import entered
 from allocator.search.full import full_precision
 from allocator.search.leftover import await_full, is_elsewhere, note_dead, settle
 from allocator.search.linears import linear_rivals
+from allocator.search.pace import Pace, Paced
 from allocator.search.propose import prior, propose, proxies
 from allocator.search.refine import refine
 from allocator.search.rivals import (
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from allocator.bench.prepare import Setup
+    from allocator.bench.workbench import Workbench
     from allocator.core.records import Interval
     from allocator.core.study import StudySpec
     from allocator.core.watch import Tell, Watch
@@ -80,8 +82,10 @@ def run_prepared(setup: Setup, watch: Watch, clock: Clock) -> Recommendation:
     journal.set_attribute(EVALUATION_STRATA, list(strata(setup.task, evaluated)))
     journal.describe(setup.task.metric, {"model": asked.model, "task": asked.task})
     Deadline(clock, asked.seconds).check_start()
-    search = Search(setup, journal, open_full_precision(setup), watch, clock)
+    bench, watch = _opened(setup, watch, clock)
+    search = Search(setup, journal, bench, watch, clock)
     watch = search.watch = Accounted(watch, search.account)
+    bench.halving.say = watch.say
     search.deadline.check_start()
     note_dead(search)
     with watch.phase("full precision") as progress:
@@ -106,6 +110,27 @@ def run_prepared(setup: Setup, watch: Watch, clock: Clock) -> Recommendation:
     keep_recommendation(journal, search.goal.name, found, plan)
     journal.describe(setup.task.metric, in_short(found))
     return found
+
+
+def _opened(setup: Setup, watch: Watch, clock: Clock) -> tuple[Workbench, Watch]:
+    """The model at full precision, and a watch that tells how much time is left.
+
+    What the search of a large model will cost is said first; of a small one it is over
+    before that is known.
+
+    Raises:
+        AllocateError: a disk or a memory cannot hold what is needed.
+    """
+    from allocator.search.outlook import foreseen, is_large, outlook
+
+    needs = foreseen(setup)
+    bench = open_full_precision(setup)
+    if not is_large(setup):
+        return bench, watch
+    found = outlook(setup, needs, bench, clock)
+    for sentence in found.sentences:
+        watch.say(sentence)
+    return bench, Paced(watch, Pace(found.ahead))
 
 
 def in_short(found: Recommendation) -> dict[str, str]:

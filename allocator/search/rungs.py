@@ -10,7 +10,8 @@ looks are worth shows in them.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from allocator.study.looks import DIVERGENCE, LADDER, SCORE, Looks
 from evals.splits import spread_places
@@ -45,30 +46,49 @@ class Rungs(Looks):
     `fresh` are the looks taken since somebody emptied it.
 
     Args:
-        look: takes one: an allocation, what is looked at, on how many samples.
-        prefix: names what of an allocation decides how images are encoded: candidates
-            of one name are looked at in a row.
+        look: takes one: an allocation, what is looked at, on how many samples, and what
+            will be looked at next, if that is known.
+        order: of allocations to be looked at in a row: neighbours share what a model
+            executes first.
         ladder: the rungs.
     """
 
     def __init__(
         self,
-        look: Callable[[Allocation, str, int], float],
-        prefix: Callable[[Allocation], str],
+        look: Callable[[Allocation, str, int, Allocation | None], float],
+        order: Callable[[Allocation], Any],
         ladder: tuple[tuple[str, int, int], ...] = LADDER,
     ) -> None:
         super().__init__(ladder)
         self.look = look
-        self.prefix = prefix
+        self.order = order
         self.fresh: list[tuple[Allocation, tuple[str, int], float]] = []
 
     def value(self, allocation: Allocation, kind: str, size: int) -> float:
         """A look, taken if it was not."""
-        if (kind, size) not in self.seen(allocation):
-            value = self.look(allocation, kind, size)
-            self.learn(allocation, (kind, size), value)
-            self.fresh.append((allocation, (kind, size), value))
-        return self.seen(allocation)[kind, size]
+        return self.values([allocation], kind, size)[0]
+
+    def values(
+        self, allocations: Sequence[Allocation], kind: str, size: int
+    ) -> list[float]:
+        """Looks at some allocations, those that were not taken among them.
+
+        They are taken by the order of execution, and known in the order given: what is
+        learned from them does not depend on how they were taken.
+        """
+        key = kind, size
+        new = {a.digest: a for a in allocations if key not in self.seen(a)}
+        taken: dict[str, float] = {}
+        in_order = sorted(new.values(), key=self.order)
+        try:
+            for each, ahead in zip_longest(in_order, in_order[1:]):
+                taken[each.digest] = self.look(each, kind, size, ahead)
+        finally:
+            for name, each in new.items():
+                if name in taken:
+                    self.learn(each, key, taken[name])
+                    self.fresh.append((each, key, taken[name]))
+        return [self.seen(each)[key] for each in allocations]
 
     def learn_parts(
         self, allocation: Allocation, size: int, values: Sequence[float]
@@ -104,8 +124,7 @@ class Rungs(Looks):
             later = {(kind, size) for kind, size, _ in rungs[at + 1 :]}
             ahead = [c for c in left if later & self.seen(c.allocation).keys()]
             behind = [c for c in left if c not in ahead]
-            for each in sorted(behind, key=lambda c: self.prefix(c.allocation)):
-                self.value(each.allocation, kind, size)
+            self.values([c.allocation for c in behind], kind, size)
             if later:
                 between()
             suggests = self._suggests(rungs[: at + 1], measured)
@@ -138,9 +157,11 @@ class Rungs(Looks):
         The best score where the last rung takes scores, as among those that outlived
         the others: it is the divergence alone that no choice is made by.
         """
-        for each in drawn:
-            self.look_at(each.allocation)
+        for kind, size, _ in self.ladder:
+            if kind == DIVERGENCE:
+                self.values([c.allocation for c in drawn], kind, size)
         kind, size, _ = self.ladder[-1]
         if kind != SCORE:
             return drawn[0]
-        return max(drawn, key=lambda c: self.value(c.allocation, kind, size))
+        values = self.values([c.allocation for c in drawn], kind, size)
+        return drawn[values.index(max(values))]

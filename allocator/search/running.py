@@ -78,8 +78,7 @@ class Search:
         total = len(self.setup.samples["search"])
         # a rung that is not much cheaper than the full measurement is none
         ladder = tuple(rung for rung in LADDER if 2 * rung[1] <= total)
-        prefix = self.bench.model.prefix
-        self.rungs = Rungs(self._look, lambda a: a.part(prefix).digest, ladder)
+        self.rungs = Rungs(self._look, self.bench.order, ladder)
         self.rungs.total = total
         self.rungs.recall(self.journal.looks(self.setup.space))
         self.judge()
@@ -157,7 +156,13 @@ class Search:
             self.deadline.scored(len(samples), since.seconds)
         return found
 
-    def _look(self, allocation: Allocation, kind: str, size: int) -> float:
+    def _look(
+        self,
+        allocation: Allocation,
+        kind: str,
+        size: int,
+        ahead: Allocation | None = None,
+    ) -> float:
         """A cheap look at an allocation, on a few samples of the search set."""
         self.deadline.check(self)
         few = spread_out(self.setup.samples["search"], size)
@@ -166,7 +171,7 @@ class Search:
             self.rungs.learn_parts(allocation, size, score.values)
             return float(score.mean)
         self.count(allocation, len(few))
-        return self.bench.divergence(allocation, few)
+        return self.bench.divergence(allocation, few, ahead)
 
     def look_at(self, allocation: Allocation) -> None:
         """Take the looks of all rungs, for what is measured in full anyway."""

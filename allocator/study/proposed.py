@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from allocator.space.base import Space
     from allocator.study.journal import Journal
 
+# what was scored within this factor of a budget says something about it
+NEAR = 0.85
+
 
 @dataclass(frozen=True)
 class Proposed:
@@ -44,6 +47,21 @@ def proposed_in(journal: Journal, space: Space) -> tuple[Proposed, ...]:
             entry.score if first is None or first.score is None else first.score,
         )
     return tuple(found.values())
+
+
+def made_nearby(journal: Journal, space: Space, goal: str, limit: float) -> int:
+    """Proposals for other goals than one, within NEAR of a budget in bits per weight.
+
+    Finished or under way, in any process.
+    """
+    limits = [
+        entry.about.get("limit")
+        for entry in journal.entries(space)
+        if entry.about.get("kind") == "proposal"
+        and entry.about.get("budget") != goal
+        and entry.counts
+    ]
+    return sum(1 for each in limits if each and NEAR <= each / limit <= 1 / NEAR)
 
 
 def controls_made(journal: Journal, space: Space, goal: str) -> int:

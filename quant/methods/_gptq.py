@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from allocator.core.allocation import Scheme
+from quant.chunks import column_bytes
 from quant.grid import (
     Cell,
     between,
@@ -29,7 +30,7 @@ from quant.grid import (
     round_to_nearest,
     scale_dtype,
 )
-from quant.hessian import CHUNK, summed_error
+from quant.hessian import row_spans, summed_error
 from quant.methods._columns import Problem, Route, solve
 from quant.ordering import by_loudness
 
@@ -40,8 +41,6 @@ if TYPE_CHECKING:
 
     from quant.hessian import InputStatistics
 
-# of columns at a time
-CHUNK_BYTES = 2**28
 # rows of a chunk are a multiple of it: with columns that do not begin at cache lines
 # the whole solve took half as long again
 ALIGNED = 16
@@ -164,7 +163,8 @@ def solve_parts(
     features = len(route.order)
     # a grid of the whole matrix is the published min-max formula
     search = search and scheme.group_size != "tensor"
-    most = CHUNK_BYTES // (features * route.factor.element_size())
+    most = column_bytes(route.factor.device)
+    most //= features * route.factor.element_size()
     most = max(ALIGNED, most - most % ALIGNED)
     for chunk in _chunks(parts, most):
         solution = solve(_problem(chunk, scheme, route, search=search))
@@ -241,8 +241,7 @@ def _not_worse(part: Part, hessian: Tensor, scheme: Scheme) -> Cell:
     bound of the cell's error, since damping only adds; mostly that is enough to know.
     """
     weight, cell, loss = part.weight, part.cell, float(part.loss.double().sum())
-    starts = range(0, len(weight), CHUNK)
-    spans = [slice(start, start + CHUNK) for start in starts]
+    spans = list(row_spans(weight))
     plain = (_rounded(part, scheme, rows) - weight[rows].float() for rows in spans)
     rounded = summed_error(plain, hessian, limit=loss)
     if loss < rounded:

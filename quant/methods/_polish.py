@@ -14,13 +14,14 @@ column is replaced by its change, and those behind it feel H times that.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+from quant.chunks import at_once, kernels_for
 from quant.grid import ENDS, by_group, scale_dtype
 from quant.hessian import dead_inputs
-from quant.methods._sweep import sweep
+from quant.methods._sweep import Blocks, sweep
 from quant.products import product, subtract_product_
 
 if TYPE_CHECKING:
@@ -38,8 +39,8 @@ BLOCK = 128
 # with searched ranges, 0.94, 0.88 and 0.96, 0.97, 0.92 and 0.97, 0.97, 0.93 and 0.97.
 # A second pass would leave 0.99 and 0.97 of that of GPTQ, 0.87 of that of AWQ
 POLISHED_BITS = 4
-# rows of a cell at once
-ROWS = 512
+# rows of a cell at once, on a CPU and elsewhere
+ROWS, DEVICE_ROWS = 512, 2**15
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +76,7 @@ def polish(
     softness = hessian.diagonal().reciprocal().tolist()
     scale = before = per_step = least = most = placed.levels
 
-    def settle(at: int, column: Tensor) -> None:
+    def enter(at: int) -> None:
         nonlocal scale, before, per_step, least, most
         group, inside = divmod(at, shared)
         if not inside:
@@ -85,13 +86,23 @@ def polish(
             _refit(placed.steps[here], scale, pull[here], block, live[here], scheme)
             per_step, least = scale.reciprocal(), -placed.zero[group]
             most = placed.levels + least
+
+    def settle(at: int, column: Tensor) -> None:
+        enter(at)
         old = steps[at]
         step = torch.addcmul(old, column, per_step, value=softness[at]).round_()
         torch.minimum(torch.maximum(step, least, out=step), most, out=step)
         torch.mul(step, scale, out=column).addcmul_(old, before, value=-1)
         old.copy_(step)
 
-    sweep(pull, hessian, settle, 0, len(hessian))
+    def together(start: int, stop: int) -> None:
+        enter(start)
+        grid = scale, before, least, most
+        kernels.settle_block(pull, placed.steps, hessian, grid, start, stop)
+
+    kernels: Any = kernels_for(pull) if pull.dtype == torch.float32 else None
+    blocks = Blocks(kernels.width_of(len(pull), shared), together) if kernels else None
+    sweep(pull, hessian, settle, 0, len(hessian), blocks=blocks)
 
 
 def polished(
@@ -113,9 +124,10 @@ def polished(
     hessian.diagonal().masked_fill_(dead, 1.0)
     live = (~dead).to(hessian.dtype)
     codes, scales = torch.empty_like(cell.codes), torch.empty_like(cell.scale)
-    levels = hessian.new_full((ROWS,), cell.levels)
-    for start in range(0, len(codes), ROWS):
-        rows = slice(start, start + ROWS)
+    most = at_once(hessian, ROWS, DEVICE_ROWS)
+    levels = hessian.new_full((most,), cell.levels)
+    for start in range(0, len(codes), most):
+        rows = slice(start, start + most)
         zero = cell.zero_point[rows]
         steps = by_group(cell.codes[rows].float(), cell.columns) - zero.unsqueeze(-1)
         grid = cell.scale[rows].float()

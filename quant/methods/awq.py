@@ -14,12 +14,14 @@ show which way all go.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING
 
 import torch
 
+from quant.chunks import at_once
 from quant.clipping import clip_rows, common_grid, row_errors
 from quant.grid import Cell, Grid, check_widths, encode, fit
 from quant.methods._polish import POLISHED_BITS, polished
@@ -41,7 +43,7 @@ ALPHA_STRIDES = (4, 2, 1)
 # weights; twice as many chose no better
 SAMPLE_ROWS, SAMPLE_WEIGHTS = 128, 2**17
 # rows at once: what is tried on them should fit into a cache, or fill a GPU
-CPU_ROWS, GPU_ROWS = 128, 1024
+CPU_ROWS, GPU_ROWS = 128, 2**14
 # an s beyond this says that two inputs differ by more than fp16 can fold
 LARGEST_SCALE = 2.0**13
 
@@ -106,7 +108,7 @@ class _Matrix:
     @property
     def chunks(self) -> Iterator[slice]:
         """Rows to work on at once."""
-        count = CPU_ROWS if self.weight.device.type == "cpu" else GPU_ROWS
+        count = at_once(self.weight, CPU_ROWS, GPU_ROWS)
         return (slice(at, at + count) for at in range(0, len(self.weight), count))
 
 
@@ -169,11 +171,12 @@ def candidate(mean_abs: Tensor, alpha: float) -> Tensor:
     [2.0, 1.0, 0.5]
     """
     live = mean_abs > 0
-    if not bool(live.any()):
-        return torch.ones_like(mean_abs).half()
     # an input that never spoke gets the scale of the quietest that did: 0 would blow
     # up its rounding error, should it speak one day
-    scale = torch.where(live, mean_abs, mean_abs[live].min()).float().pow(alpha)
+    quietest = mean_abs.masked_fill(~live, math.inf).min()
+    # if none spoke there is no such one, and no scale
+    quietest = torch.where(live.any(), quietest, 1.0)
+    scale = torch.where(live, mean_abs, quietest).float().pow(alpha)
     scale = scale / scale.max().sqrt() / scale.min().sqrt()
     return scale.clamp(1 / LARGEST_SCALE, LARGEST_SCALE).half()
 

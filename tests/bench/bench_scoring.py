@@ -36,7 +36,7 @@ from allocator.families import family_of
 from quant.bank import Bank, Recipe
 from quant.build import Source, build_bank
 from quant.grid import LOW_WIDTHS
-from tests.models import MID, SMALL, save_llava, some_questions
+from tests.models import MID, SMALL, Stored, save_llava, some_questions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 EMBEDDED = ("tiny-blip2", "tiny-llava")
 RANDOM = "random-llava"
 PLAIN_BATCH = 8
+STORED = "stored"
 # weights are exchanged in blocks as wide as those of 0.3 B, but few: a bank of all
 # would take a minute to make
 SWAPPED = replace(MID, language=replace(MID.language, blocks=2))
@@ -59,6 +60,7 @@ class Scored:
     Attributes:
         seconds: by the clock.
         processor: those of all threads together, which tell more where others work.
+        tokens: that passed through the language model.
         times: the loop's seconds over these.
         processor_times: its processor seconds over these.
         differing: replies that are not those of the loop.
@@ -70,6 +72,7 @@ class Scored:
     pictures: int
     seconds: float
     processor: float
+    tokens: int
     times: float = 1.0
     processor_times: float = 1.0
     differing: int = 0
@@ -80,6 +83,7 @@ class Scored:
             f"second ({self.samples:,} of {self.pictures:,} pictures in "
             f"{self.seconds:.1f} s), {self.times:.2f} x the loop "
             f"({self.processor_times:.2f} x in processor seconds), "
+            f"{self.tokens / self.samples:.0f} tokens each, "
             f"{self.differing} replies differ"
         )
 
@@ -96,6 +100,25 @@ class Noting:
     def score(self, predictions: Sequence[str], samples: Sequence[Sample]) -> Score:
         self.replies = list(predictions)
         return self.task.score(predictions, samples)
+
+
+class Tokens:
+    """Rows that pass through the first linear of the language model."""
+
+    def __init__(self, bench: Workbench) -> None:
+        self.rows = 0
+        linears = bench.spec.linears
+        first = next(x.name for x in linears if x.component == "language")
+        layer = bench.model.module.get_submodule(first)
+        layer.register_forward_pre_hook(self.count)
+
+    def count(self, _: Any, given: Any) -> None:
+        self.rows += given[0].shape[:-1].numel()
+
+    def taken(self) -> int:
+        """How many passed since this was asked last."""
+        rows, self.rows = self.rows, 0
+        return rows
 
 
 def timed(run: Callable[[], Any], device: str) -> tuple[Any, float, float]:
@@ -131,21 +154,33 @@ def plain(model: Any, samples: Sequence[Sample], new_tokens: int) -> list[str]:
 def scoring(name: str, bench: Workbench, samples: Sequence[Sample]) -> list[Scored]:
     """The lines of one model; the bench has scored nothing yet."""
     task = bench.task = Noting(bench.task)  # type: ignore[assignment]
+    tokens = Tokens(bench)
     device = str(bench.model.module.device)
     full = Allocation.uniform(bench.spec, Choice(FULL))
     counts = len(samples), len({sample.image for sample in samples})
     # what happens once, to whoever comes first, is in no line
     plain(bench.model, samples[:1], 2)
+    tokens.taken()
     wanted, seconds, used = timed(
         lambda: plain(bench.model, samples, task.max_new_tokens), device
     )
-    rows = [Scored(name, f"generate at batch {PLAIN_BATCH}", *counts, seconds, used)]
+    rows = [
+        Scored(
+            name,
+            f"generate at batch {PLAIN_BATCH}",
+            *counts,
+            seconds,
+            used,
+            tokens.taken(),
+        )
+    ]
     for how in ("scored", "scored again"):
-        _, own, mine = timed(lambda: bench.score(full, samples), device)
+        _, wall, mine = timed(lambda: bench.score(full, samples), device)
         pairs = zip(wanted, task.replies, strict=True)
         differing = sum(one != other for one, other in pairs)
-        times = seconds / own, used / mine
-        rows.append(Scored(name, how, *counts, own, mine, *times, differing))
+        times = seconds / wall, used / mine
+        own = wall, mine, tokens.taken(), *times, differing
+        rows.append(Scored(name, how, *counts, *own))
     for row in rows:
         print(row.told(), flush=True)
     return rows
@@ -162,7 +197,7 @@ def random_bench(
         family = family_of(folder)
         spec, bank = family.spec(folder), None
         if widths:
-            methods = {"uniform": load("quant.methods", "uniform")}
+            methods = {STORED: Stored()}
             recipe = Recipe("random", ("one",), Scheme(), methods, tuple(widths))
             one = some_questions(Path(name), 1)[:1]
             source = Source(
@@ -188,7 +223,7 @@ def swapping(bench: Workbench) -> list[dict[str, Any]]:
     found: dict[str, dict[int, float]] = {}
     for when in ("first", "again"):
         for bits in LOW_WIDTHS:
-            wanted = Allocation.uniform(bench.spec, Choice(bits, "uniform"))
+            wanted = Allocation.uniform(bench.spec, Choice(bits, STORED))
             seconds = timed(lambda to=wanted: bench.apply(to), device)[clock]
             found.setdefault(when, {})[bits] = 1e9 * seconds / weights
     seconds = timed(bench.restore, device)[clock]

@@ -25,8 +25,8 @@ from allocator.core.plugins import load
 from allocator.core.study import StudySpec
 from allocator.core.watch import Silent
 from allocator.strategies._moves import scatter
+from quant.assignment import Assignment
 from quant.bank import MANIFEST
-from quant.finalized import Assignment
 from quant.lru_cache import LRUCache
 from tests.exporters.plans import write_plan
 from tests.quant.by_hand import by_hand, effective
@@ -154,10 +154,10 @@ def test_a_failure_halfway_leaves_the_model_at_sixteen_bits(
         cell_sum = finalized.cell_sum
 
         @staticmethod
-        def weight(linear: Any, choice: Choice) -> torch.Tensor:
+        def put(linear: Any, choice: Choice, out: torch.Tensor) -> int:
             if linear.name == last:
                 raise BankError("gone")
-            return finalized.weight(linear, choice)
+            return finalized.put(linear, choice, out)
 
     with pytest.raises(BankError, match="gone"), bench.under(Failing()) as other:
         other.apply(mixed)

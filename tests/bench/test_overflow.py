@@ -32,8 +32,12 @@ def logits_of(spec: ModelSpec, value: float) -> tuple[SimpleNamespace, Allocatio
     """A bench whose logits hold a value where a language group has 2 bits."""
     full = torch.tensor([[[0.5, 0.25, 0.25]]]).log().expand(4, 1, 3)
 
-    def logits(allocation: Allocation, some: Sequence[Sample]) -> torch.Tensor:
-        del some
+    def logits(
+        allocation: Allocation,
+        some: Sequence[Sample],
+        ahead: Allocation | None = None,
+    ) -> torch.Tensor:
+        del some, ahead
         bits = sum(choice.bits for _, choice in allocation)
         other = (full + (1600 - bits) / 1e3).clone()
         other[..., 0] -= (16 * len(spec.keys) - bits) / 1e2
@@ -41,7 +45,9 @@ def logits_of(spec: ModelSpec, value: float) -> tuple[SimpleNamespace, Allocatio
             other[1, 0, 0] = value
         return other.log_softmax(-1)
 
-    fake = SimpleNamespace(spec=spec, references={}, logits=logits)
+    fake = SimpleNamespace(
+        spec=spec, references={}, logits=logits, depth=spec.keys.index
+    )
     return fake, Allocation.uniform(spec, Choice(2, "awq"))
 
 

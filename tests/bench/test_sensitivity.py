@@ -64,11 +64,10 @@ class Bench:
         mask = torch.tensor([0, 1]).expand(len(samples), 2)
         return {"hidden": hidden, "mask": mask}, None
 
-    def weight(self, linear: Linear, choice: Choice) -> Tensor:
+    def put(self, linear: Linear, choice: Choice, out: Tensor) -> int:
         """Only the first token's weight of the first input is moved."""
-        moved = torch.ones(2, 2)
-        moved[0, 0] += self.moved[linear.name, choice]
-        return moved
+        out.fill_(1.0)[0, 0] += self.moved[linear.name, choice]
+        return 0
 
 
 MOVED = {
@@ -134,8 +133,11 @@ class Probed:
         self.spec = SimpleNamespace(keys=("a",))
         self.moved, self.ran = moved, list[Choice]()
 
-    def logits(self, allocation: Any, samples: Any) -> Tensor:
-        del samples
+    def depth(self, key: str) -> int:
+        return int(self.spec.keys.index(key))
+
+    def logits(self, allocation: Any, samples: Any, ahead: Any) -> Tensor:
+        del samples, ahead
         choice = dict(allocation.choices)["a"]
         if choice.bits < FULL:
             self.ran.append(choice)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -7,13 +8,12 @@ import torch
 
 from allocator.bench import forward, reading
 from allocator.bench.devices import pick_device
-from allocator.bench.forward import Forward
 from allocator.bench.loading import open_full_precision
 from allocator.bench.prepare import prepare
 from allocator.bench.probes import damages
 from allocator.bench.workbench import Workbench
 from allocator.core.allocation import Allocation, Choice, Scheme
-from allocator.core.errors import SpecError
+from allocator.core.errors import ModelError, SpecError
 from allocator.core.plugins import load
 from allocator.core.ports import Sample, Score
 from allocator.core.study import StudySpec
@@ -39,7 +39,7 @@ class Fed:
     prefix = ("vision", "connector")
 
     def __init__(self, model: Any, state: State) -> None:
-        self.model, self.module, self.vision_runs = model, model.module, 0
+        self.model, self.module = model, model.module
         self.state = state
 
     def stages(self) -> Any:
@@ -49,8 +49,10 @@ class Fed:
         del samples, answered
         return dict(self.state)
 
+    def lengths(self, samples: Any) -> list[int]:
+        return [self.state["input_ids"].shape[1]] * len(samples)
+
     def features(self, state: State) -> Any:
-        self.vision_runs += 1
         return state["features"]
 
     def predict(self, states: Any, samples: Any, decoding: Any, tick: Any) -> Any:
@@ -75,17 +77,6 @@ def bench(tmp_path: Path) -> Workbench:
     recipe = Recipe("weights", ("a",), Scheme(), methods, (2, 4, 16))
     bank = bank_of(tmp_path / "bank", recipe, model, spec, state)
     return Workbench(Fed(model, state), spec, VQAV2, bank)
-
-
-def test_features_are_reused_while_vision_and_connector_stay(bench: Workbench) -> None:
-    full = Allocation.uniform(bench.spec, Choice(16))
-    language = next(k for k in bench.spec.keys if k.startswith("language"))
-    vision = next(k for k in bench.spec.keys if k.startswith("vision"))
-    bench.score(full, SAMPLES)
-    bench.score(full.replace({language: Choice(2, "uniform")}), SAMPLES)
-    assert bench.model.vision_runs == 1
-    bench.score(full.replace({vision: Choice(2, "uniform")}), SAMPLES)
-    assert bench.model.vision_runs == 2
 
 
 def test_reused_features_give_the_same_replies_as_fresh_ones(bench: Workbench) -> None:
@@ -125,7 +116,7 @@ def mixtures(bench: Workbench) -> list[Allocation]:
 class Cut:
     """A task whose score tells every reply apart."""
 
-    name, version, metric, max_new_tokens = "cut", "1", "number", 1
+    name, version, metric, needs, max_new_tokens = "cut", "1", "number", "reply", 1
 
     def score(self, predictions: Any, samples: Any) -> Score:
         del samples
@@ -156,7 +147,7 @@ def test_what_is_kept_changes_no_score_and_no_divergence(
 
 
 def counted(bench: Workbench, allocation: Allocation) -> tuple[int, int]:
-    """Samples that a score takes through the prefix, and those that were kept."""
+    """Samples times blocks that a score takes, and those that were kept."""
     ran, reused = bench.cost.ran, bench.cost.reused
     bench.score(allocation, SAMPLES)
     return bench.cost.ran - ran, bench.cost.reused - reused
@@ -165,43 +156,41 @@ def counted(bench: Workbench, allocation: Allocation) -> tuple[int, int]:
 def test_each_component_of_the_prefix_runs_once_for_what_it_depends_on(
     bench: Workbench,
 ) -> None:
-    # two samples through vision and through the connector
+    # two samples through two blocks of vision and through the connector
     assert [counted(bench, each) for each in mixtures(bench)] == [
-        (4, 0),
+        (6, 0),
         # another language model: both are kept
-        (0, 4),
+        (0, 6),
         # another connector: vision is kept
-        (2, 2),
-        (0, 4),
+        (2, 4),
+        (0, 6),
         # another vision: nothing is
-        (4, 0),
-        (2, 2),
-        (0, 4),
-        (0, 4),
-        (0, 4),
+        (6, 0),
+        (2, 4),
+        (0, 6),
+        (0, 6),
+        (0, 6),
     ]
 
 
 def test_vision_is_not_run_again_where_the_connector_alone_changes(
-    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+    bench: Workbench,
 ) -> None:
     full, _, other, *_ = mixtures(bench)
     bench.score(full, SAMPLES)
-    ran: list[str | None] = []
-    usual = Forward.run
-
-    def noted(self: Forward, state: Any, component: str | None = None) -> Any:
-        ran.append(component)
-        return usual(self, state, component)
-
-    monkeypatch.setattr(Forward, "run", noted)
+    ran: list[str] = []
+    noted = tuple(
+        replace(stage, run=lambda state, at=stage: ran.append(at.name) or at.run(state))
+        for stage in bench.cuts.stages
+    )
+    bench.__dict__["cuts"] = replace(bench.cuts, stages=noted)
     bench.score(other, SAMPLES)
     assert ran == ["connector"]
 
 
 def test_without_room_everything_runs_each_time(bench: Workbench) -> None:
     bench.features = LRUCache(0)
-    assert [counted(bench, each) for each in mixtures(bench)] == [(4, 0)] * 9
+    assert [counted(bench, each) for each in mixtures(bench)] == [(6, 0)] * 9
 
 
 def test_a_look_and_a_score_share_what_was_made_of_the_same_images(
@@ -209,9 +198,10 @@ def test_a_look_and_a_score_share_what_was_made_of_the_same_images(
 ) -> None:
     full, low, *_ = mixtures(bench)
     bench.score(full, SAMPLES)
-    assert bench.cost.ran == 4
+    assert bench.cost.ran == 6
     bench.divergence(low, SAMPLES)
-    assert bench.cost.ran == 4
+    # twice through two blocks of language, in front of which all is kept
+    assert (bench.cost.ran, bench.cost.reused) == (6 + 2 * 4, 2 * 6)
 
 
 def test_other_weights_share_nothing_and_are_counted(bench: Workbench) -> None:
@@ -221,11 +211,11 @@ def test_other_weights_share_nothing_and_are_counted(bench: Workbench) -> None:
     ran = bench.cost.ran
     with bench.under(bench.bank) as other:  # type: ignore[arg-type]
         assert other.score(vision, SAMPLES).values == before
-        assert other.cost.ran == ran + 4
-    assert (bench.cost.ran, bench.cost.reused) == (ran + 4, 0)
+        assert other.cost.ran == ran + 6
+    assert (bench.cost.ran, bench.cost.reused) == (ran + 6, 0)
     assert set(bench.in_place.current.values()) == {Choice(16)}
-    assert counted(bench, vision) == (0, 4)
-    assert counted(bench, full) == (4, 0)
+    assert counted(bench, vision) == (0, 6)
+    assert counted(bench, full) == (6, 0)
 
 
 def test_full_precision_diverges_from_itself_by_nothing(bench: Workbench) -> None:
@@ -305,6 +295,32 @@ def test_long_replies_are_read_token_by_token(
     # the first of them is what is read where replies are short
     monkeypatch.setattr(reading, "LONG", 1000)
     torch.testing.assert_close(bench.logits(full, samples)[:, 0], found[:, 0])
+
+
+def test_where_memory_does_not_suffice_scores_and_looks_are_the_same(
+    captioner: tuple[Workbench, tuple[Sample, ...]],
+) -> None:
+    bench, samples = captioner
+    full, said = Allocation.uniform(bench.spec, Choice(16)), list[str]()
+    wanted = bench.score(full, samples).values
+    logits = bench.logits(full, samples)
+    bench.features, bench.halving.say = LRUCache(0), said.append
+
+    def hold(_: Any, given: tuple[torch.Tensor]) -> None:
+        if len(given[0]) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    first = bench.model.module.get_submodule(bench.spec.linears[0].name)
+    hook = first.register_forward_pre_hook(hold)
+    # six, three, and as many as fit
+    torch.testing.assert_close(bench.logits(full, samples), logits)
+    assert bench.halving.most == 1
+    assert bench.score(full, samples).values == pytest.approx(wanted)
+    assert len(said) == 1
+    hook.remove()
+    first.register_forward_pre_hook(lambda *_: hold(_, (torch.zeros(3),)))
+    with pytest.raises(ModelError, match=f"sample {samples[0].id} does not fit"):
+        bench.logits(full, samples[:1])
 
 
 def test_a_sound_model_has_no_fault_and_looking_for_one_counts_nothing(

@@ -49,6 +49,9 @@ class Timed:
     def inputs(self, *args: Any, **options: Any) -> Any:
         return self.model.inputs(*args, **options)
 
+    def lengths(self, samples: Any) -> Any:
+        return self.model.lengths(samples)
+
     def features(self, state: Any) -> Any:
         return self.model.features(state)
 

@@ -11,10 +11,15 @@ import pytest
 import torch
 from torch import nn
 
+from allocator.bench.cuts import Cuts
+from allocator.bench.forward import Forward
+from allocator.bench.in_place import InPlace
+from allocator.core.cost import Cost
 from allocator.core.plugins import load
 from allocator.core.ports import POSITIONS, Decoding
 from allocator.core.spec import EXTRAS, GRANULARITIES
 from quant.folding import Folds
+from quant.lru_cache import LRUCache
 from quant.streaming import Spool, in_memory
 from tests.states import TITLES, VARIANTS, copied, logits_of, made, prefixed
 
@@ -86,6 +91,23 @@ def test_every_linear_is_in_one_group_or_left_out_with_a_reason(
         # a connector may be a bare matrix
         wanted.remove("connector")
     assert {group.component for group in spec.groups} == wanted
+
+
+def test_what_begins_at_any_cut_ends_as_the_whole_pass(
+    case: Case, model: Model
+) -> None:
+    spec = case.family.spec(case.folder, include=case.extras).by_linear()
+    in_place, cuts = InPlace(model.module, spec.linears), Cuts.of(model, spec)
+    forward = Forward(model, in_place, cuts, LRUCache(2**28), Cost())
+    name = ("all", "2")
+    wanted = forward.logits(name, case.state, None)
+    torch.testing.assert_close(wanted, logits_of(model, case.state)[:, -1:])
+    left = list(forward.kept.values)
+    assert len(left) == len(cuts.places) >= len(model.prefix)
+    while left:
+        # each pass begins a cut earlier, the last one at the pixels
+        assert torch.equal(forward.logits(name, case.state, None), wanted)
+        del forward.kept.values[left.pop()]
 
 
 def connecting(model: Model) -> list[Stage]:

@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
+from allocator.bench import originals
 from allocator.bench.workbench import Workbench
 from allocator.core.allocation import Allocation, Choice, Scheme
 from allocator.core.plugins import load
+from allocator.families import family_of
 from evals.tasks.vqav2 import PLUGIN as VQAV2
 from quant.bank import Recipe
 from tests.states import TITLES, VARIANTS, bank_of, copied, logits_of, made
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from allocator.core.ports import Family, Model, State
     from quant.bank import Bank
@@ -52,6 +55,7 @@ class Bench(Workbench):
 class Stored:
     """What no test changes: a tiny model on disk, two prompts for it, its bank."""
 
+    folder: Path
     model: Model
     state: State
     bank: Bank
@@ -73,7 +77,7 @@ def stored(
     recipe = Recipe("weights", ("a", "b"), Scheme(), methods, (2, 8, 16))
     spec = family.spec(folder / "model")
     bank = bank_of(folder / "bank", recipe, copied(model), spec, state)
-    return Stored(model, state, bank)
+    return Stored(folder / "model", model, state, bank)
 
 
 @pytest.fixture
@@ -124,6 +128,22 @@ def test_back_at_sixteen_bits_the_output_is_bit_identical(bench: Bench) -> None:
     assert not torch.equal(logits_of(bench.model, bench.state), before)
     bench.apply(Allocation.uniform(bench.spec, FULL))
     assert torch.equal(logits_of(bench.model, bench.state), before)
+
+
+def test_what_is_read_again_from_a_checkpoints_files_is_bit_identical(
+    stored: Stored, bench: Bench, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # as models are that are too large to be copied
+    monkeypatch.setattr(originals, "COPIED_BYTES", -1)
+    monkeypatch.setattr(originals, "PINNED_SHARE", -1)
+    family, module = family_of(stored.folder), bench.model.module
+    bench.mapped = lambda: family.load(stored.folder, device, mapped=True).module
+    before = {name: p.clone() for name, p in module.named_parameters()}
+    bench.apply(Allocation.uniform(bench.spec, Choice(2, "uniform")))
+    bench.restore()
+    for name, parameter in module.named_parameters():
+        assert parameter.dtype == before[name].dtype
+        assert torch.equal(parameter, before[name]), name
 
 
 def test_two_bits_leave_at_most_four_values_in_each_grid(bench: Bench) -> None:

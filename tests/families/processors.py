@@ -133,9 +133,17 @@ def check_replies(model: Model, samples: Sequence[Sample], state: State) -> None
     assert told == [2]
 
 
+def check_lengths(model: Model, samples: Sequence[Sample], state: State) -> None:
+    """What is told of prompts before they are made, each from that of the other."""
+    tokens = state["attention_mask"].sum(1).tolist()
+    assert model.lengths(samples) == tokens
+    assert model.apart().lengths(samples[::-1]) == tokens[::-1]
+
+
 def check_answers(model: Model, samples: Sequence[Sample]) -> None:
     """What transformers gives for the same inputs, in stages, replies and beams."""
     state = model.inputs(samples)
+    check_lengths(model, samples, state)
     check_state(model, state)
     check_state(model, model.inputs(samples, answered=True))
     check_replies(model, samples, state)

@@ -15,7 +15,7 @@ from allocator.core.plugins import load
 from allocator.core.ports import Decoding, Sample
 from allocator.families import family_of
 from allocator.families._pipeline import Pipeline
-from tests.families.processors import padding, save_processor
+from tests.families.processors import check_lengths, padding, save_processor
 from tests.states import logits_of, made, prefixed
 
 if TYPE_CHECKING:
@@ -108,6 +108,7 @@ def test_pictures_and_questions_become_a_batch_padded_on_the_left(
     model: Model, samples: list[Sample]
 ) -> None:
     state = model.inputs(samples)
+    check_lengths(model, samples, state)
     # patches of 4 x 4 pixels, four of them to a token
     assert state["image_grid_thw"].tolist() == [[1, 8, 4], [1, 2, 6]]
     assert state["pixel_values"].shape == (32 + 12, 3 * 2 * 4 * 4)

@@ -17,7 +17,7 @@ from quant.bank import MANIFEST, Bank, Recipe
 from quant.build import Source, build_bank
 from quant.cells import file_of, packed_cell, stored_cells
 from quant.grid import round_to_nearest
-from quant.room import missing_bytes
+from quant.needs import missing_bytes
 from tests.families.test_llava_sizes import PUBLISHED
 from tests.quant.banks import FAMILY, Counted, Loaded, apart, build, prompts
 from tests.states import made, opened

@@ -67,7 +67,10 @@ class LinearBench(FakeBench):
         mean += self.tells(allocation, len(some))
         return Score(mean, (mean,) * len(some))
 
-    def divergence(self, allocation: Allocation, some: Sequence[Sample]) -> float:
+    def divergence(
+        self, allocation: Allocation, some: Sequence[Sample], ahead: Any = None
+    ) -> float:
+        del ahead
         self.runs.append(("divergence", allocation.digest, len(some)))
         return self._lost(allocation) / 100 - self.bonus / 1000
 

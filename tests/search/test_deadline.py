@@ -57,9 +57,11 @@ class Taking(FakeBench):
         self.time.now += ONE * len(some)
         return super().score(allocation, some)
 
-    def divergence(self, allocation: Allocation, some: Sequence[Sample]) -> float:
+    def divergence(
+        self, allocation: Allocation, some: Sequence[Sample], ahead: Any = None
+    ) -> float:
         self.time.now += ONE * len(some) / 3
-        return super().divergence(allocation, some)
+        return super().divergence(allocation, some, ahead)
 
 
 @pytest.fixture
@@ -223,11 +225,13 @@ class Probing(Probed):
     time: Time
     last = 10**9
 
-    def logits(self, allocation: Allocation, some: list[Sample]) -> Any:
+    def logits(
+        self, allocation: Allocation, some: list[Sample], ahead: Any = None
+    ) -> Any:
         if len(self.runs) >= self.last:
             raise KeyboardInterrupt
         self.time.now += 1
-        return super().logits(allocation, some)
+        return super().logits(allocation, some, ahead)
 
 
 def probing(toy: ModelSpec, url: str, time: Time, **options: Any) -> Search:

@@ -61,8 +61,10 @@ class Broken(FakeBench):
     def __post_init__(self) -> None:
         self.none = cycle(NONE)
 
-    def divergence(self, allocation: Allocation, some: Sequence[Sample]) -> float:
-        found = super().divergence(allocation, some)
+    def divergence(
+        self, allocation: Allocation, some: Sequence[Sample], ahead: Any = None
+    ) -> float:
+        found = super().divergence(allocation, some, ahead)
         broken = self.place == f"divergence on {len(some)}" and overflows(allocation)
         return next(self.none) if broken else found
 

@@ -8,9 +8,11 @@ import pytest
 
 from allocator.core.forecast import COUNTED, Forecast, Part, Savings
 from allocator.core.unit_costs import Lengths, Unit, UnitCosts
-from allocator.search.forecast import NOTHING, Done, forecast
+from allocator.search.counts import NOTHING, Done
+from allocator.search.forecast import forecast
 from allocator.search.propose import propose
 from allocator.search.run import baselines
+from evals.subsets import Subsets
 from tests.searches import asked_for, runs, search_of
 
 if TYPE_CHECKING:
@@ -40,15 +42,17 @@ def of(found: Forecast, *names: str) -> tuple[float, float]:
 
 
 def test_baselines_are_counted_as_they_are_measured(toy: ModelSpec, url: str) -> None:
-    search = search_of(toy, url, asked_for())
+    # all of the fake samples show one picture, so that there are no parts of them
+    asked = asked_for(race=False)
+    search = search_of(toy, url, asked)
     baselines(search)
     done = runs(search)
     scored = sum(count for kind, _, count in done if kind == "score")
     looked = sum(count for kind, _, count in done if kind == "divergence")
-    found = of(counted(asked_for(), toy), "full precision", "baselines", "rivals")
+    found = of(counted(asked, toy), "full precision", "baselines", "rivals")
     # beside: what full precision is compared with, 32 and 128, and 8 that are checked;
     # of the two rivals one is a uniform allocation here
-    assert found == (scored + 900, looked + 32 + 128 + 8 + 160)
+    assert found == (scored + 400, looked + 32 + 128 + 8 + 160)
 
 
 @pytest.mark.parametrize(
@@ -143,3 +147,37 @@ def test_questions_of_a_picture_share_its_tokens() -> None:
         vision=577, connector=576, prompt=620, picture=580, reply=2, questions=5
     )
     assert lengths.branched == 580 / 5 + 40
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "races", "sizes"),
+    [
+        (2_000, True, [500, 1_000, 2_000]),
+        (21_435, True, [1_340, 2_679, 5_359, 10_718, 21_435]),
+        (400, True, [400]),
+        (2_000, False, [2_000]),
+    ],
+)
+def test_parts_of_the_evaluation_set_are_those_of_the_race(
+    toy: ModelSpec, evaluation: int, races: bool, sizes: list[int]
+) -> None:
+    sets = {**SETS, "evaluation": evaluation}
+    found = forecast(asked_for(), toy, sets, savings=Savings(races=races))
+    # each picture with one question
+    if races:
+        own = Subsets.of(range(evaluation)).sizes
+        assert all(abs(a - b) <= 1 for a, b in zip(own, sizes, strict=True))
+    full = next(part for part in found.parts if part.name == "full precision")
+    assert full.scored == 400 + sizes[0]
+
+
+def test_a_race_scores_a_third_of_what_all_contenders_would_take(
+    toy: ModelSpec,
+) -> None:
+    sets = {**SETS, "evaluation": 21_435}
+    raced, whole = (
+        forecast(asked_for(race=race), toy, sets).parts[-1].scored
+        for race in (True, False)
+    )
+    # full precision and two contenders see everything
+    assert 2 * 21_435 < raced < whole / 2

@@ -43,9 +43,9 @@ class Mortal(FakeBench):
         self._live()
         return super().score(allocation, some)
 
-    def divergence(self, allocation: Allocation, some: Any) -> float:
+    def divergence(self, allocation: Allocation, some: Any, ahead: Any = None) -> float:
         self._live()
-        return super().divergence(allocation, some)
+        return super().divergence(allocation, some, ahead)
 
     def _live(self) -> None:
         if len(self.runs) >= self.last:

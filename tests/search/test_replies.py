@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from allocator.bench.halving import Halving
 from allocator.bench.replies import predict
 from allocator.core.ports import Decoding
 from allocator.search import replies as room
@@ -42,23 +44,39 @@ class Replying:
         return found
 
 
-def bench_of(model: Replying, keeper: KeptReplies | None, cells: str = "a") -> Any:
-    def batches(some: Any) -> Any:
-        return [some[at : at + SIZE] for at in range(0, len(some), SIZE)]
+class Bench:
+    """Puts its samples into batches from the last to the first."""
 
-    return SimpleNamespace(
-        model=model,
-        keeper=keeper,
-        applied=lambda _: cells,
-        batches=batches,
-        read=lambda _, some: iter(batches(some)),
-    )
+    def __init__(
+        self, model: Replying, keeper: KeptReplies | None, cells: str, size: int
+    ) -> None:
+        self.model, self.keeper, self.cells, self.size = model, keeper, cells, size
+        self.halving = Halving()
+
+    def applied(self, _: Any) -> str:
+        return self.cells
+
+    def plan(self, some: Any) -> list[list[int]]:
+        places = list(range(len(some)))[::-1]
+        return [places[at : at + self.size] for at in range(0, len(some), self.size)]
+
+    def ahead(self, batches: Any) -> Any:
+        yield from ((batch, partial(list, batch)) for batch in batches)
+
+    def prefixed(self, batch: Any, given: Any = None) -> Any:
+        assert given in (None, batch)
+        return batch
+
+    def read(self, some: Any) -> Any:
+        yield from [some[at : at + self.size] for at in range(0, len(some), self.size)]
 
 
-def asked(model: Replying, keeper: KeptReplies | None, cells: str = "a") -> Any:
+def asked(
+    model: Replying, keeper: KeptReplies | None, cells: str = "a", size: int = SIZE
+) -> Any:
     ticks: list[int] = []
     allocation: Any = None
-    bench = bench_of(model, keeper, cells)
+    bench: Any = Bench(model, keeper, cells, size)
     found = predict(bench, allocation, TASK, SAMPLES, Decoding(10), ticks.append)
     assert ticks == sorted(ticks)
     assert ticks[-1] == len(SAMPLES)
@@ -103,7 +121,7 @@ def test_an_evaluation_that_was_killed_goes_on_with_equal_replies(
     assert len(found["replies"]) == 24
     again = Replying()
     assert asked(again, KeptReplies(journal, lambda *_: None)) == whole
-    assert again.asked == [sample.id for sample in SAMPLES[24:]]
+    assert again.asked == [sample.id for sample in SAMPLES[:16][::-1]]
     # what is finished is not kept twice
     assert kept(journal) == []
 
@@ -115,6 +133,20 @@ def test_replies_of_other_cells_are_others(journal: Journal) -> None:
     again = Replying()
     asked(again, KeptReplies(journal, lambda *_: None), "b")
     assert len(again.asked) == len(SAMPLES)
+
+
+@pytest.mark.usefixtures("slow")
+def test_replies_in_batches_of_another_size_are_others(journal: Journal) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        asked(Replying(last=32), KeptReplies(journal, lambda *_: None))
+    again = Replying()
+    asked(again, KeptReplies(journal, lambda *_: None), size=10)
+    assert len(again.asked) == len(SAMPLES)
+
+
+def test_replies_come_in_the_order_of_their_samples() -> None:
+    found, _ = asked(Replying(), None)
+    assert [reply.split()[0] for reply in found] == [each.id for each in SAMPLES]
 
 
 def test_a_short_evaluation_writes_nothing(journal: Journal) -> None:
@@ -147,7 +179,8 @@ def test_what_ends_an_evaluation_between_batches_loses_none_of_them(
 def test_rankings_are_made_as_a_whole(journal: Journal) -> None:
     ranking: Any = SimpleNamespace(name="flickr30k", needs="ranking")
     model, allocation = Replying(), None
-    bench = bench_of(model, KeptReplies(journal, lambda *_: None))
+    bench = Bench(model, KeptReplies(journal, lambda *_: None), "a", SIZE)
     done: list[int] = []
     found = predict(bench, allocation, ranking, SAMPLES, Decoding(10), done.append)  # type: ignore[arg-type]
-    assert found[0] == asked(Replying(), None)[0]
+    # in their order, the first beside itself
+    assert found[0][:2] == ["s0 beside s0", "s1 beside s0"]

@@ -2,12 +2,11 @@ from __future__ import annotations
 
 from itertools import pairwise
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
-from allocator.core.allocation import Allocation, Choice
 from allocator.search.rungs import DRAWN, Rungs, spread_out
 from allocator.strategies._base import Candidate
 from allocator.study.looks import (
@@ -20,6 +19,7 @@ from tests.searches import THREE, TWO, drawn, looked_at, samples
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from allocator.core.allocation import Allocation
     from allocator.core.spec import ModelSpec
 
 
@@ -34,7 +34,10 @@ class Eyes:
         self.values: dict[tuple[str, str, int], float] = {}
         self.taken: list[tuple[str, str, int]] = []
 
-    def __call__(self, allocation: Allocation, kind: str, size: int) -> float:
+    def __call__(
+        self, allocation: Allocation, kind: str, size: int, ahead: Any = None
+    ) -> float:
+        del ahead
         self.taken.append((allocation.digest, kind, size))
         return self.of(allocation, kind, size)
 
@@ -44,8 +47,7 @@ class Eyes:
 
 
 def rungs_of(look: object, ladder: tuple[tuple[str, int, int], ...] = TWO) -> Rungs:
-    prefix = ("vision", "connector")
-    return Rungs(look, lambda a: a.part(prefix).digest, ladder)  # type: ignore[arg-type]
+    return Rungs(look, lambda a: a.digest, ladder)  # type: ignore[arg-type]
 
 
 def candidates(allocations: Sequence[Allocation]) -> list[Candidate]:
@@ -124,20 +126,43 @@ def test_of_equals_the_one_that_the_strategy_put_first_survives(toy: ModelSpec) 
         assert survivor.allocation == found[0]
 
 
-def test_candidates_of_one_prefix_are_looked_at_in_a_row(toy: ModelSpec) -> None:
-    eyes, found = Eyes(), []
-    for allocation in drawn(toy, 6):
-        other = Choice(4, "awq") if allocation["language.all.ff"].bits != 4 else None
-        language = {"language.all.ff": other or Choice(8, "awq")}
-        found += [allocation, allocation.replace(language)]
-    Random(1).shuffle(found)
-    rungs = rungs_of(eyes)
-    rungs.survivor(candidates(found), ())
-    prefixes = {a.digest: rungs.prefix(a) for a in found}
-    row = [prefixes[digest] for digest, _, size in eyes.taken if size == 32]
-    changes = sum(a != b for a, b in pairwise(row))
-    # six prefixes in a row of their own each: five changes
-    assert changes == 5
+def test_looks_are_taken_in_order_of_execution_and_known_in_the_order_given(
+    toy: ModelSpec,
+) -> None:
+    told: list[tuple[Allocation, Any]] = []
+
+    def look(allocation: Allocation, kind: str, size: int, ahead: Any) -> float:
+        del kind, size
+        told.append((allocation, ahead))
+        return 0.5
+
+    def order(allocation: Allocation) -> list[str]:
+        return [str(choice) for _, choice in allocation]
+
+    found = drawn(toy, 6)
+    rungs = Rungs(look, order, TWO)
+    known = found[2]
+    rungs.learn(known, (DIVERGENCE, 32), 0.25)
+    values = rungs.values([*found, found[0]], DIVERGENCE, 32)
+    assert values == [0.25 if each == known else 0.5 for each in [*found, found[0]]]
+    in_order = sorted((a for a in found if a != known), key=order)
+    # each is told what is looked at next, and the last one that nobody knows
+    assert told == list(zip(in_order, [*in_order[1:], None], strict=True))
+    assert [a for a, _, _ in rungs.fresh] == [a for a in found if a != known]
+    assert list(rungs.looks) == [a.digest for a in [known, *found[:2], *found[3:]]]
+
+
+def test_looks_before_a_failure_are_known(toy: ModelSpec) -> None:
+    def look(allocation: Allocation, *_: Any) -> float:
+        if allocation == found[1]:
+            raise TimeoutError
+        return 0.5
+
+    found = drawn(toy, 3)
+    rungs = Rungs(look, found.index, TWO)
+    with pytest.raises(TimeoutError):
+        rungs.values(found, DIVERGENCE, 32)
+    assert [a for a, _, _ in rungs.fresh] == found[:1]
 
 
 def test_a_look_is_taken_once(toy: ModelSpec) -> None:

@@ -9,6 +9,7 @@ import torch
 
 from allocator.core.allocation import Scheme
 from allocator.core.errors import ModelError
+from quant import chunks
 from quant.grid import (
     LOW_WIDTHS,
     Cell,
@@ -244,7 +245,7 @@ def test_chunks_of_rows_give_the_cells_of_the_whole(
     solved = []
     # all rows in one chunk, rehearsed as a whole; 48 rows, 20 at a time
     for size, rehearsed in ((2**28, 4096), (50 * 96 * 8, 20)):
-        monkeypatch.setattr(_gptq, "CHUNK_BYTES", size)
+        monkeypatch.setattr(chunks, "CPU_BYTES", size)
         monkeypatch.setattr(_columns, "REHEARSED", rehearsed)
         parts = [Part.of(w, scheme, bits) for bits in LOW_WIDTHS for w in weights]
         solve_parts(parts, scheme, route, search=True)

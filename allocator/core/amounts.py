@@ -18,14 +18,13 @@ def short(count: float) -> str:
     return f"{count:.0f}"
 
 
-def in_gb(count: float) -> str:
-    """Bytes in gigabytes.
+def in_bytes(count: float) -> str:
+    """Bytes with their unit, in powers of a thousand.
 
-    >>> in_gb(74e9), in_gb(0.25e9)
-    ('74 GB', '0.25 GB')
+    >>> in_bytes(74e9), in_bytes(2.5e8), in_bytes(0)
+    ('74 GB', '250 MB', '0 B')
     """
-    size = count / 1e9
-    return f"{size:.0f} GB" if size >= 10 else f"{size:.2g} GB"
+    return f"{short(count)}B" if count >= 1000 else f"{count:.0f} B"
 
 
 def duration(seconds: float) -> str:

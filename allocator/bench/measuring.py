@@ -1,0 +1,213 @@
+"""A few seconds of each kind of work: what one of each thing takes on this device.
+
+A batch of the search set is read, encoded, looked at and replied to; of each component
+one stage stands for all (`allocator.bench.stage_costs`). Longer work follows in
+proportion. Nothing is counted, and nothing is kept.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from allocator.bench.stage_costs import stage_costs
+from allocator.bench.timing import timed
+from allocator.core.ports import Decoding
+from allocator.core.unit_costs import Lengths, Unit, UnitCosts
+from evals.splits import spread_places
+from evals.taskset import TaskSet
+from quant.lru_cache import size_of
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from allocator.bench.prepare import Setup
+    from allocator.bench.workbench import Workbench
+    from allocator.core.forecast import Savings
+    from allocator.core.ports import Sample, State
+
+# seconds that a batch may take: a large model is asked a part of it
+BATCH = 2.0
+# seconds that a proposal takes beside what is looked at for it, as studies/LOG.md has
+# it of one core
+PROPOSAL = 0.7
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What things take here, and how long it took to find out.
+
+    `kept` is the share of the search set's features that stay in memory; `inputs` and
+    `features` are bytes of a sample's.
+    """
+
+    units: UnitCosts
+    lengths: Lengths
+    kept: float
+    inputs: float
+    features: float
+    seconds: float
+
+    def savings(self, usual: Savings) -> Savings:
+        """What is encoded anew, where not all features stay in memory."""
+
+        def anew(share: float) -> float:
+            return 1 - self.kept * (1 - share)
+
+        return replace(
+            usual,
+            encoded_scored=anew(usual.encoded_scored),
+            encoded_looked=anew(usual.encoded_looked),
+        )
+
+
+def measure(setup: Setup, bench: Workbench) -> Measured:
+    """Take the time of a little of everything.
+
+    Args:
+        setup: the request.
+        bench: a model, at 16 bits behind it; its counters stay as they are.
+
+    Raises:
+        AllocateError: a sample that the model cannot reply to, weights that are no
+            numbers.
+    """
+    started, before = time.monotonic(), bench.cost.copy()
+    bench.restore()
+    try:
+        read = _Read.of(setup, bench)
+        stages = stage_costs(setup, bench.model)
+    finally:
+        vars(bench.cost).update(vars(before))
+    solve = {name: Unit(each, True) for name, each in stages.solve.items()}
+    units = UnitCosts(
+        picture=Unit(read.picture, True),
+        prompt=Unit(read.looked / read.lengths.prompt, True),
+        reply=Unit(read.replied / read.lengths.reply, True),
+        look=Unit(0.0, True),
+        # forward, backward twice as long, and all outputs again under each choice
+        gradient=Unit(read.looked * (3 + len(setup.asked.choices))),
+        swap=Unit(stages.swap, True),
+        gather=Unit(stages.gather, True),
+        solve=solve,
+        finalize=Unit(stages.finalize, True),
+        tune=Unit(stages.tune, True),
+        proposal=Unit(PROPOSAL),
+    )
+    taken = time.monotonic() - started
+    return Measured(units, read.lengths, read.kept, read.inputs, read.features, taken)
+
+
+@dataclass(frozen=True)
+class _Read:
+    """Seconds a sample: its picture, its prompt, what replying takes beyond that."""
+
+    picture: float
+    looked: float
+    replied: float
+    lengths: Lengths
+    kept: float
+    inputs: float
+    features: float
+
+    @staticmethod
+    def of(setup: Setup, bench: Workbench) -> _Read:
+        """Read a batch that does not take long."""
+        samples = setup.samples["search"]
+        one = _Timed(setup, bench, samples[:1])
+        most = len(next(iter(bench.batches(samples))))
+        count = min(most, max(1, int(BATCH / one.seconds)))
+        if count == 1:
+            return one.read()
+        places = spread_places(len(samples), count)
+        return _Timed(setup, bench, [samples[place] for place in places]).read()
+
+
+class _Timed:
+    """A batch, and what was measured of it, in seconds for all of it."""
+
+    def __init__(self, setup: Setup, bench: Workbench, few: Sequence[Sample]) -> None:
+        self.setup, self.bench, self.few = setup, bench, few
+        model, tokens, device = bench.model, bench.cost.tokens, setup.device
+        tokens.clear()
+        self.inputs, state = timed(device, lambda: model.inputs(few))
+        self.encoded, features = timed(device, lambda: self._encode(state), tokens)
+        self.state = {**state, "features": features}
+        self.bytes = size_of(state), size_of(features)
+        behind = {stage.component for stage in model.stages()} - set(model.prefix)
+        self.looked, _ = timed(device, lambda: self._run(self.state, behind), tokens)
+        self.rows = {name: tokens[name] / len(few) for name in tokens}
+        self.said: list[str] = []
+        self.replied, self.said = timed(device, self._reply)
+
+    def _encode(self, state: State) -> Any:
+        model = self.bench.model
+        return model.features(self._run(state, model.prefix))
+
+    @torch.inference_mode()
+    def _run(self, state: State, components: Collection[str]) -> State:
+        """Run the stages of some components."""
+        for stage in self.bench.model.stages():
+            if stage.component in components:
+                state = stage.run(state)
+        return state
+
+    @torch.inference_mode()
+    def _reply(self) -> list[Any]:
+        task, bench = self.setup.task, self.bench
+        tasks = task.tasks if isinstance(task, TaskSet) else (task,)
+        longest = max(each.max_new_tokens for each in tasks)
+        decoding = Decoding(longest, beams=bench.beams, rerank=bench.rerank)
+        states = iter([dict(self.state)])
+        return list(bench.model.predict(states, self.few, decoding, lambda _: None))
+
+    @property
+    def seconds(self) -> float:
+        """For everything."""
+        return self.inputs + self.encoded + self.looked + self.replied
+
+    def read(self) -> _Read:
+        """The same for a sample."""
+        count, rows = len(self.few), self.rows
+        evaluated, searched = (self.setup.samples[s] for s in ("evaluation", "search"))
+        lengths = Lengths(
+            vision=rows.get("vision", 0.0),
+            connector=rows.get("connector", 0.0),
+            prompt=max(1.0, rows.get("language", 1.0)),
+            picture=self._picture(),
+            reply=self._reply_tokens(),
+            questions=len(evaluated) / len({sample.image for sample in evaluated}),
+        )
+        inputs, features = (each / count for each in self.bytes)
+        wanted = features * len(searched)
+        return _Read(
+            (self.inputs + self.encoded) / count,
+            self.looked / count,
+            max(0.0, self.replied - self.looked) / count,
+            lengths,
+            min(1.0, self.setup.asked.cache_bytes / max(wanted, 1.0)),
+            inputs,
+            features,
+        )
+
+    def _picture(self) -> float:
+        """Tokens up to the last of the picture's, padding left out."""
+        token = getattr(self.bench.model.module.config, "image_token_id", None)
+        ids, mask = self.state["input_ids"], self.state["attention_mask"].bool()
+        if token is None:
+            return 0.0
+        # of what stands behind the last of them, all are counted from the right
+        behind = (ids == token).flip(1).int().argmax(1)
+        found = mask.sum(1) - behind
+        return float(found[(ids == token).any(1)].float().mean().nan_to_num())
+
+    def _reply_tokens(self) -> float:
+        """Tokens of a mean reply, with its end."""
+        texts = [each for each in self.said if isinstance(each, str)]
+        if not texts:
+            return 1.0
+        ids = self.bench.model.processor.tokenizer(texts, add_special_tokens=False)
+        return 1.0 + sum(map(len, ids["input_ids"])) / len(texts)

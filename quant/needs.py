@@ -1,0 +1,129 @@
+"""What making quantized weights takes: bytes on the disk, in memory, on a device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from allocator.core.allocation import linear_bytes
+from quant.chunks import column_bytes
+from quant.streaming import HELD_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from allocator.core.allocation import Scheme
+    from allocator.core.spec import Linear
+    from quant.assignment import Assignment
+    from quant.bank import Recipe
+
+
+@dataclass(frozen=True)
+class Needs:
+    """Bytes that making what a bank lacks takes at most.
+
+    Attributes:
+        disk: of files.
+        host: of memory at a time, without what files are mapped into, and without what
+            a process takes that does nothing.
+        device: of memory on the accelerator; 0 where there is none.
+    """
+
+    disk: int
+    host: int
+    device: int
+
+
+def stored_bytes(linear: Linear, scheme: Scheme, bits: int) -> int:
+    """Bytes that a linear's cell takes on the disk, at most."""
+    # AWQ's scale has an fp16 number for each input; so has a norm that it folds into
+    return linear_bytes(linear, scheme, bits, "none") + 2 * linear.in_features
+
+
+def missing_bytes(
+    recipe: Recipe, linears: Iterable[Linear], lacking: Mapping[str, Sequence[str]]
+) -> int:
+    """Bytes that missing cells of a bank will take at most: equal ones are stored once.
+
+    Args:
+        recipe: what the cells are to be.
+        linears: all those of the model.
+        lacking: names of the missing cells of each, by its name.
+    """
+    kept = recipe.stored_keys
+    return sum(
+        stored_bytes(linear, recipe.scheme, bits_of(key))
+        for linear in linears
+        for key in lacking.get(linear.name, ())
+        if key in kept
+    )
+
+
+def bits_of(key: str) -> int:
+    """The width of a cell by its name in a file."""
+    return int(key.rsplit(".", 1)[1])
+
+
+def finalized_bytes(wanted: Assignment, linears: Iterable[Linear]) -> int:
+    """Bytes that finalized weights will take at most."""
+    return sum(
+        stored_bytes(linear, wanted.recipe.scheme, wanted.choices[linear.name].bits)
+        for linear in linears
+        if linear.name in wanted.keys
+    )
+
+
+def building(
+    recipe: Recipe,
+    linears: Sequence[Linear],
+    lacking: Mapping[str, Sequence[str]],
+    device: str = "cpu",
+) -> Needs:
+    """What making the missing cells of a bank takes.
+
+    A stage runs with its weights in memory and a Hessian for each input that is read,
+    then its sibling sets are solved one by one. Which linears those are no spec says:
+    all of a block that have as many inputs count as one. Activations count as far as
+    they are held between stages; those of the batch that runs come on top.
+
+    Args:
+        recipe: what the cells are to be.
+        linears: all those of the model.
+        lacking: names of the missing cells of each, by its name.
+        device: where they are made.
+    """
+    kept = recipe.stored_keys
+    stages: dict[tuple[str, int | None], list[Linear]] = {}
+    for linear in linears:
+        if not kept.isdisjoint(lacking.get(linear.name, ())):
+            stages.setdefault((linear.component, linear.block), []).append(linear)
+    on_cpu = device.startswith("cpu")
+    # on a device weights are as they are stored, in 16 bits
+    each = 4 if on_cpu else 2
+    computed = packed = 0
+    for stage in stages.values():
+        moments = sum(4 * linear.in_features**2 for linear in stage)
+        running = each * sum(linear.weights for linear in stage)
+        for features in {linear.in_features for linear in stage}:
+            own = [linear for linear in stage if linear.in_features == features]
+            rows = sum(linear.out_features for linear in own)
+            solving = _solving(rows, features, len(recipe.low), device) + (
+                each * rows * features
+            )
+            computed = max(computed, HELD_BYTES + moments + max(running, solving))
+            packed = max(packed, missing_bytes(recipe, own, lacking))
+    disk = missing_bytes(recipe, linears, lacking)
+    if on_cpu:
+        return Needs(disk, computed + packed, 0)
+    return Needs(disk, packed, computed)
+
+
+def _solving(rows: int, features: int, widths: int, device: str) -> int:
+    """Bytes that solving one sibling set takes beside its Hessian and its weights."""
+    numbers = rows * features * widths
+    # the Hessian in float64 and its factor; then the factor and the damped Hessian,
+    # codes of all widths, and of the columns solved at a time themselves, what they
+    # were rounded to, what is left to polish, and codes twice
+    factoring = 12 * features**2
+    columns = min(4 * numbers, column_bytes(device))
+    return max(factoring, 8 * features**2 + numbers + columns * 14 // 4)
