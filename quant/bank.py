@@ -10,10 +10,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Any
-
-from torch import Tensor
 
 from allocator.core.allocation import FULL, Choice, digest
 from allocator.core.errors import BankError
@@ -30,14 +27,15 @@ from quant.cells import (
     stored_cells,
 )
 from quant.files import replace_file
-from quant.grid import dequantize
-from quant.kept import Kept
+from quant.kept import Kept, PackedCells
 from quant.lru_cache import LRUCache
 from quant.packed import PackedCell
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
+
+    from torch import Tensor
 
     from allocator.core.allocation import Scheme
     from allocator.core.ports import Method
@@ -182,7 +180,7 @@ def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
 
 
 @dataclass
-class Bank:
+class Bank(PackedCells):
     """Read access to a bank; a missing cell is refused here, not in the search.
 
     `rebuild` makes what is missing; without it a damaged cell is an error. `exact`
@@ -230,34 +228,14 @@ class Bank:
             self._described[name] = stored_cells(file_of(self.folder, name))
         return self._described[name]
 
-    def put(self, linear: Linear, choice: Choice, out: Tensor) -> int:
-        """Put a linear's effective weight under a choice of at most 8 bits in place.
-
-        Cells are kept packed where there is memory for them (`quant.kept`). `out` is
-        [out, in], floating point, on any device. Returns the bytes that were read.
-
-        Raises:
-            BankError: as `packed`.
-        """
-        read = partial(self.packed, linear, choice)
-        return self.kept.put((linear.name, choice), read, out)
-
-    def weight(self, linear: Linear, choice: Choice) -> Tensor:
-        """Effective weight of a linear: [out, in] float32; BankError as `packed`."""
-        return dequantize(self.cell(linear, choice))
-
     def rest(self, *_: Any) -> Iterator[tuple[str, Tensor]]:
         """No other parameter changes with its cells: their scales are not folded."""
         return iter(())
 
-    def cell(self, linear: Linear, choice: Choice) -> Cell:
-        """The cell itself, read anew; BankError as `packed`."""
-        return self.packed(linear, choice).moved(Tensor.cpu).cell()
-
     def packed(self, linear: Linear, choice: Choice) -> PackedCell:
         """The cell, packed, read anew; on the device of `exact` where it is not stored.
 
-        Compared with its checksum when it is first read, and made again if need be.
+        It is compared with its checksum when first read, and made again if need be.
 
         Raises:
             BankError: it does not match, and nobody can make it again.

@@ -6,7 +6,9 @@ follows all of its memory, not what is free, so that one machine gives one resul
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -29,3 +31,10 @@ def column_bytes(device: torch.device | str) -> int:
         return CPU_BYTES
     whole = torch.cuda.get_device_properties(torch.device(device)).total_memory
     return max(CPU_BYTES, int(whole * DEVICE_SHARE))
+
+
+def kernels_for(where: Tensor) -> Any:
+    """The module `quant.fused`, for a tensor on an NVIDIA GPU; None elsewhere."""
+    if where.device.type != "cuda" or find_spec("triton") is None:
+        return None
+    return import_module("quant.fused")

@@ -1,4 +1,4 @@
-"""Memory of a CUDA device, and memory of the host that it reads by itself."""
+"""Memory of a CUDA device, and memory of the host that the device reads by itself."""
 
 from __future__ import annotations
 
@@ -6,27 +6,20 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from quant.kept import Memory
-
 if TYPE_CHECKING:
     from torch import Tensor
 
-# of what is free when the first cell is kept, for packed cells: the rest is for
-# activations, and for weights while they are decoded
-DEVICE_SHARE = 0.5
 
-
-def device_memory(device: torch.device) -> Memory:
-    """Memory of a device for packed cells."""
+def free_bytes(device: torch.device) -> int:
+    """Memory of a device that nobody uses, what torch holds of it included."""
     free, _ = torch.cuda.mem_get_info(device)
-    # what the allocator holds, and nobody uses
     idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return Memory(int(DEVICE_SHARE * (free + idle)), lambda part: part.to(device))
+    return free + idle
 
 
-def pinned_memory(limit: int) -> Memory:
-    """Memory of the host from which copies need no processor."""
-    return Memory(limit, lambda part: part.cpu().pin_memory(), pinned_bytes)
+def pinned(part: Tensor) -> Tensor:
+    """A tensor of any device in memory from which copies need no processor."""
+    return part.cpu().pin_memory()
 
 
 def pinned_bytes(size: int) -> int:

@@ -12,15 +12,15 @@ import json
 import shutil
 import tempfile
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from allocator.core.allocation import FULL, Choice, digest
+from allocator.core.allocation import FULL, Choice
 from allocator.core.errors import BankError, SpecError
+from quant.assignment import VERSION, name_of, settings_of
 from quant.bank import MANIFEST
 from quant.cells import (
     SUFFIX,
@@ -33,8 +33,8 @@ from quant.cells import (
 )
 from quant.files import DRAFT, replace_file
 from quant.folding import settled
-from quant.grid import dequantize, torch_type
-from quant.kept import Kept
+from quant.grid import torch_type
+from quant.kept import Kept, PackedCells
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -43,65 +43,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from allocator.core.spec import Linear
-    from quant.bank import Recipe
-    from quant.grid import Cell
+    from quant.assignment import Assignment
     from quant.packed import PackedCell
-    from quant.tuning import Tuning
 
-# counts up whenever finalized weights change
-VERSION = 2
 CHANGED = f"changed{SUFFIX}"
 
 
 @dataclass(frozen=True)
-class Assignment:
-    """What each linear of a model is to become.
-
-    Attributes:
-        recipe: as of a bank; has every method that is used.
-        choices: bits and method of every linear in a group, by full name.
-        corrected: whether weights make up for what their inputs have lost
-            (`quant.drift`) before they are quantized.
-        tune: how cells are learned from there on (`quant.tuning`); None: not at all.
-    """
-
-    recipe: Recipe
-    choices: Mapping[str, Choice]
-    corrected: bool = True
-    tune: Tuning | None = None
-
-    @property
-    def keys(self) -> dict[str, str]:
-        """Names of the cells wanted, by linear; those at 16 bits have none."""
-        return {
-            name: self.recipe.key(choice.method, choice.bits)
-            for name, choice in self.choices.items()
-            if choice.method is not None
-        }
-
-    @property
-    def settings(self) -> list[Any]:
-        """All that cells depend on beside the choices: plain data."""
-        tuned = self.tune.described if self.tune else None
-        return _settings(self.recipe.digest, self.corrected, tuned)
-
-    @property
-    def digest(self) -> str:
-        """Name of the folder: of the settings and of each linear's cell."""
-        return _name(self.settings, list(self.choices), self.keys)
-
-
-def _settings(recipe: str, corrected: bool, tuned: Any) -> list[Any]:
-    return [VERSION, recipe, corrected, *([tuned] if tuned else [])]
-
-
-def _name(settings: list[Any], linears: list[str], keys: Mapping[str, str]) -> str:
-    wanted = {name: keys.get(name, str(FULL)) for name in linears}
-    return digest([*settings, wanted])
-
-
-@dataclass(frozen=True)
-class Finalized:
+class Finalized(PackedCells):
     """Read access to finalized weights, in place of a bank; see `Finalized.open`.
 
     Attributes:
@@ -180,42 +129,8 @@ class Finalized:
         self._own(linear, choice)
         return self.sums[linear.name]
 
-    def put(self, linear: Linear, choice: Choice, out: Tensor) -> int:
-        """Put the weight of a linear in place, as a checkpoint stores it.
-
-        Args:
-            linear: its name counts.
-            choice: must be the one it was given.
-            out: [out, in] floating point, on any device.
-
-        Returns:
-            Bytes that were read for it.
-
-        Raises:
-            BankError: as `packed`.
-        """
-        key = self._own(linear, choice)
-        read = partial(self.packed, linear, choice)
-        return self.kept.put((linear.name, key), read, out)
-
-    def weight(self, linear: Linear, choice: Choice) -> Tensor:
-        """Weight of a linear, as a checkpoint stores it: [out, in] float32.
-
-        Raises:
-            BankError: as `packed`.
-        """
-        return dequantize(self.cell(linear, choice))
-
-    def cell(self, linear: Linear, choice: Choice) -> Cell:
-        """The cell of a linear: it has no AWQ scale.
-
-        Raises:
-            BankError: as `packed`.
-        """
-        return self.packed(linear, choice).cell()
-
     def packed(self, linear: Linear, choice: Choice) -> PackedCell:
-        """The same, packed.
+        """The cell of a linear, packed: it has no AWQ scale.
 
         Raises:
             BankError: another choice than it was given, or a file that was damaged
@@ -363,7 +278,7 @@ def _read(folder: Path) -> Finalized:
             torch_type(manifest["scales"]),
         )
         of = (manifest["recipe"], manifest["corrected"], manifest.get("tuned"))
-        if found.digest != _name(_settings(*of), list(linears), found.keys):
+        if found.digest != name_of(settings_of(*of), list(linears), found.keys):
             raise ValueError("it is of something else")
         if any(Path(name).name != name for name in linears):
             raise ValueError("it names files elsewhere")

@@ -6,28 +6,34 @@ than fit, and dropping the longest unused would drop each before it is used agai
 
 from __future__ import annotations
 
-import os
 import sys
-from contextlib import suppress
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING
 
+from torch import Tensor
+
+from allocator.core.memory import host_bytes
+from quant.grid import dequantize
 from quant.lru_cache import LRUCache
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
 
     import torch
-    from torch import Tensor
 
+    from allocator.core.allocation import Choice
+    from allocator.core.spec import Linear
+    from quant.grid import Cell
     from quant.packed import PackedCell
 
 # of the memory of this machine, for packed cells; on a CPU they are mapped from their
 # files, and the pages of these are taken back where memory is short
 HOST_SHARE = 0.25
-# where control groups limit the memory of a container
-LIMIT = Path("/sys/fs/cgroup/memory.max")
+# of what is free on a CUDA device when the first cell is kept: the rest is for
+# activations, and for weights while they are decoded
+DEVICE_SHARE = 0.5
 
 
 @dataclass
@@ -110,20 +116,67 @@ class Kept:
         return cell
 
 
+class PackedCells(ABC):
+    """Where effective weights come from, by linear and choice.
+
+    Attributes:
+        kept: cells that were put in place.
+    """
+
+    kept: Kept
+
+    @abstractmethod
+    def packed(self, linear: Linear, choice: Choice) -> PackedCell:
+        """The cell of a linear under a choice below 16 bits, packed, read anew.
+
+        Raises:
+            BankError: there is none, or it is not what was written.
+        """
+
+    def put(self, linear: Linear, choice: Choice, out: Tensor) -> int:
+        """Put a linear's effective weight in place, its cell kept where it may be.
+
+        Args:
+            linear: its name counts.
+            choice: bits and method.
+            out: [out, in] floating point, on any device.
+
+        Returns:
+            Bytes that were read for it.
+
+        Raises:
+            BankError: as `packed`.
+        """
+        read = partial(self.packed, linear, choice)
+        return self.kept.put((linear.name, choice), read, out)
+
+    def weight(self, linear: Linear, choice: Choice) -> Tensor:
+        """Effective weight of a linear: [out, in] float32; BankError as `packed`."""
+        return dequantize(self.cell(linear, choice))
+
+    def cell(self, linear: Linear, choice: Choice) -> Cell:
+        """The cell itself, read anew; BankError as `packed`."""
+        return self.packed(linear, choice).moved(Tensor.cpu).cell()
+
+
 def memories_of(device: torch.device) -> list[Memory]:
     """Where packed cells of weights on a device may be kept, the nearest first."""
     limit = int(HOST_SHARE * host_bytes())
-    if device.type != "cuda":
-        return [Memory(limit, lambda part: part)]
-    from quant.cuda import device_memory, pinned_memory
-
-    return [device_memory(device), pinned_memory(limit)]
+    if device.type == "cuda":
+        return [device_memory(device), pinned_memory(limit)]
+    return [Memory(limit, lambda part: part)]
 
 
-def host_bytes() -> int:
-    """Memory of this machine, or of the container that this process is in."""
-    found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    # no such file, or no number where there is no limit
-    with suppress(OSError, ValueError):
-        found = min(found, int(LIMIT.read_text()))
-    return found
+def device_memory(device: torch.device) -> Memory:
+    """Memory of a CUDA device."""
+    from quant.cuda import free_bytes
+
+    room = int(DEVICE_SHARE * free_bytes(device))
+    return Memory(room, lambda part: part.to(device))
+
+
+def pinned_memory(limit: int) -> Memory:
+    """Memory of the host that a CUDA device reads by itself."""
+    from quant.cuda import pinned, pinned_bytes
+
+    return Memory(limit, pinned, pinned_bytes)

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from allocator.core.allocation import Scheme
     from allocator.core.spec import Linear
+    from quant.assignment import Assignment
     from quant.bank import Recipe
-    from quant.finalized import Assignment
 
 
 @dataclass(frozen=True)

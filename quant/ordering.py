@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from quant.chunks import kernels_for
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -51,9 +53,13 @@ def smallest_first(matrix: Tensor, stops: Sequence[int]) -> Tensor:
         stops: where the spans end, the last one at n.
 
     Returns:
-        [n] indices on the CPU. In the order as it is where pivots are no numbers: such
-        a matrix has no factor in any order.
+        [n] indices, on any device. In the order as it is where pivots are no numbers:
+        such a matrix has no factor in any order.
     """
+    kernels = kernels_for(matrix)
+    if kernels:
+        found: Tensor = kernels.smallest_first(matrix, stops)
+        return found
     # one row at a time, which an accelerator is slow at
     rest = matrix.to("cpu", copy=True)
     pivots, chosen, start = rest.diagonal(), [], 0

@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from allocator.core.ports import Model, Stage, State
+    from quant.assignment import Assignment
     from quant.bank import Recipe
     from quant.build import Source
-    from quant.finalized import Assignment, Finalized
+    from quant.finalized import Finalized
 
 HELD_BYTES = 2**28
 

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from allocator.core.ports import Method
     from allocator.core.spec import Linear
+    from quant.assignment import Assignment
     from quant.bank import Recipe
-    from quant.finalized import Assignment
 
 
 # in a folder of finalized weights: locked by who makes or takes them away

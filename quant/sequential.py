@@ -52,8 +52,8 @@ if TYPE_CHECKING:
 
     from allocator.core.ports import Model, Siblings, Stage
     from allocator.core.spec import Linear
+    from quant.assignment import Assignment
     from quant.build import Source
-    from quant.finalized import Assignment
     from quant.grid import Cell
 
 

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from allocator.core.allocation import Choice
+    from quant.assignment import Assignment
     from quant.calibration import Observed
-    from quant.finalized import Assignment
     from quant.grid import Cell
 
 

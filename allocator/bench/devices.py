@@ -2,19 +2,10 @@
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
-from pathlib import Path
-
 import torch
 
 from allocator.core.errors import SpecError
-
-# where Linux keeps the bytes that a container may have, of its second and first kind
-LIMITS = (
-    Path("/sys/fs/cgroup/memory.max"),
-    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
-)
+from allocator.core.memory import host_bytes
 
 
 def pick_device(name: str) -> str:
@@ -51,16 +42,6 @@ def device_bytes(device: str) -> int:
     if not device.startswith("cuda"):
         return 0
     return int(torch.cuda.get_device_properties(device).total_memory)
-
-
-def host_bytes() -> int:
-    """Bytes of this machine's memory, or of the container that this process is in."""
-    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    for file in LIMITS:
-        # without a limit it holds a word, or a number beyond all memory
-        with suppress(OSError, ValueError):
-            limits.append(int(file.read_text()))
-    return min(limits)
 
 
 def total_memory(device: str) -> int:

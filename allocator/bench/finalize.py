@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from allocator.core.allocation import Allocation
     from allocator.core.ports import Sample, Score
     from allocator.core.watch import Watch
-    from quant.finalized import Assignment, Finalized
+    from quant.assignment import Assignment
+    from quant.finalized import Finalized
     from quant.passes import Passes
     from quant.tuning import Tuning
 
@@ -128,7 +129,7 @@ def score_finalized(
 def _assignment(
     setup: Setup, allocation: Allocation, corrected: bool, tune: Tuning | None
 ) -> Assignment:
-    from quant.finalized import Assignment
+    from quant.assignment import Assignment
 
     choices = allocation.of_linears(setup.model)
     return Assignment(recipe_of(setup), choices, corrected, tune)

@@ -6,12 +6,13 @@ import shutil
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from allocator.bench.devices import device_bytes, host_bytes
+from allocator.bench.devices import device_bytes
 from allocator.bench.loading import bank_home, recipe_of
 from allocator.bench.reading import INPUT_BYTES
 from allocator.core.account import peak_memory
 from allocator.core.amounts import in_bytes
 from allocator.core.errors import BankError, SpecError
+from allocator.core.memory import host_bytes
 from allocator.core.unit_costs import Bytes
 from quant.bank import missing_cells
 from quant.needs import building

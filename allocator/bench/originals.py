@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from quant.kept import host_bytes
+from allocator.core.memory import host_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -248,7 +248,9 @@ candidates = cloup.option(
     help="An allocation that takes part; again for more.",
 )
 cache_memory = cloup.option(
-    "--cache-memory", metavar="2GiB", help="For encoded images.  [default: 256MiB]"
+    "--cache-memory",
+    metavar="2GiB",
+    help="For states between blocks.  [default: 256MiB]",
 )
 seed = cloup.option(
     "--seed", type=int, metavar="1", help="Of everything random.  [default: 0]"

@@ -16,6 +16,7 @@ from allocator.core.allocation import (
     Choice,
     Scheme,
 )
+from allocator.core.checks import check_among, check_choosable
 from allocator.core.errors import SpecError, StudyError, UnknownNameError
 from allocator.core.options import read_toml, typed_options
 from allocator.core.pins import Pins
@@ -117,13 +118,13 @@ class StudySpec:
     at_most: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        _check_widths(self.widths)
+        check_choosable(self.widths)
         if not self.methods or len(set(self.methods)) < len(self.methods):
             raise SpecError(f"methods {self.methods} must be one or more, each once")
-        _check_among("granularity", self.granularity, GRANULARITIES)
-        _check_among("budget scope", self.budget_scope, SCOPES)
+        check_among("granularity", self.granularity, GRANULARITIES)
+        check_among("budget scope", self.budget_scope, SCOPES)
         for kind in self.include:
-            _check_among("part to include", kind, EXTRAS)
+            check_among("part to include", kind, EXTRAS)
         self._check_evaluation()
         if self.seed < 0:
             raise SpecError(f"the seed must not be negative, as {self.seed} is")
@@ -247,7 +248,7 @@ class StudySpec:
 
     @property
     def cache_bytes(self) -> int:
-        """Bytes that encoded images may take in memory."""
+        """Bytes that states between blocks, encoded images most of all, may take."""
         return read_memory(self.cache_memory)
 
     @property
@@ -312,19 +313,6 @@ def check_options(names: Iterable[str], known: Collection[str] = ()) -> None:
             raise UnknownNameError("study option", name, known)
 
 
-def _check_widths(widths: tuple[int, ...]) -> None:
-    bad = [bits for bits in widths if bits not in WIDTHS]
-    if bad:
-        allowed = ", ".join(map(str, WIDTHS))
-        raise SpecError(
-            f"width {', '.join(map(str, bad))} is not possible; widths are {allowed}"
-        )
-    if set(widths) == {FULL}:
-        raise SpecError("widths name 16 alone: name one below 16 to choose between")
-    if not widths or list(widths) != sorted(set(widths)):
-        raise SpecError(f"widths {widths} must be one or more, rising, each once")
-
-
 def read_memory(text: str) -> int:
     """Bytes in a size such as 2GiB.
 
@@ -335,11 +323,6 @@ def read_memory(text: str) -> int:
     if not found or found[2].lower() not in UNITS:
         raise SpecError(f"{text!r} is not a size of memory such as 256MiB or 2GiB")
     return int(float(found[1]) * UNITS[found[2].lower()])
-
-
-def _check_among(kind: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise UnknownNameError(kind, value, known)
 
 
 def check_study_name(name: str) -> str:

@@ -7,7 +7,7 @@ which row is a sample's. A state without it has a picture for each sample, in or
 from __future__ import annotations
 
 from copy import copy
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
 
 from allocator.families._pictures import read_image
@@ -105,13 +105,21 @@ def repeated(features: Any, picture: Sequence[int], shown: Sequence[int]) -> Any
         features: of transformers, in pieces (tiles, crops, or whole pictures).
         picture: the row of each sample's picture.
         shown: tokens that each sample's picture takes.
+
+    Raises:
+        ValueError: the prompts leave another number of image tokens than features;
+            whoever runs this names the model.
     """
     lengths = dict(zip(picture, shown, strict=True))
-    ends = list(accumulate(len(piece) for piece in features.pooler_output))
-    at, pieces = 0, []
-    for end in accumulate(lengths[n] for n in range(len(lengths))):
-        pieces.append(range(at, ends.index(end) + 1))
-        at = ends.index(end) + 1
+    made = accumulate((len(piece) for piece in features.pooler_output), initial=0)
+    begins = {tokens: n for n, tokens in enumerate(made)}
+    wanted = [0, *accumulate(lengths[n] for n in range(len(lengths)))]
+    if not begins.keys() >= set(wanted) or wanted[-1] != max(begins):
+        raise ValueError(
+            f"the prompts hold {wanted[-1]} image tokens for {max(begins)} image "
+            "features: model and processor do not belong together"
+        )
+    pieces = [range(begins[at], begins[end]) for at, end in pairwise(wanted)]
     order = [n for row in picture for n in pieces[row]]
     found = copy(features)
     found.pooler_output = _picked(features.pooler_output, order)

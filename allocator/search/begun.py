@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from allocator.core.allocation import FULL
+from allocator.core.errors import BusyError, StudyError
 from allocator.core.records import LINEAR_ADDITIVE, LINEAR_FISHER, RIVALS
 from allocator.search.counts import Done
 from allocator.search.goals import goal_of
@@ -25,10 +26,17 @@ def done_of(setup: Setup, solved: Mapping[str, int]) -> Done:
     """What need not be done again; `solved` are weights that the bank has, by method.
 
     Raises:
-        StudyError: the storage cannot be opened.
+        BusyError: another program holds the storage.
     """
     asked, space = setup.asked, setup.space
-    if setup.study not in study_names(asked.storage, asked.storage_timeout):
+    try:
+        known = study_names(asked.storage, asked.storage_timeout)
+    except BusyError:
+        raise
+    except StudyError:
+        # there is no such file yet
+        known = []
+    if setup.study not in known:
         return Done(solved=solved)
     journal = Journal.load(asked.storage, setup.study, asked.storage_timeout)
     taken = journal.taken(space)

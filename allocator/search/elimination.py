@@ -4,9 +4,9 @@ Contenders are scored on growing parts of the evaluation set, the same for all. 
 look those stop that surely lie behind the best so far, and cannot win any more: paired
 one-sided tests share an error of ERROR, the looks in equal parts (a linear spending
 function: Lan and DeMets, Biometrika 70, 1983) and the contenders in a look (Bonferroni,
-as in Maron and Moore, "Hoeffding Races", 1994). Half as many may go on as at the look
-before, in the end three and then two: the winner and one rival see everything
-(sequential halving: Karnin, Koren and Somekh, ICML 2013).
+as in Maron and Moore, "Hoeffding Races", 1994). From SURE samples on half as many may
+go on as at the look before, in the end three and then two: the winner and one rival see
+everything (sequential halving: Karnin, Koren and Somekh, ICML 2013).
 
 Of what saw everything the best is chosen; what lies less than TIE behind it and is
 smaller is as good and takes its place. Nothing that stopped, no uniform allocation and
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 ERROR = 0.01
 # points (a metric in percent), or percent of full precision's score
 TIE = 0.2
+# samples by which more than tests may stop a contender
+SURE = 1_000
 # sizes are no different within this ratio
 ALIKE = 1.004
 
@@ -174,8 +176,7 @@ class Race:
         size, after = self.looks.sizes[at : at + 2]
         ranked = sorted(left, key=lambda e: (-self.mean(e, size), e.bpw))
         looks = len(self.looks.sizes) - 1
-        before = looks - 1 - at
-        most = (LAST + 1) << (before - 1) if before and not self.hurries() else LAST
+        most = self._most(size, looks - 1 - at)
         error = ERROR / looks / max(1, len(self.racers) - 1)
         kept = [
             each
@@ -186,6 +187,12 @@ class Race:
         ]
         # in the order given: whoever is at it loads what it has in place
         return [each for each in left if each in kept]
+
+    def _most(self, size: int, before: int) -> int:
+        """How many may go on after a look, with so many looks before everything."""
+        if not before or self.hurries():
+            return LAST
+        return (LAST + 1) << (before - 1) if size >= SURE else len(self.racers)
 
     def _is_behind(self, racer: Racer, best: Racer, size: int, error: float) -> bool:
         places = self.looks.places(size)

@@ -22,15 +22,15 @@ are searched are polished in the end.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from quant.chunks import at_once
+from quant.chunks import at_once, kernels_for
 from quant.grid import affine, has_real_zero
 from quant.hessian import dead_inputs, factored
 from quant.methods._polish import Placed, polish, pull_of
-from quant.methods._sweep import sweep
+from quant.methods._sweep import Blocks, sweep
 from quant.products import weighted_sum
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ def solve(problem: Problem) -> Solution:
     pivots, taken = route.factor.diagonal().unbind(), steps.unbind()
     scale = least = most = levels
 
-    def replace(at: int, column: Tensor) -> None:
+    def enter(at: int) -> None:
         nonlocal scale, least, most
         group, inside = divmod(at, problem.shared)
         if not inside:
@@ -159,6 +159,9 @@ def solve(problem: Problem) -> Solution:
             scales[group], zeros[group] = _fit(problem, group)
             scale, least = scales[group], -zeros[group]
             most = levels + least
+
+    def replace(at: int, column: Tensor) -> None:
+        enter(at)
         step = torch.div(column, scale, out=taken[at])
         # an integer zero-point is no matter of rounding, as in `quant.grid.nearest`
         step = step.sub_(least).round_().add_(least) if real_zero else step.round_()
@@ -166,7 +169,16 @@ def solve(problem: Problem) -> Solution:
         # the error over its pivot takes the place of the column
         column.addcmul_(step, scale, value=-1).div_(pivots[at])
 
-    sweep(columns, route.factor, replace, 0, len(columns))
+    def together(start: int, stop: int) -> None:
+        enter(start)
+        grid = scale, least, most
+        kernels.solve_block(columns, steps, route.factor, grid, start, stop)
+
+    kernels: Any = None if real_zero else _kernels(problem)
+    blocks = None
+    if kernels:
+        blocks = Blocks(kernels.width_of(len(columns), problem.shared), together)
+    sweep(columns, route.factor, replace, 0, len(columns), blocks=blocks)
     if problem.searched:
         some = slice(problem.searched)
         placed = Placed(steps[:, some], scales[:, some], zeros[:, some], levels[some])
@@ -174,6 +186,12 @@ def solve(problem: Problem) -> Solution:
         polish(placed, pull, route.hessian, route.live, problem.scheme)
     loss = weighted_sum(route.live, columns.square_())
     return Solution(*_in_matrices(problem, steps, scales, zeros), loss)
+
+
+def _kernels(problem: Problem) -> Any:
+    """The kernels that solve a problem, where there are some."""
+    single = problem.columns.dtype == torch.float32
+    return kernels_for(problem.columns) if single else None
 
 
 def _in_matrices(
@@ -236,6 +254,13 @@ def _rehearse(
     Nobody reads the codes, so they are left without their zero-point, and errors
     without their factor: what takes the time here are passes over the columns.
     """
+    kernels = _kernels(problem)
+    if kernels:
+        scale, zero = (part.to(problem.columns.dtype) for part in grids)
+        bounds = scale, -zero, problem.levels[rows] - zero
+        of = problem.columns[:, rows], problem.route.factor, problem.route.live
+        loss: Tensor = kernels.rehearse(*of, bounds, block.start, block.stop)
+        return loss
     columns = problem.columns[block, rows].repeat(1, RANGES)
     factor = problem.route.factor[block, block]
     pivots = factor.diagonal()

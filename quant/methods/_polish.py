@@ -14,14 +14,14 @@ column is replaced by its change, and those behind it feel H times that.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from quant.chunks import at_once
+from quant.chunks import at_once, kernels_for
 from quant.grid import ENDS, by_group, scale_dtype
 from quant.hessian import dead_inputs
-from quant.methods._sweep import sweep
+from quant.methods._sweep import Blocks, sweep
 from quant.products import product, subtract_product_
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def polish(
     softness = hessian.diagonal().reciprocal().tolist()
     scale = before = per_step = least = most = placed.levels
 
-    def settle(at: int, column: Tensor) -> None:
+    def enter(at: int) -> None:
         nonlocal scale, before, per_step, least, most
         group, inside = divmod(at, shared)
         if not inside:
@@ -86,13 +86,23 @@ def polish(
             _refit(placed.steps[here], scale, pull[here], block, live[here], scheme)
             per_step, least = scale.reciprocal(), -placed.zero[group]
             most = placed.levels + least
+
+    def settle(at: int, column: Tensor) -> None:
+        enter(at)
         old = steps[at]
         step = torch.addcmul(old, column, per_step, value=softness[at]).round_()
         torch.minimum(torch.maximum(step, least, out=step), most, out=step)
         torch.mul(step, scale, out=column).addcmul_(old, before, value=-1)
         old.copy_(step)
 
-    sweep(pull, hessian, settle, 0, len(hessian))
+    def together(start: int, stop: int) -> None:
+        enter(start)
+        grid = scale, before, least, most
+        kernels.settle_block(pull, placed.steps, hessian, grid, start, stop)
+
+    kernels: Any = kernels_for(pull) if pull.dtype == torch.float32 else None
+    blocks = Blocks(kernels.width_of(len(pull), shared), together) if kernels else None
+    sweep(pull, hessian, settle, 0, len(hessian), blocks=blocks)
 
 
 def polished(

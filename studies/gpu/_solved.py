@@ -10,9 +10,9 @@ import torch
 from allocator.core.allocation import FULL, Choice, Scheme
 from allocator.core.plugins import load
 from allocator.families import family_of
+from quant.assignment import Assignment
 from quant.bank import Recipe
 from quant.build import Source, build_bank
-from quant.finalized import Assignment
 from quant.hessian import InputStatistics
 from quant.sequential import quantize_in_sequence
 from studies.gpu._session import BLOCKS

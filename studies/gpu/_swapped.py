@@ -11,7 +11,7 @@ from allocator.core.allocation import FULL, Choice, Scheme
 from quant.bank import Bank, Recipe
 from quant.cells import add_cells, packed_cell
 from quant.grid import round_to_nearest
-from quant.kept import Kept, Memory
+from quant.kept import Kept, Memory, device_memory, pinned_memory
 from studies.gpu._session import BLOCKS, SWAPPED
 from tests.models import Stored
 
@@ -55,8 +55,6 @@ def kept_in(session: Session) -> dict[str, list[Memory]]:
     """Memories that cells are kept in, each as if it were the only one."""
     if not session.is_cuda:
         return {"host memory": [Memory(MOST, lambda part: part)]}
-    from quant.cuda import device_memory, pinned_memory
-
     device = torch.device(session.device)
     return {
         "device memory": [device_memory(device)],

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from allocator.bench import batching, devices
+from allocator.bench import batching
 from allocator.bench.batching import MOST, SHARE, Room, batched
 from allocator.bench.devices import total_memory
+from allocator.core import memory
 
 # 10 bytes a token and 50 a sample: 10 samples of 15 tokens, 20 of 5
 ROOM = Room(2000, 10, 50)
@@ -90,7 +91,7 @@ def test_a_container_has_the_memory_that_it_may_take(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = [tmp_path / name for name in ("second", "first", "none")]
-    monkeypatch.setattr(devices, "LIMITS", files)
+    monkeypatch.setattr(memory, "LIMITS", files)
     files[0].write_text("max\n")
     whole = total_memory("cpu")
     assert whole >= 2**20

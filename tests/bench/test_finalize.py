@@ -25,8 +25,8 @@ from allocator.core.plugins import load
 from allocator.core.study import StudySpec
 from allocator.core.watch import Silent
 from allocator.strategies._moves import scatter
+from quant.assignment import Assignment
 from quant.bank import MANIFEST
-from quant.finalized import Assignment
 from quant.lru_cache import LRUCache
 from tests.exporters.plans import write_plan
 from tests.quant.by_hand import by_hand, effective

@@ -134,7 +134,7 @@ class Probed:
         self.moved, self.ran = moved, list[Choice]()
 
     def depth(self, key: str) -> int:
-        return self.spec.keys.index(key)
+        return int(self.spec.keys.index(key))
 
     def logits(self, allocation: Any, samples: Any, ahead: Any) -> Tensor:
         del samples, ahead

@@ -13,7 +13,7 @@ from quant.hessian import InputStatistics
 
 if TYPE_CHECKING:
     from allocator.core.ports import Model, State
-    from quant.finalized import Assignment
+    from quant.assignment import Assignment
 
 
 def by_hand(

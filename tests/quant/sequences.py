@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from allocator.core.allocation import Choice, Scheme
 from allocator.core.plugins import available, load
+from quant.assignment import Assignment
 from quant.bank import Recipe
 from quant.build import Source
-from quant.finalized import Assignment, Finalized
 from quant.sequential import quantize_in_sequence
 from tests.quant.banks import FAMILY, Loaded, prompts
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from allocator.core.ports import State
     from allocator.core.spec import ModelSpec
+    from quant.finalized import Finalized
 
 METHODS = tuple(available("quant.methods"))
 FULL = Choice(16)

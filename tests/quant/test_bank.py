@@ -9,7 +9,7 @@ import torch
 
 from allocator.core.allocation import Choice, Scheme
 from allocator.core.errors import BankError
-from quant import cells
+from quant import cells as cells_of_files
 from quant.bank import MANIFEST, Bank, Recipe, read_manifest
 from quant.cells import (
     file_of,
@@ -48,9 +48,9 @@ def test_what_is_put_in_place_is_compared_with_its_checksums_once(
     bank = bank_of(tmp_path, counted, model, spec, prompts())
     if kept is not None:
         bank.kept = kept
-    usual, compared = cells.checksum, []
+    usual, compared = cells_of_files.checksum, []
     monkeypatch.setattr(
-        cells, "checksum", lambda part: (compared.append(part), usual(part))[1]
+        cells_of_files, "checksum", lambda part: (compared.append(part), usual(part))[1]
     )
     linear, choice = spec.linears[0], Choice(3, "uniform")
     wanted = bank.weight(linear, choice)
@@ -95,7 +95,7 @@ def test_the_manifest_lists_every_cell_with_its_checksum(
     for name, sums in listed.items():
         stored = stored_cells(file_of(folder, name))
         assert sums == {key: cell["sum"] for key, cell in stored.items()}
-        assert set(cells) == set(recipe.keys)
+        assert set(sums) == set(recipe.keys)
 
 
 def test_a_damaged_manifest_is_an_error_in_one_sentence(

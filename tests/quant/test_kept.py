@@ -7,16 +7,14 @@ import pytest
 import torch
 
 from allocator.core.allocation import Scheme
-from quant import kept
 from quant.cuda import pinned_bytes
 from quant.grid import dequantize, round_to_nearest
-from quant.kept import Kept, Memory, host_bytes
+from quant.kept import Kept, Memory, memories_of
 from quant.lru_cache import LRUCache
 from quant.packed import PackedCell
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 SHAPE = (8, 32)
 # 8 x 32 codes of 4 bits, then 8 scales of two bytes and 8 zero-points of one
@@ -106,24 +104,12 @@ def test_decoded_weights_are_those_of_the_type_that_is_asked_for() -> None:
     assert read.seeds == [0, 0]
 
 
-def test_a_container_may_have_less_memory_than_its_machine(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = host_bytes()
-    monkeypatch.setattr(kept, "LIMIT", tmp_path / "memory.max")
-    assert host_bytes() >= whole
-    (tmp_path / "memory.max").write_text("max\n")
-    assert host_bytes() >= whole
-    (tmp_path / "memory.max").write_text("4096\n")
-    assert host_bytes() == 4096
-
-
 @pytest.mark.gpu
 def test_a_device_keeps_cells_and_reads_pinned_ones() -> None:
     if not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
     device = torch.device("cuda", torch.cuda.current_device())
-    near, far = kept.memories_of(device)
+    near, far = memories_of(device)
     assert 0 < near.limit < torch.cuda.mem_get_info(device)[1]
     near.limit = BYTES
     held, read = Kept([near, far]), Read()

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from allocator.core.ports import State
-    from quant.finalized import Assignment
+    from quant.assignment import Assignment
 
 GPTQ, AWQ, ROUND = Choice(2, "gptq"), Choice(3, "awq"), Choice(3, "uniform")
 

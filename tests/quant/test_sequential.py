@@ -10,10 +10,10 @@ import torch
 from allocator.core.allocation import Choice
 from allocator.core.errors import BankError, ModelError
 from allocator.core.plugins import load
+from quant.assignment import Assignment
 from quant.bank import MANIFEST, Bank
 from quant.build import Source
 from quant.cells import file_of, read_cell
-from quant.finalized import Assignment
 from quant.sequential import quantize_in_sequence
 from tests.quant.banks import FAMILY, Loaded, apart, build, prompts
 from tests.quant.by_hand import by_hand, effective
