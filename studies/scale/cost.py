@@ -6,8 +6,9 @@
 of one in `configs/`. The protocol is the published one: 128 calibration pairs, 1,000
 search questions, 21,435 evaluation questions, a budget of 4.0 bits per weight, three
 methods, 20 proposals, no refinement, no tuning. `--gpu FILE` takes unit costs from what
-`studies/gpu/run.py` has measured; all others are assumed (`devices.py`; `--assume FIGURE
-VALUE` takes another), and each says which it is. `--before` counts the code as it was at commit e7424a3.
+`studies/gpu/run.py` has measured; all others are assumed (`devices.py`), and each says
+which it is; `--assume FIGURE VALUE` assumes otherwise. `--before` counts the code as it
+was at commit e7424a3.
 """
 
 from __future__ import annotations
