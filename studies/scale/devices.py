@@ -95,6 +95,19 @@ ASSUMED = {
     "kernels a column of AWQ": Figure(
         52.8, "counted alike: the column loop of the polish, and each width's search"
     ),
+    "kernels a column of GPTQ in blocks": Figure(
+        1.4, "counted alike, blocks of columns as single kernels (quant/fused.py)"
+    ),
+    "kernels a column of AWQ in blocks": Figure(
+        22.4, "counted alike: what is left is the search of ranges of each width"
+    ),
+    "flops a weight of GPTQ": Figure(
+        180e3,
+        "six widths at inputs of 7B: products of 24 times the inputs, steps in blocks",
+    ),
+    "flops a weight of AWQ": Figure(
+        240e3, "the same: products of 33 times the inputs, 18 ranges for each width"
+    ),
     "rounds of rows": Figure(
         4.6, "chunks of 256 MB that a set of 7B at six widths was solved in"
     ),

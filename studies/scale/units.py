@@ -132,15 +132,20 @@ def _quantizing(case: Case, put: Any) -> None:
         each = assumed("bytes moved a weight") / moved + link
         put("swap", each, "20 bytes moved a weight, packed codes from pinned memory")
     launch = case.columns * assumed("seconds a launch") / total
+    plain = assumed("share of plain flops") * case.device.plain_flops
     rounds = assumed("rounds of rows") if case.before else 1
     for name, times in (("GPTQ", rounds), ("AWQ", 1)):
-        kernels = times * assumed(f"kernels a column of {name}")
-        text = f"{kernels:.0f} kernels a column, {case.columns:,.0f} columns"
-        put(f"solve {name.lower()}", kernels * launch, text)
+        how = "" if case.before else " in blocks"
+        kernels = times * assumed(f"kernels a column of {name}{how}")
+        text = f"{kernels:.1f} kernels a column, {case.columns:,.0f} columns"
+        computed = 0.0
+        if not case.before:
+            computed = assumed(f"flops a weight of {name}") / plain
+            text += ", and products in float32"
+        put(f"solve {name.lower()}", kernels * launch + computed, text)
     put("solve uniform", assumed("bytes moved a weight") / moved, "moved once a width")
     products = sum(2 * columns**2 for columns in case.read)
     tokens = CALIBRATION * case.lengths.prompt
-    plain = assumed("share of plain flops") * case.device.plain_flops
     gather = products * tokens / plain / total
     put("gather", gather, "Hessians in float32")
     if case.before:
