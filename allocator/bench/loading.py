@@ -53,6 +53,7 @@ def _loaded(setup: Setup, bank: Bank | None) -> Workbench:
     from quant.lru_cache import LRUCache
 
     model = setup.family.load(setup.folder, setup.device)
+    model.pixels.limit = max(model.pixels.limit, setup.asked.cache_bytes)
     bench = Workbench(
         model,
         setup.model,

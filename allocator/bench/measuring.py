@@ -17,7 +17,7 @@ from allocator.bench.stage_costs import stage_costs
 from allocator.bench.timing import timed
 from allocator.core.ports import Decoding
 from allocator.core.unit_costs import Lengths, Unit, UnitCosts
-from evals.splits import spread_places
+from allocator.families import PICTURE
 from evals.taskset import TaskSet
 from quant.lru_cache import size_of
 
@@ -40,12 +40,14 @@ PROPOSAL = 0.7
 class Measured:
     """What things take here, and how long it took to find out.
 
-    `kept` is the share of the search set's features that stay in memory; `inputs` and
-    `features` are bytes of a sample's.
+    `branches` says that questions share the tokens of their picture, `kept` is the
+    share of the search set's features that stay in memory; `inputs` and `features` are
+    bytes of a sample's.
     """
 
     units: UnitCosts
     lengths: Lengths
+    branches: bool
     kept: float
     inputs: float
     features: float
@@ -57,10 +59,12 @@ class Measured:
         def anew(share: float) -> float:
             return 1 - self.kept * (1 - share)
 
+        # looks are spread over a set, and hardly two of them show one picture
         return replace(
             usual,
-            encoded_scored=anew(usual.encoded_scored),
+            encoded_scored=anew(usual.encoded_scored) / self.lengths.questions,
             encoded_looked=anew(usual.encoded_looked),
+            branches=self.branches,
         )
 
 
@@ -98,7 +102,8 @@ def measure(setup: Setup, bench: Workbench) -> Measured:
         proposal=Unit(PROPOSAL),
     )
     taken = time.monotonic() - started
-    return Measured(units, read.lengths, read.kept, read.inputs, read.features, taken)
+    kept = read.kept, read.inputs, read.features
+    return Measured(units, read.lengths, read.branches, *kept, taken)
 
 
 @dataclass(frozen=True)
@@ -109,21 +114,20 @@ class _Read:
     looked: float
     replied: float
     lengths: Lengths
+    branches: bool
     kept: float
     inputs: float
     features: float
 
     @staticmethod
     def of(setup: Setup, bench: Workbench) -> _Read:
-        """Read a batch that does not take long."""
-        samples = setup.samples["search"]
-        one = _Timed(setup, bench, samples[:1])
-        most = len(next(iter(bench.batches(samples))))
-        count = min(most, max(1, int(BATCH / one.seconds)))
-        if count == 1:
-            return one.read()
-        places = spread_places(len(samples), count)
-        return _Timed(setup, bench, [samples[place] for place in places]).read()
+        """Read a batch, or as much of one as does not take long."""
+        batches = list(bench.batches(setup.samples["search"]))
+        # they are sorted by length
+        batch = batches[len(batches) // 2]
+        one = _Timed(setup, bench, batch[:1])
+        count = min(len(batch), max(1, int(BATCH / one.seconds)))
+        return (one if count == 1 else _Timed(setup, bench, batch[:count])).read()
 
 
 class _Timed:
@@ -140,8 +144,10 @@ class _Timed:
         behind = {stage.component for stage in model.stages()} - set(model.prefix)
         self.looked, _ = timed(device, lambda: self._run(self.state, behind), tokens)
         self.rows = {name: tokens[name] / len(few) for name in tokens}
+        before = tokens["language"]
         self.said: list[str] = []
-        self.replied, self.said = timed(device, self._reply)
+        self.replied, self.said = timed(device, self._reply, tokens)
+        self.run = (tokens["language"] - before) / len(few)
 
     def _encode(self, state: State) -> Any:
         model = self.bench.model
@@ -172,22 +178,29 @@ class _Timed:
     def read(self) -> _Read:
         """The same for a sample."""
         count, rows = len(self.few), self.rows
-        evaluated, searched = (self.setup.samples[s] for s in ("evaluation", "search"))
+        shown = {(sample.image, sample.upright) for sample in self.few}
+        # where pictures are shared, each is processed and encoded once
+        pictures = len(shown) if PICTURE in self.state else count
+        prompt = max(1.0, rows.get("language", 1.0))
         lengths = Lengths(
-            vision=rows.get("vision", 0.0),
-            connector=rows.get("connector", 0.0),
-            prompt=max(1.0, rows.get("language", 1.0)),
+            vision=rows.get("vision", 0.0) * count / pictures,
+            connector=rows.get("connector", 0.0) * count / pictures,
+            prompt=prompt,
             picture=self._picture(),
             reply=self._reply_tokens(),
-            questions=len(evaluated) / len({sample.image for sample in evaluated}),
+            questions=count / pictures,
         )
+        branches = self.run < prompt
+        run = lengths.branched if branches else prompt
+        begun = self.looked / count * run / prompt
         inputs, features = (each / count for each in self.bytes)
-        wanted = features * len(searched)
+        wanted = features * len(self.setup.samples["search"])
         return _Read(
-            (self.inputs + self.encoded) / count,
+            (self.inputs + self.encoded) / pictures,
             self.looked / count,
-            max(0.0, self.replied - self.looked) / count,
+            max(0.0, self.replied / count - begun),
             lengths,
+            branches,
             min(1.0, self.setup.asked.cache_bytes / max(wanted, 1.0)),
             inputs,
             features,

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from allocator.bench.ahead import made_ahead
 from allocator.bench.batching import Room, batched
-from allocator.bench.recurring import Recurring
 from allocator.core.allocation import digest
+from allocator.core.recurring import Recurring
 from quant.lru_cache import size_of
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Reader:
     positions: int = 1
     in_order: bool = False
     apart: Sequence[Model] = ()
-    kept: LRUCache = field(default_factory=lambda: Recurring(INPUT_BYTES))
+    kept: Recurring | LRUCache = field(default_factory=lambda: Recurring(INPUT_BYTES))
 
     def plan(self, samples: Sequence[Sample]) -> list[list[int]]:
         """Places of the samples that run at once, the same whenever it is asked."""

@@ -45,7 +45,7 @@ def outlook(device: int = 0) -> Outlook:
         Forecast(parts, 7 * GB, Savings(looked=0.5)),
         Needs({}, 52 * GB, 14 * GB, Bytes(66 * GB, 4 * GB, device), room()),
         Bytes(66 * GB, 6 * GB, device),
-        Measured(units, lengths, 1.0, 0.0, 0.0, 3.0),
+        Measured(units, lengths, False, 1.0, 0.0, 0.0, 3.0),
         {"start": 30.0, "bank": 480.0, "search": 2_000.0, "finalists": 0.2},
     )
 
