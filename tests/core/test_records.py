@@ -70,7 +70,7 @@ def test_json_has_the_keys_that_are_part_of_the_interface() -> None:
     }
     assert found["budget"] == {"bpw": 4.0, "scope": "model"}
     full = {"score": 90, "ci95": [88, 92], "bpw": 16, "details": {"BLEU-4": 0.4}}
-    assert found["full_precision"] == full
+    assert found["full_precision"] == {**full, "samples": 0}
     assert found["trials"] == {"complete": 5, "pruned": 2, "failed": 1, "infeasible": 0}
     assert found["seconds"].keys() == {"total", "bank", "search", "confirm"}
     assert found["importance"] == {"group": {"vision.all.all": {"consensus": 100}}}
@@ -90,6 +90,7 @@ def test_json_shows_what_is_recommended_and_what_it_was_compared_with() -> None:
         "bpw_quantized": 3.7,
         "score": 70,
         "ci95": [68, 72],
+        "samples": 0,
         "retained": None,
         "details": {"BLEU-4": 0.3},
         "vs_best_uniform": {"difference": 10, "ci95": [8, 12]},
@@ -104,6 +105,7 @@ def test_json_shows_what_is_recommended_and_what_it_was_compared_with() -> None:
         "score": 67,
         "finalized": "in sequence",
         "tuned": False,
+        "samples": 0,
         "fits": True,
     }
     assert (additive["name"], additive["score"]) == ("additive", 69.5)
