@@ -31,7 +31,7 @@ from allocator.core.study import StudySpec
 from allocator.families import family_of
 from allocator.search.forecast import forecast
 from quant.bank import Recipe
-from quant.room import missing_bytes
+from quant.needs import missing_bytes
 from studies.scale.devices import ASSUMED, DEVICES, assumed, assuming
 from studies.scale.lengths import QUESTIONS, lengths_of
 from studies.scale.units import Case, assumed_units, with_measured
