@@ -1,21 +1,23 @@
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 
-from allocator.bench import forward, reading
+from allocator.bench import batching, forward, reading
 from allocator.bench.devices import pick_device
 from allocator.bench.loading import open_full_precision
 from allocator.bench.prepare import prepare
 from allocator.bench.probes import damages
 from allocator.bench.workbench import Workbench
 from allocator.core.allocation import Allocation, Choice, Scheme
-from allocator.core.errors import ModelError, SpecError
+from allocator.core.errors import DataError, ModelError, SpecError
 from allocator.core.plugins import load
 from allocator.core.ports import Sample, Score
+from allocator.core.recurring import Recurring
 from allocator.core.study import StudySpec
 from evals.tasks.vqav2 import PLUGIN as VQAV2
 from quant.bank import Recipe
@@ -295,6 +297,29 @@ def test_long_replies_are_read_token_by_token(
     # the first of them is what is read where replies are short
     monkeypatch.setattr(reading, "LONG", 1000)
     torch.testing.assert_close(bench.logits(full, samples)[:, 0], found[:, 0])
+
+
+def test_inputs_made_ahead_by_threads_change_nothing(
+    captioner: tuple[Workbench, tuple[Sample, ...]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench, samples = captioner
+    full = Allocation.uniform(bench.spec, Choice(16))
+    monkeypatch.setattr(batching, "MOST", 2)
+    bench.inputs = Recurring(0)
+    wanted = bench.score(full, samples).values, bench.logits(full, samples)
+    bench.features = LRUCache(0)
+    # as beside a model on a device of its own
+    bench.apart = (bench.model.apart(), bench.model.apart())
+    assert bench.score(full, samples).values == wanted[0]
+    assert torch.equal(bench.logits(full, samples), wanted[1])
+    (tmp_path / "none.jpg").write_bytes(b"no picture")
+    broken = replace(samples[3], image=tmp_path / "none.jpg")
+    for run in (bench.score, bench.logits):
+        with pytest.raises(DataError, match=r"none\.jpg cannot be read as a picture"):
+            run(full, [*samples[:3], broken, *samples[4:]])
+    assert not any(thread.name.startswith("ahead") for thread in threading.enumerate())
 
 
 def test_where_memory_does_not_suffice_scores_and_looks_are_the_same(
