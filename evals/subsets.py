@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -33,7 +33,13 @@ class Subsets:
 
     def places(self, size: int, known: int = 0) -> tuple[int, ...]:
         """Places of the first so many, without those `known`, as the set has them."""
-        return _sorted(self.order, size, known)
+        if (size, known) not in self._places:
+            self._places[size, known] = tuple(sorted(self.order[known:size]))
+        return self._places[size, known]
+
+    @cached_property
+    def _places(self) -> dict[tuple[int, int], tuple[int, ...]]:
+        return {}
 
     @staticmethod
     def whole(total: int) -> Subsets:
@@ -64,11 +70,6 @@ class Subsets:
             sizes.add(ends[bisect_left(ends, size)])
             size /= 2
         return Subsets(tuple(order), tuple(sorted(sizes)))
-
-
-@lru_cache(maxsize=64)
-def _sorted(order: tuple[int, ...], size: int, known: int) -> tuple[int, ...]:
-    return tuple(sorted(order[known:size]))
 
 
 def _shuffled(

@@ -10,7 +10,7 @@ from allocator.core.forecast import Part
 from allocator.core.plugins import load
 from allocator.core.records import RIVALS
 from allocator.search.full import FEW as CHECKED
-from allocator.search.propose import PROBED
+from allocator.search.propose import PROBED, trials_of
 from allocator.search.rungs import CONTROLS, DRAWN, SINGLE_CONTROLS
 from allocator.study.looks import DIVERGENCE, LADDER, SCORE
 from evals.subsets import FIRST, LEAST, SHARE
@@ -72,7 +72,7 @@ class Count:
     @property
     def trials(self) -> int:
         """Proposals in all for this goal."""
-        return self.asked.proposals(self.done.nearby)
+        return trials_of(self.asked, self.done.nearby)
 
     @property
     def ships(self) -> bool:

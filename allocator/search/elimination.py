@@ -1,12 +1,12 @@
 """Elimination: what is compared on the evaluation set sees ever more of it, or stops.
 
 Contenders are scored on growing parts of the evaluation set, the same for all. At each
-look those stop that surely lie behind the best so far, and cannot win any more: paired
-one-sided tests share an error of ERROR, the looks in equal parts (a linear spending
-function: Lan and DeMets, Biometrika 70, 1983) and the contenders in a look (Bonferroni,
-as in Maron and Moore, "Hoeffding Races", 1994). From SURE samples on half as many may
-go on as at the look before, in the end three and then two: the winner and one rival see
-everything (sequential halving: Karnin, Koren and Somekh, ICML 2013).
+look those stop that cannot win any more: that surely score no more than the best so far
+on the whole set, but for a TIE. Paired one-sided tests share an error of ERROR, the
+looks in equal parts (alpha spending: Lan and DeMets, Biometrika 70, 1983) and the
+contenders in a look (Bonferroni, as in Maron and Moore, "Hoeffding Races", 1994). From
+SURE samples on half as many may go on as at the look before, two in the end: the winner
+and one rival see everything (sequential halving: Karnin, Koren and Somekh, ICML 2013).
 
 Of what saw everything the best is chosen; what lies less than TIE behind it and is
 smaller is as good and takes its place. Nothing that stopped, no uniform allocation and
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
 
-# probability that tests stop what is best on the whole set
-ERROR = 0.01
+# probability that tests stop what is better by a tie on the whole set
+ERROR = 0.02
 # points (a metric in percent), or percent of full precision's score
 TIE = 0.2
 # samples by which more than tests may stop a contender
@@ -192,7 +192,7 @@ class Race:
         """How many may go on after a look, with so many looks before everything."""
         if not before or self.hurries():
             return LAST
-        return (LAST + 1) << (before - 1) if size >= SURE else len(self.racers)
+        return LAST << before if size >= SURE else len(self.racers)
 
     def _is_behind(self, racer: Racer, best: Racer, size: int, error: float) -> bool:
         places = self.looks.places(size)
@@ -200,7 +200,8 @@ class Race:
         strata = np.diff(np.searchsorted(places, ends)).tolist()
         rows = self._values(racer, places), self._values(best, places)
         pictures = self.pictures[list(places)]
-        return is_behind(*rows, pictures, self.looks.total, error, strata)
+        row, leader = rows[0] - self.tie, rows[1]
+        return is_behind(row, leader, pictures, self.looks.total, error, strata)
 
     def _values(self, racer: Racer, places: Sequence[int]) -> Floats:
         """Scores at places of the evaluation set."""

@@ -59,7 +59,7 @@ def forecast(
     space = ModelSpace(model, asked.scheme, asked.choices, asked.limit, asked.pins)
     count = _Whole(asked, space, sets, done, savings)
     parts = [count.full(), count.bank(), *count.baselines(), *count.search()]
-    if not (done.concluded and done.made >= asked.proposals(done.nearby)):
+    if not (done.concluded and done.made >= count.trials):
         parts += count.shipped() if count.ships else count.confirmed()
     return Forecast(tuple(parts), model.weights, savings)
 

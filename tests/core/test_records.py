@@ -11,11 +11,11 @@ from allocator.core.records import (
     Interval,
     Recommendation,
     RivalResult,
-    RungReport,
     SureShare,
     UniformResult,
     rival_name,
 )
+from allocator.core.told import RungReport
 
 
 def recommendation() -> Recommendation:

@@ -146,3 +146,19 @@ def test_what_two_tasks_share_stays_with_evaluation_then_with_search() -> None:
 def test_versions_of_all_tasks_name_the_sets() -> None:
     other = replace(PAIR.tasks[1], version=2)
     assert TaskSet((PAIR.tasks[0], other)).version != PAIR.version
+
+
+def test_parts_count_relative_to_full_precision_on_all_samples() -> None:
+    samples = PAIR.samples(HERE, "evaluation", Selection())
+    right = [sample.text for sample in samples]
+    full = PAIR.scores(["wrong", *right[1:5], "wrong", *right[6:]], samples)
+    assert [score.mean for score in full.values()] == pytest.approx([2 / 3, 5 / 6])
+    said = [*right[:3], "wrong", "wrong", "wrong", *right[6:]]
+    whole = relative(PAIR.scores(said, samples), full)
+    # 100 of 2/3, and 50 of 5/6, each the same
+    assert whole.mean == pytest.approx((150 + 60) / 2)
+    places = [0, 2, 4, 6, 7]
+    part = PAIR.scores([said[p] for p in places], [samples[p] for p in places], samples)
+    # each sample has the value that it has in the whole
+    wanted = [whole.values[place] for place in places]
+    assert relative(part, full).values == pytest.approx(wanted)

@@ -208,3 +208,43 @@ def test_a_search_shows_a_front_that_its_own_set_does_not_flatter(
     told = {row["samples"] for row in found.to_json()["front"]}
     # five finalists and the baselines are measured, the smaller ones are not
     assert told == {EVALUATION, CORRECTED}
+
+
+def test_what_was_scored_on_a_part_is_completed_by_full_precision(
+    toy: ModelSpec, tmp_path: Path
+) -> None:
+    url = f"{tmp_path}/studies.log"
+    asked = asked_for(rungs=False)
+    search = search_of(toy, url, asked, Uneven(), evaluated=1_000)
+    space = search.setup.space
+    baselines(search)
+    uniform = [a for a in space.uniform if space.fits(a)]
+    part = search.evaluate(uniform[0], size=250)
+    # nothing says how a part differs from the whole yet
+    shown = Shown.of(search.journal, space)
+    assert shown.samples(uniform[0].digest) == CORRECTED
+    search.evaluate(space.full)
+    shown = Shown.of(search.journal, space)
+    assert shown.samples(uniform[0].digest) == EVALUATION
+    assert shown.samples(uniform[1].digest) == CORRECTED
+    # the same samples are easy for both: the difference is known exactly
+    plain = FakeBench()
+    assert part.mean != pytest.approx(plain.scored(uniform[0]) + 0.5, abs=1e-3)
+    wanted = shown.score(space.full.digest) + plain.scored(uniform[0]) - 90
+    assert shown.score(uniform[0].digest) == pytest.approx(wanted)
+    apart = shown.difference(uniform[0].digest, space.full.digest)
+    assert apart is not None
+    assert apart.ci95 == pytest.approx([wanted - shown.score(space.full.digest)] * 2)
+    # and what was not scored there follows from it
+    other = shown.score(uniform[1].digest)
+    assert other == pytest.approx(plain.scored(uniform[1]) + 0.5, abs=0.1)
+
+
+class Uneven(FakeBench):
+    """Half of the samples of the evaluation set score 1 more, by chance."""
+
+    def score(self, allocation: Allocation, some: Any) -> Any:
+        told = super().score(allocation, some)
+        easy = np.random.default_rng(1).random(1_000) < 0.5
+        values = tuple(told.mean + easy[int(each.id[1:])] for each in some)
+        return type(told)(sum(values) / len(values), values)

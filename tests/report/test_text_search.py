@@ -6,6 +6,7 @@ import pytest
 from rich.console import Console
 
 from allocator.core.study import StudySpec
+from allocator.report.text_gains import compared
 from allocator.report.text_search import headline, say, scores_table, sentences
 
 
@@ -248,3 +249,15 @@ def test_a_kept_score_is_told_with_its_probability() -> None:
     retained["sure"] = {"share": 0.98199, "probability": 0.95}
     # rounded down: at least that much
     assert f"{told}, with probability 95 % at least 98.1 %." in sentences(kept)
+
+
+def test_what_stopped_early_says_on_how_many_samples() -> None:
+    told = found(12.0, 8.0, 16.0)
+    names = [name for name, _ in compared(told)]
+    assert names == ["2 gptq everywhere"]
+    told["recommended"]["samples"] = 21_435
+    told["uniform"][0] |= {"samples": 1_340, "finalized": "a digest"}
+    names = [name for name, _ in compared(told)]
+    assert names == ["2 gptq everywhere, finalized, on 1,340 samples"]
+    told["uniform"][0]["samples"] = 21_435
+    assert [name for name, _ in compared(told)] == ["2 gptq everywhere, finalized"]

@@ -9,7 +9,7 @@ import pytest
 from allocator.core.errors import NotReachedError
 from allocator.search import deadline, running
 from allocator.search.confirm import finalists_of
-from allocator.search.deadline import Deadline, Watched
+from allocator.search.deadline import Deadline, Watched, unevaluated
 from allocator.search.leftover import settle
 from allocator.search.propose import PROBED, prior, propose
 from allocator.search.run import baselines
@@ -176,6 +176,23 @@ def test_finalists_are_fewer_where_time_is_short_and_the_best_is_among_them(
     assert counts[0] == 1
     assert counts[-1] == 5
     assert counts == sorted(counts)
+
+
+def test_a_race_needs_all_samples_of_three_and_a_part_of_the_others(
+    toy: ModelSpec, url: str
+) -> None:
+    search = search_of(toy, url, asked_for(), evaluated=1_000)
+    space = search.setup.space
+    # parts of 250 and 500; four uniform allocations, two rivals, a finalist
+    assert unevaluated(search) == 1_000 + 2 * 1_000 + 5 * 250
+    search.evaluate(space.full, size=250)
+    search.evaluate(space.smallest, size=250)
+    assert unevaluated(search) == 750 + 750 + 1_000 + 5 * 250
+    search.evaluate(space.full)
+    search.evaluate(space.smallest)
+    assert unevaluated(search) == 1_000 + 5 * 250
+    plain = search_of(toy, url, asked_for(race=False), evaluated=1_000)
+    assert unevaluated(plain) == 8 * 1_000
 
 
 def test_a_search_without_a_limit_is_never_held_up(

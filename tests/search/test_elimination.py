@@ -157,8 +157,8 @@ def test_what_has_no_score_takes_no_part_and_costs_nobody_the_race() -> None:
 
 @pytest.mark.parametrize(
     ("total", "most"),
-    # sizes 1,000, 2,000, 4,000 and 8,000: after these looks six, three and two
-    [(8_000, [6, 3, 2]), (16_000, [12, 6, 3, 2]), (1_000, [9, 2])],
+    # parts of 1,000, 2,000 and 4,000 samples; and of 250, which is few, and 500
+    [(8_000, [8, 4, 2]), (16_000, [16, 8, 4, 2]), (1_000, [9, 2])],
 )
 def test_fewer_go_on_the_more_is_seen(total: int, most: list[int]) -> None:
     looks = Subsets.of(range(total))

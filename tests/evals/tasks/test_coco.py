@@ -10,6 +10,7 @@ from allocator.core.ports import SPLITS, Sample, Selection, Split
 from evals.splits import check_disjoint
 from evals.tasks import coco
 from evals.tasks.coco import PLUGIN
+from evals.taskset import within
 from tests.evals.data_folders import (
     captions_of,
     read,
@@ -252,3 +253,16 @@ def test_references_are_taken_apart_once_for_the_same_samples(
         assert len(calls) == captions + repeat * len(samples)
     PLUGIN.score(["A dog."] * 2, samples[:2])
     assert coco._references.cache_info().currsize == 2
+
+
+def test_parts_of_a_set_score_what_they_do_in_the_whole() -> None:
+    whole = PLUGIN.examples
+    said = ("A dog sleeps on shoes.", "A bike.", "A dog lies there.")
+    values = PLUGIN.score(said, whole).values
+    part = within(PLUGIN, whole)
+    assert part.score(said[1:], whole[1:]).values == pytest.approx(values[1:])
+    assert part.score(said[:1], whole[:1]).values == pytest.approx(values[:1])
+    # alone it would score nothing, since every word is in every reference
+    assert PLUGIN.score(said[:1], whole[:1]).mean == 0
+    assert part.score(said, whole) == PLUGIN.score(said, whole)
+    assert within(PLUGIN, ()) is PLUGIN
