@@ -197,11 +197,8 @@ def _ships(search: Search) -> bool:
         return False
     # the best of each method, the rivals, what was imported, and the best
     asked, is_large = search.setup.asked, search.setup.model.is_large
-    must = (
-        (LARGE_BEST if is_large else len(asked.methods))
-        + OTHERS
-        + len(candidates(search))
-    )
+    must = LARGE_BEST if is_large else len(asked.methods)
+    must += OTHERS + len(candidates(search))
     must += len(LINEAR_RIVALS) if asked.refines else 0
     return search.deadline.finalizes(search, must)
 
