@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from quant.grid import Grid, affine, between, decode, encode, extremes
+from quant.grid import Grid, affine, between, by_group, decode, encode, extremes
 from quant.hessian import output_error
 from quant.products import product
 
@@ -134,19 +134,21 @@ class _Tries:
         columns = scheme.columns(scaled.shape[1])
         return _Tries(scale, zero, scale.float(), -zero, levels - zero, columns)
 
-    def errors(self, scaled: Tensor, group: int, tries: int | None = None) -> Tensor:
+    def errors(self, scaled: Tensor, group: int) -> Tensor:
         """What rounding does to the weights [rows, columns] of a group.
 
         Returns:
-            [tries, rows, columns]; of the first tries only, if a number is given.
+            [tries, rows, columns].
         """
-        some = (slice(None, tries), slice(None), slice(group, group + 1))
-        step = self.step[some]
-        errors = (scaled / step).round_()
-        # with bounds that differ by row, clamp is an order of magnitude slower
-        torch.maximum(errors, self.floor[some], out=errors)
-        torch.minimum(errors, self.ceiling[some], out=errors)
-        return errors.mul_(step).sub_(scaled)
+        some = (slice(None), slice(None), slice(group, group + 1))
+        bounds = self.floor[some], self.ceiling[some]
+        return _rounding(scaled, self.step[some], *bounds)
+
+    def unclipped(self, scaled: Tensor) -> Tensor:
+        """What rounding on the whole range does to weights [rows, in]: [rows, in]."""
+        parts = (self.step, self.floor, self.ceiling)
+        of = (part[0].unsqueeze(-1) for part in parts)
+        return _rounding(by_group(scaled, self.columns), *of).flatten(1)
 
     def grid(self, chosen: Tensor, scheme: Scheme, bits: int) -> Grid:
         """The grids of which the numbers [rows, n_groups] are given."""
@@ -155,6 +157,15 @@ class _Tries:
         )
         stored = None if scheme.symmetric else zero.to(torch.uint8)
         return Grid(scale=scale, zero=stored, columns=self.columns, bits=bits)
+
+
+def _rounding(scaled: Tensor, step: Tensor, floor: Tensor, ceiling: Tensor) -> Tensor:
+    """What rounding does to weights; all arguments broadcast against each other."""
+    errors = (scaled / step).round_()
+    # with bounds that differ by row, clamp is an order of magnitude slower
+    torch.maximum(errors, floor, out=errors)
+    torch.minimum(errors, ceiling, out=errors)
+    return errors.mul_(step).sub_(scaled)
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,9 +235,7 @@ def clip_rows(
         for at in range(0, len(scale), tries.columns)
     ]
     # errors as they meet the inputs: divided by the scale
-    delta = torch.empty_like(scaled)
-    for index, here in enumerate(groups):
-        delta[:, here] = tries.errors(scaled[:, here], index, 1)[0] / scale[here]
+    delta = tries.unclipped(scaled).div_(scale)
     numbers = []
     rounded, clipped = torch.zeros(2, len(scaled), device=scaled.device)
     for index, here in enumerate(groups):

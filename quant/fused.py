@@ -49,7 +49,6 @@ def _solve(  # noqa: PLR0913, PLR0917
     scale,
     least,
     most,
-    start,
     rows,
     column_stride,
     step_stride,
@@ -61,7 +60,7 @@ def _solve(  # noqa: PLR0913, PLR0917
     row = tl.program_id(0) * HEIGHT + tl.arange(0, HEIGHT)
     at = tl.arange(0, WIDTH)
     own = row < rows
-    place = (start + at)[:, None] * column_stride + row[None, :]
+    place = at[:, None] * column_stride + row[None, :]
     there = (at < COUNT)[:, None] & own[None, :]
     tile = tl.load(columns + place, mask=there, other=0.0)
     size = tl.load(scale + row, mask=own, other=1.0)
@@ -70,8 +69,8 @@ def _solve(  # noqa: PLR0913, PLR0917
     for number in range(COUNT):
         column = tl.sum(tl.where(at[:, None] == number, tile, 0.0), axis=0)
         step = _rounded(tl.div_rn(column, size), low, high)
-        tl.store(steps + (start + number) * step_stride + row, step, mask=own)
-        line = factor + (start + number) * factor_stride + start
+        tl.store(steps + number * step_stride + row, step, mask=own)
+        line = factor + number * factor_stride
         error = tl.div_rn(column - step * size, tl.load(line + number))
         behind = tl.load(line + at, mask=(at > number) & (at < COUNT), other=0.0)
         changed = tile - behind[:, None] * error[None, :]
@@ -88,7 +87,6 @@ def _rehearse(  # noqa: PLR0913, PLR0917
     least,
     most,
     loss,
-    start,
     rows,
     column_stride,
     factor_stride,
@@ -99,7 +97,7 @@ def _rehearse(  # noqa: PLR0913, PLR0917
     row = tl.program_id(0) * HEIGHT + tl.arange(0, HEIGHT)
     at = tl.arange(0, WIDTH)
     own = row < rows
-    place = (start + at)[:, None] * column_stride + row[None, :]
+    place = at[:, None] * column_stride + row[None, :]
     there = (at < COUNT)[:, None] & own[None, :]
     tile = tl.load(columns + place, mask=there, other=0.0)
     grid = tl.program_id(1) * rows + row
@@ -110,10 +108,10 @@ def _rehearse(  # noqa: PLR0913, PLR0917
     for number in range(COUNT):
         column = tl.sum(tl.where(at[:, None] == number, tile, 0.0), axis=0)
         step = _rounded(tl.div_rn(column, size), low, high)
-        line = factor + (start + number) * factor_stride + start
+        line = factor + number * factor_stride
         pivot = tl.load(line + number)
         error = tl.div_rn(column - step * size, pivot)
-        total += tl.load(live + start + number) * error * error
+        total += tl.load(live + number) * error * error
         behind = tl.load(line + at, mask=(at > number) & (at < COUNT), other=0.0)
         tile -= behind[:, None] * error[None, :]
     tl.store(loss + grid, total, mask=own)
@@ -128,7 +126,6 @@ def _settle(  # noqa: PLR0913, PLR0917
     before,
     least,
     most,
-    start,
     rows,
     pull_stride,
     step_stride,
@@ -140,7 +137,7 @@ def _settle(  # noqa: PLR0913, PLR0917
     row = tl.program_id(0) * HEIGHT + tl.arange(0, HEIGHT)
     at = tl.arange(0, WIDTH)
     own = row < rows
-    place = (start + at)[:, None] * pull_stride + row[None, :]
+    place = at[:, None] * pull_stride + row[None, :]
     there = (at < COUNT)[:, None] & own[None, :]
     tile = tl.load(pull + place, mask=there, other=0.0)
     size = tl.load(scale + row, mask=own, other=1.0)
@@ -149,9 +146,9 @@ def _settle(  # noqa: PLR0913, PLR0917
     high = tl.load(most + row, mask=own, other=0.0)
     for number in range(COUNT):
         column = tl.sum(tl.where(at[:, None] == number, tile, 0.0), axis=0)
-        line = hessian + (start + number) * hessian_stride + start
+        line = hessian + number * hessian_stride
         pivot = tl.load(line + number)
-        mine = steps + (start + number) * step_stride + row
+        mine = steps + number * step_stride + row
         old = tl.load(mine, mask=own, other=0.0)
         step = _rounded(old + tl.div_rn(tl.div_rn(column, pivot), size), low, high)
         tl.store(mine, step, mask=own)
@@ -215,9 +212,9 @@ def solve_block(
     """
     rows = columns.shape[1]
     _solve[(triton.cdiv(rows, ROWS),)](
-        *(_lined_up(columns), _lined_up(steps), _lined_up(factor)),
+        *_from(start, columns, steps, factor[:, start:]),
         *(part.contiguous() for part in grid),
-        *(start, rows),
+        rows,
         *(columns.stride(0), steps.stride(0), factor.stride(0)),
         COUNT=stop - start,
         WIDTH=COLUMNS,
@@ -249,9 +246,10 @@ def rehearse(
     rows, scale = columns.shape[1], grids[0].contiguous()
     loss = torch.empty_like(scale)
     _rehearse[(triton.cdiv(rows, REHEARSED_ROWS), len(scale))](
-        *(_lined_up(columns), _lined_up(factor), live.contiguous()),
+        *_from(start, columns, factor[:, start:]),
+        live.contiguous()[start:],
         *(scale, grids[1].contiguous(), grids[2].contiguous(), loss),
-        *(start, rows, columns.stride(0), factor.stride(0)),
+        *(rows, columns.stride(0), factor.stride(0)),
         COUNT=stop - start,
         WIDTH=REHEARSED,
         HEIGHT=REHEARSED_ROWS,
@@ -279,9 +277,9 @@ def settle_block(
     """
     rows = pull.shape[1]
     _settle[(triton.cdiv(rows, ROWS),)](
-        *(_lined_up(pull), _lined_up(steps), _lined_up(hessian)),
+        *_from(start, pull, steps, hessian[:, start:]),
         *(part.contiguous() for part in grid),
-        *(start, rows),
+        rows,
         *(pull.stride(0), steps.stride(0), hessian.stride(0)),
         COUNT=stop - start,
         WIDTH=COLUMNS,
@@ -296,7 +294,7 @@ def smallest_first(matrix: Tensor, stops: Sequence[int]) -> Tensor:
     span = max(stops[0], *(after - at for at, after in pairwise(stops)), 1)
     chosen = torch.empty(size, dtype=torch.int64, device=matrix.device)
     _order[(1,)](
-        *(_lined_up(matrix), chosen, span, span - stops[0], matrix.stride(0)),
+        *(*_from(0, matrix), chosen, span, span - stops[0], matrix.stride(0)),
         COUNT=size,
         WIDTH=triton.next_power_of_2(size),
         num_warps=16,
@@ -306,7 +304,7 @@ def smallest_first(matrix: Tensor, stops: Sequence[int]) -> Tensor:
     return torch.where(whole, chosen, plain)
 
 
-def _lined_up(matrix: Tensor) -> Tensor:
-    """A matrix whose rows have nothing between their numbers."""
-    assert matrix.stride(-1) == 1
-    return matrix
+def _from(row: int, *matrices: Tensor) -> list[Tensor]:
+    """Matrices from a row on, so that kernels count by small numbers."""
+    assert all(matrix.stride(1) == 1 for matrix in matrices)
+    return [matrix[row:] for matrix in matrices]

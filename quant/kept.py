@@ -57,8 +57,14 @@ class Memory:
         size = sum(self.taken(part.nbytes) for part in cell.parts().values())
         if self.held + size > self.limit:
             return None
+        try:
+            moved = cell.moved(self.move)
+        except RuntimeError:
+            # out of memory: somebody else took what was free
+            self.limit = self.held
+            return None
         self.held += size
-        return cell.moved(self.move)
+        return moved
 
 
 @dataclass

@@ -98,18 +98,17 @@ def building(
         if not kept.isdisjoint(lacking.get(linear.name, ())):
             stages.setdefault((linear.component, linear.block), []).append(linear)
     on_cpu = device.startswith("cpu")
-    # on a device weights are as they are stored, in 16 bits
-    each = 4 if on_cpu else 2
+    # a stage runs in float32 on a CPU, else in 16 bits; what is solved there is mapped
+    running_bytes, solved_bytes = (4, 0) if on_cpu else (2, 2)
     computed = packed = 0
     for stage in stages.values():
         moments = sum(4 * linear.in_features**2 for linear in stage)
-        running = each * sum(linear.weights for linear in stage)
+        running = running_bytes * sum(linear.weights for linear in stage)
         for features in {linear.in_features for linear in stage}:
             own = [linear for linear in stage if linear.in_features == features]
             rows = sum(linear.out_features for linear in own)
-            solving = _solving(rows, features, len(recipe.low), device) + (
-                each * rows * features
-            )
+            solving = _solving(rows, features, len(recipe.low), device)
+            solving += solved_bytes * rows * features
             computed = max(computed, HELD_BYTES + moments + max(running, solving))
             packed = max(packed, missing_bytes(recipe, own, lacking))
     disk = missing_bytes(recipe, linears, lacking)

@@ -13,39 +13,43 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from allocator.bench.reading import INPUT_BYTES
 from allocator.bench.stage_costs import stage_costs
 from allocator.bench.timing import timed
-from allocator.core.ports import Decoding
+from allocator.bench.workbench import Workbench
 from allocator.core.unit_costs import Lengths, Unit, UnitCosts
-from evals.splits import spread_places
-from evals.taskset import TaskSet
-from quant.lru_cache import size_of
+from allocator.families import PICTURE
+from quant.lru_cache import LRUCache, size_of
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import Collection, Sequence
 
     from allocator.bench.prepare import Setup
-    from allocator.bench.workbench import Workbench
     from allocator.core.forecast import Savings
     from allocator.core.ports import Sample, State
 
 # seconds that a batch may take: a large model is asked a part of it
 BATCH = 2.0
+# samples of a look
+LOOKED = 32
 # seconds that a proposal takes beside what is looked at for it, as studies/LOG.md has
 # it of one core
-PROPOSAL = 0.7
+PROPOSAL = 0.5
 
 
 @dataclass(frozen=True)
 class Measured:
     """What things take here, and how long it took to find out.
 
-    `kept` is the share of the search set's features that stay in memory; `inputs` and
-    `features` are bytes of a sample's.
+    `branches` says that questions share the tokens of their picture, `kept` is the
+    share of the search set's features that stay in memory; `inputs` and `features` are
+    bytes of a sample's.
     """
 
     units: UnitCosts
     lengths: Lengths
+    branches: bool
     kept: float
     inputs: float
     features: float
@@ -57,10 +61,12 @@ class Measured:
         def anew(share: float) -> float:
             return 1 - self.kept * (1 - share)
 
+        # looks are spread over a set, and hardly two of them show one picture
         return replace(
             usual,
-            encoded_scored=anew(usual.encoded_scored),
+            encoded_scored=anew(usual.encoded_scored) / self.lengths.questions,
             encoded_looked=anew(usual.encoded_looked),
+            branches=self.branches,
         )
 
 
@@ -87,7 +93,7 @@ def measure(setup: Setup, bench: Workbench) -> Measured:
         picture=Unit(read.picture, True),
         prompt=Unit(read.looked / read.lengths.prompt, True),
         reply=Unit(read.replied / read.lengths.reply, True),
-        look=Unit(0.0, True),
+        look=Unit(read.look, True),
         # forward, backward twice as long, and all outputs again under each choice
         gradient=Unit(read.looked * (3 + len(setup.asked.choices))),
         swap=Unit(stages.swap, True),
@@ -96,34 +102,37 @@ def measure(setup: Setup, bench: Workbench) -> Measured:
         finalize=Unit(stages.finalize, True),
         tune=Unit(stages.tune, True),
         proposal=Unit(PROPOSAL),
+        start=Unit(read.once, True),
     )
     taken = time.monotonic() - started
-    return Measured(units, read.lengths, read.kept, read.inputs, read.features, taken)
+    kept = read.kept, read.inputs, read.features
+    return Measured(units, read.lengths, read.branches, *kept, taken)
 
 
 @dataclass(frozen=True)
 class _Read:
-    """Seconds a sample: its picture, its prompt, what replying takes beyond that."""
+    """Seconds a sample: its picture, its prompt, what replies and looks take beyond."""
 
     picture: float
     looked: float
     replied: float
+    look: float
     lengths: Lengths
+    branches: bool
     kept: float
     inputs: float
     features: float
+    once: float
 
     @staticmethod
     def of(setup: Setup, bench: Workbench) -> _Read:
-        """Read a batch that does not take long."""
-        samples = setup.samples["search"]
-        one = _Timed(setup, bench, samples[:1])
-        most = len(next(iter(bench.batches(samples))))
-        count = min(most, max(1, int(BATCH / one.seconds)))
-        if count == 1:
-            return one.read()
-        places = spread_places(len(samples), count)
-        return _Timed(setup, bench, [samples[place] for place in places]).read()
+        """Read a batch, or as much of one as does not take long."""
+        batches = list(bench.batches(setup.samples["search"]))
+        # they are sorted by length
+        batch = batches[len(batches) // 2]
+        one = _Timed(setup, bench, batch[:1])
+        count = min(len(batch), max(1, int(BATCH / one.seconds)))
+        return (one if count == 1 else _Timed(setup, bench, batch[:count])).read()
 
 
 class _Timed:
@@ -140,8 +149,10 @@ class _Timed:
         behind = {stage.component for stage in model.stages()} - set(model.prefix)
         self.looked, _ = timed(device, lambda: self._run(self.state, behind), tokens)
         self.rows = {name: tokens[name] / len(few) for name in tokens}
-        self.said: list[str] = []
-        self.replied, self.said = timed(device, self._reply)
+        before = tokens["language"]
+        self.replied, self.said = self._replied(tokens)
+        self.run = (tokens["language"] - before) / len(few)
+        self.looking = self._looking()
 
     def _encode(self, state: State) -> Any:
         model = self.bench.model
@@ -155,14 +166,41 @@ class _Timed:
                 state = stage.run(state)
         return state
 
-    @torch.inference_mode()
-    def _reply(self) -> list[Any]:
-        task, bench = self.setup.task, self.bench
-        tasks = task.tasks if isinstance(task, TaskSet) else (task,)
-        longest = max(each.max_new_tokens for each in tasks)
-        decoding = Decoding(longest, beams=bench.beams, rerank=bench.rerank)
-        states = iter([dict(self.state)])
-        return list(bench.model.predict(states, self.few, decoding, lambda _: None))
+    def _aside(self, features: LRUCache) -> Workbench:
+        """A bench of its own for the same model: it keeps features apart."""
+        own = self.bench
+        return Workbench(
+            own.model,
+            own.spec,
+            own.task,
+            beams=own.beams,
+            rerank=own.rerank,
+            halving=own.halving,
+            features=features,
+        )
+
+    def _replied(self, tokens: Counter[Any]) -> tuple[float, list[Any]]:
+        """Seconds of replying, pictures encoded before; and what was said."""
+        aside = self._aside(LRUCache(self.setup.asked.cache_bytes))
+        with torch.inference_mode():
+            aside.prefixed(self.few)
+        full = self.setup.space.full
+        before = tokens.copy()
+        tokens.clear()
+        seconds, said = timed(
+            self.setup.device, lambda: aside.predictions(full, self.few), tokens
+        )
+        tokens.update(before)
+        return seconds, said
+
+    def _looking(self) -> float:
+        """Seconds that a look takes for a sample beside picture and prompt."""
+        count, some = len(self.few), self.few[:LOOKED]
+        aside, full = self._aside(LRUCache(0)), self.setup.space.full
+        # the first time what looks are held against is taken too
+        aside.divergence(full, some)
+        seconds, _ = timed(self.setup.device, lambda: aside.divergence(full, some))
+        return max(0.0, seconds / len(some) - (self.encoded + self.looked) / count)
 
     @property
     def seconds(self) -> float:
@@ -172,25 +210,37 @@ class _Timed:
     def read(self) -> _Read:
         """The same for a sample."""
         count, rows = len(self.few), self.rows
-        evaluated, searched = (self.setup.samples[s] for s in ("evaluation", "search"))
+        shown = {(sample.image, sample.upright) for sample in self.few}
+        # where pictures are shared, each is processed and encoded once
+        pictures = len(shown) if PICTURE in self.state else count
+        prompt = max(1.0, rows.get("language", 1.0))
         lengths = Lengths(
-            vision=rows.get("vision", 0.0),
-            connector=rows.get("connector", 0.0),
-            prompt=max(1.0, rows.get("language", 1.0)),
+            vision=rows.get("vision", 0.0) * count / pictures,
+            connector=rows.get("connector", 0.0) * count / pictures,
+            prompt=prompt,
             picture=self._picture(),
             reply=self._reply_tokens(),
-            questions=len(evaluated) / len({sample.image for sample in evaluated}),
+            questions=count / pictures,
         )
+        branches = self.run < prompt
+        run = lengths.branched if branches else prompt
+        begun = self.looked / count * run / prompt
         inputs, features = (each / count for each in self.bytes)
-        wanted = features * len(searched)
+        wanted = features * len(self.setup.samples["search"])
+        # inputs of all samples are made once where all are kept
+        total = sum(map(len, self.setup.samples.values()))
+        is_kept = inputs * total <= INPUT_BYTES
         return _Read(
-            (self.inputs + self.encoded) / count,
+            (self.encoded + (0.0 if is_kept else self.inputs)) / pictures,
             self.looked / count,
-            max(0.0, self.replied - self.looked) / count,
+            max(0.0, self.replied / count - begun),
+            self.looking,
             lengths,
+            branches,
             min(1.0, self.setup.asked.cache_bytes / max(wanted, 1.0)),
             inputs,
             features,
+            self.inputs / count * total if is_kept else 0.0,
         )
 
     def _picture(self) -> float:

@@ -27,8 +27,10 @@ if TYPE_CHECKING:
 
 # of an accelerator's memory: a model's own, and what batches and libraries add
 BESIDE = 1.1
-# states that finalizing keeps: quantized and full, in front of a stage and behind it
-SPOOLS = 4
+# different allocations of which something is kept, in a search
+ALLOCATIONS = 100
+# bytes of what learns and explains: libraries that are imported later
+LEARNING = 350 * 10**6
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ def model_bytes(setup: Setup) -> int:
 
 
 def kept_bytes(setup: Setup, inputs: float, features: float) -> int:
-    """Bytes of memory that caches come to: all there is to keep, up to their limits.
+    """Bytes of memory that caches come to, up to their limits, and libraries.
 
     Args:
         setup: the request.
@@ -112,10 +114,12 @@ def kept_bytes(setup: Setup, inputs: float, features: float) -> int:
         features: bytes of what is made of its picture.
     """
     samples = sum(map(len, setup.samples.values()))
+    states = features * len(setup.samples["calibration"])
     return round(
-        min(INPUT_BYTES, inputs * samples)
-        + min(setup.asked.cache_bytes, features * samples)
-        + SPOOLS * min(HELD_BYTES, inputs * len(setup.samples["calibration"]))
+        LEARNING
+        + min(INPUT_BYTES, inputs * samples)
+        + min(setup.asked.cache_bytes, features * samples * ALLOCATIONS)
+        + min(HELD_BYTES, states * ALLOCATIONS)
     )
 
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from allocator.bench.ahead import made_ahead
 from allocator.bench.batching import Room, batched
-from allocator.bench.recurring import Recurring
 from allocator.core.allocation import digest
+from allocator.core.recurring import Recurring
 from quant.lru_cache import size_of
 
 if TYPE_CHECKING:
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 Made = TypeVar("Made")
 
-# models below so many parameters are small
-SMALL = 10**8
 # inputs kept between trials
 INPUT_BYTES = 2**29
 # replies that may be longer are read themselves
@@ -50,7 +48,7 @@ class Reader:
     positions: int = 1
     in_order: bool = False
     apart: Sequence[Model] = ()
-    kept: LRUCache = field(default_factory=lambda: Recurring(INPUT_BYTES))
+    kept: Recurring | LRUCache = field(default_factory=lambda: Recurring(INPUT_BYTES))
 
     def plan(self, samples: Sequence[Sample]) -> list[list[int]]:
         """Places of the samples that run at once, the same whenever it is asked."""

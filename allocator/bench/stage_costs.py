@@ -25,15 +25,15 @@ from allocator.bench.loading import (
     TUNED_SAMPLES,
     recipe_of,
 )
-from allocator.bench.reading import SMALL
 from allocator.bench.timing import timed
 from allocator.core.allocation import Choice
 from allocator.core.plugins import load
-from quant.bank import Bank
+from quant.bank import DECODED_BYTES, Bank
 from quant.calibration import Observed, no_inputs, watch
 from quant.cells import add_cells, packed_cell
 from quant.drift import Drift
 from quant.full_pass import reads_of
+from quant.lru_cache import LRUCache
 from quant.streaming import Spool
 from quant.tuning import Around, Tuning, tuned
 
@@ -114,7 +114,7 @@ def _chosen(
         # of equals the first: less has to run in front of it
         if weights > best.get(stage.component, (0, ""))[0]:
             best[stage.component] = weights, stage.name
-    is_large = setup.model.parameters >= SMALL
+    is_large = setup.model.is_large
     samples = setup.samples["calibration"][: FEW if is_large else None]
     states = _inputs(model, samples, CALIBRATION_BATCHES[is_large])
     size = TUNED_BATCHES[is_large]
@@ -250,27 +250,29 @@ class _Stage:
         return dict(zip(names, made, strict=True))
 
     def _swap(self) -> float:
-        """Seconds of putting the stage's weights in place, read from files."""
+        """Seconds of putting the stage's weights in place, their cells kept."""
         own = [x for x in self.setup.model.linears if x.name in self.stage.linears]
-        recipe = recipe_of(self.setup)
-        method = next(iter(recipe.methods))
-        recipe = replace(
-            recipe, widths=SWAPPED, methods={method: recipe.methods[method]}
-        )
-        in_place = InPlace(self.module, own)
+        whole = recipe_of(self.setup)
+        method = next(iter(whole.methods))
+        recipe = replace(whole, widths=SWAPPED, methods={method: whole.methods[method]})
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             for bits in SWAPPED:
                 cells, key = self._cells(bits), recipe.key(method, bits)
                 add_cells(folder, {n: {key: packed_cell(c)} for n, c in cells.items()})
+            spec: Any = SimpleNamespace(linears=own)
+            bank, in_place = Bank(folder, recipe, spec), InPlace(self.module, own)
+            cached = 4 * _weights(self.setup.model.linears) * len(whole.keys)
+            if cached > DECODED_BYTES:
+                # of this stage alone all would be kept decoded
+                bank.kept.decoded = LRUCache(0)
 
             def exchange() -> None:
-                bank = Bank(folder, recipe, SimpleNamespace(linears=own))  # type: ignore[arg-type]
                 for bits in SWAPPED:
                     choice = Choice(bits, method)
                     in_place.put({linear.name: choice for linear in own}, bank)
 
-            # originals are put aside once
+            # what is in place is put aside once, and cells are read once
             exchange()
             seconds, _ = timed(self.setup.device, exchange)
             in_place.restore()

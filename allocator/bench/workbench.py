@@ -21,12 +21,12 @@ from allocator.bench.reading import (
     name_of,
     readers_beside,
 )
-from allocator.bench.recurring import Recurring
 from allocator.bench.replies import predict
 from allocator.bench.sense import Said
 from allocator.core.allocation import FULL, Allocation, Choice
 from allocator.core.cost import Cost
 from allocator.core.ports import RERANK, Decoding
+from allocator.core.recurring import Recurring
 from evals.taskset import TaskSet, relative, within
 from quant.finalized import Finalized
 from quant.lru_cache import LRUCache
@@ -66,7 +66,7 @@ class Workbench:
     beams: int = 1
     rerank: int = RERANK
     keeper: Keeper | None = None
-    inputs: LRUCache = field(default_factory=lambda: Recurring(INPUT_BYTES))
+    inputs: Recurring | LRUCache = field(default_factory=lambda: Recurring(INPUT_BYTES))
     features: LRUCache = field(default_factory=lambda: LRUCache(FEATURE_BYTES))
     cost: Cost = field(default_factory=Cost)
     references: dict[Any, Any] = field(default_factory=dict)

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from allocator.core.unit_costs import Lengths, UnitCosts
 
 
-# what comes before the first part
-START = "start"
+# what comes before the first part and behind the last
+OTHER = "other"
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class Savings:
     racing: float = 0.65
     races: bool = True
     staying: float = 0.5
-    encoded_scored: float = 0.8
-    encoded_looked: float = 0.55
-    looked: float = 1.0
+    encoded_scored: float = 0.6
+    encoded_looked: float = 0.15
+    looked: float = 0.75
     branches: bool = False
     exchanged: float = 2.0
     repeated: float = 1.0
@@ -121,7 +121,7 @@ class Forecast:
         return lengths.branched if self.savings.branches else lengths.prompt
 
     def seconds(self, units: UnitCosts, lengths: Lengths) -> dict[str, float]:
-        """What each part takes, by its name; what begins it all is `START`."""
+        """What each part takes, by its name; what begins it all is `OTHER`."""
         own = self.savings
         scored = (
             own.encoded_scored * units.picture.seconds
@@ -133,7 +133,7 @@ class Forecast:
             + own.looked * lengths.prompt * units.prompt.seconds
             + units.look.seconds
         )
-        found = {START: units.start.seconds}
+        found = {OTHER: units.start.seconds}
         for part in self.parts:
             solved = part.solved.items()
             found[part.name] = found.get(part.name, 0.0) + (

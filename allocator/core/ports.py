@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from allocator.core.allocation import Scheme
+    from allocator.core.recurring import Recurring
     from allocator.core.spec import Component, Granularity, ModelSpec
 
 Split = Literal["calibration", "search", "evaluation"]
@@ -218,6 +219,10 @@ class Model(Protocol):
 
     def apart(self) -> Model:
         """The same with a processor of its own, to make inputs in another thread."""
+
+    @property
+    def pixels(self) -> Recurring:
+        """What the processor has made of pictures, as far as that is kept."""
 
     def lengths(self, samples: Sequence[Sample]) -> Sequence[int]:
         """Tokens of each sample's prompt, about; pictures are not read for it."""

@@ -35,9 +35,6 @@ if TYPE_CHECKING:
 CALIBRATION_SIZE = 128
 # seconds to wait while another program holds the storage
 STORAGE_TIMEOUT = 60.0
-# proposals of a search that nothing is known for, and of one that other budgets helped:
-# fewer do not tell what looks are worth
-TRIALS, FEWEST_TRIALS = 20, 8
 # between the names of several tasks
 JOINED = "+"
 # memory grows with them, and published evaluations use 5
@@ -69,7 +66,7 @@ class StudySpec:
     lets single linears differ from their groups, and `tune` (None: for models of less
     than TUNED parameters) learns the rounding in `tune_steps` steps a block; with
     `race`, what cannot win any more stops after a part of the evaluation set.
-    `trials` are proposals to measure in full (None: as `proposals` says).
+    `trials` are proposals to measure in full (None: `allocator.search.propose`).
     `candidates` are files of allocations that take part in the end; `pin`, `at_least`,
     `at_most` keep groups as they are or within bounds (`Pins`). Nones mean: the
     embedded data, the published fraction and set, the published depth of ranking, the
@@ -199,16 +196,6 @@ class StudySpec:
             raise SpecError(f"beams must be 1 to {MOST_BEAMS}, not {self.beams}")
         if self.rerank is not None and self.rerank < 1:
             raise SpecError(f"rerank must be 1 or more, not {self.rerank}")
-
-    def proposals(self, nearby: int = 0) -> int:
-        """How many proposals to measure for this goal.
-
-        What was asked; otherwise TRIALS, for a budget less those measured `nearby`, for
-        other budgets, whose looks and scores teach the same trees (studies/LOG.md).
-        """
-        if self.trials is not None:
-            return self.trials
-        return TRIALS if self.budget is None else max(FEWEST_TRIALS, TRIALS - nearby)
 
     def tunes(self, parameters: int) -> bool:
         """Whether the rounding of a model of so many parameters is learned."""

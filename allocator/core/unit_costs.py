@@ -67,7 +67,7 @@ class UnitCosts:
         finalize: of a weight of an allocation that is quantized in sequence.
         tune: of a weight of an allocation whose rounding is learned.
         proposal: of a proposal beside all it looks at: what models learn and rank.
-        start: of what comes before everything, such as loading the model.
+        start: of what comes before everything and behind it, such as loading the model.
     """
 
     picture: Unit

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from allocator.core.errors import DataError, in_one_sentence
 from allocator.core.ports import Ranked
-from allocator.families._pictures import read_image
 from allocator.families._pipeline import Pipeline
+from allocator.families._pixels import by_picture
+from allocator.families._sharing import images_of
 from allocator.families._wording import check_text
 
 if TYPE_CHECKING:
@@ -51,12 +52,13 @@ class Ranking(Pipeline):
         del answered
         for sample in samples:
             check_text(sample, sample.references[0])
-        images = [
-            read_image(sample.image, upright=sample.upright) for sample in samples
-        ]
+        images = images_of(samples, shared=False)
         named = f"samples {samples[0].id} to {samples[-1].id}"
-        with in_one_sentence(
-            f"the processor of {self.folder} does not take {named}", DataError
+        with (
+            in_one_sentence(
+                f"the processor of {self.folder} does not take {named}", DataError
+            ),
+            by_picture(self.processor, self.pixels),
         ):
             pixels = self.processor.image_processor(images, return_tensors="pt")
             ids, mask = self._tokens([sample.references[0] for sample in samples])

@@ -6,11 +6,20 @@ from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from allocator.core.errors import DataError, ModelError, in_one_sentence, reason
+from allocator.core.errors import (
+    AllocateError,
+    DataError,
+    ModelError,
+    in_one_sentence,
+    reason,
+)
+from allocator.core.recurring import Recurring
 from allocator.families._branching import MASK, branched, branches_of, texts_of
 from allocator.families._generation import Ends, generate, named_ends
+from allocator.families._guarding import guarded
 from allocator.families._lengths import lengths_of
 from allocator.families._moving import moved
+from allocator.families._pixels import PIXEL_BYTES, by_picture
 from allocator.families._processor import (
     IMAGE_TOKEN,
     check_image_token,
@@ -163,10 +172,16 @@ class Pipeline:
 
     def apart(self) -> Pipeline:
         """The same with a processor of its own, which another thread may use."""
-        other = replace(self, _kept={})
+        other = replace(self, _kept={"pixels": self.pixels})
         # read here: transformers is changed meanwhile, for all threads
         _ = other.processor
         return other
+
+    @property
+    def pixels(self) -> Recurring:
+        """What the processor has made of pictures."""
+        found: Recurring = self._kept.setdefault("pixels", Recurring(PIXEL_BYTES))
+        return found
 
     def lengths(self, samples: Sequence[Sample]) -> list[int]:
         """Tokens of each sample's prompt, about; pictures are not read for it."""
@@ -188,6 +203,8 @@ class Pipeline:
         images = [[image] for image in images_of(samples, shared=shared)]
         try:
             batch = self._batch(images, texts, more)
+        except AllocateError:
+            raise
         except Exception as error:
             raise self._unfit(error, samples, images, texts, more) from error
         undone = self._marks(texts) and not self._ends_prompts
@@ -212,14 +229,16 @@ class Pipeline:
         texts: Sequence[str],
         more: Mapping[str, Sequence[str]],
     ) -> Any:
-        return self.processor(
-            images=list(images),
-            text=list(texts),
-            padding=True,
-            return_tensors="pt",
-            add_special_tokens=self._marks(texts),
-            **{name: list(each) for name, each in more.items()},
-        )
+        processor = self.processor
+        with by_picture(processor, self.pixels):
+            return processor(
+                images=list(images),
+                text=list(texts),
+                padding=True,
+                return_tensors="pt",
+                add_special_tokens=self._marks(texts),
+                **{name: list(each) for name, each in more.items()},
+            )
 
     def _marks(self, texts: Sequence[str]) -> bool:
         """Whether the tokenizer is to put marks around texts.
@@ -327,13 +346,3 @@ def _asked(state: State) -> dict[str, Any]:
     told = {k: v for k, v in state.items() if k not in gone}
     # transformers repeats the features in place, once for each beam
     return {**told, "mm_encoder_outputs": {"image": copy(state["features"])}}
-
-
-def guarded(folder: Path, stage: Stage) -> Stage:
-    """A stage that says which it is where another library fails in it."""
-
-    def run(state: State) -> State:
-        with in_one_sentence(f"{folder} fails in stage {stage.name}"):
-            return stage.run(state)
-
-    return replace(stage, run=run)

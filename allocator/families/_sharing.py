@@ -10,7 +10,7 @@ from copy import copy
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
 
-from allocator.families._pictures import read_image
+from allocator.families._pixels import shown
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Sequence
@@ -29,7 +29,7 @@ def images_of(samples: Sequence[Sample], *, shared: bool) -> list[Any]:
     """The picture of each sample; shared, equal ones are one and the same object."""
     keys = [(sample.image, sample.upright) for sample in samples]
     firsts, rows = rows_of(keys if shared else range(len(keys)))
-    found = [read_image(keys[n][0], upright=keys[n][1]) for n in firsts]
+    found = [shown(keys[n][0], upright=keys[n][1]) for n in firsts]
     return [found[row] for row in rows]
 
 

@@ -10,7 +10,7 @@ from allocator.core.forecast import Part
 from allocator.core.plugins import load
 from allocator.core.records import RIVALS
 from allocator.search.full import FEW as CHECKED
-from allocator.search.propose import PROBED
+from allocator.search.propose import PROBED, trials_of
 from allocator.search.rungs import CONTROLS, DRAWN, SINGLE_CONTROLS
 from allocator.study.looks import DIVERGENCE, LADDER, SCORE
 from evals.subsets import FIRST, LEAST, SHARE
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from allocator.core.ports import Split
     from allocator.core.study import StudySpec
     from allocator.space.model import ModelSpace
-
-# parameters from which single linears are not probed, and fewer gradients taken
-SMALL = 10**8
 
 
 @dataclass(frozen=True)
@@ -72,7 +69,7 @@ class Count:
     @property
     def trials(self) -> int:
         """Proposals in all for this goal."""
-        return self.asked.proposals(self.done.nearby)
+        return trials_of(self.asked, self.done.nearby)
 
     @property
     def ships(self) -> bool:
@@ -109,7 +106,7 @@ class Count:
     @property
     def is_large(self) -> bool:
         """Whether single linears are not probed."""
-        return self.space.spec.parameters >= SMALL
+        return self.space.spec.is_large
 
     @property
     def fitting(self) -> int:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 from allocator.bench.needs import Needs, check_fits, kept_bytes, needs_of
 from allocator.core.account import peak_memory
 from allocator.core.amounts import duration, in_bytes, short
-from allocator.core.forecast import START, Savings
+from allocator.core.forecast import OTHER, Savings
 from allocator.core.study import TUNED
+from allocator.core.unit_costs import Unit
 from allocator.search.begun import done_of
 from allocator.search.forecast import forecast
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 # seconds of an estimate that count as nothing
 NO_TIME = 0.5
+# seconds that importance and what else comes last takes, on a core (studies/LOG.md)
+CLOSING = 3.0
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class Outlook:
     @property
     def ahead(self) -> dict[str, float]:
         """Seconds of what comes when the model is loaded."""
-        return {name: took for name, took in self.seconds.items() if name != START}
+        return {name: took for name, took in self.seconds.items() if name != OTHER}
 
     @property
     def sentences(self) -> list[str]:
@@ -139,7 +142,7 @@ def outlook(setup: Setup, needs: Needs, bench: Workbench, started: Clock) -> Out
     savings = measured.savings(usual)
     found = forecast(setup.asked, setup.model, _sets(setup), done, savings)
     units = measured.units
-    units = replace(units, start=replace(units.start, seconds=before, measured=True))
+    units = replace(units, start=Unit(before + units.start.seconds + CLOSING))
     kept = kept_bytes(setup, measured.inputs, measured.features)
     host = max(needs.least.host, peak_memory()["host"] + kept)
     memory = replace(needs.least, host=host)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from allocator.core.allocation import Allocation
+    from allocator.core.study import StudySpec
     from allocator.core.told import RungReport
     from allocator.search.running import Search
     from allocator.space.model import ModelSpace
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
 
 # samples of the calibration set that the prior's probes read
 PROBED = 64
+# proposals of a search that nothing is known for, and of one that other budgets helped:
+# fewer do not tell what looks are worth
+TRIALS, FEWEST_TRIALS = 20, 8
 # proposals without a score after which a budget of a front, or of a share, is left
 LOST = 3
 
@@ -76,7 +80,18 @@ def wanted_of(search: Search) -> tuple[int, int, int]:
     space, asked = search.setup.space, search.setup.asked
     goal = search.goal.name
     nearby = made_nearby(search.journal, space, goal, limit_of(space))
-    return asked.proposals(nearby), asked.proposals(), nearby
+    return trials_of(asked, nearby), trials_of(asked), nearby
+
+
+def trials_of(asked: StudySpec, nearby: int = 0) -> int:
+    """How many proposals to measure for a goal.
+
+    What was asked; otherwise TRIALS, for a budget less those measured `nearby`, for
+    other budgets: their scores and looks teach the same trees (studies/LOG.md).
+    """
+    if asked.trials is not None:
+        return asked.trials
+    return TRIALS if asked.budget is None else max(FEWEST_TRIALS, TRIALS - nearby)
 
 
 def proposers(

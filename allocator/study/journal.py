@@ -257,7 +257,9 @@ class Journal:
             for allocation, key, value in looks
         ]
         name = f"{LOOKS}{budget}:{chosen}"
-        kept = self.attribute(name) or {"at": len(self._looks()), "rows": []}
+        # each reading takes everything that is kept with the study
+        known = kept_in(self.study, LOOKS)
+        kept = known.get(name) or {"at": len(known), "rows": []}
         rows = kept["rows"] + rows
         self.set_attribute(
             name, {**kept, "budget": budget, "labels": labels, "rows": rows}

@@ -7,7 +7,8 @@ of one in `configs/`. The protocol is the published one: 128 calibration pairs, 
 search questions, 21,435 evaluation questions, a budget of 4.0 bits per weight, three
 methods, 20 proposals, no refinement, no tuning. `--gpu FILE` takes unit costs from what
 `studies/gpu/run.py` has measured; all others are assumed (`devices.py`), and each says
-which it is. `--before` counts the code as it was at commit e7424a3.
+which it is; `--assume FIGURE VALUE` assumes otherwise. `--before` counts the code as it
+was at commit e7424a3.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ from allocator.core.study import StudySpec
 from allocator.families import family_of
 from allocator.search.forecast import forecast
 from quant.bank import Recipe
-from quant.room import missing_bytes
-from studies.scale.devices import ASSUMED, DEVICES, assumed
+from quant.needs import missing_bytes
+from studies.scale.devices import ASSUMED, DEVICES, assumed, assuming
 from studies.scale.lengths import QUESTIONS, lengths_of
 from studies.scale.units import Case, assumed_units, with_measured
 
@@ -271,9 +272,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--finalizations", type=float, help="count at most so many")
     parser.add_argument("--before", action="store_true", help="as at commit e7424a3")
     parser.add_argument("--out", type=Path, help="a Markdown file to write")
+    parser.add_argument(
+        "--assume", nargs=2, action="append", default=[], metavar=("FIGURE", "VALUE")
+    )
     asked = parser.parse_args(arguments)
+    unknown = sorted({name for name, _ in asked.assume} - ASSUMED.keys())
+    if unknown:
+        known = ", ".join(ASSUMED)
+        parser.error(f"there is no figure {unknown[0]!r}; there are {known}")
     try:
-        found = counted(asked)
+        with assuming({name: float(value) for name, value in asked.assume}):
+            found = counted(asked)
     except AllocateError as error:
         sys.exit(str(error))
     when = " at commit e7424a3" if asked.before else ""

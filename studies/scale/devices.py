@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
 
 
 @dataclass(frozen=True)
@@ -16,7 +21,6 @@ class Device:
         bandwidth: bytes a second, of its memory.
         link: bytes a second, to and from the host's pinned memory.
         memory: bytes.
-        threads: of the host that decode and process pictures.
         source: where this stands.
     """
 
@@ -26,7 +30,6 @@ class Device:
     bandwidth: float
     link: float
     memory: float
-    threads: int
     source: str
 
 
@@ -38,8 +41,7 @@ DEVICES = {
         3.35e12,
         50e9,
         80e9,
-        16,
-        "NVIDIA H100 data sheet; PCIe 5 x16 as it is reached; a host of 16 threads",
+        "NVIDIA H100 data sheet; PCIe 5 x16 as it is reached",
     ),
     "h200": Device(
         "H200 SXM",
@@ -48,8 +50,7 @@ DEVICES = {
         4.8e12,
         50e9,
         141e9,
-        16,
-        "NVIDIA H200 data sheet; PCIe 5 x16 as it is reached; a host of 16 threads",
+        "NVIDIA H200 data sheet; PCIe 5 x16 as it is reached",
     ),
 }
 
@@ -83,8 +84,9 @@ ASSUMED = {
     ),
     "steps of a large batch": Figure(8, "the same of about 64 replies"),
     "bytes moved a weight": Figure(
-        20, "unpacking, scaling and rounding as single kernels with float32 in between"
+        40, "counted: 36 at 4 bits, 55 at 5, each step of decoding a kernel"
     ),
+    "kernels a linear": Figure(12, "of decoding its cell, counted"),
     "packed bits": Figure(
         4.25, "of a weight on average, its share of a scale included"
     ),
@@ -95,11 +97,21 @@ ASSUMED = {
     "kernels a column of AWQ": Figure(
         52.8, "counted alike: the column loop of the polish, and each width's search"
     ),
+    "once": Figure(1, "all rows of a set at one width are one chunk"),
     "rounds of rows": Figure(
         4.6, "chunks of 256 MB that a set of 7B at six widths was solved in"
     ),
+    "kernels a column of GPTQ now": Figure(
+        2, "one for 64 columns, and the products behind them (quant/fused.py)"
+    ),
+    "kernels a column of AWQ now": Figure(
+        29, "counted at 8 bits, times six widths: its search; the polish is fused"
+    ),
     "kernels a column of a finalization": Figure(
-        21, "counted alike, of one width: half of the linears by GPTQ, half by AWQ"
+        3.4, "the same of one width: half of the linears by GPTQ, half by AWQ"
+    ),
+    "sweeps": Figure(
+        4, "over all columns of each width, solved and polished: products in float32"
     ),
     "rounds of a finalization": Figure(
         3, "inputs are gathered: at full precision, quantized, and their drift"
@@ -113,3 +125,14 @@ ASSUMED = {
 def assumed(name: str) -> float:
     """The value of an assumed figure."""
     return ASSUMED[name].value
+
+
+@contextmanager
+def assuming(values: Mapping[str, float]) -> Iterator[None]:
+    """Take other values meanwhile."""
+    before = dict(ASSUMED)
+    ASSUMED.update({name: Figure(value, "given") for name, value in values.items()})
+    try:
+        yield
+    finally:
+        ASSUMED.update(before)

@@ -4,13 +4,17 @@
 
 Operations that compute anything, on a CPU, of matrices of 256 rows: what twice as many
 columns add, for each column. All six widths are made, as for a bank, or one, as for a
-finalization. Rows beyond a chunk are another round.
+finalization. Rows beyond a chunk are another round. "In blocks" is as on an NVIDIA GPU,
+where `quant.fused` takes a block of columns in one kernel: stands in for it here.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -19,6 +23,7 @@ from allocator.core.allocation import Scheme
 from allocator.core.plugins import load
 from quant.grid import LOW_WIDTHS
 from quant.hessian import InputStatistics
+from quant.methods import awq
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -56,6 +61,45 @@ class Counting(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+class Blocks:
+    """Stands in for `quant.fused`: starts something wherever that starts a kernel."""
+
+    @staticmethod
+    def width_of(columns: int, shared: int) -> int:
+        """Columns of a block."""
+        return 64 if shared >= columns else math.gcd(64, shared)
+
+    @staticmethod
+    def solve_block(columns: Any, steps: Any, *_: Any) -> None:
+        """One kernel."""
+        del columns
+        steps.zero_()
+
+    @staticmethod
+    def rehearse(columns: Any, factor: Any, live: Any, grids: Any, *_: Any) -> Any:
+        """One kernel."""
+        del columns, factor, live
+        return torch.zeros_like(grids[0])
+
+    @staticmethod
+    def settle_block(pull: Any, *_: Any) -> None:
+        """One kernel."""
+        pull.zero_()
+
+    @staticmethod
+    def smallest_first(matrix: Any, stops: Any) -> Any:
+        """One kernel."""
+        del stops
+        return torch.arange(len(matrix))
+
+
+def in_blocks(stack: ExitStack) -> None:
+    """Let methods do as on a GPU from here on."""
+    for module in ("ordering", "methods._columns", "methods._polish"):
+        stack.enter_context(patch(f"quant.{module}.kernels_for", lambda _: Blocks))
+    stack.enter_context(patch.object(awq, "CPU_ROWS", awq.GPU_ROWS))
+
+
 def counts(run: Callable[[], object]) -> tuple[int, int]:
     """Kernels that something starts, and numbers that it reads back."""
     with Counting() as counting:
@@ -85,13 +129,17 @@ def a_column(name: str, widths: Sequence[int]) -> tuple[float, float]:
 
 def main() -> None:
     """Print a line for each method."""
-    for name in ("gptq", "awq"):
-        for widths in (LOW_WIDTHS, (4,)):
-            kernels, back = a_column(name, widths)
-            print(
-                f"{name} at {', '.join(map(str, widths))} bits: {kernels:.1f} kernels "
-                f"a column, {back:.2f} numbers read back"
-            )
+    for how in ("one by one", "in blocks"):
+        with ExitStack() as stack:
+            if how == "in blocks":
+                in_blocks(stack)
+            for name in ("gptq", "awq"):
+                for widths in (LOW_WIDTHS, (4,)):
+                    kernels, back = a_column(name, widths)
+                    print(
+                        f"{how}, {name} at {', '.join(map(str, widths))} bits: "
+                        f"{kernels:.1f} kernels a column, {back:.2f} numbers read back"
+                    )
 
 
 if __name__ == "__main__":

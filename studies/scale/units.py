@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from studies.scale.devices import Device
 
 CALIBRATION = 128
+# threads that read pictures while a device computes, on a host of 16
+READERS = min(THREADS, 16 // CPUS)
 # tokens of a reply that a batch has room for
 LONGEST = 10
 # what a measurement of LLaVA-1.5-7B says of any model: seconds a weight
@@ -99,15 +101,17 @@ def assumed_units(case: Case) -> tuple[UnitCosts, dict[str, str]]:
     weights, share = case.weights, f"{assumed('share of flops'):.0%} of the flops"
     encoded = 2 * weights.get("vision", 0) * case.lengths.vision
     encoded += 2 * weights.get("connector", 0) * case.lengths.connector
-    threads = 1 if case.before else min(THREADS, case.device.threads // CPUS)
-    host = assumed("seconds a picture") / threads
-    put(
-        "picture",
-        host + encoded / flops,
-        f"{1e3 * host:.2f} ms of {threads} threads of the host, and "
-        f"{1e3 * encoded / flops:.2f} ms encoding at {share}",
-    )
+    device = encoded / flops
+    host = assumed("seconds a picture")
     put("prompt", 2 * weights["language"] / flops, f"two flops a weight at {share}")
+    if case.before:
+        text = f"{1e3 * host:.0f} ms on the host, then {1e3 * device:.2f} ms at {share}"
+        put("picture", host + device, text)
+    else:
+        asked = case.lengths.questions * case.lengths.branched
+        waits = max(0.0, host / READERS - asked * found["prompt"].seconds)
+        text = f"{1e3 * device:.2f} ms at {share}; read meanwhile by {READERS} threads"
+        put("picture", waits + device, text)
     step = case.blocks * assumed("seconds a block and step")
     put(
         "reply",
@@ -130,17 +134,25 @@ def _quantizing(case: Case, put: Any) -> None:
     else:
         link = assumed("packed bits") / 8 / case.device.link
         each = assumed("bytes moved a weight") / moved + link
-        put("swap", each, "20 bytes moved a weight, packed codes from pinned memory")
+        starts = len(case.spec.linears) * assumed("kernels a linear") / total
+        each += starts * assumed("seconds a launch")
+        put("swap", each, "40 bytes moved a weight, codes from pinned memory, launches")
     launch = case.columns * assumed("seconds a launch") / total
-    rounds = assumed("rounds of rows") if case.before else 1
-    for name, times in (("GPTQ", rounds), ("AWQ", 1)):
-        kernels = times * assumed(f"kernels a column of {name}")
-        text = f"{kernels:.0f} kernels a column, {case.columns:,.0f} columns"
-        put(f"solve {name.lower()}", kernels * launch, text)
+    plain = assumed("share of plain flops") * case.device.plain_flops
+    # of one width, for each weight: two flops a column, half of them behind it
+    swept = assumed("sweeps") * sum(
+        x.weights * x.in_features for x in case.spec.linears
+    )
+    swept /= plain * total
+    for name, widths, rounds in (("GPTQ", 6, "rounds of rows"), ("AWQ", 3, "once")):
+        now = "" if case.before else " now"
+        kernels = assumed(f"kernels a column of {name}{now}")
+        kernels *= assumed(rounds) if case.before else 1
+        text = f"{kernels:.0f} kernels a column, {case.columns:,.0f} columns, sweeps"
+        put(f"solve {name.lower()}", kernels * launch + widths * swept, text)
     put("solve uniform", assumed("bytes moved a weight") / moved, "moved once a width")
     products = sum(2 * columns**2 for columns in case.read)
     tokens = CALIBRATION * case.lengths.prompt
-    plain = assumed("share of plain flops") * case.device.plain_flops
     gather = products * tokens / plain / total
     put("gather", gather, "Hessians in float32")
     if case.before:
@@ -149,7 +161,8 @@ def _quantizing(case: Case, put: Any) -> None:
         passes = assumed("passes of a finalization")
         forward = passes * tokens * 2 / (assumed("share of flops") * case.device.flops)
         kernels = assumed("kernels a column of a finalization")
-        each = assumed("rounds of a finalization") * gather + kernels * launch + forward
+        each = assumed("rounds of a finalization") * gather + forward
+        each += kernels * launch + swept
         put("finalize", each, "Hessians three times, six passes, one width solved")
     put("tune", 0.0, "not taken")
     put("proposal", 0.7, "as the log has it of one core")
@@ -180,11 +193,10 @@ def with_measured(
         changes[name] = Unit(measured["each"] * factor, is_same or name in OF_WEIGHTS)
         exact = changes[name].measured
         told[name] = f"{card}" if exact else f"LLaVA-1.5-7B on {card}, by its weights"
-    if {"picture processed", "picture encoded"} <= own.keys() and is_same:
-        threads = min(THREADS, case.device.threads // CPUS)
-        host = own["picture processed"]["each"] / threads
-        changes["picture"] = Unit(host + own["picture encoded"]["each"], True)
-        told["picture"] = f"{card}, processed by {threads} threads"
+    if "picture encoded" in own and is_same:
+        # read meanwhile
+        changes["picture"] = Unit(own["picture encoded"]["each"], True)
+        told["picture"] = card
     solve = dict(units.solve)
     for name in METHODS:
         if measured := own.get(f"solve {name}"):

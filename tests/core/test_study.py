@@ -315,13 +315,3 @@ def test_a_name_that_can_be_a_file_is_a_study_name(name: str) -> None:
 def test_any_other_study_name_is_refused(name: str) -> None:
     with pytest.raises(StudyError, match="letters, digits"):
         check_study_name(name)
-
-
-def test_a_budget_near_others_measures_fewer_proposals() -> None:
-    assert SPEC.proposals() == 20
-    # what others measured is taken off, and eight are always left
-    assert [SPEC.proposals(nearby) for nearby in (5, 12, 20)] == [15, 8, 8]
-    assert replace(SPEC, trials=30).proposals(20) == 30
-    assert replace(SPEC, trials=3).proposals(20) == 3
-    # a front has no budget that another one could be near
-    assert replace(SPEC, budget=None, front=True).proposals(20) == 20

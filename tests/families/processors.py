@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from allocator.core.ports import Decoding, Sample
 from tests.families.checkpoints import change
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
     from allocator.core.ports import Model, State
 
+# what processors make of texts alone
+TEXTS = ("input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids")
 # number 4 is the image token of every tiny model
 IMAGE_AT = 4
 WORDS = ("user", "assistant", "what", "colour", "is", "this", "answer", "the", "red")
@@ -140,10 +143,39 @@ def check_lengths(model: Model, samples: Sequence[Sample], state: State) -> None
     assert model.apart().lengths(samples[::-1]) == tokens[::-1]
 
 
+def check_pixels(model: Model, samples: Sequence[Sample], state: State) -> None:
+    """Kept by picture they are what the processor makes of all at once.
+
+    Two of one size and one of another, each of them of two batches.
+    """
+    third = replace(samples[1], image=samples[0].image.with_name("third.png"))
+    shown = ImageOps.mirror(Image.open(samples[1].image))
+    shown.save(third.image)
+    samples = [*samples, third]
+    for some in (samples, samples[::-1]):
+        _check_pixels(model, some, model.inputs(some))
+    _check_pixels(model, samples[:2], state)
+
+
+def _check_pixels(model: Model, samples: Sequence[Sample], state: State) -> None:
+    images = [[Image.open(each.image).convert("RGB")] for each in samples]
+    wanted = model.processor(
+        images=images,
+        text=[model.worded(each) for each in samples],  # type: ignore[attr-defined]
+        padding=True,
+        return_tensors="pt",
+    )
+    seen = {key for key in wanted if key in state and key not in TEXTS}
+    assert "pixel_values" in seen
+    for key in seen:
+        assert torch.equal(state[key], wanted[key]), key
+
+
 def check_answers(model: Model, samples: Sequence[Sample]) -> None:
     """What transformers gives for the same inputs, in stages, replies and beams."""
     state = model.inputs(samples)
     check_lengths(model, samples, state)
+    check_pixels(model, samples, state)
     check_state(model, state)
     check_state(model, model.inputs(samples, answered=True))
     check_replies(model, samples, state)

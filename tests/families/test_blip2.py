@@ -20,6 +20,7 @@ from quant.streaming import Spool
 from tests.families.checkpoints import Published, check_sizes, tower
 from tests.families.processors import (
     check_lengths,
+    check_pixels,
     save_processor,
     start_with_bos,
     two_samples,
@@ -234,6 +235,7 @@ def test_before_a_reply_the_decoder_reads_its_start_alone(
     samples = two_samples(tmp_path)
     state = t5.inputs(samples)
     check_lengths(t5, samples, state)
+    check_pixels(t5, samples, state)
     assert state["decoder_input_ids"].tolist() == [[0], [0]]
     assert state["decoder_attention_mask"].tolist() == [[1], [1]]
     with torch.inference_mode():

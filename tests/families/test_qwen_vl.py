@@ -15,7 +15,12 @@ from allocator.core.plugins import load
 from allocator.core.ports import Decoding, Sample
 from allocator.families import family_of
 from allocator.families._pipeline import Pipeline
-from tests.families.processors import check_lengths, padding, save_processor
+from tests.families.processors import (
+    check_lengths,
+    check_pixels,
+    padding,
+    save_processor,
+)
 from tests.states import logits_of, made, prefixed
 
 if TYPE_CHECKING:
@@ -109,6 +114,7 @@ def test_pictures_and_questions_become_a_batch_padded_on_the_left(
 ) -> None:
     state = model.inputs(samples)
     check_lengths(model, samples, state)
+    check_pixels(model, samples, state)
     # patches of 4 x 4 pixels, four of them to a token
     assert state["image_grid_thw"].tolist() == [[1, 8, 4], [1, 2, 6]]
     assert state["pixel_values"].shape == (32 + 12, 3 * 2 * 4 * 4)

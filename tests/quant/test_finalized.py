@@ -12,11 +12,12 @@ import pytest
 
 from allocator.core.allocation import Choice, Scheme
 from allocator.core.errors import BankError, SpecError
+from quant.assignment import Assignment
 from quant.bank import MANIFEST
 from quant.build import Source
 from quant.cells import file_of
 from quant.files import DRAFT
-from quant.finalized import CHANGED, Assignment, Finalized
+from quant.finalized import CHANGED, Finalized
 from quant.sequential import quantize_in_sequence
 from tests.quant.banks import FAMILY, Loaded, apart, prompts
 from tests.quant.sequences import FULL, assigned, in_sequence, recipe_of

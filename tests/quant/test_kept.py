@@ -67,6 +67,17 @@ def test_a_smaller_cell_takes_the_room_that_a_larger_one_left() -> None:
     assert memory.held == memory.limit
 
 
+def test_a_memory_that_gives_nothing_is_full() -> None:
+    def refuse(_: torch.Tensor) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    device, host = Memory(9 * BYTES, refuse), Memory(BYTES, torch.clone)
+    held, read = Kept([device, host]), Read()
+    put(held, read, [0, 0])
+    assert read.seeds == [0]
+    assert (device.limit, host.held) == (0, BYTES)
+
+
 def test_room_counts_as_the_memory_takes_it() -> None:
     # 128, 16 and 8 bytes are powers of two, and 100 would take 128
     assert [pinned_bytes(size) for size in (0, 1, 100, 128, 129)] == [

@@ -33,9 +33,9 @@ A2, A4 = (
     4 * 128 * 4 // 8 + 4 * 2 + 2 + 16 + 256,
 )
 B2, B4 = 2 * 64 * 2 // 8 + 2 * 2 + 1 + 16 + 128, 2 * 64 * 4 // 8 + 2 * 2 + 1 + 16 + 128
-# what the first block has in memory: activations, two Hessians, weights in float32, and
-# a factorization of 12 bytes a number of the larger Hessian
-COMPUTED = HELD_BYTES + 4 * (128**2 + 64**2) + 4 * 4 * 128 + 12 * 128**2
+# what the first block has in memory: activations, two Hessians, and a factorization of
+# 12 bytes a number of the larger one
+COMPUTED = HELD_BYTES + 4 * (128**2 + 64**2) + 12 * 128**2
 
 
 def test_what_building_takes_is_added_up() -> None:
@@ -48,8 +48,8 @@ def test_on_a_device_only_what_is_packed_is_in_memory(
 ) -> None:
     monkeypatch.setattr(needs, "column_bytes", lambda _: 2**40)
     found = building(RECIPE, LINEARS, LACKING, "cuda")
-    # weights are in 16 bits there
-    assert found.device == COMPUTED - 2 * 4 * 128
+    # weights are moved there, in 16 bits
+    assert found.device == COMPUTED + 2 * 4 * 128
     assert found.host == A2 + A4
 
 

@@ -134,7 +134,7 @@ def test_seconds_are_counts_times_what_one_takes(toy: ModelSpec) -> None:
     )
     # scored: half a picture, 20 tokens, 2 of a reply; looked: a fifth, half of 20, 3
     search = 100 * (5 + 20 + 10) + 50 * (2 + 10 + 3) + 10 + 12 + 40
-    assert found.seconds(units, lengths) == {"start": 8, "bank": 90, "search": search}
+    assert found.seconds(units, lengths) == {"other": 8, "bank": 90, "search": search}
     assert found.tokens(lengths) == {
         "vision": (50 + 10) * 9,
         "connector": (50 + 10) * 4,

@@ -45,8 +45,8 @@ def outlook(device: int = 0) -> Outlook:
         Forecast(parts, 7 * GB, Savings(looked=0.5)),
         Needs({}, 52 * GB, 14 * GB, Bytes(66 * GB, 4 * GB, device), room()),
         Bytes(66 * GB, 6 * GB, device),
-        Measured(units, lengths, 1.0, 0.0, 0.0, 3.0),
-        {"start": 30.0, "bank": 480.0, "search": 2_000.0, "finalists": 0.2},
+        Measured(units, lengths, False, 1.0, 0.0, 0.0, 3.0),
+        {"other": 30.0, "bank": 480.0, "search": 2_000.0, "finalists": 0.2},
     )
 
 
@@ -62,7 +62,7 @@ def test_what_a_search_will_take_is_said_in_three_lines() -> None:
         "sequence",
         "to make: 52 GB of bank and 14 GB of finalized weights on the disk (200 GB "
         "free); at most about 6 GB of 64 GB memory, 20 GB of 80 GB on the GPU",
-        "time: about 42 min (search 33 min, bank 8 min, start 30 s)",
+        "time: about 42 min (search 33 min, bank 8 min, other 30 s)",
     ]
     assert "GPU" not in " ".join(outlook().sentences)
 

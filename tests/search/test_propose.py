@@ -7,7 +7,7 @@ import pytest
 import torch
 from optuna.trial import TrialState
 
-from allocator.search.propose import PROBED, prior, propose, wanted_of
+from allocator.search.propose import PROBED, prior, propose
 from allocator.search.run import baselines
 from allocator.study.looks import DIVERGENCE, FEWEST, LADDER, SCORE
 from tests.searches import (
@@ -144,26 +144,6 @@ def test_a_second_budget_begins_its_own_count(toy: ModelSpec, url: str) -> None:
         "even_mix": 2,
         "additive": 1,
     }
-
-
-def test_a_budget_near_one_that_was_searched_measures_fewer_and_says_so(
-    toy: ModelSpec, url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("allocator.core.study.TRIALS", 5)
-    monkeypatch.setattr("allocator.core.study.FEWEST_TRIALS", 2)
-    assert searched(toy, url, trials=None).made == 5
-    near = searched(toy, url, trials=None, budget="5.5")
-    assert near.made == 2
-    assert said(near)[0] == (
-        "5 proposals near this budget are measured already: 2 more take the place of "
-        "5 (--trials asks for others)"
-    )
-    # all that is left to say is said once
-    assert not said(searched(toy, url, trials=None, budget="5.5"))
-    assert searched(toy, url, trials=3, budget="5.5").made == 3
-    # 5.5 is near 5 bits, and not near 9
-    far = search_of(toy, url, asked_for(trials=None, budget="9"))
-    assert wanted_of(far) == (5, 5, 0)
 
 
 def test_a_search_in_two_runs_is_the_search_in_one(

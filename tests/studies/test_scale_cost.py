@@ -88,6 +88,24 @@ def test_what_was_measured_takes_the_place_of_what_is_assumed(
     assert "assumed | LLaVA-1.5-7B on Card 9, by its weights |" in told
 
 
+def test_another_assumption_gives_another_table(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    asked = ["--model", "llava-1.5-7b-hf", "--before"]
+    cost.main(asked)
+    usual = capsys.readouterr().out
+    cost.main([*asked, "--assume", "share of flops", "0.2"])
+    told = capsys.readouterr().out
+    # twice as long
+    assert "prompt 40.6" in told
+    assert hours(told) > hours(usual)
+    with pytest.raises(SystemExit):
+        cost.main([*asked, "--assume", "share", "0.2"])
+    assert "there is no figure 'share'; there are share of" in capsys.readouterr().err
+    cost.main(asked)
+    assert capsys.readouterr().out == usual
+
+
 def test_a_folder_without_a_configuration_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="is not a model folder"):
         cost.main(["--model", str(tmp_path)])

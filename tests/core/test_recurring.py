@@ -2,11 +2,11 @@ from __future__ import annotations
 
 from itertools import cycle, islice
 
-from allocator.bench.recurring import Recurring
+from allocator.core.recurring import Recurring
 from quant.lru_cache import LRUCache
 
 
-def hits(kept: LRUCache, keys: list[int], size: int = 1) -> int:
+def hits(kept: LRUCache | Recurring, keys: list[int], size: int = 1) -> int:
     """How many of some keys are there when they are asked for, in turn."""
     found = 0
     for key in keys:
