@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 # of a device's memory, what a batch may take: weights, packed codes and what is kept
 # between trials want the rest
 SHARE = 1 / 4
-# a CPU gains nothing by more tokens at once, but by as many samples: each token of a
-# reply reads all weights once for all of them (studies/LOG.md)
-TOKENS_ON_CPU, SAMPLES_ON_CPU = 10_000, 32
+# a CPU gains nothing by more tokens at once, nor by more samples where these are long,
+# although each token of a reply reads all weights once for all (studies/LOG.md)
+TOKENS_ON_CPU, SAMPLES_ON_CPU = 10_000, 16
 # more gain nothing anywhere
 MOST = 512
 # numbers that a block holds of a token while it runs, in widths and in inner widths

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from quant.needs import Needs
     from quant.tuning import Tuning
 
-# samples that run through a stage at once, for models below and above SMALL parameters:
-# few for a large one, whose feed-forward activations would outweigh its weights
+# samples that run through a stage at once, of a small model and of a large one: few
+# there, whose feed-forward activations would outweigh its weights
 CALIBRATION_BATCHES = (250, 2)
 # the same where gradients are taken, a step on each batch or on several together
 TUNED_BATCHES, TUNED_SAMPLES = (16, 2), 8
@@ -222,6 +222,4 @@ def judges_of(setup: Setup) -> tuple[Sample, ...]:
 
 
 def _samples_at_once(setup: Setup, sizes: tuple[int, int]) -> int:
-    from allocator.bench.reading import SMALL
-
-    return sizes[setup.model.parameters >= SMALL]
+    return sizes[setup.model.is_large]

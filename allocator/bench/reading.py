@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 Made = TypeVar("Made")
 
-# models below so many parameters are small
-SMALL = 10**8
 # inputs kept between trials
 INPUT_BYTES = 2**29
 # replies that may be longer are read themselves

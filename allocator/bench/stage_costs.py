@@ -25,7 +25,6 @@ from allocator.bench.loading import (
     TUNED_SAMPLES,
     recipe_of,
 )
-from allocator.bench.reading import SMALL
 from allocator.bench.timing import timed
 from allocator.core.allocation import Choice
 from allocator.core.plugins import load
@@ -115,7 +114,7 @@ def _chosen(
         # of equals the first: less has to run in front of it
         if weights > best.get(stage.component, (0, ""))[0]:
             best[stage.component] = weights, stage.name
-    is_large = setup.model.parameters >= SMALL
+    is_large = setup.model.is_large
     samples = setup.samples["calibration"][: FEW if is_large else None]
     states = _inputs(model, samples, CALIBRATION_BATCHES[is_large])
     size = TUNED_BATCHES[is_large]

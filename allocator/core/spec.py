@@ -20,6 +20,8 @@ GRANULARITIES: tuple[Granularity, ...] = ("component", "group", "type", "block")
 PARTS = ("front", "middle", "end")
 # layer types that are in groups only if asked for, and then alone
 EXTRAS = ("head", "embeddings")
+# parameters from which on fewer things are tried of a model, and fewer samples at once
+LARGE = 10**8
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,11 @@ class ModelSpec:
             members.setdefault(f"{linear.component}.{leader}", []).append(linear)
         groups = tuple(Group(key, tuple(found)) for key, found in members.items())
         return replace(self, groups=groups)
+
+    @property
+    def is_large(self) -> bool:
+        """Whether it has LARGE parameters or more: what it takes decides then."""
+        return self.parameters >= LARGE
 
     @property
     def weights(self) -> int:

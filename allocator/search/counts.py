@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from allocator.core.study import StudySpec
     from allocator.space.model import ModelSpace
 
-# parameters from which single linears are not probed, and fewer gradients taken
-SMALL = 10**8
-
 
 @dataclass(frozen=True)
 class Done:
@@ -109,7 +106,7 @@ class Count:
     @property
     def is_large(self) -> bool:
         """Whether single linears are not probed."""
-        return self.space.spec.parameters >= SMALL
+        return self.space.spec.is_large
 
     @property
     def fitting(self) -> int:

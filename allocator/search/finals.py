@@ -33,6 +33,8 @@ FEW = 250
 # of what the search has measured, the best so many: bank scores rank finalized ones
 # badly, and each costs a finalization (studies/LOG.md)
 BEST = 3
+# of a large model, whose finalizations take minutes, and of uniform allocations as well
+LARGE_BEST = 1
 # allocations that meet on the evaluation set, beside those they are compared with
 LAST = 2
 # of equal scores the first
@@ -191,15 +193,20 @@ class Finals:
 
 
 def entered(search: Search, rivals: Mapping[str, Allocation]) -> Finals:
-    """The contenders of a search: the best that was measured comes first."""
+    """The contenders of a search: the best that was measured comes first.
+
+    Then the rivals, the best uniform allocation of each method (of a large model the
+    best of all), what was imported, and others that were measured.
+    """
     finals = Finals(search, Shipped(search))
     space, records = search.setup.space, search.records
-    measured = search.goal.finalists(records)[:BEST]
+    few = LARGE_BEST if space.spec.is_large else None
+    measured = search.goal.finalists(records)[: few or BEST]
     for record in measured[:1]:
         finals.add(record.allocation, MEASURED)
     for kind, allocation in rivals.items():
         finals.add(allocation, kind)
-    for allocation in best_uniform(space, records):
+    for allocation in best_uniform(space, records)[:few]:
         finals.add(allocation, UNIFORM)
     for name, allocation in candidates(search).items():
         finals.add(allocation, f"candidate {name}")

@@ -17,7 +17,7 @@ from allocator.core.records import LINEAR_RIVALS, RIVALS
 from allocator.search.counts import NOTHING, Count, Done
 from allocator.search.deadline import LAST as RACED
 from allocator.search.decide import SHOWN
-from allocator.search.finals import BEST, FEW, LAST
+from allocator.search.finals import BEST, FEW, LARGE_BEST, LAST
 from allocator.search.goals import FINALISTS
 from allocator.search.linears import SEEN
 from allocator.search.nearby import HURDLES
@@ -94,7 +94,10 @@ class _Whole(Count):
         """Within a budget: all that may be recommended, finalized and compared."""
         total, given = float(self.sets["search"]), len(self.asked.candidates)
         kinds = len(RIVALS) + self.linear_kinds
-        contenders = float(BEST + kinds + self.methods + given)
+        of_each = BEST + self.methods
+        if self.is_large:
+            of_each = LARGE_BEST + min(LARGE_BEST, self.methods)
+        contenders = float(of_each + kinds + given)
         parts = self.single_linears()
         whole = contenders * self.own.racing
         few = contenders * FEW if total >= 2 * FEW else 0.0

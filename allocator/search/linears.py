@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 # names of a study's attributes: before the kind of rival that a table is for
 KEPT = "damage:"
-# samples of the calibration set that gradients are taken of, for models below and above
-# SMALL parameters
+# samples of the calibration set that gradients are taken of: of a small model, of a
+# large one
 SEEN = (128, 16)
 
 
@@ -97,9 +97,7 @@ def calibrating(search: Search) -> Sequence[Sample]:
 
 
 def _is_large(space: ModelSpace) -> bool:
-    from allocator.bench.reading import SMALL
-
-    return space.spec.parameters >= SMALL
+    return space.spec.is_large
 
 
 def _probed(search: Search, fine: FineSpace, errors: Sensitivity) -> Table | None:

@@ -17,7 +17,7 @@ from allocator.search.confirm import confirm
 from allocator.search.deadline import OTHERS, Deadline, Watched
 from allocator.search.decide import decide, decide_as_banked
 from allocator.search.fidelity import gradients
-from allocator.search.finals import entered
+from allocator.search.finals import LARGE_BEST, entered
 from allocator.search.full import full_precision
 from allocator.search.leftover import await_full, is_elsewhere, note_dead, settle
 from allocator.search.linears import linear_rivals
@@ -196,8 +196,9 @@ def _ships(search: Search) -> bool:
     if search.goal.kind != "budget" or not search.setup.asked.finalize:
         return False
     # the best of each method, the rivals, what was imported, and the best
-    asked = search.setup.asked
-    must = len(asked.methods) + OTHERS + len(candidates(search))
+    asked, is_large = search.setup.asked, search.setup.model.is_large
+    must = LARGE_BEST if is_large else len(asked.methods)
+    must += OTHERS + len(candidates(search))
     must += len(LINEAR_RIVALS) if asked.refines else 0
     return search.deadline.finalizes(search, must)
 

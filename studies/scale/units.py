@@ -134,7 +134,9 @@ def _quantizing(case: Case, put: Any) -> None:
     else:
         link = assumed("packed bits") / 8 / case.device.link
         each = assumed("bytes moved a weight") / moved + link
-        put("swap", each, "20 bytes moved a weight, packed codes from pinned memory")
+        starts = len(case.spec.linears) * assumed("kernels a linear") / total
+        each += starts * assumed("seconds a launch")
+        put("swap", each, "40 bytes moved a weight, codes from pinned memory, launches")
     launch = case.columns * assumed("seconds a launch") / total
     plain = assumed("share of plain flops") * case.device.plain_flops
     # of one width, for each weight: two flops a column, half of them behind it

@@ -6,17 +6,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from allocator.bench import forward, reading
 from allocator.bench.devices import pick_device
-from allocator.bench.loading import open_full_precision
-from allocator.bench.prepare import prepare
 from allocator.bench.probes import damages
 from allocator.bench.workbench import Workbench
 from allocator.core.allocation import Allocation, Choice, Scheme
-from allocator.core.errors import ModelError, SpecError
+from allocator.core.errors import SpecError
 from allocator.core.plugins import load
 from allocator.core.ports import Sample, Score
-from allocator.core.study import StudySpec
 from evals.tasks.vqav2 import PLUGIN as VQAV2
 from quant.bank import Recipe
 from quant.lru_cache import LRUCache
@@ -262,65 +258,6 @@ def test_a_device_that_is_not_here_is_refused(name: str) -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_cuda_device_is_picked_by_itself() -> None:
     assert pick_device("auto") == "cuda"
-
-
-@pytest.fixture(params=["tiny-blip2", "tiny-llava"])
-def captioner(
-    request: pytest.FixtureRequest, drawn_world: Path
-) -> tuple[Workbench, tuple[Sample, ...]]:
-    asked = StudySpec("16", "coco", model=request.param, data=str(drawn_world))
-    setup = prepare(asked, ("search",))
-    return open_full_precision(setup), setup.samples["search"][:6]
-
-
-def test_long_replies_are_read_token_by_token(
-    captioner: tuple[Workbench, tuple[Sample, ...]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    bench, samples = captioner
-    full = Allocation.uniform(bench.spec, Choice(16))
-    found = bench.logits(full, samples)
-    assert found.shape[:2] == (6, forward.READ)
-    # without padding, every position by the module's own forward pass
-    for sample, row in zip(samples, found, strict=True):
-        plain = bench.model.inputs([sample])
-        said = bench.model.inputs([sample], answered=True)
-        first = plain["attention_mask"].shape[1] - 1
-        with torch.inference_mode():
-            whole = bench.model.module(**said).logits[0].float().log_softmax(-1)
-        # logits of a BLIP-2 leave its image tokens in place, as those of a LLaVA
-        extra = whole.shape[0] - said["attention_mask"].shape[1]
-        last = whole.shape[0] - 1
-        places = [min(first + extra + at, last) for at in range(forward.READ)]
-        torch.testing.assert_close(row, whole[places], atol=2e-4, rtol=1e-4)
-    # the first of them is what is read where replies are short
-    monkeypatch.setattr(reading, "LONG", 1000)
-    torch.testing.assert_close(bench.logits(full, samples)[:, 0], found[:, 0])
-
-
-def test_where_memory_does_not_suffice_scores_and_looks_are_the_same(
-    captioner: tuple[Workbench, tuple[Sample, ...]],
-) -> None:
-    bench, samples = captioner
-    full, said = Allocation.uniform(bench.spec, Choice(16)), list[str]()
-    wanted = bench.score(full, samples).values
-    logits = bench.logits(full, samples)
-    bench.features, bench.halving.say = LRUCache(0), said.append
-
-    def hold(_: Any, given: tuple[torch.Tensor]) -> None:
-        if len(given[0]) > 2:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-
-    first = bench.model.module.get_submodule(bench.spec.linears[0].name)
-    hook = first.register_forward_pre_hook(hold)
-    # six, three, and as many as fit
-    torch.testing.assert_close(bench.logits(full, samples), logits)
-    assert bench.halving.most == 1
-    assert bench.score(full, samples).values == pytest.approx(wanted)
-    assert len(said) == 1
-    hook.remove()
-    first.register_forward_pre_hook(lambda *_: hold(_, (torch.zeros(3),)))
-    with pytest.raises(ModelError, match=f"sample {samples[0].id} does not fit"):
-        bench.logits(full, samples[:1])
 
 
 def test_a_sound_model_has_no_fault_and_looking_for_one_counts_nothing(

@@ -46,12 +46,14 @@ def recommendation() -> Recommendation:
         failed=1,
         infeasible=0,
         evaluated_samples=700,
+        samples=500,
         seconds=(("total", 9.0), ("bank", 1.0), ("search", 6.0), ("confirm", 2.0)),
         details=(("BLEU-4", 0.3, 0.4),),
         rivals=(
             RivalResult(
                 *("even_mix", "of the mix", 3.95, 67.0, True),
                 *(Interval(3.0, 1.0, 5.0), "in sequence"),
+                samples=250,
             ),
             RivalResult(
                 *("additive", "of the optimum", 3.98, 69.5, True),
@@ -69,8 +71,8 @@ def test_json_has_the_keys_that_are_part_of_the_interface() -> None:
         *("evaluated_samples", "seconds"),
     }
     assert found["budget"] == {"bpw": 4.0, "scope": "model"}
-    full = {"score": 90, "ci95": [88, 92], "bpw": 16, "details": {"BLEU-4": 0.4}}
-    assert found["full_precision"] == full
+    full = {"score": 90, "ci95": [88, 92], "bpw": 16, "samples": 500}
+    assert found["full_precision"] == {**full, "details": {"BLEU-4": 0.4}}
     assert found["trials"] == {"complete": 5, "pruned": 2, "failed": 1, "infeasible": 0}
     assert found["seconds"].keys() == {"total", "bank", "search", "confirm"}
     assert found["importance"] == {"group": {"vision.all.all": {"consensus": 100}}}
@@ -90,6 +92,7 @@ def test_json_shows_what_is_recommended_and_what_it_was_compared_with() -> None:
         "bpw_quantized": 3.7,
         "score": 70,
         "ci95": [68, 72],
+        "samples": 500,
         "retained": None,
         "details": {"BLEU-4": 0.3},
         "vs_best_uniform": {"difference": 10, "ci95": [8, 12]},
@@ -104,11 +107,12 @@ def test_json_shows_what_is_recommended_and_what_it_was_compared_with() -> None:
         "score": 67,
         "finalized": "in sequence",
         "tuned": False,
+        "samples": 250,
         "fits": True,
     }
     assert (additive["name"], additive["score"]) == ("additive", 69.5)
     assert additive["finalized"] is None
-    shown = {"finalized": None, "pinned": False, "tuned": False}
+    shown = {"finalized": None, "pinned": False, "tuned": False, "samples": 0}
     digests = [each.pop("digest") for each in found["uniform"]]
     assert digests == [each.digest for each in asked.uniform]
     assert found["pins"] == {"pin": [], "at_least": [], "at_most": []}

@@ -61,6 +61,17 @@ def raced(search: Search) -> Finals:
     return finals
 
 
+def test_of_a_large_model_one_of_each_kind_is_finalized(
+    toy: ModelSpec, tmp_path: Path, made: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search = begun(toy, tmp_path)
+    monkeypatch.setattr(type(toy), "is_large", True)
+    finals = raced(search)
+    kinds = [kind for each in finals.contenders for kind in each.kinds]
+    assert sorted(kinds) == sorted((MEASURED, UNIFORM, EVEN_MIX, ADDITIVE))
+    assert len(set(made)) <= 4
+
+
 def test_all_that_may_be_recommended_is_finalized_and_the_rest_stops_early(
     toy: ModelSpec, tmp_path: Path, made: list[str]
 ) -> None:
