@@ -44,8 +44,11 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 SETS = {"vqav2": {"calibration": 128, "search": 1_000, "evaluation": 21_435}}
+# states at cuts save nothing, as --cache-memory holds those of a few samples
+LARGE = replace(Savings(), encoded_looked=1.0, looked=1.0)
 # the code as it was encoded each picture for each question, and branched nowhere
-EARLIER = replace(Savings(), encoded_scored=1.0, encoded_looked=1.0, branches=False)
+EARLIER = replace(LARGE, encoded_scored=1.0, branches=False)
+NOW = replace(LARGE, encoded_scored=1 / QUESTIONS, branches=True)
 
 
 @dataclass(frozen=True)
@@ -193,10 +196,7 @@ def counted(asked: argparse.Namespace) -> Counted:
     if asked.before:
         found = earlier(folder.name)
     else:
-        shared = replace(
-            Savings(), encoded_scored=1 / QUESTIONS, encoded_looked=1.0, branches=True
-        )
-        found = forecast(request, spec, SETS[asked.task], savings=shared)
+        found = forecast(request, spec, SETS[asked.task], savings=NOW)
     units, told = assumed_units(case)
     if asked.gpu:
         units, told = with_measured(
