@@ -204,7 +204,9 @@ def has_containers() -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("contained", [False, True])
+@pytest.mark.parametrize(
+    "contained", [False, pytest.param(True, marks=pytest.mark.nightly)]
+)
 def test_a_killed_search_goes_on_without_repeating_a_trial(
     tmp_path: Path, world: Path, found: dict[str, Any], contained: bool
 ) -> None:

@@ -110,6 +110,7 @@ def one_prompt(config: Any) -> dict[str, torch.Tensor]:
     }
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("save", [save_blip2, save_llava])
 def test_a_checkpoint_of_real_widths_takes_the_same_code(
     save: Callable[[Path], dict[str, int]], tmp_path: Path

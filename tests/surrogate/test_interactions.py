@@ -118,6 +118,7 @@ def test_every_column_needs_an_owner() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("seed", [0])
 def test_order_and_pair_of_five_thousand_rows_are_the_planted_ones(seed: int) -> None:
     bits, scores, names = planted(5000, seed)
