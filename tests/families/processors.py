@@ -140,9 +140,14 @@ def check_replies(model: Model, samples: Sequence[Sample], state: State) -> None
 def check_lengths(model: Model, samples: Sequence[Sample], state: State) -> None:
     """What is told of prompts before they are made, each from that of the other.
 
-    transformers may count a token too few beside a picture in tiles.
+    transformers may count a token too few beside a picture in tiles, and SmolVLM's
+    processor counts none: there all pictures pass for as long as the first.
     """
     tokens = state["attention_mask"].sum(1).tolist()
+    if not hasattr(model.processor, "_get_num_multimodal_tokens"):
+        assert model.lengths(samples[:1]) == tokens[:1]
+        assert model.apart().lengths(samples[1:]) == tokens[1:]
+        return
     assert model.lengths(samples) == pytest.approx(tokens, abs=1)
     assert model.apart().lengths(samples[::-1]) == pytest.approx(tokens[::-1], abs=1)
 
