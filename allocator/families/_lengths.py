@@ -23,8 +23,8 @@ def lengths_of(
     """Tokens of each sample's prompt, about.
 
     Of each kind of prompt one is made; the others have as many tokens more or less as
-    their questions and pictures have. Where a processor does not tell those of pictures,
-    all are taken for alike.
+    their questions and pictures have. Where a processor does not tell those of
+    pictures, all are taken for alike.
 
     Args:
         processor: of the checkpoint.
