@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from allocator.core.clock import Clock
 from allocator.core.cost import Cost
+from allocator.core.watch import InFront
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from allocator.core.watch import Tell, Watch
+    from allocator.core.watch import Tell
 
 # what comes before the first part, between two and behind the last
 OTHER = "other"
@@ -76,10 +77,9 @@ class Account:
 
 
 @dataclass(frozen=True)
-class Accounted:
+class Accounted(InFront):
     """A watch whose phases are the parts of an account."""
 
-    watch: Watch
     account: Account
 
     @contextmanager
@@ -87,10 +87,6 @@ class Accounted:
         """Open a phase, and count for it."""
         with self.account.part(name), self.watch.phase(name) as told:
             yield told
-
-    def say(self, text: str) -> None:
-        """Say one line."""
-        self.watch.say(text)
 
 
 def no_account() -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -24,6 +25,21 @@ class Watch(Protocol):
 
     def say(self, text: str) -> None:
         """Say one line."""
+
+
+@dataclass(frozen=True)
+class InFront:
+    """In front of a watch, which is told what this one does not change."""
+
+    watch: Watch
+
+    def phase(self, name: str) -> AbstractContextManager[Tell]:
+        """Open a phase."""
+        return self.watch.phase(name)
+
+    def say(self, text: str) -> None:
+        """Say one line."""
+        self.watch.say(text)
 
 
 class Silent:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from allocator.core.clock import Clock
 from allocator.core.errors import NotReachedError
+from allocator.core.watch import InFront
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -225,11 +226,10 @@ def fitting(space: ModelSpace) -> list[Allocation]:
 
 
 @dataclass(frozen=True)
-class Watched:
+class Watched(InFront):
     """A watch that ends a search as soon as it cannot come to a recommendation."""
 
     search: Timed
-    watch: Watch
 
     @contextmanager
     def phase(self, name: str) -> Iterator[Tell]:
@@ -241,7 +241,3 @@ class Watched:
                 self.search.deadline.check(self.search)
 
             yield tell
-
-    def say(self, text: str) -> None:
-        """Say one line."""
-        self.watch.say(text)

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 from allocator.core.amounts import duration
 from allocator.core.clock import Clock
+from allocator.core.watch import InFront
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from allocator.core.watch import Tell, Watch
+    from allocator.core.watch import Tell
 
 # of an estimate, what has to be done before what it took says anything
 ENOUGH = 0.05
@@ -62,10 +63,9 @@ class Pace:
 
 
 @dataclass(frozen=True)
-class Paced:
+class Paced(InFront):
     """A watch that notes how much time is left."""
 
-    watch: Watch
     pace: Pace
 
     @contextmanager
@@ -83,7 +83,3 @@ class Paced:
             yield tell
         if counts and self.pace.is_at(name, 1.0) and since.seconds > LONG:
             self.watch.say(f"about {duration(self.pace.left)} left")
-
-    def say(self, text: str) -> None:
-        """Say one line."""
-        self.watch.say(text)

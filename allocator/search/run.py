@@ -95,7 +95,7 @@ def run_prepared(setup: Setup, watch: Watch, clock: Clock) -> Recommendation:
     bank = Clock()
     first = search.bench.model.prompt(setup.samples["search"][0])
     journal.describe(setup.task.metric, {FIRST_PROMPT: first})
-    search.bench.bank = open_bank(setup, Watched(search, watch))
+    search.bench.bank = open_bank(setup, Watched(watch, search))
     journal.stand_on(setup.space, search.bench.applied)
     search.seconds["bank"] = bank.seconds
     searching = Clock()

@@ -212,7 +212,7 @@ def test_long_work_before_anything_is_scored_ends_at_the_limit(
     search = search_of(toy, url, asked_for(seconds=60.0))
     clock: Any = Ticking(time)
     search.deadline = Deadline(clock, 60.0)
-    with Watched(search, search.watch).phase("bank") as tell:
+    with Watched(search.watch, search).phase("bank") as tell:
         tell(1, 100)
         time.now = 61.0
         with pytest.raises(NotReachedError, match="and a finalist take longer"):
