@@ -56,7 +56,7 @@ def linear_tables(search: Search) -> dict[str, Table]:
     if found is None:
         return {}
     tables = {LINEAR_FISHER: found.fisher, LINEAR_ERROR: found.relative_error}
-    probed = None if _is_large(fine) else _probed(search, fine, found)
+    probed = None if fine.spec.is_large else _probed(search, fine, found)
     return tables if probed is None else {**tables, LINEAR_ADDITIVE: probed}
 
 
@@ -93,11 +93,7 @@ def sensitivities(search: Search, fine: FineSpace) -> Sensitivity | None:
 def calibrating(search: Search) -> Sequence[Sample]:
     """Samples that gradients are taken of."""
     setup = search.setup
-    return setup.samples["calibration"][: SEEN[_is_large(setup.space)]]
-
-
-def _is_large(space: ModelSpace) -> bool:
-    return space.spec.is_large
+    return setup.samples["calibration"][: SEEN[setup.model.is_large]]
 
 
 def _probed(search: Search, fine: FineSpace, errors: Sensitivity) -> Table | None:

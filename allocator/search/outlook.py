@@ -14,7 +14,6 @@ from allocator.bench.needs import Needs, check_fits, kept_bytes, needs_of
 from allocator.core.account import peak_memory
 from allocator.core.amounts import duration, in_bytes, short
 from allocator.core.forecast import OTHER, Savings
-from allocator.core.study import TUNED
 from allocator.core.unit_costs import Unit
 from allocator.search.begun import done_of
 from allocator.search.forecast import forecast
@@ -104,11 +103,6 @@ class Outlook:
             },
             "room": self.needs.room.to_json(),
         }
-
-
-def is_large(setup: Setup) -> bool:
-    """Whether a search says what it will cost before it begins."""
-    return setup.model.parameters >= TUNED
 
 
 def foreseen(setup: Setup) -> Needs:

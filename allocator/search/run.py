@@ -121,11 +121,11 @@ def _opened(setup: Setup, watch: Watch, clock: Clock) -> tuple[Workbench, Watch]
     Raises:
         AllocateError: a disk or a memory cannot hold what is needed.
     """
-    from allocator.search.outlook import foreseen, is_large, outlook
+    from allocator.search.outlook import foreseen, outlook
 
     needs = foreseen(setup)
     bench = open_full_precision(setup)
-    if not is_large(setup):
+    if not setup.model.is_large:
         return bench, watch
     found = outlook(setup, needs, bench, clock)
     for sentence in found.sentences:
