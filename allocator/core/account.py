@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from allocator.core.clock import Clock
 from allocator.core.cost import Cost
-from allocator.core.watch import InFront
+from allocator.core.watch import Forwarding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,7 +77,7 @@ class Account:
 
 
 @dataclass(frozen=True)
-class Accounted(InFront):
+class Accounted(Forwarding):
     """A watch whose phases are the parts of an account."""
 
     account: Account

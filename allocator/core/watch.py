@@ -28,8 +28,8 @@ class Watch(Protocol):
 
 
 @dataclass(frozen=True)
-class InFront:
-    """In front of a watch, which is told what this one does not change."""
+class Forwarding:
+    """Stands before a watch, which is told what this one does not change."""
 
     watch: Watch
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from allocator.core.clock import Clock
 from allocator.core.errors import NotReachedError
-from allocator.core.watch import InFront
+from allocator.core.watch import Forwarding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -226,7 +226,7 @@ def fitting(space: ModelSpace) -> list[Allocation]:
 
 
 @dataclass(frozen=True)
-class Watched(InFront):
+class Watched(Forwarding):
     """A watch that ends a search as soon as it cannot come to a recommendation."""
 
     search: Timed

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from allocator.core.amounts import duration
 from allocator.core.clock import Clock
-from allocator.core.watch import InFront
+from allocator.core.watch import Forwarding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -63,7 +63,7 @@ class Pace:
 
 
 @dataclass(frozen=True)
-class Paced(InFront):
+class Paced(Forwarding):
     """A watch that notes how much time is left."""
 
     pace: Pace
