@@ -47,7 +47,7 @@ HOMES = {
     "click": {"allocator.cli"},
     "cloup": {"allocator.cli"},
 }
-PLUGINS = ("allocator.families", "quant.methods", "evals.tasks")
+PLUGINS = ("allocator.families", "quant.methods", "evals.tasks", "evals.metrics")
 LONGEST_FILE = 350
 LONGEST_FUNCTION = 50
 

@@ -38,6 +38,7 @@ FEW = 8
 # fields of `StudySpec` that decide what is scored, and on what
 OPTIONS = (
     *("model", "task", "data", "fraction", "subset", "beams", "rerank"),
+    *("metric", "columns", "prompt", "max_new_tokens", "skip_broken"),
     *("device", "seed"),
 )
 

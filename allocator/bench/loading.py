@@ -6,7 +6,7 @@ import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from allocator.bench.prepare import data_folder, sample_digest
+from allocator.bench.tasks import data_folder, sample_digest
 from allocator.core.home import cache_home
 from allocator.core.plugins import load
 

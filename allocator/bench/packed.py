@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING
 
 from allocator.bench.contents import Contents
 from allocator.bench.prepare import (
-    check_names,
     files_digest,
     model_for,
-    read_samples,
     rerank_of,
-    task_of,
     tell_unread,
 )
 from allocator.bench.sums import check_sums
+from allocator.bench.tasks import asked_task, check_names, read_samples
 from allocator.core.errors import SpecError
 from allocator.core.exporting import installed
 from allocator.core.spec import ModelSpec
@@ -68,7 +66,8 @@ def open_packed(asked: StudySpec, library: str, watch: Watch) -> Packed:
         AllocateError: anything that cannot be had, or a folder that is damaged.
     """
     check_names(asked)
-    task = task_of(asked.task, asked.data)
+    contents = Contents(watch)
+    task = asked_task(asked, contents)
     if isinstance(task, TaskSet):
         raise SpecError(
             f"{asked.task} counts relative to full precision, which {asked.model} does "
@@ -77,7 +76,7 @@ def open_packed(asked: StudySpec, library: str, watch: Watch) -> Packed:
     folder, family = model_for(
         task, model_folder(asked.model), asked.model, packed=True
     )
-    files, contents = checkpoint_files(folder, packed=True), Contents(watch)
+    files = checkpoint_files(folder, packed=True)
     check_sums(folder, files, contents)
     samples = read_samples(asked, task, ("evaluation",))["evaluation"]
     tell_unread(folder, watch)

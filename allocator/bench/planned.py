@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from allocator.bench.imports import imported, is_plan, tell
 from allocator.bench.loading import open_bank, open_full_precision
-from allocator.bench.prepare import model_for, prepare, spec_of, task_of
+from allocator.bench.prepare import model_for, prepare, spec_of
+from allocator.bench.tasks import task_of
 from allocator.core.allocation import Allocation
 from allocator.core.errors import BankError, SpecError
 from allocator.core.plan import Plan, plan_json

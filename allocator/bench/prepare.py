@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from allocator.bench.candidates import Named, read_candidates
 from allocator.bench.contents import Contents
+from allocator.bench.tasks import (
+    EMBEDDED,
+    asked_task,
+    check_names,
+    read_samples,
+    sample_digest,
+)
 from allocator.core.allocation import digest
-from allocator.core.errors import DataError, SpecError, UnknownNameError
+from allocator.core.errors import SpecError
 from allocator.core.holding import within_target
-from allocator.core.home import cache_home
-from allocator.core.plugins import available, load
+from allocator.core.plugins import load
 from allocator.core.ports import RERANK, SPLITS
-from allocator.core.study import JOINED
 from allocator.core.targets import TARGETS
 from allocator.embedded import is_embedded, model_folder
 from allocator.families import (
@@ -28,24 +32,17 @@ from allocator.families import (
 )
 from allocator.space.model import ModelSpace
 from allocator.study.storage import default_name, open_storage
-from evals._lmms import PREFIX as LMMS
-from evals.lmms import lmms_task
-from evals.splits import check_disjoint
-from evals.taskset import TaskSet, without_shared
-from evals.world.files import ensure_world
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from allocator.core.allocation import Scheme
     from allocator.core.ports import Family, Sample, Split, Task
     from allocator.core.spec import ModelSpec
     from allocator.core.study import StudySpec
     from allocator.core.watch import Watch
-
-
-# in the place of a data folder: the drawn world of the embedded models
-EMBEDDED = "embedded"
+    from evals.taskset import TaskSet
 # the embedded twin ranks 500 pictures, and a search asks it many times
 EMBEDDED_RERANK = 16
 
@@ -94,6 +91,7 @@ class Setup:
                 "granularity": asked.granularity,
                 "include": list(asked.include),
                 "decoding": [asked.beams, self.rerank],
+                **_longest(asked),
                 "seed": asked.seed,
                 **({} if asked.target == "none" else {"target": asked.target}),
             }
@@ -158,7 +156,8 @@ def prepare(
         AllocateError: anything that cannot be had, in one sentence.
     """
     check_names(asked)
-    task = task_of(asked.task, asked.data)
+    contents = Contents(watch)
+    task = asked_task(asked, contents)
     folder, family = model_for(task, model_folder(asked.model), asked.model)
     check_weights(folder)
     # a user's files are looked at first; drawing our own takes longer than the rest
@@ -179,7 +178,6 @@ def prepare(
     )
     samples = samples or read_samples(asked, task, splits)
     tell_unread(folder, watch)
-    contents = Contents(watch)
     weights = weights_digest(folder, contents)
     return Setup(
         *(asked, folder, family, task, samples, model, space, weights, device),
@@ -206,25 +204,6 @@ def tell_unread(folder: Path, watch: Watch | None) -> None:
         watch.say(f"{folder} holds {unread[0]}{more}, which is not read")
 
 
-def task_of(name: str, data: str | None = None) -> Task | TaskSet:
-    """One task, or several joined by "+"; lmms-eval also looks for them in `data`.
-
-    Raises:
-        AllocateError: an unknown name; tasks that no one model can do.
-    """
-    tasks = tuple(_one_task(each, data) for each in name.split(JOINED))
-    return tasks[0] if len(tasks) == 1 else TaskSet(tasks)
-
-
-def _one_task(name: str, data: str | None) -> Task:
-    if name.startswith(LMMS):
-        own = Path(data).expanduser() if data else None
-        has_tasks = own is not None and any(own.glob("*.yaml"))
-        return lmms_task(name.removeprefix(LMMS), own if has_tasks else None)
-    task: Task = load("evals.tasks", name, "task")
-    return task
-
-
 def model_for(
     task: Task | TaskSet, folder: Path, model: str, *, packed: bool = False
 ) -> tuple[Path, Family]:
@@ -249,85 +228,6 @@ def model_for(
     return folder, family
 
 
-def check_names(asked: StudySpec) -> None:
-    """Refuse methods, tasks and strategies that there are not.
-
-    Raises:
-        UnknownNameError: offers the near miss.
-    """
-    named = (
-        ("method", "quant.methods", asked.methods),
-        ("task", "evals.tasks", _own_tasks(asked)),
-        ("strategy", "allocator.strategies", (asked.strategy,)),
-    )
-    for kind, package, names in named:
-        for name in names:
-            if name not in available(package):
-                raise UnknownNameError(kind, name, available(package))
-
-
-def _own_tasks(asked: StudySpec) -> list[str]:
-    """Names of the tasks that are files of ours."""
-    return [name for name in asked.tasks if not name.startswith(LMMS)]
-
-
-def data_folder(asked: StudySpec) -> Path:
-    """The folder with a task's official files; drawn first for an embedded model.
-
-    Raises:
-        DataError: the folder does not exist, or a user's model comes without one.
-    """
-    if asked.data not in (None, EMBEDDED):
-        folder = Path(asked.data).expanduser()
-        if not folder.is_dir():
-            raise DataError(f"there is no data folder {asked.data}")
-        return folder
-    if not _own_tasks(asked):
-        # lmms-eval brings its own, and its pictures are written there
-        return cache_home()
-    if asked.data == EMBEDDED and Path(EMBEDDED).is_dir():
-        raise DataError(f"data {EMBEDDED!r}: write ./{EMBEDDED} for a folder")
-    if asked.data is None and not is_embedded(asked.model):
-        raise DataError(
-            f"model {asked.model} needs --data DIR with the official files of "
-            f"{asked.task}; only the embedded models bring their own (--data "
-            f"{EMBEDDED})"
-        )
-    return ensure_world(cache_home())
-
-
-def read_samples(
-    asked: StudySpec, task: Task | TaskSet, splits: Sequence[Split] = SPLITS
-) -> dict[Split, tuple[Sample, ...]]:
-    """Sets of samples, checked to share no image.
-
-    Raises:
-        DataError: a file is missing or malformed, or two sets overlap.
-    """
-    if not splits:
-        return {}
-    folder = data_folder(asked)
-    samples = {split: task.samples(folder, split, asked.selection) for split in splits}
-    if isinstance(task, TaskSet):
-        samples = without_shared(samples)
-    if "calibration" in samples:
-        # chosen at random: any first ones are a fair sample
-        samples["calibration"] = samples["calibration"][: asked.calibration]
-    check_disjoint(**samples)
-    return samples
-
-
-def sample_digest(sample: Sample, content: str) -> str:
-    """Digest of a sample's words and of its picture, wherever that lies.
-
-    Args:
-        sample: what is asked, and what is right.
-        content: the digest of its picture's file.
-    """
-    words = [sample.id, sample.prompt, sample.text, sample.references]
-    return digest([*words, sample.upright, content])
-
-
 def weights_digest(folder: Path, contents: Contents) -> str:
     """Digest of a checkpoint: of each file that is loaded, by name and content.
 
@@ -341,3 +241,9 @@ def files_digest(folder: Path, files: Sequence[Path], contents: Contents) -> str
     """Digest of files in a folder, of each by name and content."""
     held = contents.of(files, "checkpoint")
     return digest([[str(file.relative_to(folder)), held[file]] for file in files])
+
+
+def _longest(asked: StudySpec) -> dict[str, Any]:
+    """The longest reply, where it is not the task's own: part of an identity."""
+    longest = asked.max_new_tokens
+    return {} if longest is None else {"max_new_tokens": longest}

@@ -20,6 +20,7 @@ from allocator.cli.options import (
     rehash,
     seed,
 )
+from allocator.cli.own import own_options
 from allocator.cli.values import Duration
 from allocator.core.errors import BankError
 from allocator.core.study import StudySpec
@@ -37,7 +38,7 @@ def bank() -> None:
     cloup.option(
         "--task", required=True, metavar="vqav2", help="Its training images calibrate."
     ),
-    data,
+    *(data, *own_options),
     rehash,
 )
 @bank_options

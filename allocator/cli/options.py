@@ -11,6 +11,7 @@ from typing import Any
 import click
 import cloup
 
+from allocator.cli.own import own_options
 from allocator.cli.values import (
     Duration,
     Fraction,
@@ -88,7 +89,7 @@ data = cloup.option(
     "--data",
     shell_complete=folders,
     metavar="./data",
-    help="Folder with the task's official files, or embedded.",
+    help="Folder with the task's official files, your own file, or embedded.",
 )
 fraction = cloup.option(
     "--fraction",
@@ -292,7 +293,8 @@ goal_options = cloup.option_group(
 )
 task_options = cloup.option_group(
     "Model and data",
-    *(model, task, task_set, data, fraction, subset, beams, rerank, rehash),
+    *(model, task, task_set, data, fraction, subset, *own_options),
+    *(beams, rerank, rehash),
 )
 scheme_options = cloup.option_group(
     "What may be quantized, and how",

@@ -14,13 +14,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 # options by what their values are; the others are text
-LISTS = ("methods", "widths", "include", "candidates", *PINS)
+LISTS = ("methods", "widths", "include", "candidates", "columns", *PINS)
 SWITCHES = (
     *("symmetric", "front", "rungs", "narrowing", "finalize", "refine", "race"),
-    *("tune", "minimize", "force"),
+    *("tune", "minimize", "force", "skip_broken"),
 )
 NUMBERS = ("seconds", "fraction", "min_score", "confidence", "storage_timeout")
-COUNTS = ("trials", "trial", "seed", "calibration", "beams", "rerank", "tune_steps")
+COUNTS = (
+    *("trials", "trial", "seed", "calibration", "beams", "rerank", "tune_steps"),
+    "max_new_tokens",
+)
 KINDS = {
     **dict.fromkeys(LISTS, "a list of names"),
     "widths": "a list of whole numbers",
@@ -42,7 +45,7 @@ def given_options(options: Mapping[str, Any]) -> dict[str, Any]:
         return value.tolist() if hasattr(value, "tolist") else value
 
     given = {key: plain(v) for key, v in options.items() if v is not None}
-    for key in ("methods", "widths", "include", *PINS):
+    for key in ("methods", "widths", "include", "columns", *PINS):
         # as on the command line: gptq,awq and 3,4,8
         if isinstance(given.get(key), str):
             words = [word.strip() for word in given[key].split(",")]

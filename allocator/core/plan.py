@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from allocator.core.study import StudySpec
 
 # what defines the score of a plan beside its model, samples and groups
-ASKED = ("task", "fraction", "subset", "beams", "rerank")
+ALWAYS = ("task", "fraction", "subset", "beams", "rerank")
+ASKED = (*ALWAYS, "metric", "columns", "prompt", "max_new_tokens", "skip_broken")
 FORM = 'it has "model", "scheme" and "groups": {key: {"bits": 4, "method": "gptq"}}'
 # folder beside a plan file, with its finalized weights
 FINALIZED = "finalized"
@@ -215,7 +216,11 @@ def plan_json(
         "scheme": scheme.to_json(),
         "seed": asked.seed,
         "calibration": asked.calibration,
-        **{key: getattr(asked, key) for key in ASKED},
+        **{
+            key: getattr(asked, key)
+            for key in ASKED
+            if key in ALWAYS or getattr(asked, key)
+        },
         "finalized": finalized,
         "groups": allocation.to_json(),
         "layers": layers,

@@ -34,6 +34,7 @@ class Sample:
     `prompt` names the kind of prompt ("vqa", "caption"), which a family words.
     `upright` turns the image as its EXIF orientation says, as people see it; the
     official loaders of the tasks here do not, so those take images as they are stored.
+    `choices` are the texts to choose from, lettered A, B, C, ..., if there are any.
     """
 
     id: str
@@ -42,6 +43,7 @@ class Sample:
     text: str
     references: tuple[str, ...]
     upright: bool = True
+    choices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

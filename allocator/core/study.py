@@ -19,6 +19,7 @@ from allocator.core.allocation import (
 from allocator.core.checks import check_among, check_choosable
 from allocator.core.errors import SpecError, StudyError, UnknownNameError
 from allocator.core.options import read_toml, typed_options
+from allocator.core.own import named_columns
 from allocator.core.pins import Pins
 from allocator.core.ports import Selection
 from allocator.core.spec import EXTRAS, GRANULARITIES
@@ -39,6 +40,8 @@ STORAGE_TIMEOUT = 60.0
 JOINED = "+"
 # memory grows with them, and published evaluations use 5
 MOST_BEAMS = 64
+# tokens of a reply
+MOST_TOKENS = 4096
 # parameters from which rounding is learned only where that is asked for
 TUNED = 10**8
 # steps of learned rounding for each block, and the most that make sense
@@ -67,6 +70,10 @@ class StudySpec:
     than TUNED parameters) learns the rounding in `tune_steps` steps a block; with
     `race`, what cannot win any more stops after a part of the evaluation set.
     `trials` are proposals to measure in full (None: `allocator.search.propose`).
+    Of a task that is a user's own file, `metric` is how it is scored, `columns` say
+    what columns hold ("question=prompt"), and with `skip_broken` a few samples whose
+    pictures cannot be read are left out. `prompt`, with a "{question}", is asked in
+    place of a task's own words; a reply has at most `max_new_tokens`.
     `candidates` are files of allocations that take part in the end; `pin`, `at_least`,
     `at_most` keep groups as they are or within bounds (`Pins`). Nones mean: the
     embedded data, the published fraction and set, the published depth of ranking, the
@@ -79,6 +86,11 @@ class StudySpec:
     data: str | None = None
     fraction: float | None = None
     subset: str | None = None
+    metric: str | None = None
+    columns: tuple[str, ...] = ()
+    prompt: str | None = None
+    max_new_tokens: int | None = None
+    skip_broken: bool = False
     beams: int = 1
     rerank: int | None = None
     methods: tuple[str, ...] = ("uniform", "gptq", "awq")
@@ -196,6 +208,13 @@ class StudySpec:
             raise SpecError(f"beams must be 1 to {MOST_BEAMS}, not {self.beams}")
         if self.rerank is not None and self.rerank < 1:
             raise SpecError(f"rerank must be 1 or more, not {self.rerank}")
+        longest = 1 if self.max_new_tokens is None else self.max_new_tokens
+        if not 1 <= longest <= MOST_TOKENS:
+            raise SpecError(
+                f"the longest reply must be 1 to {MOST_TOKENS:,} tokens, not {longest}"
+            )
+        # refuses what it cannot read
+        named_columns(self.columns)
 
     def tunes(self, parameters: int) -> bool:
         """Whether the rounding of a model of so many parameters is learned."""

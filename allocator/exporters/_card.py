@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from allocator.bench.prepare import EMBEDDED
+from allocator.bench.tasks import EMBEDDED
 from allocator.core.allocation import FULL, nominal_bits
 from allocator.core.exceptions import exceptions_said
 from allocator.core.study import JOINED

@@ -7,7 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from allocator.bench.prepare import model_for, spec_of, task_of, tell_unread
+from allocator.bench.prepare import model_for, spec_of, tell_unread
+from allocator.bench.tasks import task_of
 from allocator.core.allocation import FULL, Choice
 from allocator.core.layouts import LAYOUTS
 from allocator.core.ports import Sample

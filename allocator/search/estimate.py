@@ -114,8 +114,9 @@ def _same(asked: StudySpec, spec: dict[str, Any]) -> bool:
     """
     now, spec = ({**each, "device": _kind(each)} for each in (asked.to_json(), spec))
     names = [field.name for field in fields(StudySpec) if field.name not in FREE]
-    # studies of before are for no target
-    spec = {"target": StudySpec.target, **spec}
+    # studies of before are for no target, and of no files of a user's own
+    before = {"target": StudySpec.target, "columns": [], "skip_broken": False}
+    spec = {**before, **spec}
     return all(_plain(now[name]) == _plain(spec.get(name)) for name in names)
 
 

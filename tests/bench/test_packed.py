@@ -11,10 +11,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from allocator.bench import prepare
+from allocator.bench import prepare, tasks
 from allocator.bench.evaluate import evaluate_model
-from allocator.bench.prepare import data_folder, task_of
 from allocator.bench.sums import SUMS, write_sums
+from allocator.bench.tasks import data_folder, task_of
 from allocator.bench.workbench import Workbench
 from allocator.core.allocation import Allocation, stored_size
 from allocator.core.errors import DataError, ModelError, SpecError
@@ -253,7 +253,7 @@ def test_tasks_that_count_relative_to_full_precision_are_refused(llava: Path) ->
 def test_embedded_names_the_drawn_world(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(prepare, "ensure_world", lambda _: tmp_path)
+    monkeypatch.setattr(tasks, "ensure_world", lambda _: tmp_path)
     monkeypatch.chdir(tmp_path)
     asked = StudySpec("4.0", "vqav2", "./model", "embedded")
     assert data_folder(asked) == tmp_path

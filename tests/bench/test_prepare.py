@@ -16,10 +16,9 @@ from allocator.bench.prepare import (
     Setup,
     model_for,
     prepare,
-    read_samples,
-    task_of,
     weights_digest,
 )
+from allocator.bench.tasks import read_samples, task_of
 from allocator.core.allocation import Allocation, Choice
 from allocator.core.errors import DataError, SpecError
 from allocator.core.study import StudySpec

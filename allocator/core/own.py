@@ -1,0 +1,126 @@
+"""Tasks of a user's own files: what is asked of them, what they say of themselves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from allocator.core.errors import SpecError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from allocator.core.ports import Sample, Score, Split, Task
+
+    # digests of files by their content
+    Digests = Callable[[Iterable[Path]], Mapping[Path, str]]
+
+# the metric whose references are the model's own replies at full precision
+AGREEMENT = "agreement"
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """How a file is to be read and scored; Nones: as the file itself suggests.
+
+    `columns` says which columns hold what, such as {"question": "prompt"}; `cache` is a
+    folder for pictures that a file holds within itself; `seed` decides which pictures
+    are in which set.
+    """
+
+    cache: Path
+    metric: str | None = None
+    columns: Mapping[str, str] | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What was found in a file, for people.
+
+    `counts` are samples by set, `pictures` different ones by set; `metric` is a name
+    of `evals.metrics` and `why` says who or what chose it; `words` are the median and
+    most words of an answer (None: there are none); `half_width` is how far a 95 %
+    interval on the evaluation set reaches to each side at most, in points (None:
+    unknown before it is measured); `remarks` are sentences about what was taken
+    otherwise than somebody might expect.
+    """
+
+    source: str
+    counts: Mapping[Split, int]
+    pictures: Mapping[Split, int]
+    metric: str
+    why: str
+    words: tuple[int, int] | None
+    half_width: float | None
+    remarks: tuple[str, ...] = ()
+
+
+@runtime_checkable
+class FileTask(Protocol):
+    """A plug-in that becomes a task when it is shown a file."""
+
+    def opened(self, data: Path, wishes: Wishes, digests: Digests) -> Task:
+        """The task of a file, or of a folder that holds one.
+
+        The task has, beside what all have, `summary` (`Summary`), `place(sample)`,
+        which names a sample's row for sentences, and `own_references` (see
+        `refers_to_itself`).
+
+        Raises:
+            DataError: the file cannot be read or meant; names row and column.
+        """
+
+
+class Metric(Protocol):
+    """A way to score replies: one file of `evals.metrics`.
+
+    One whose values hang on all references scored together also has `within`, as a
+    `CorpusTask` has it.
+    """
+
+    @property
+    def unit(self) -> str:
+        """Name and unit of the score, such as "ANLS (%)"."""
+
+    @property
+    def version(self) -> int:
+        """Counts up whenever a score changes."""
+
+    @property
+    def needs(self) -> str:
+        """What a sample has to have: "answers", "choices" or "nothing"."""
+
+    def score(self, replies: Sequence[Any], samples: Sequence[Sample]) -> Score:
+        """Score replies, one per sample, in order.
+
+        Raises:
+            ReplyError: not one text per sample, or none at all.
+        """
+
+
+def refers_to_itself(task: Any) -> bool:
+    """Whether a task's references are the model's own replies at full precision.
+
+    Its samples have none until somebody has made them.
+    """
+    return bool(getattr(task, "own_references", False))
+
+
+def named_columns(texts: Iterable[str]) -> dict[str, str]:
+    """Which columns hold what, of texts such as "question=prompt".
+
+    Raises:
+        SpecError: anything else, or one that is named twice.
+    """
+    found: dict[str, str] = {}
+    for text in texts:
+        what, _, column = (part.strip() for part in text.partition("="))
+        if not what or not column or what in found:
+            raise SpecError(
+                "columns are given as question=prompt,answers=label, each once, not "
+                f"{text!r}"
+            )
+        found[what] = column
+    return found

@@ -1,0 +1,1 @@
+"""One file per metric of a user's own data."""
