@@ -13,6 +13,7 @@ import cloup
 from allocator.cli.bank import bank
 from allocator.cli.debug import debug, tell, with_debug
 from allocator.cli.echo import echo
+from allocator.cli.example import example
 from allocator.cli.explain import dashboard, explain, report
 from allocator.cli.export import export
 from allocator.cli.model import doctor, evaluate, inspect
@@ -100,11 +101,12 @@ Examples:
   allocate --min-score 0.98 --task vqav2
   allocate --budget 4.0 --task-set vqav2,coco
   allocate --budget 5 --task vqav2 --methods gptq --widths 4,8 --trials 8
+  allocate --budget 4.0 --task own --data ./shop --model ./llava-1.5-7b
   allocate --budget 9 --task vqav2 --pin 'vision.*=16'
   allocate --spec study.toml --seed 1
 """
 SECTIONS = (
-    cloup.Section("Before a search", [inspect, evaluate, bank, doctor]),
+    cloup.Section("Before a search", [example, inspect, evaluate, bank, doctor]),
     cloup.Section("After it", [studies, explain, report, dashboard, export]),
     cloup.Section("Tables of measurements", [replay]),
 )

@@ -13,6 +13,7 @@ from transformers import AutoTokenizer
 from allocator.core.allocation import Allocation, Choice, Scheme, bits_per_weight
 from allocator.embedded import HERE, embedded_models
 from allocator.families import family_of
+from evals.world.example import example_scenes
 from evals.world.files import COCO, FLICKR, GQA_PARTS, part_scenes
 from evals.world.language import GQA, NAMES, VQA, ask, captions
 from evals.world.scene import draw_scene, jpeg
@@ -107,3 +108,5 @@ def test_no_picture_of_any_split_was_trained_on() -> None:
                 for _, scene in part_scenes(world, part)
             }
             assert not shown & trained, (world, part.name)
+    own = {hashlib.sha1(jpeg(scene)).digest() for _, scene in example_scenes()}
+    assert not own & trained

@@ -70,6 +70,7 @@ def test_it_is_fine_at_full_precision_and_overflows_at_two_bits(
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_its_search_comes_to_a_recommendation_that_does_without(
     asked: StudySpec,
 ) -> None:

@@ -68,6 +68,7 @@ def replies_of(model: Any, processor: Any, samples: tuple[Sample, ...]) -> list[
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_the_python_example_runs_and_loads_what_was_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

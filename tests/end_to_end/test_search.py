@@ -184,6 +184,7 @@ def test_one_study_name_never_mixes_two_models(
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_two_empty_homes_give_one_recommendation(
     tmp_path: Path, world: Path, found: dict[str, Any]
 ) -> None:
