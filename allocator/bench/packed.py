@@ -13,7 +13,7 @@ from allocator.bench.prepare import (
     tell_unread,
 )
 from allocator.bench.sums import check_sums
-from allocator.bench.tasks import asked_task, check_names, read_samples
+from allocator.bench.tasks import asked_task, check_names, read_samples, tell_data
 from allocator.core.errors import SpecError
 from allocator.core.exporting import installed
 from allocator.core.spec import ModelSpec
@@ -79,6 +79,7 @@ def open_packed(asked: StudySpec, library: str, watch: Watch) -> Packed:
     files = checkpoint_files(folder, packed=True)
     check_sums(folder, files, contents)
     samples = read_samples(asked, task, ("evaluation",))["evaluation"]
+    tell_data(task, watch)
     tell_unread(folder, watch)
     # brings torch, which the checks above do not need
     from allocator.bench.devices import pick_device

@@ -14,6 +14,7 @@ from allocator.bench.tasks import (
     check_names,
     read_samples,
     sample_digest,
+    tell_data,
 )
 from allocator.core.allocation import digest
 from allocator.core.errors import SpecError
@@ -177,6 +178,7 @@ def prepare(
         watch,
     )
     samples = samples or read_samples(asked, task, splits)
+    tell_data(task, contents.watch)
     tell_unread(folder, watch)
     weights = weights_digest(folder, contents)
     return Setup(

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 from allocator.core.allocation import digest
 from allocator.core.errors import DataError, SpecError, UnknownNameError
 from allocator.core.home import cache_home
-from allocator.core.own import FileTask, Wishes, named_columns, refers_to_itself
+from allocator.core.own import (
+    FileTask,
+    Wishes,
+    named_columns,
+    refers_to_itself,
+    summary_of,
+)
 from allocator.core.plugins import available, load
 from allocator.core.ports import SPLITS
 from allocator.core.study import JOINED
@@ -26,6 +32,7 @@ if TYPE_CHECKING:
     from allocator.bench.contents import Contents
     from allocator.core.ports import Sample, Split, Task
     from allocator.core.study import StudySpec
+    from allocator.core.watch import Watch
 
 # in the place of a data folder: the drawn world of the embedded models
 EMBEDDED = "embedded"
@@ -106,6 +113,14 @@ def _one_task(name: str, data: str | None) -> Task:
         return lmms_task(name.removeprefix(LMMS), own if has_tasks else None)
     task: Task = load("evals.tasks", name, "task")
     return task
+
+
+def tell_data(task: Task | TaskSet, watch: Watch) -> None:
+    """Say what a user's own file was taken for."""
+    for part in task.tasks if isinstance(task, TaskSet) else (task,):
+        if summary := summary_of(part):
+            for sentence in summary.sentences:
+                watch.say(sentence)
 
 
 def check_names(asked: StudySpec) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from allocator.core.errors import SpecError
@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 
 # the metric whose references are the model's own replies at full precision
 AGREEMENT = "agreement"
+# what each set is for
+DOES = {
+    "calibration": "calibrate",
+    "search": "guide the search",
+    "evaluation": "are the evaluation set",
+}
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,25 @@ class Summary:
     words: tuple[int, int] | None
     half_width: float | None
     remarks: tuple[str, ...] = ()
+
+    @property
+    def sentences(self) -> list[str]:
+        """The same in a few lines."""
+        sets = ", ".join(
+            f"{count:,} samples of {self.pictures[split]:,} pictures {DOES[split]}"
+            for split, count in self.counts.items()
+        )
+        told = f"scored by {self.metric} ({self.why})"
+        if self.words is not None:
+            usual, most = self.words
+            told += f"; answers have {usual:,} words, at most {most:,}"
+        if self.half_width is not None:
+            told += f"; intervals reach at most {self.half_width:.1f} points either way"
+        return [f"{self.source}: {sets}", told, *self.remarks]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
 
 
 @runtime_checkable
@@ -123,4 +148,10 @@ def named_columns(texts: Iterable[str]) -> dict[str, str]:
                 f"{text!r}"
             )
         found[what] = column
+    return found
+
+
+def summary_of(task: Any) -> Summary | None:
+    """What a task says of the file that it is read from; None: it is a published one."""
+    found: Summary | None = getattr(task, "summary", None)
     return found

@@ -14,6 +14,7 @@ from allocator.bench.needs import Needs, check_fits, kept_bytes, needs_of
 from allocator.core.account import peak_memory
 from allocator.core.amounts import duration, in_bytes, short
 from allocator.core.forecast import OTHER, Savings
+from allocator.core.own import summary_of
 from allocator.core.unit_costs import Unit
 from allocator.search.begun import done_of
 from allocator.search.forecast import forecast
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from allocator.bench.workbench import Workbench
     from allocator.core.clock import Clock
     from allocator.core.forecast import Forecast
+    from allocator.core.own import Summary
     from allocator.core.unit_costs import Bytes
 
 # seconds of an estimate that count as nothing
@@ -37,7 +39,8 @@ class Outlook:
     """What a search will do and take.
 
     `memory` are bytes of the bank's and finalized weights' files, and of memory at
-    most; `seconds` belong to the parts of the forecast, by name.
+    most; `seconds` belong to the parts of the forecast, by name. `data` tells of a
+    user's own file.
     """
 
     forecast: Forecast
@@ -45,6 +48,7 @@ class Outlook:
     memory: Bytes
     measured: Measured
     seconds: dict[str, float]
+    data: Summary | None = None
 
     @property
     def total(self) -> float:
@@ -102,6 +106,7 @@ class Outlook:
                 "finalized": self.needs.finalized,
             },
             "room": self.needs.room.to_json(),
+            **({} if self.data is None else {"data": self.data.to_json()}),
         }
 
 
@@ -140,9 +145,9 @@ def outlook(setup: Setup, needs: Needs, bench: Workbench, started: Clock) -> Out
     kept = kept_bytes(setup, measured.inputs, measured.features)
     host = max(needs.least.host, peak_memory()["host"] + kept)
     memory = replace(needs.least, host=host)
-    return Outlook(
-        found, needs, memory, measured, found.seconds(units, measured.lengths)
-    )
+    seconds = found.seconds(units, measured.lengths)
+    data = summary_of(setup.task)
+    return Outlook(found, needs, memory, measured, seconds, data)
 
 
 def _sets(setup: Setup) -> dict[Any, int]:
