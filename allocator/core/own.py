@@ -152,6 +152,6 @@ def named_columns(texts: Iterable[str]) -> dict[str, str]:
 
 
 def summary_of(task: Any) -> Summary | None:
-    """What a task says of the file that it is read from; None: it is a published one."""
+    """What a task says of the file it is read from; None: it is a published one."""
     found: Summary | None = getattr(task, "summary", None)
     return found
