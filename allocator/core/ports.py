@@ -31,7 +31,8 @@ RERANK = 128
 class Sample:
     """One thing to answer: an image, a text, and the references to score against.
 
-    `prompt` names the kind of prompt ("vqa", "caption"), which a family words.
+    `prompt` names the kind of prompt ("vqa", "caption"), which a family words; "plain"
+    asks the text as it stands, and so does "caption" where there is one.
     `upright` has the image read as people see it, turned as its EXIF orientation says
     and on white where it is transparent; the official loaders of the tasks here do
     not, so those take images as they are stored.
