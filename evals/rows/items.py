@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import TypeVar
 
-    from allocator.core.own import Digests
+    from allocator.core.own import Digests, Wishes
     from allocator.core.ports import Split
     from evals.rows.columns import Columns
     from evals.rows.files import Row, Table
@@ -68,14 +68,15 @@ class Meant:
         return [meaning(cell) for cell in self.cells(role)] or None
 
 
-def read_items(meant: Meant, cache: Path, digests: Digests) -> list[Item]:
+def read_items(meant: Meant, wishes: Wishes, digests: Digests) -> list[Item]:
     """All rows as items, in the order of the file.
 
     Choices that are right are named by their letters.
 
     Args:
         meant: the table.
-        cache: folder for pictures that it holds within itself.
+        wishes: where pictures go that it holds within itself, and whether they may be
+            missing.
         digests: of files by their content.
 
     Raises:
@@ -84,7 +85,7 @@ def read_items(meant: Meant, cache: Path, digests: Digests) -> list[Item]:
     """
     rows = meant.table.rows
     nothing: list[tuple[str, ...]] = [()] * len(rows)
-    files = _pictures(meant, cache)
+    files = _pictures(meant, wishes)
     texts = meant.read("question", text_of) or [""] * len(rows)
     answers = meant.read("answers", answers_of)
     choices = _choices(meant)
@@ -140,11 +141,12 @@ def article(role: str) -> str:
     return one.get(role, role)
 
 
-def _pictures(meant: Meant, cache: Path) -> list[Path]:
+def _pictures(meant: Meant, wishes: Wishes) -> list[Path]:
     column = meant.columns.of["image"]
     folder = meant.table.file.parent
     cells = (meant.cell(row, column) for row in meant.table.rows)
-    return [picture_of(cell, folder, cache) for cell in cells]
+    lenient = wishes.skip_broken
+    return [picture_of(c, folder, wishes.cache, lenient=lenient) for c in cells]
 
 
 def _choices(meant: Meant) -> list[tuple[str, ...]] | None:

@@ -34,7 +34,7 @@ INLINE = re.compile(r"data:[^,]*,", re.I)
 ELSEWHERE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
-def picture_of(cell: Cell, folder: Path, cache: Path) -> Path:
+def picture_of(cell: Cell, folder: Path, cache: Path, *, lenient: bool = False) -> Path:
     """The file of a row's picture.
 
     A cell is a path, from the user's file on or from the root; the picture itself in
@@ -45,6 +45,7 @@ def picture_of(cell: Cell, folder: Path, cache: Path) -> Path:
         cell: what the row has.
         folder: where the user's file lies.
         cache: folder for pictures that it holds within itself, by their content.
+        lenient: a file may be missing.
 
     Raises:
         DataError: there is none, it is missing, damaged or elsewhere; names the row.
@@ -61,10 +62,14 @@ def picture_of(cell: Cell, folder: Path, cache: Path) -> Path:
     if not isinstance(value, str) or isinstance(value, Written) or not value.strip():
         told = "no picture" if value in (None, "") else f"{shown(value)} for a picture"
         raise cell.refused(f"has {told}: it is a path, or the picture in base64")
-    return _of_text(cell, value.strip(), folder, cache)
+    text = value.strip()
+    found = _of_text(cell, text, folder, cache)
+    if found is None and not lenient:
+        raise cell.refused(f"is missing: expected {shown(str(folder / text))}")
+    return found or folder / text
 
 
-def _of_text(cell: Cell, text: str, folder: Path, cache: Path) -> Path:
+def _of_text(cell: Cell, text: str, folder: Path, cache: Path) -> Path | None:
     head = INLINE.match(text)
     if head:
         if not head[0].lower().endswith(";base64,"):
@@ -77,7 +82,7 @@ def _of_text(cell: Cell, text: str, folder: Path, cache: Path) -> Path:
         return found
     if BASE64.match(text):
         return _kept(cell, _decoded(cell, text), cache)
-    raise cell.refused(f"is missing: expected {shown(str(folder / text))}")
+    return None
 
 
 def _existing(folder: Path, text: str) -> Path | None:
