@@ -90,6 +90,8 @@ def _of_text(cell: Cell, text: str, folder: Path, cache: Path) -> Path:
 
 def _existing(folder: Path, text: str) -> Path | None:
     """The file of a path, whatever system it was written on; None without one."""
+    if len(text) > LONGEST_NAME:
+        return None
     for name in dict.fromkeys((text, text.replace("\\", "/"))):
         file = folder / name
         # unlike `Path`, it refuses no name

@@ -101,7 +101,7 @@ JSON_LINES: dict[str, tuple[Any, str]] = {
     "nested lists": (changed(7, answer=[["a"]]), "'answer' in line 7 .*\\['a'\\]"),
     "null in a list": (
         changed(7, answer=["a", None]),
-        "'answer' in line 7 .*holds nothing",
+        "'answer' in line 7 .*nothing",
     ),
     "truth value": (changed(7, answer=True), "'answer' in line 7 .*is true: .*yes"),
     "NaN": (changed(7, answer=float("nan")), "'answer' in line 7 .*is NaN"),
