@@ -31,6 +31,8 @@ KNOWN = "PNG, JPEG, WebP, GIF, BMP or TIFF"
 BEGINNING = "iVBORw0KGg|/9j/|UklGR|R0lGOD|Qk|SUkq|TU0A"
 BASE64 = re.compile(rf"(?:{BEGINNING})[A-Za-z0-9+/=\s]{{50,}}")
 INLINE = re.compile(r"data:[^,]*,", re.I)
+# no system takes a longer path, and a picture in base64 may be megabytes
+LONGEST_PATH = 4096
 ELSEWHERE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
@@ -82,6 +84,8 @@ def _of_text(cell: Cell, text: str, folder: Path, cache: Path) -> Path:
 
 def _existing(folder: Path, text: str) -> Path | None:
     """The file of a path, whatever system it was written on; None without one."""
+    if len(text) > LONGEST_PATH:
+        return None
     for name in dict.fromkeys((text, text.replace("\\", "/"))):
         file = folder / name
         # unlike `Path`, it refuses no name

@@ -48,12 +48,12 @@ class Kind:
     """A kind of user's file: its name, and how its rows differ from those of any file.
 
     `roles` are names of columns by what they hold (`evals.rows.columns.ROLES`), and
-    `prepared` may change the table before it is meant.
+    `read` gives the table of a file, and may keep pictures in a folder as it reads.
     """
 
     name: str
     roles: Mapping[str, Sequence[str]] = field(default_factory=lambda: ROLES)
-    prepared: Callable[[Table], Table] = lambda table: table
+    read: Callable[[Path, Path], Table] = lambda data, _cache: read_table(data)
 
     def opened(self, data: Path, wishes: Wishes, digests: Digests) -> Task:
         """The task of a file, as `allocator.core.own.FileTask` has it.
@@ -62,7 +62,7 @@ class Kind:
             AllocateError: the file cannot be read or meant, or a wish not be kept;
                 names row and column.
         """
-        table = self.prepared(read_table(data))
+        table = self.read(data, wishes.cache)
         named = wishes.columns or {}
         meant = Meant(table, meant_columns(table, named, self.roles))
         items = read_items(meant, wishes.cache, digests)
