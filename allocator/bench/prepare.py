@@ -28,6 +28,7 @@ from allocator.families import (
     checkpoint_files,
     computing_type,
     family_of,
+    has_switch,
     scale_type,
     unread_files,
 )
@@ -233,10 +234,14 @@ def model_for(
 def weights_digest(folder: Path, contents: Contents) -> str:
     """Digest of a checkpoint: of each file that is loaded, by name and content.
 
+    One that can think was asked to before it was told to answer at once: what was
+    measured of it then is of another.
+
     Raises:
         AllocateError: weights are missing or damaged, or a file cannot be read.
     """
-    return files_digest(folder, checkpoint_files(folder), contents)
+    files = files_digest(folder, checkpoint_files(folder), contents)
+    return digest([files, "answers at once"]) if has_switch(folder) else files
 
 
 def files_digest(folder: Path, files: Sequence[Path], contents: Contents) -> str:

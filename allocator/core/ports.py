@@ -31,7 +31,8 @@ RERANK = 128
 class Sample:
     """One thing to answer: an image, a text, and the references to score against.
 
-    `prompt` names the kind of prompt ("vqa", "caption"), which a family words.
+    `prompt` names the kind of prompt ("vqa", "caption"), which a family words; "plain"
+    asks the text as it stands, and so does "caption" where there is one.
     `upright` turns the image as its EXIF orientation says, as people see it; the
     official loaders of the tasks here do not, so those take images as they are stored.
     `choices` are the texts to choose from, lettered A, B, C, ..., if there are any.

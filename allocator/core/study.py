@@ -22,6 +22,7 @@ from allocator.core.options import read_toml, typed_options
 from allocator.core.own import named_columns
 from allocator.core.pins import Pins
 from allocator.core.ports import Selection
+from allocator.core.prompts import check_prompt
 from allocator.core.spec import EXTRAS, GRANULARITIES
 from allocator.core.targets import TARGETS, target_of
 
@@ -213,6 +214,8 @@ class StudySpec:
             raise SpecError(
                 f"the longest reply must be 1 to {MOST_TOKENS:,} tokens, not {longest}"
             )
+        if self.prompt is not None:
+            check_prompt(self.prompt)
         # refuses what it cannot read
         named_columns(self.columns)
 

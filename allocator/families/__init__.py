@@ -23,6 +23,7 @@ from allocator.families._weights import check_weights as check_weights
 from allocator.families._weights import has_weights as has_weights
 from allocator.families._weights import tensor_bytes as tensor_bytes
 from allocator.families._weights import weight_files as weight_files
+from allocator.families._wording import has_switch as has_switch
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -308,7 +308,8 @@ class Pipeline:
             with in_one_sentence(f"{self.folder} cannot reply to sample {first} ff."):
                 ids = self.reply_ids(state, decoding).tolist()
             self._kept["cut_off"] += self.ends.lacking(ids, tokenizer, decoding)
-            replies += [self.ends.reply(row, tokenizer) for row in ids]
+            prompts = state["input_ids"].tolist()
+            replies += self.ends.replies(ids, tokenizer, prompts)
             tick(len(replies))
         return replies
 
