@@ -8,13 +8,14 @@ import hashlib
 import os
 import re
 import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from allocator.core.errors import DataError
 from evals.rows.files import Written, shown
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from evals.rows.values import Cell
 
 # how files of pictures begin, and the ending they get; TIFF has two
@@ -76,10 +77,12 @@ def _of_text(cell: Cell, text: str, folder: Path, cache: Path) -> Path:
         raise cell.refused(f"is {shown(text)}: fetch it, and name the file instead")
     found = _existing(folder, text)
     if found is not None:
+        if not os.access(found, os.R_OK):
+            raise cell.refused(f"is {shown(text)}, which may not be read")
         return found
     if BASE64.match(text):
         return _kept(cell, _decoded(cell, text), cache)
-    raise cell.refused(f"is missing: expected {shown(str(folder / text))}")
+    raise cell.refused(f"is missing: expected {shown(text)} in the folder {folder}")
 
 
 def _existing(folder: Path, text: str) -> Path | None:
@@ -90,7 +93,7 @@ def _existing(folder: Path, text: str) -> Path | None:
         file = folder / name
         # unlike `Path`, it refuses no name
         if os.path.isfile(file):
-            return Path(os.path.normpath(file))
+            return file
     return None
 
 
