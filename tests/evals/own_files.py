@@ -33,7 +33,9 @@ def picture(number: int) -> bytes:
 def write_pictures(folder: Path, count: int = COUNT) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(count):
-        (folder / f"{number}.png").write_bytes(picture(number))
+        file = folder / f"{number}.png"
+        if not file.exists():
+            file.write_bytes(picture(number))
 
 
 def rows(count: int = COUNT, **more: Any) -> Rows:
