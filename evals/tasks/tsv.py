@@ -42,17 +42,14 @@ if TYPE_CHECKING:
     from allocator.core.own import Digests, FileTask, Summary, Wishes
     from allocator.core.ports import Sample, Score, Selection, Split, Task
 
-KIND = Kind("tsv", ROLES, read_benchmark)
 # rows of MMBench that turn choices round have an index that is a million more, or two
 TURNED = 1_000_000
 # more categories than this are no summary
 MOST_CATEGORIES = 20
 
 
-class TSV:
-    """The plug-in: a task once it is shown a file."""
-
-    name = KIND.name
+class TSV(Kind):
+    """A kind of file that is read a row at a time, and known to have answers."""
 
     def opened(self, data: Path, wishes: Wishes, digests: Digests) -> Task:
         """The task of a file, as `allocator.core.own.FileTask` has it.
@@ -61,7 +58,7 @@ class TSV:
             AllocateError: the file cannot be read or meant, or has no answers and
                 nobody asked for agreement; names row and column.
         """
-        task: Any = KIND.opened(data, wishes, digests)
+        task: Any = super().opened(data, wishes, digests)
         if task.own_references and wishes.metric is None:
             raise DataError(
                 f"{task.meant.table.file.name} has no answers, as files for a "
@@ -71,7 +68,7 @@ class TSV:
         return Opened(task)
 
 
-PLUGIN: FileTask = TSV()
+PLUGIN: FileTask = TSV("tsv", ROLES, read_benchmark)
 
 
 @dataclass(frozen=True, eq=False)

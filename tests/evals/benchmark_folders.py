@@ -6,6 +6,8 @@ reads are those of the official files.
 
 from __future__ import annotations
 
+import base64
+import csv
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -148,6 +150,43 @@ def write_pope(folder: Path, parts: Mapping[str, Any]) -> None:
             row = {"question_id": number, "image": name}
             lines.append({**row, "text": each.question, "label": each.answer})
         write_lines(folder / f"coco_pope_{kind}.json", lines)
+
+
+def tsv_rows(asked: Sequence[Asked]) -> list[dict[str, str]]:
+    """Rows of a TSV file as MMBench has them: a picture again is an index."""
+    first: dict[bytes, str] = {}
+    rows = []
+    for number, each in enumerate(asked):
+        index = str(number + 200)
+        held = base64.b64encode(each.picture).decode()
+        rows.append(
+            {
+                "index": index,
+                "image": first.get(each.picture, held),
+                "question": each.question,
+                "hint": "",
+                "A": f"not {each.answer}",
+                "B": each.answer,
+                "C": "",
+                "answer": "B",
+                "category": f"category {number % 3}",
+                "l2-category": f"group {number % 2}",
+                "split": "dev",
+            }
+        )
+        first.setdefault(each.picture, index)
+    return rows
+
+
+def write_tsv(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
+    """Write a TSV file as pandas does."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(
+            file, list(rows[0]), delimiter="\t", lineterminator="\n"
+        )
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def read_lines(path: Path) -> list[Any]:

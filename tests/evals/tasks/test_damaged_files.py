@@ -13,6 +13,14 @@ from allocator.core.errors import DataError
 from allocator.core.plugins import load
 from allocator.core.ports import SPLITS, Selection
 from evals.splits import check_disjoint
+from tests.evals.benchmark_folders import (
+    read_lines,
+    write_chartqa,
+    write_docvqa,
+    write_lines,
+    write_pope,
+    write_textvqa,
+)
 from tests.evals.data_folders import (
     read,
     write,
@@ -41,12 +49,20 @@ OTHERS = (*WRONG, -1, 10**30, "", "x" * 5_000, "a\0b", "\ud800", [], [[]], ["x"]
 class File:
     """An official file, a split that reads it, and the fields that it must have.
 
-    A field is named by the keys that lead to it; "*" is every entry.
+    A field is named by the keys that lead to it; "*" is every entry. In a file of
+    lines each is JSON.
     """
 
     name: str
     split: Split
     fields: tuple[str, ...]
+    lines: bool = False
+
+    def read(self, folder: Path) -> Any:
+        return (read_lines if self.lines else read)(folder / self.name)
+
+    def write(self, folder: Path, content: Any) -> None:
+        (write_lines if self.lines else write)(folder / self.name, content)
 
 
 @dataclass(frozen=True)
@@ -83,6 +99,16 @@ FLICKR = (
     *("images/*/sentences", "images/*/sentences/*/raw"),
 )
 KARPATHY = (*FLICKR, "images/*/filepath", "images/*/cocoid")
+TEXTVQA = (
+    *("data", "data/*/question_id", "data/*/image_id"),
+    *("data/*/question", "data/*/answers"),
+)
+DOCVQA = (
+    *("data", "data/*/questionId", "data/*/image"),
+    *("data/*/question", "data/*/answers"),
+)
+CHARTQA = ("*/imgname", "*/query", "*/label")
+POPE = ("*/question_id", "*/image", "*/text", "*/label")
 DIVIDED = {"train": range(1, 3), "val": range(11, 13), "test": range(21, 23)}
 
 
@@ -141,6 +167,34 @@ LAYOUTS = (
         write_flickr30k,
         DIVIDED,
         (File("dataset_flickr30k.json", "search", FLICKR),),
+    ),
+    Layout(
+        "textvqa",
+        "val",
+        write_textvqa,
+        {"train": range(1, 6), "val": range(11, 13)},
+        (File("TextVQA_0.5.1_train.json", "search", TEXTVQA),),
+    ),
+    Layout(
+        "docvqa",
+        "val",
+        write_docvqa,
+        {"train": range(1, 6), "val": range(11, 13)},
+        (File("spdocvqa_qas/val_v1.0_withQT.json", "evaluation", DOCVQA),),
+    ),
+    Layout(
+        "chartqa",
+        "test",
+        write_chartqa,
+        DIVIDED,
+        (File("ChartQA Dataset/test/test_augmented.json", "evaluation", CHARTQA),),
+    ),
+    Layout(
+        "pope",
+        "random",
+        write_pope,
+        {"random": range(1, 11)},
+        (File("coco_pope_random.json", "search", POPE, lines=True),),
     ),
 )
 FILES = [(layout, file) for layout in LAYOUTS for file in layout.files]
@@ -229,7 +283,10 @@ def test_a_file_that_is_cut_off_anywhere_is_named(
     whole = path.read_bytes()
     random = Random(file.name)
     for _ in range(40):
-        path.write_bytes(whole[: random.randrange(len(whole))])
+        left = whole[: random.randrange(len(whole))]
+        if file.lines and left.rstrip().endswith(b"}"):
+            continue  # whole lines may be a file
+        path.write_bytes(left)
         assert f"{file.name} in" in refusal(layout, data, file.split)
 
 
@@ -237,14 +294,14 @@ def test_a_file_that_is_cut_off_anywhere_is_named(
 def test_a_field_that_is_missing_or_of_another_type_is_named(
     layout: Layout, file: File, data: Path
 ) -> None:
-    whole = read(data / file.name)
+    whole = file.read(data)
     for name in file.fields:
         keys = name.split("/")
         for value in WRONG:
             content = deepcopy(whole)
             for holder in list(holders(content, keys)):
                 put(holder, keys[-1], value)
-            write(data / file.name, content)
+            file.write(data, content)
             message = refusal(layout, data, file.split)
             assert f"{file.name} is not in the official format" in message
             assert f"{keys[-1]!r} of type" in message
@@ -254,7 +311,7 @@ def test_a_field_that_is_missing_or_of_another_type_is_named(
 def test_whatever_changes_in_a_file_it_is_read_or_refused(
     layout: Layout, file: File, data: Path
 ) -> None:
-    whole = read(data / file.name)
+    whole = file.read(data)
     random = Random(file.name)
     n_places = sum(1 for _ in places(whole))
     refused = 0
@@ -263,7 +320,7 @@ def test_whatever_changes_in_a_file_it_is_read_or_refused(
         number = random.randrange(n_places)
         holder, key = next(p for n, p in enumerate(places(content)) if n == number)
         put(holder, key, random.choice(OTHERS))
-        write(data / file.name, content)
+        file.write(data, content)
         refused += refusal(layout, data, file.split) != ""
     assert refused
 
@@ -285,11 +342,11 @@ def test_whatever_bytes_are_wrong_in_a_file_it_is_read_or_refused(
 @EACH_LAYOUT
 @pytest.mark.parametrize("split", SPLITS)
 def test_a_missing_image_is_named(layout: Layout, data: Path, split: Split) -> None:
-    for picture in data.rglob("*.jpg"):
+    for picture in [*data.rglob("*.jpg"), *data.rglob("*.png")]:
         picture.unlink()
     message = refusal(layout, data, split)
     assert "is missing: expected '" in message
-    assert message.endswith(".jpg'")
+    assert message.endswith((".jpg'", ".png'"))
 
 
 @EACH_FILE
