@@ -31,9 +31,9 @@ KNOWN = "PNG, JPEG, WebP, GIF, BMP or TIFF"
 # what their first bytes are in base64, and the alphabet; so long is no name of a file
 BEGINNING = "iVBORw0KGg|/9j/|UklGR|R0lGOD|Qk|SUkq|TU0A"
 BASE64 = re.compile(rf"(?:{BEGINNING})[A-Za-z0-9+/=\s]{{50,}}")
-# of a path, as systems have it
-LONGEST_NAME = 4096
 INLINE = re.compile(r"data:[^,]*,", re.I)
+# no system takes a longer path, and a picture in base64 may be megabytes
+LONGEST_PATH = 4096
 ELSEWHERE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
@@ -83,14 +83,14 @@ def _of_text(cell: Cell, text: str, folder: Path, cache: Path) -> Path:
         return found
     if BASE64.match(text):
         return _kept(cell, _decoded(cell, text), cache)
-    if len(text) > LONGEST_NAME:
+    if len(text) > LONGEST_PATH:
         raise cell.refused(f"is no path, and no picture in base64: {shown(text)}")
     raise cell.refused(f"is missing: expected {shown(text)} in the folder {folder}")
 
 
 def _existing(folder: Path, text: str) -> Path | None:
     """The file of a path, whatever system it was written on; None without one."""
-    if len(text) > LONGEST_NAME:
+    if len(text) > LONGEST_PATH:
         return None
     for name in dict.fromkeys((text, text.replace("\\", "/"))):
         file = folder / name

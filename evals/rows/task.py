@@ -49,12 +49,12 @@ class Kind:
     """A kind of user's file: its name, and how its rows differ from those of any file.
 
     `roles` are names of columns by what they hold (`evals.rows.columns.ROLES`), and
-    `prepared` may change the table before it is meant.
+    `read` gives the table of a file, and may keep pictures in a folder as it reads.
     """
 
     name: str
     roles: Mapping[str, Sequence[str]] = field(default_factory=lambda: ROLES)
-    prepared: Callable[[Table], Table] = lambda table: table
+    read: Callable[[Path, Path], Table] = lambda data, _cache: read_table(data)
     needs: Prediction = "reply"
     examples: tuple[Sample, ...] = ()
 
@@ -67,7 +67,7 @@ class Kind:
         """
         if wishes.metric is not None:
             load("evals.metrics", wishes.metric, "metric")
-        table = self.prepared(read_table(data))
+        table = self.read(data, wishes.cache)
         name, named = table.file.name, wishes.columns or {}
         meant = Meant(table, meant_columns(table, named, self.roles))
         check_count(table)
