@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from allocator.core.ports import Sample, State
+    from allocator.core.ports import Decoding, Sample, State
 
+# language models that look up the place of a token: there is none for further ones
+PLACED = ("opt",)
 # pictures of equal tokens in a model that makes all pictures one size: height, width
 SOME_SIZES = ([480, 640], [640, 480], [300, 100], [1200, 1600])
 
@@ -43,6 +46,17 @@ def lengths_of(
             known[kind] = int(made) - count
     pairs = zip(samples, own, strict=True)
     return [known["frame", sample.prompt] + count for sample, count in pairs]
+
+
+def within_reach(module: Any, state: State, decoding: Decoding) -> Decoding:
+    """How to reply to a batch: no longer than the model has places for its tokens."""
+    text = module.config.get_text_config()
+    if text.model_type not in PLACED:
+        return decoding
+    longest = int(state["attention_mask"].sum(1).max())
+    # nobody reads the last token
+    left = text.max_position_embeddings - longest + 1
+    return replace(decoding, max_new_tokens=min(decoding.max_new_tokens, left))
 
 
 def _shown(

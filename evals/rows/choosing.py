@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from statistics import median_low
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 PEOPLE = 10
 # most words of a short answer, as the median has them
 SHORT = 5
+# what has no blanks between words counts by character: Han and kana
+WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\s\u3040-\u30ff\u3400-\u9fff]+")
 # least tokens of a reply, so that a word or a sentence before an answer does not cut
 # it off; all others ten, as the published tasks have them for answers of a few words
 LEAST = {"cider": 30, "f1": 32, "contains": 64, AGREEMENT: 32}
@@ -69,26 +72,23 @@ def chosen_metric(items: Sequence[Item], given: str | None, file: str) -> Chosen
 
 def _suggested(items: Sequence[Item]) -> tuple[str, str]:
     typical, _ = words_of(items) or (0, 0)
-    told = f"half of the answers have {_words(typical)} or"
+    told = f"the median answer has {typical} word{'s' * (typical != 1)}"
     # the first that holds
     known = (
         (typical == 0, AGREEMENT, "there are no answers"),
         (all(item.choices for item in items), "choice", "there are choices"),
         (not any(item.text for item in items), "cider", "no questions: captions"),
         (all(len(i.answers) == PEOPLE for i in items), "vqa", "ten answers to each"),
-        (typical <= SHORT, "exact", f"{told} less"),
-        (True, "f1", f"{told} more"),
+        (typical <= SHORT, "exact", told),
+        (True, "f1", told),
     )
     return next((name, why) for holds, name, why in known if holds)
 
 
-def _words(count: int) -> str:
-    return f"{count} word{'s' * (count != 1)}"
-
-
 def words_of(items: Sequence[Item]) -> tuple[int, int] | None:
     """Median and most words of an answer; None without answers."""
-    counts = [len(answer.split()) for item in items for answer in item.answers]
+    answers = (answer for item in items for answer in item.answers)
+    counts = [len(WORD.findall(answer)) for answer in answers]
     return (median_low(counts), max(counts)) if counts else None
 
 

@@ -63,11 +63,13 @@ class Table:
 def place(file: Path, unit: str, number: int, column: str | None = None) -> str:
     """A row of a file, and a column of it, as sentences name them."""
     where = f"{unit} {number} of {file.name}"
-    return where if column is None else f"{where}, column {column!r},"
+    return where if column is None else f"column {column!r} in {where}"
 
 
 def shown(value: Any) -> str:
     """A cell as a sentence shows it."""
+    if value is None:
+        return "nothing"
     text = value if isinstance(value, Written) else repr(value)
     return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]} ..."
 

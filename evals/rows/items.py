@@ -20,7 +20,7 @@ from evals.rows.values import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
     from typing import TypeVar
 
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-NUMBERED = "id"
+# how sentences have a role, where it is not itself
+ARTICLES = {"image": "an image", "question": "a question", "id": "an id"}
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,8 @@ class Meant:
         if len(empty) == len(found):
             return []
         if empty:
-            raise empty[0].refused(f"is empty, and others have {article(role)}")
+            what = ARTICLES.get(role, role)
+            raise empty[0].refused(f"is empty, and other rows have {what}")
         return found
 
     def read(self, role: str, meaning: Callable[[Cell], T]) -> list[T] | None:
@@ -68,16 +70,10 @@ class Meant:
         return [meaning(cell) for cell in self.cells(role)] or None
 
 
-def read_items(meant: Meant, wishes: Wishes, digests: Digests) -> list[Item]:
-    """All rows as items, in the order of the file.
+def read_items(meant: Meant) -> list[Item]:
+    """All rows as items, in the order of the file, without their pictures.
 
     Choices that are right are named by their letters.
-
-    Args:
-        meant: the table.
-        wishes: where pictures go that it holds within itself, and whether they may be
-            missing.
-        digests: of files by their content.
 
     Raises:
         DataError: a cell cannot be meant, or two rows have one id; names row and
@@ -85,24 +81,48 @@ def read_items(meant: Meant, wishes: Wishes, digests: Digests) -> list[Item]:
     """
     rows = meant.table.rows
     nothing: list[tuple[str, ...]] = [()] * len(rows)
-    files = _pictures(meant, wishes)
     texts = meant.read("question", text_of) or [""] * len(rows)
     answers = meant.read("answers", answers_of)
     choices = _choices(meant)
     if answers and choices:
         answers = _lettered(meant, answers, choices)
-    names = _names(meant)
-    held = digests(files)
-    # one picture has one name, so that nobody takes it for two
-    first = {held[file]: file for file in reversed(files)}
-    columns = (names, files, texts, answers or nothing, choices or nothing)
+    columns = (_names(meant), texts, answers or nothing, choices or nothing)
     return [
         Item(
-            *(row.number, name, held[file], first[held[file]], str(text)),
+            *(row.number, name, str(text)),
             tuple(map(str, own)),
             tuple(map(str, each)),
         )
-        for row, name, file, text, own, each in zip(rows, *columns, strict=True)
+        for row, name, text, own, each in zip(rows, *columns, strict=True)
+    ]
+
+
+def with_pictures(
+    meant: Meant, items: Sequence[Item], wishes: Wishes, digests: Digests
+) -> list[Item]:
+    """Items with their pictures, the same one under the same name.
+
+    Args:
+        meant: the table.
+        items: one for each row.
+        wishes: where pictures go that it holds within itself, and whether they may be
+            missing.
+        digests: of files by their content.
+
+    Raises:
+        DataError: a picture is missing or damaged; names row and column.
+    """
+    column = meant.columns.of["image"]
+    folder = meant.table.file.parent
+    cells = (meant.cell(row, column) for row in meant.table.rows)
+    lenient = wishes.skip_broken
+    files = [picture_of(c, folder, wishes.cache, lenient=lenient) for c in cells]
+    held = digests(files)
+    # one picture has one name, so that nobody takes it for two
+    first = {held[file]: file for file in reversed(files)}
+    return [
+        replace(item, image=held[file], file=first[held[file]])
+        for item, file in zip(items, files, strict=True)
     ]
 
 
@@ -135,20 +155,6 @@ def with_sets(meant: Meant, items: Sequence[Item], *, named: bool) -> list[Item]
     return [replace(i, split=split) for i, split in zip(items, said, strict=True)]
 
 
-def article(role: str) -> str:
-    """A role as sentences have it: "an image", "answers"."""
-    one = {"image": "an image", "question": "a question", "id": "an id"}
-    return one.get(role, role)
-
-
-def _pictures(meant: Meant, wishes: Wishes) -> list[Path]:
-    column = meant.columns.of["image"]
-    folder = meant.table.file.parent
-    cells = (meant.cell(row, column) for row in meant.table.rows)
-    lenient = wishes.skip_broken
-    return [picture_of(c, folder, wishes.cache, lenient=lenient) for c in cells]
-
-
 def _choices(meant: Meant) -> list[tuple[str, ...]] | None:
     """Choices of each row, from a list or from a column each."""
     if not meant.columns.letters:
@@ -168,7 +174,7 @@ def _choices(meant: Meant) -> list[tuple[str, ...]] | None:
     if len(without) == len(found):
         return None
     if without:
-        raise without[0].refused("is empty, and others have choices")
+        raise without[0].refused("is empty, and other rows have choices")
     return found
 
 
@@ -195,21 +201,16 @@ def _names(meant: Meant) -> list[str]:
     Raises:
         DataError: two rows have the same; names both.
     """
-    cells = meant.cells(NUMBERED)
+    cells = meant.cells("id")
     if not cells:
         return [str(row.number) for row in meant.table.rows]
     seen: dict[str, int] = {}
     for row, name in zip(meant.table.rows, map(text_of, cells), strict=True):
         if name in seen:
-            column = meant.columns.of[NUMBERED]
+            column = meant.columns.of["id"]
             raise DataError(
-                f"{meant.table.place(row.number, column)} is {shown(str(name))}, as in "
+                f"{meant.table.place(row.number, column)} is {shown(name)}, as in "
                 f"{meant.table.unit} {seen[name]}: every sample has an id of its own"
             )
         seen[name] = row.number
     return list(map(str, seen))
-
-
-def unanswered(items: Iterable[Item]) -> bool:
-    """Whether nobody says what is right."""
-    return not any(item.answers for item in items)

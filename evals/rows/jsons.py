@@ -87,7 +87,7 @@ def _why(error: Exception) -> str:
         at = f"line {error.lineno}, " if error.lineno > 1 else ""
         at += f"character {error.colno}"
         # where a text is cut off, the words of the module are a riddle
-        cut = error.pos >= len(error.doc.rstrip())
+        cut = error.pos >= len(error.doc.rstrip()) or error.msg.startswith("Untermin")
         return f"{'it ends in the middle' if cut else error.msg.lower()} ({at})"
     if isinstance(error, RecursionError):
         return "it is nested too deeply"

@@ -8,13 +8,14 @@ import hashlib
 import os
 import re
 import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from allocator.core.errors import DataError
 from evals.rows.files import Written, shown
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from evals.rows.values import Cell
 
 # how files of pictures begin, and the ending they get; TIFF has two
@@ -31,6 +32,8 @@ KNOWN = "PNG, JPEG, WebP, GIF, BMP or TIFF"
 BEGINNING = "iVBORw0KGg|/9j/|UklGR|R0lGOD|Qk|SUkq|TU0A"
 BASE64 = re.compile(rf"(?:{BEGINNING})[A-Za-z0-9+/=\s]{{50,}}")
 INLINE = re.compile(r"data:[^,]*,", re.I)
+# no system takes a longer path, and a picture in base64 may be megabytes
+LONGEST_PATH = 4096
 ELSEWHERE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
@@ -60,12 +63,13 @@ def picture_of(cell: Cell, folder: Path, cache: Path, *, lenient: bool = False) 
     if isinstance(value, bytes):
         return _kept(cell, value, cache)
     if not isinstance(value, str) or isinstance(value, Written) or not value.strip():
-        told = "no picture" if value in (None, "") else f"{shown(value)} for a picture"
-        raise cell.refused(f"has {told}: it is a path, or the picture in base64")
+        raise cell.refused(
+            f"has {shown(value)} for a picture: it is a path, or the picture in base64"
+        )
     text = value.strip()
     found = _of_text(cell, text, folder, cache)
     if found is None and not lenient:
-        raise cell.refused(f"is missing: expected {shown(str(folder / text))}")
+        raise cell.refused(f"is missing: expected {shown(text)} in the folder {folder}")
     return found or folder / text
 
 
@@ -79,19 +83,25 @@ def _of_text(cell: Cell, text: str, folder: Path, cache: Path) -> Path | None:
         raise cell.refused(f"is {shown(text)}: fetch it, and name the file instead")
     found = _existing(folder, text)
     if found is not None:
+        if not os.access(found, os.R_OK):
+            raise cell.refused(f"is {shown(text)}, which may not be read")
         return found
     if BASE64.match(text):
         return _kept(cell, _decoded(cell, text), cache)
+    if len(text) > LONGEST_PATH:
+        raise cell.refused(f"is no path, and no picture in base64: {shown(text)}")
     return None
 
 
 def _existing(folder: Path, text: str) -> Path | None:
     """The file of a path, whatever system it was written on; None without one."""
+    if len(text) > LONGEST_PATH:
+        return None
     for name in dict.fromkeys((text, text.replace("\\", "/"))):
         file = folder / name
         # unlike `Path`, it refuses no name
         if os.path.isfile(file):
-            return Path(os.path.normpath(file))
+            return file
     return None
 
 

@@ -12,7 +12,7 @@ from allocator.core.errors import DataError
 from evals.rows.files import Row, Table, check_texts, decoded_lines, place
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 UNIT = "row"
@@ -23,11 +23,15 @@ _limit = threading.Lock()
 QUOTES = "quote a cell with separators, quotes or line breaks as a whole, quotes twice"
 
 
-def read_separated(file: Path) -> Table:
+def read_separated(file: Path, each: Callable[[Row], Row] = lambda row: row) -> Table:
     """Rows of a file with separated cells; quoted ones may have line breaks.
 
     .tsv is separated by tabs; .csv by commas, or by what its header has in their place,
     semicolons or tabs. Rows without anything in them are passed over.
+
+    Args:
+        file: a .csv or .tsv file.
+        each: makes of every row, as it is read, what is kept of it.
 
     Raises:
         DataError: a row has another number of cells than the header, or a quote too
@@ -38,7 +42,7 @@ def read_separated(file: Path) -> Table:
         numbered = _records(file, separator)
         _, header = next(numbered, (1, []))
         names = _names(file, header)
-        rows = [_row(file, number, names, cells) for number, cells in numbered]
+        rows = [each(_row(file, number, names, cells)) for number, cells in numbered]
     columns = tuple(name for name in names if name)
     return Table(file, UNIT, columns, tuple(rows), texts=True)
 

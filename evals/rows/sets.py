@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from allocator.core.errors import DataError
@@ -12,9 +13,9 @@ from evals.tasks._official import SEARCH_SIZE, portion, rank, shuffled
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from allocator.core.ports import Split
+    from evals.rows.files import Table
 
 # shares of the pictures; the rest evaluates
 CALIBRATING, GUIDING = 0.2, 0.3
@@ -31,27 +32,28 @@ class Item:
 
     number: int
     id: str
-    image: str
-    file: Path
     text: str
     answers: tuple[str, ...]
     choices: tuple[str, ...] = ()
     split: Split | None = None
+    image: str = ""
+    file: Path = Path()
 
 
 Sets = dict["Split", list[Item]]
 
 
-def check_count(items: Sequence[Item], name: str) -> None:
+def check_count(table: Table) -> None:
     """Refuse a file of too few samples.
 
     Raises:
         DataError: fewer than 40.
     """
-    if len(items) < FEWEST:
+    if len(table.rows) < FEWEST:
         raise DataError(
-            f"{name} has {len(items)} samples; to calibrate, to search and to evaluate "
-            f"takes {FEWEST} at least, and some hundreds to tell scores apart"
+            f"{table.file.name} has {len(table.rows)} samples: to calibrate, search "
+            f"and evaluate takes {FEWEST} at least, and some hundreds to tell scores "
+            "apart"
         )
 
 
@@ -75,15 +77,15 @@ def as_said(items: Sequence[Item], name: str) -> Sets:
 
 
 def shared_picture(sets: Mapping[Split, Sequence[Item]]) -> tuple[Item, Item] | None:
-    """Two items of one picture in two sets, if there are any: the first ones."""
-    seen: dict[str, tuple[Split, Item]] = {}
-    found = []
-    for split, items in sets.items():
-        for item in items:
-            first_split, first = seen.setdefault(item.image, (split, item))
-            if first_split != split:
-                found.append((first, item))
-    return min(found, key=lambda pair: pair[1].number, default=None)
+    """The first two items, by their rows, of one picture in two sets; None: no two."""
+    placed = [(item, split) for split, items in sets.items() for item in items]
+    placed.sort(key=lambda each: each[0].number)
+    seen: dict[str, tuple[Item, Split]] = {}
+    for item, split in placed:
+        first, own = seen.setdefault(item.image, (item, split))
+        if own != split:
+            return first, item
+    return None
 
 
 def divided(items: Sequence[Item], seed: int, name: str) -> Sets:

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from allocator.core.errors import DataError
 from allocator.core.own import AGREEMENT, Summary
+from allocator.core.plugins import load
 from allocator.core.ports import Prediction, Sample
 from allocator.core.study import CALIBRATION_SIZE
 from evals.rows.choosing import chosen_metric, longest_reply, words_of
 from evals.rows.columns import ROLES, meant_columns
-from evals.rows.items import Meant, read_items, with_sets
+from evals.rows.items import Meant, read_items, with_pictures, with_sets
 from evals.rows.sets import as_said, check_count, divided, shared_picture
 from evals.rows.tables import read_table
 from evals.tasks._official import check_selection, one_per_image, share, shuffled
@@ -48,12 +49,14 @@ class Kind:
     """A kind of user's file: its name, and how its rows differ from those of any file.
 
     `roles` are names of columns by what they hold (`evals.rows.columns.ROLES`), and
-    `prepared` may change the table before it is meant.
+    `read` gives the table of a file, and may keep pictures in a folder as it reads.
     """
 
     name: str
     roles: Mapping[str, Sequence[str]] = field(default_factory=lambda: ROLES)
-    prepared: Callable[[Table], Table] = lambda table: table
+    read: Callable[[Path, Path], Table] = lambda data, _cache: read_table(data)
+    needs: Prediction = "reply"
+    examples: tuple[Sample, ...] = ()
 
     def opened(self, data: Path, wishes: Wishes, digests: Digests) -> Task:
         """The task of a file, as `allocator.core.own.FileTask` has it.
@@ -62,17 +65,19 @@ class Kind:
             AllocateError: the file cannot be read or meant, or a wish not be kept;
                 names row and column.
         """
-        table = self.prepared(read_table(data))
-        named = wishes.columns or {}
+        if wishes.metric is not None:
+            load("evals.metrics", wishes.metric, "metric")
+        table = self.read(data, wishes.cache)
+        name, named = table.file.name, wishes.columns or {}
         meant = Meant(table, meant_columns(table, named, self.roles))
-        items = read_items(meant, wishes, digests)
-        check_count(items, table.file.name)
-        items = with_sets(meant, items, named="split" in named)
+        check_count(table)
+        items = with_sets(meant, read_items(meant), named="split" in named)
+        chosen = chosen_metric(items, wishes.metric, name)
+        # the cheap things are looked at first
+        items = with_pictures(meant, items, wishes, digests)
         said = items[0].split is not None
-        name = table.file.name
         sets = as_said(items, name) if said else divided(items, wishes.seed, name)
         _check_apart(meant, sets)
-        chosen = chosen_metric(items, wishes.metric, name)
         opened = OpenedTask if not hasattr(chosen.metric, "within") else OpenedCorpus
         return opened(self.name, meant, sets, chosen)
 
@@ -242,8 +247,8 @@ class OpenedTask:
         n_left = len(self.sets["calibration"]) - len(self._own("calibration", seed=0))
         if n_left:
             found.append(
-                f"{n_left:,} samples of calibration are left out: it takes one of a "
-                f"picture, and {CALIBRATION_SIZE} pictures"
+                f"{n_left:,} samples of pictures that calibrate are left out: it takes "
+                f"one of each picture, {CALIBRATION_SIZE} at most"
             )
         found.append(
             f"replies end after {self.max_new_tokens} tokens (--max-new-tokens)"
