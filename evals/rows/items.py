@@ -21,7 +21,6 @@ from evals.rows.values import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
     from typing import TypeVar
 
     from allocator.core.own import Digests, Wishes
