@@ -80,12 +80,20 @@ def _opened(name: str, asked: StudySpec, contents: Contents) -> Task:
             asked.metric,
             named_columns(asked.columns),
             asked.seed,
+            asked.skip_broken,
         )
         file = Path(asked.data).expanduser()
-        task = task.opened(file, wishes, lambda images: contents.of(images, "pictures"))
+        task = task.opened(file, wishes, lambda images: _held(images, contents))
     if asked.prompt is None and asked.max_new_tokens is None:
         return task  # type: ignore[no-any-return]
     return Worded(task, asked.prompt, asked.max_new_tokens)
+
+
+def _held(images: Iterable[Path], contents: Contents) -> dict[Path, str]:
+    """Digests of pictures; missing ones, where they are allowed, are all different."""
+    files = dict.fromkeys(images)
+    there = contents.of((file for file in files if file.is_file()), "pictures")
+    return {file: there.get(file, f"missing {file}") for file in files}
 
 
 def is_file_task(name: str) -> bool:
