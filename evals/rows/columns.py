@@ -7,6 +7,7 @@ from string import ascii_uppercase
 from typing import TYPE_CHECKING
 
 from allocator.core.errors import DataError, SpecError, UnknownNameError
+from allocator.core.text import visible
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -142,8 +143,8 @@ def _plain(column: str) -> str:
 
 
 def _naming(role: str, column: str) -> str:
-    return f"say which with --columns {role}={column}"
+    return f"say which with --columns {role}={visible(column)}"
 
 
 def _listed(table: Table) -> str:
-    return f"columns: {', '.join(table.columns) or 'none'}"
+    return f"columns: {', '.join(map(visible, table.columns)) or 'none'}"

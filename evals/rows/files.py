@@ -68,6 +68,8 @@ def place(file: Path, unit: str, number: int, column: str | None = None) -> str:
 
 def shown(value: Any) -> str:
     """A cell as a sentence shows it."""
+    if value is None:
+        return "nothing"
     text = value if isinstance(value, Written) else repr(value)
     return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]} ..."
 

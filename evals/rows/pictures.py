@@ -62,8 +62,9 @@ def picture_of(cell: Cell, folder: Path, cache: Path) -> Path:
     if isinstance(value, bytes):
         return _kept(cell, value, cache)
     if not isinstance(value, str) or isinstance(value, Written) or not value.strip():
-        told = "no picture" if value in (None, "") else f"{shown(value)} for a picture"
-        raise cell.refused(f"has {told}: it is a path, or the picture in base64")
+        raise cell.refused(
+            f"has {shown(value)} for a picture: it is a path, or the picture in base64"
+        )
     return _of_text(cell, value.strip(), folder, cache)
 
 
@@ -82,6 +83,8 @@ def _of_text(cell: Cell, text: str, folder: Path, cache: Path) -> Path:
         return found
     if BASE64.match(text):
         return _kept(cell, _decoded(cell, text), cache)
+    if len(text) > LONGEST_PATH:
+        raise cell.refused(f"is no path, and no picture in base64: {shown(text)}")
     raise cell.refused(f"is missing: expected {shown(text)} in the folder {folder}")
 
 

@@ -180,4 +180,4 @@ def _text(cell: Cell, value: Any) -> str:
         raise cell.refused(
             f'is {json.dumps(value)}: write the text that is meant, such as "yes"'
         )
-    raise cell.refused(f"is or has {shown(value)}, where a text is wanted")
+    raise cell.refused(f"holds {shown(value)}, where a text is wanted")
