@@ -125,8 +125,10 @@ def _one_task(name: str, data: str | None) -> Task:
 
 
 def tell_data(task: Task | TaskSet, watch: Watch) -> None:
-    """Say what a user's own file was taken for."""
+    """Say what a user's own file was taken for, or what a task has to remark."""
     for part in task.tasks if isinstance(task, TaskSet) else (task,):
+        for sentence in getattr(part, "remarks", ()):
+            watch.say(sentence)
         if summary := summary_of(part):
             for sentence in summary.sentences:
                 watch.say(sentence)

@@ -77,7 +77,8 @@ class Summary:
         told = f"scored by {self.metric} ({self.why})"
         if self.words is not None:
             usual, most = self.words
-            told += f"; answers have {usual:,} words, at most {most:,}"
+            words = "word" if usual == 1 else "words"
+            told += f"; a usual answer has {usual:,} {words}, the longest {most:,}"
         if self.half_width is not None:
             told += f"; intervals reach at most {self.half_width:.1f} points either way"
         found = [f"{self.source}: {sets}", told, *self.remarks]
