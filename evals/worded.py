@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from allocator.core.errors import SpecError
-from allocator.core.prompts import check_prompt, filled, places, shown
+from allocator.core.prompts import PLACES, check_prompt, filled, places, shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,7 +39,7 @@ class Worded:
             raise SpecError(f"{self.name} asks nothing: it takes no prompt or length")
         if self.prompt is not None:
             check_prompt(self.prompt)
-        # those of the file say the same, once it is read
+        # before any file is read, where the task shows what it asks
         _ = self.examples
 
     def __getattr__(self, name: str) -> Any:
@@ -94,14 +94,15 @@ class Worded:
             SpecError: a sample whose question has no place in the prompt, or that has
                 none for the place; names it.
         """
-        return tuple(map(self._asked, self.task.samples(data, split, selection)))
+        found = self.task.samples(data, split, selection)
+        return tuple(self._asked(each, f" of sample {each.id}") for each in found)
 
     def score(self, predictions: Sequence[Any], samples: Sequence[Sample]) -> Score:
         """As the task scores."""
         found: Score = self.task.score(predictions, samples)
         return found
 
-    def _asked(self, sample: Sample) -> Sample:
+    def _asked(self, sample: Sample, where: str = "") -> Sample:
         prompt, question = self.prompt, sample.text
         if prompt is None:
             return sample
@@ -109,7 +110,7 @@ class Worded:
             has, asks = ("no", "one") if question else ("a", "none")
             raise SpecError(
                 f"the prompt {shown(prompt)} has {has} place for the question "
-                f"({{question}}), and {self.name} asks {asks}, as of sample {sample.id}"
+                f"({PLACES[-1]}), and {self.name} asks {asks}{where}"
             )
         kind = CAPTION if sample.prompt == CAPTION else "plain"
         return replace(sample, prompt=kind, text=filled(prompt, question))

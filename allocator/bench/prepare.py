@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from allocator.bench.candidates import Named, read_candidates
 from allocator.bench.contents import Contents
+from allocator.bench.pictures import readable
 from allocator.bench.tasks import (
     EMBEDDED,
     asked_task,
@@ -170,6 +171,7 @@ def prepare(
     task = asked_task(asked, contents)
     folder, family = model_for(task, model_folder(asked.model), asked.model)
     check_weights(folder)
+    task = readable(task, contents, skip=asked.skip_broken)
     # a user's files are looked at first; drawing our own takes longer than the rest
     samples = read_samples(asked, task, splits) if asked.data else None
     if asked.storage:

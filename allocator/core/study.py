@@ -41,8 +41,8 @@ STORAGE_TIMEOUT = 60.0
 JOINED = "+"
 # memory grows with them, and published evaluations use 5
 MOST_BEAMS = 64
-# tokens of a reply
-MOST_TOKENS = 4096
+# tokens of a reply: models that think take thousands before they answer
+MOST_TOKENS = 32_768
 # parameters from which rounding is learned only where that is asked for
 TUNED = 10**8
 # steps of learned rounding for each block, and the most that make sense

@@ -21,10 +21,9 @@ from evals.rows.values import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
     from typing import TypeVar
 
-    from allocator.core.own import Digests
+    from allocator.core.own import Digests, Wishes
     from allocator.core.ports import Split
     from evals.rows.columns import Columns
     from evals.rows.files import Row, Table
@@ -98,14 +97,15 @@ def read_items(meant: Meant) -> list[Item]:
 
 
 def with_pictures(
-    meant: Meant, items: Sequence[Item], cache: Path, digests: Digests
+    meant: Meant, items: Sequence[Item], wishes: Wishes, digests: Digests
 ) -> list[Item]:
     """Items with their pictures, the same one under the same name.
 
     Args:
         meant: the table.
         items: one for each row.
-        cache: folder for pictures that it holds within itself.
+        wishes: where pictures go that it holds within itself, and whether they may be
+            missing.
         digests: of files by their content.
 
     Raises:
@@ -114,7 +114,8 @@ def with_pictures(
     column = meant.columns.of["image"]
     folder = meant.table.file.parent
     cells = (meant.cell(row, column) for row in meant.table.rows)
-    files = [picture_of(cell, folder, cache) for cell in cells]
+    lenient = wishes.skip_broken
+    files = [picture_of(c, folder, wishes.cache, lenient=lenient) for c in cells]
     held = digests(files)
     # one picture has one name, so that nobody takes it for two
     first = {held[file]: file for file in reversed(files)}

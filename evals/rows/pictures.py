@@ -37,7 +37,7 @@ LONGEST_PATH = 4096
 ELSEWHERE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
-def picture_of(cell: Cell, folder: Path, cache: Path) -> Path:
+def picture_of(cell: Cell, folder: Path, cache: Path, *, lenient: bool = False) -> Path:
     """The file of a row's picture.
 
     A cell is a path, from the user's file on or from the root; the picture itself in
@@ -48,6 +48,7 @@ def picture_of(cell: Cell, folder: Path, cache: Path) -> Path:
         cell: what the row has.
         folder: where the user's file lies.
         cache: folder for pictures that it holds within itself, by their content.
+        lenient: a file may be missing.
 
     Raises:
         DataError: there is none, it is missing, damaged or elsewhere; names the row.
@@ -65,10 +66,14 @@ def picture_of(cell: Cell, folder: Path, cache: Path) -> Path:
         raise cell.refused(
             f"has {shown(value)} for a picture: it is a path, or the picture in base64"
         )
-    return _of_text(cell, value.strip(), folder, cache)
+    text = value.strip()
+    found = _of_text(cell, text, folder, cache)
+    if found is None and not lenient:
+        raise cell.refused(f"is missing: expected {shown(text)} in the folder {folder}")
+    return found or folder / text
 
 
-def _of_text(cell: Cell, text: str, folder: Path, cache: Path) -> Path:
+def _of_text(cell: Cell, text: str, folder: Path, cache: Path) -> Path | None:
     head = INLINE.match(text)
     if head:
         if not head[0].lower().endswith(";base64,"):
@@ -85,7 +90,7 @@ def _of_text(cell: Cell, text: str, folder: Path, cache: Path) -> Path:
         return _kept(cell, _decoded(cell, text), cache)
     if len(text) > LONGEST_PATH:
         raise cell.refused(f"is no path, and no picture in base64: {shown(text)}")
-    raise cell.refused(f"is missing: expected {shown(text)} in the folder {folder}")
+    return None
 
 
 def _existing(folder: Path, text: str) -> Path | None:

@@ -23,7 +23,7 @@ from evals.rows.tables import read_table
 from evals.tasks._official import check_selection, one_per_image, share, shuffled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence, Set
     from pathlib import Path
 
     from allocator.core.own import Digests, Metric, Wishes
@@ -74,7 +74,7 @@ class Kind:
         items = with_sets(meant, read_items(meant), named="split" in named)
         chosen = chosen_metric(items, wishes.metric, name)
         # the cheap things are looked at first
-        items = with_pictures(meant, items, wishes.cache, digests)
+        items = with_pictures(meant, items, wishes, digests)
         said = items[0].split is not None
         sets = as_said(items, name) if said else divided(items, wishes.seed, name)
         _check_apart(meant, sets)
@@ -90,6 +90,7 @@ class OpenedTask:
     meant: Meant
     sets: Sets
     chosen: Chosen
+    left_out: tuple[str, ...] = ()
     needs: Prediction = "reply"
     subsets: tuple[str, ...] = ("evaluation",)
 
@@ -139,6 +140,7 @@ class OpenedTask:
             words=None if self.own_references else words_of(self._items),
             half_width=half,
             remarks=tuple(self._remarks(n_evaluated, half)),
+            left_out=self.left_out,
         )
 
     def samples(
@@ -174,6 +176,29 @@ class OpenedTask:
         if number is None:
             raise DataError(f"no row of {self.meant.table.file.name} is {sample.id}")
         return self.meant.table.place(number, self.meant.columns.of["image"])
+
+    def rows(self) -> tuple[Sample, ...]:
+        """All samples, in the order of their rows."""
+        return tuple(map(self._sample, sorted(self._items, key=lambda i: i.number)))
+
+    def without(self, ids: Set[str]) -> Task:
+        """The same without some samples, which its summary names.
+
+        Raises:
+            DataError: no sample of a set is left.
+        """
+        sets: Sets = {
+            split: [item for item in own if item.id not in ids]
+            for split, own in self.sets.items()
+        }
+        for split, own in sets.items():
+            if not own:
+                raise DataError(
+                    f"no picture of the set {split!r} of {self.meant.table.file.name} "
+                    "can be read"
+                )
+        left_out = [self.place(each) for each in self.rows() if each.id in ids]
+        return replace(self, sets=sets, left_out=(*self.left_out, *left_out))
 
     @property
     def _scorer(self) -> Metric:

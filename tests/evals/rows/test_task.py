@@ -124,7 +124,7 @@ def test_the_summary_counts_words_and_says_how_sure_scores_will_be(
     assert summary.counts == {"calibration": 12, "search": 18, "evaluation": 30}
     assert summary.pictures == summary.counts
     assert summary.words == (2, 4)
-    # 1.96 times 50 by the root of 30
+    # of 30 values between 0 and 100, 1.96 standard errors
     assert summary.half_width == pytest.approx(17.892, abs=1e-3)
     told = " ".join(summary.remarks)
     assert "30 samples to evaluate on are few: an interval is wide, 17.9 points" in told
