@@ -11,6 +11,7 @@ from allocator.bench.planned import (
     read_plan,
     setup_of,
 )
+from allocator.bench.references import referred
 from allocator.bench.sense import judge, scores_of
 from allocator.core.allocation import Allocation
 from allocator.core.errors import ModelError
@@ -82,7 +83,7 @@ def evaluate_model(
     splits: tuple[Split, ...] = ("evaluation",)
     if plan is not None:
         splits = ("calibration", *splits)
-    setup = setup_of(asked, plan, splits, watch)
+    setup = referred(setup_of(asked, plan, splits, watch), watch)
     allocation = plan.allocation(setup.model) if plan else setup.space.full
     weights = plan_file.parent / FINALIZED if plan_file else None
     bench = open_planned(setup, plan, weights, watch)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from allocator.bench.imports import imported, is_plan, tell
 from allocator.bench.loading import open_bank, open_full_precision
 from allocator.bench.prepare import model_for, prepare, spec_of
+from allocator.bench.references import referred
 from allocator.bench.tasks import task_of
 from allocator.core.allocation import Allocation
 from allocator.core.errors import BankError, SpecError
@@ -136,7 +137,9 @@ def open_cells(
     """
     if weights is not None and plan.finalized is not None:
         return _finalized(setup, plan, weights, remedy)
-    return open_bank(setup, watch) if plan.methods else None
+    if not plan.methods:
+        return None
+    return open_bank(referred(setup, watch), watch)
 
 
 def _finalized(setup: Setup, plan: Plan, folder: Path, remedy: str) -> Finalized:

@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from evals.metrics.agreement import comparable
 from evals.taskset import TaskSet
 
 if TYPE_CHECKING:
@@ -24,6 +25,13 @@ SHOWN = 40
 CAUSES = (
     "likely causes: prompts or a chat template that are not this model's, quantized "
     "or missing weights, answers of another data set or language, a wrong end token"
+)
+# of replies that are all references: the share of one that says nothing of a model, and
+# one that is worth a word
+CONSTANT, USUAL = 0.98, 0.75
+SAME = (
+    "likely causes: prompts or a chat template that are not this model's, quantized "
+    "or missing weights, questions that all have one answer, a wrong end token"
 )
 
 
@@ -124,6 +132,34 @@ def judge(
             )
         elif said.cut > MANY_CUT * said.count:
             warnings.append(f"{scores}: {said.sentence}; {said.causes}")
+    return Verdict(None, tuple(warnings))
+
+
+def judge_replies(model: str, replies: Sequence[str], cut: int, limit: int) -> Verdict:
+    """Judge what a model says at full precision, where nothing else is right.
+
+    Args:
+        model: its name, for sentences.
+        replies: to all samples that are scored.
+        cut: how many of them were cut off at `limit` tokens.
+        limit: tokens of the longest reply.
+    """
+    reply, times = Counter(map(comparable, replies)).most_common(1)[0]
+    count, share = len(replies), times / len(replies)
+    said = f"{reply[:SHOWN]!r}" if reply else "nothing"
+    told = f"{model} replies {said} to {times} of {count} samples at full precision"
+    if share >= CONSTANT:
+        return Verdict(f"{told}, and agreement with that means nothing: {SAME}")
+    warnings = []
+    if share >= USUAL:
+        warnings.append(
+            f"{told}: whatever always says so agrees with {100 * share:.0f} % of them"
+        )
+    if cut:
+        warnings.append(
+            f"{cut} of {count} replies of full precision are cut off at {limit} "
+            "tokens, and are compared as far as they go"
+        )
     return Verdict(None, tuple(warnings))
 
 

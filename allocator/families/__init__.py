@@ -15,6 +15,7 @@ from allocator.families._modules import scale_type as scale_type
 from allocator.families._packed import packed_by as packed_by
 from allocator.families._packed import packed_type as packed_type
 from allocator.families._packed import parameters_of as parameters_of
+from allocator.families._pictures import read_image as read_image
 from allocator.families._quantized import READERS as READERS
 from allocator.families._sharing import PICTURE as PICTURE
 from allocator.families._weights import INDEX as INDEX

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from allocator.core.ports import Decoding, Sample, State
@@ -67,8 +67,14 @@ def _shown(
     if count is None:
         return [0] * len(samples)
 
-    def tokens(sizes: Iterable[Sequence[int]]) -> list[int]:
-        found: list[int] = count(image_sizes=[list(s) for s in sizes]).num_image_tokens
+    def tokens(sizes: Sequence[Sequence[int]]) -> list[int]:
+        try:
+            found: list[int] = count(image_sizes=[*map(list, sizes)]).num_image_tokens
+        except ValueError:
+            if len(sizes) > 1:
+                return [number for size in sizes for number in tokens([size])]
+            # a shape that the processor does not take: reading it says of which sample
+            return tokens(SOME_SIZES[:1])
         return found
 
     if "varies" not in known:
@@ -77,7 +83,8 @@ def _shown(
         return [0] * len(samples)
     files = {sample.image: ("size", sample.image) for sample in samples}
     new = [file for file, name in files.items() if name not in known]
-    known.update(zip(map(files.get, new), tokens(map(size_of, new)), strict=True))
+    counts = tokens([*map(size_of, new)])
+    known.update(zip(map(files.get, new), counts, strict=True))
     return [known[files[sample.image]] for sample in samples]
 
 

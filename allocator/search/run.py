@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from allocator.bench.loading import open_bank, open_full_precision
 from allocator.bench.prepare import prepare
+from allocator.bench.references import adopt, referred
 from allocator.core.account import Accounted
 from allocator.core.clock import Clock
 from allocator.core.plan import plan_json
@@ -77,6 +78,7 @@ def run_prepared(setup: Setup, watch: Watch, clock: Clock) -> Recommendation:
     )
     journal.set_attribute(COSTS, setup.space.costs)
     journal.set_attribute(ARITHMETIC, setup.arithmetic)
+    adopt(setup, journal)
     searched, evaluated = setup.samples["search"], setup.samples["evaluation"]
     journal.set_attribute(STRATA, list(strata(setup.task, searched)))
     journal.set_attribute(EVALUATION_STRATA, list(strata(setup.task, evaluated)))
@@ -88,6 +90,7 @@ def run_prepared(setup: Setup, watch: Watch, clock: Clock) -> Recommendation:
     bench.halving.say = watch.say
     search.deadline.check_start()
     note_dead(search)
+    search.setup = setup = referred(setup, watch, search.bench, journal)
     with watch.phase("full precision") as progress:
         progress(0, 1)
         full_precision(search)
