@@ -251,7 +251,7 @@ def inspect(
     model: str = "tiny-blip2",
     *,
     task: str | None = None,
-    prompt: bool = False,
+    prompt: bool | str = False,
     **options: Any,
 ) -> dict[str, Any]:
     """A model's groups and sizes, and the smallest budget, from its configuration.
@@ -261,7 +261,7 @@ def inspect(
     Args:
         model: embedded model, folder or hub id.
         task: the checkpoint that does this task, of a model with two.
-        prompt: whether to show how it is asked, too.
+        prompt: whether to show how it is asked, too; or what it is asked.
         **options: methods, widths, group_size, symmetric, target, granularity,
             include, budget_scope, pin, at_least, at_most.
 

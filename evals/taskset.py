@@ -7,7 +7,7 @@ from itertools import chain, zip_longest
 from typing import TYPE_CHECKING, Any
 
 from allocator.core.errors import DataError, SpecError
-from allocator.core.ports import SPLITS, CorpusTask, Sample, Score
+from allocator.core.ports import SPLITS, Sample, Score
 from allocator.core.study import JOINED
 
 if TYPE_CHECKING:
@@ -117,7 +117,9 @@ class TaskSet:
 
 def within(task: Task, whole: Sequence[Sample]) -> Task:
     """A task whose scores of parts of a whole set can be compared; none: as it is."""
-    return task.within(whole) if whole and isinstance(task, CorpusTask) else task
+    # a task in other words hands on what its own has: no type tells of it
+    narrowed = getattr(task, "within", None)
+    return narrowed(whole) if whole and narrowed is not None else task
 
 
 def relative(found: Mapping[str, Score], full: Mapping[str, Score]) -> Score:

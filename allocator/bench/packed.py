@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from allocator.bench.contents import Contents
+from allocator.bench.pictures import readable
 from allocator.bench.prepare import (
     files_digest,
     model_for,
@@ -85,6 +86,7 @@ def open_packed(asked: StudySpec, library: str, watch: Watch) -> Packed:
     )
     files = checkpoint_files(folder, packed=True)
     check_sums(folder, files, contents)
+    task = readable(task, contents, skip=asked.skip_broken)
     samples = read_samples(asked, task, ("evaluation",))["evaluation"]
     tell_data(task, watch)
     tell_unread(folder, watch)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from allocator.bench.candidates import Named, read_candidates
 from allocator.bench.contents import Contents
+from allocator.bench.pictures import readable
 from allocator.bench.tasks import (
     EMBEDDED,
     asked_task,
@@ -30,6 +31,7 @@ from allocator.families import (
     checkpoint_files,
     computing_type,
     family_of,
+    has_switch,
     scale_type,
     unread_files,
 )
@@ -169,6 +171,7 @@ def prepare(
     task = asked_task(asked, contents)
     folder, family = model_for(task, model_folder(asked.model), asked.model)
     check_weights(folder)
+    task = readable(task, contents, skip=asked.skip_broken)
     # a user's files are looked at first; drawing our own takes longer than the rest
     samples = read_samples(asked, task, splits) if asked.data else None
     if asked.storage:
@@ -241,10 +244,14 @@ def model_for(
 def weights_digest(folder: Path, contents: Contents) -> str:
     """Digest of a checkpoint: of each file that is loaded, by name and content.
 
+    One that can think was asked to before it was told to answer at once: what was
+    measured of it then is of another.
+
     Raises:
         AllocateError: weights are missing or damaged, or a file cannot be read.
     """
-    return files_digest(folder, checkpoint_files(folder), contents)
+    files = files_digest(folder, checkpoint_files(folder), contents)
+    return digest([files, "answers at once"]) if has_switch(folder) else files
 
 
 def files_digest(folder: Path, files: Sequence[Path], contents: Contents) -> str:

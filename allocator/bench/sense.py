@@ -65,14 +65,26 @@ class Said:
     @property
     def sentence(self) -> str:
         """The most telling of it."""
-        if self.empty and self.empty == self.count:
-            return "all replies are empty"
-        if self.cut and self.cut == self.count:
-            return f"all replies are cut off at {self.limit} tokens{self._shown}"
-        if self.cut > MANY_CUT * self.count:
-            share = f"{self.cut} of {self.count} replies"
-            return f"{share} are cut off at {self.limit} tokens{self._shown}"
-        return f"{self.count} samples{self._shown}"
+        whole, cut = self.count, f"cut off at {self.limit} tokens"
+        if self.empty and self.empty == whole:
+            why = f", {cut} before they say anything" if self.cut == whole else ""
+            return f"all replies are empty{why}"
+        if self.cut and self.cut == whole:
+            return f"all replies are {cut}{self._shown}"
+        if self.cut > MANY_CUT * whole:
+            return f"{self.cut} of {whole} replies are {cut}{self._silent}{self._shown}"
+        return f"{whole} samples{self._shown}"
+
+    @property
+    def _silent(self) -> str:
+        return f" and {self.empty} are empty" if self.empty else ""
+
+    @property
+    def causes(self) -> str:
+        """What may have made them so, where they are odd."""
+        longer = "thoughts or answers that need more --max-new-tokens"
+        many = self.cut > MANY_CUT * self.count
+        return f"{CAUSES}, {longer}" if many else CAUSES
 
     @property
     def _shown(self) -> str:
@@ -110,14 +122,16 @@ def judge(
         low = least > 0 and score < FEW * least
         empty, cut = (n == said.count > 0 for n in (said.empty, said.cut))
         if not math.isfinite(score) or score == 0 or empty or (cut and low):
-            return Verdict(f"{scores} ({said.sentence}): {CAUSES}", tuple(warnings))
+            return Verdict(
+                f"{scores} ({said.sentence}): {said.causes}", tuple(warnings)
+            )
         if low:
             warnings.append(
                 f"{scores} ({said.sentence}), less than half of the {least:.4g} that "
-                f"always replying {answer!r} would; {CAUSES}"
+                f"always replying {answer!r} would; {said.causes}"
             )
         elif said.cut > MANY_CUT * said.count:
-            warnings.append(f"{scores}: {said.sentence}; {CAUSES}")
+            warnings.append(f"{scores}: {said.sentence}; {said.causes}")
     return Verdict(None, tuple(warnings))
 
 

@@ -80,12 +80,20 @@ def _opened(name: str, asked: StudySpec, contents: Contents) -> Task:
             asked.metric,
             named_columns(asked.columns),
             asked.seed,
+            asked.skip_broken,
         )
         file = Path(asked.data).expanduser()
-        task = task.opened(file, wishes, lambda images: contents.of(images, "pictures"))
+        task = task.opened(file, wishes, lambda images: _held(images, contents))
     if asked.prompt is None and asked.max_new_tokens is None:
         return task  # type: ignore[no-any-return]
     return Worded(task, asked.prompt, asked.max_new_tokens)
+
+
+def _held(images: Iterable[Path], contents: Contents) -> dict[Path, str]:
+    """Digests of pictures; missing ones, where they are allowed, are all different."""
+    files = dict.fromkeys(images)
+    there = contents.of((file for file in files if file.is_file()), "pictures")
+    return {file: there.get(file, f"missing {file}") for file in files}
 
 
 def is_file_task(name: str) -> bool:
@@ -117,8 +125,10 @@ def _one_task(name: str, data: str | None) -> Task:
 
 
 def tell_data(task: Task | TaskSet, watch: Watch) -> None:
-    """Say what a user's own file was taken for."""
+    """Say what a user's own file was taken for, or what a task has to remark."""
     for part in task.tasks if isinstance(task, TaskSet) else (task,):
+        for sentence in getattr(part, "remarks", ()):
+            watch.say(sentence)
         if summary := summary_of(part):
             for sentence in summary.sentences:
                 watch.say(sentence)

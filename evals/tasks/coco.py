@@ -23,21 +23,17 @@ Only the files of one evaluation set are needed. A file `coco_splits.json` besid
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from allocator.core.errors import DataError
-from allocator.core.ports import Prediction, Sample, Score
+from allocator.core.ports import Prediction, Sample
 from allocator.core.study import CALIBRATION_SIZE
-from evals.bleu import corpus_bleu
-from evals.cider import CiderD
-from evals.ptb import tokenize_caption
+from evals.captions import score_captions, score_within
 from evals.tasks._captions import Picture, read_karpathy
 from evals.tasks._official import (
     SIZES,
     by_id,
-    check_paired,
     check_selection,
     field,
     has,
@@ -50,7 +46,7 @@ from evals.tasks._official import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from allocator.core.ports import Selection, Split, Task
+    from allocator.core.ports import Score, Selection, Split, Task
 
 KARPATHY = "dataset_coco.json"
 CAPTIONS = "annotations/captions_{subset}.json"
@@ -64,14 +60,7 @@ FILES = {
 
 
 class COCO:
-    """Reads the official files and scores captions by CIDEr-D.
-
-    CIDEr-D and, among the details, BLEU-4 are as pycocoevalcap returns them: about 1.2
-    (of at most 10) and 0.4 (of at most 1) for a good model. How much a word counts
-    depends on how rare it is in all references of the samples scored together, so
-    scores of different sets of samples are not comparable, and an image alone scores 0.
-    Parts of one set are, `within` it.
-    """
+    """Reads the official files and scores captions by CIDEr-D (`evals/captions.py`)."""
 
     name = "coco"
     metric = "CIDEr-D"
@@ -130,12 +119,7 @@ class COCO:
         Raises:
             ReplyError: not one caption per sample, or none at all.
         """
-        check_paired(predictions, samples, str, "captions")
-        scorer, references = _references(tuple(sample.references for sample in samples))
-        candidates = [tokenize_caption(caption) for caption in predictions]
-        values = scorer.score(candidates)
-        details = {"BLEU-4": corpus_bleu(candidates, references)[-1]}
-        return Score(sum(values) / len(values), values, details)
+        return score_captions(predictions, samples)
 
     def within(self, whole: Sequence[Sample]) -> Task:
         """The same for parts of a set: words weigh as they do in all of it."""
@@ -154,29 +138,10 @@ class PartOfCOCO(COCO):
         Raises:
             ReplyError: not one caption per sample, or none at all.
         """
-        plain = super().score(predictions, samples)
-        scorer, _ = _references(tuple(sample.references for sample in self.whole))
-        said = dict(zip((sample.id for sample in samples), predictions, strict=True))
-        # what nobody asked for scores nothing, and changes no other score
-        asked = [tokenize_caption(said.get(sample.id, "")) for sample in self.whole]
-        scores = zip(self.whole, scorer.score(asked), strict=True)
-        known = {sample.id: score for sample, score in scores}
-        values = tuple(known[sample.id] for sample in samples)
-        return Score(sum(values) / len(values), values, plain.details)
+        return score_within(self.whole, predictions, samples)
 
 
 PLUGIN: Task = COCO()
-
-
-# A search scores the same few sets of samples hundreds of times. An entry of 1,000
-# images takes some tens of megabytes.
-@lru_cache(maxsize=8)
-def _references(
-    captions: tuple[tuple[str, ...], ...],
-) -> tuple[CiderD, list[list[list[str]]]]:
-    """Scorer and words of the captions that people wrote."""
-    words = [[tokenize_caption(caption) for caption in own] for own in captions]
-    return CiderD(words), words
 
 
 def _first_subset(data: Path) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -132,8 +132,51 @@ def test_a_prompt_is_shown_as_the_model_gets_it(case: Case) -> None:
     loaded = case.load()
     for kind in model.kinds:
         sample = case.samples[0]
-        asked = type(sample)("1", sample.image, kind, "is this", ("red",))
+        text = "" if kind == "caption" else "is this"
+        asked = type(sample)("1", sample.image, kind, text, ("red",))
         shown = model.prompt(asked)
         assert shown == loaded.prompt(asked)
         assert " x " in shown
         assert ("is this" in shown) == (kind != "caption")
+
+
+def test_words_of_ones_own_stand_in_the_models_frame(case: Case) -> None:
+    """With the picture, and within whatever it puts around a question."""
+    model: Any = case.family.outline(case.folder)
+    sample = case.samples[0]
+
+    def shown(kind: str, text: str) -> str:
+        told: str = model.prompt(replace(sample, prompt=kind, text=text))
+        return told
+
+    given = shown("plain", "is this this")
+    assert given.count("is this this") == 1
+    assert " x " in given
+    # of a caption as of a question
+    assert shown("caption", "is this this") == given != shown("caption", "")
+    # an own frame of the checkpoint stays around them
+    place = "<image>" if "<image>" in model.wording.published["plain"] else ""
+    own = {"plain": f"{place}what {{}} what"}
+    (case.folder / "prompts.json").write_text(json.dumps(own))
+    framed = case.family.outline(case.folder).prompt
+    assert "what is this this what" in framed(
+        replace(sample, prompt="plain", text="is this this")
+    )
+
+
+def test_a_template_with_a_switch_is_told_not_to_think(case: Case) -> None:
+    before: Any = case.family.outline(case.folder)
+    file = case.folder / "chat_template.jinja"
+    if not file.exists():
+        pytest.skip("its published checkpoints are asked without a template")
+    switch = "{{ 'what is' if enable_thinking is defined and not enable_thinking }}"
+    told = [before.prompt(sample) for sample in case.samples]
+    file.write_text(file.read_text() + switch)
+    after: Any = case.family.outline(case.folder)
+    assert [
+        after.prompt(sample).removesuffix("what is").rstrip() for sample in case.samples
+    ] == [each.rstrip() for each in told]
+    lengths = zip(
+        before.lengths(case.samples), after.lengths(case.samples), strict=True
+    )
+    assert [b - a for a, b in lengths] == [2, 2]

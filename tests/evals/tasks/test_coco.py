@@ -7,8 +7,8 @@ import pytest
 
 from allocator.core.errors import DataError
 from allocator.core.ports import SPLITS, Sample, Selection, Split
+from evals import captions
 from evals.splits import check_disjoint
-from evals.tasks import coco
 from evals.tasks.coco import PLUGIN
 from evals.taskset import within
 from tests.evals.data_folders import (
@@ -240,19 +240,19 @@ def test_a_caption_is_scored_against_what_people_wrote() -> None:
 def test_references_are_taken_apart_once_for_the_same_samples(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    coco._references.cache_clear()
+    captions.weighed.cache_clear()
     calls = []
-    tokenize = coco.tokenize_caption
+    tokenize = captions.tokenize_caption
     monkeypatch.setattr(
-        coco, "tokenize_caption", lambda text: calls.append(text) or tokenize(text)
+        captions, "tokenize_caption", lambda text: calls.append(text) or tokenize(text)
     )
     samples = PLUGIN.examples
-    captions = sum(len(sample.references) for sample in samples)
+    written = sum(len(sample.references) for sample in samples)
     for repeat in range(1, 4):
         PLUGIN.score(["A dog."] * len(samples), [replace(each) for each in samples])
-        assert len(calls) == captions + repeat * len(samples)
+        assert len(calls) == written + repeat * len(samples)
     PLUGIN.score(["A dog."] * 2, samples[:2])
-    assert coco._references.cache_info().currsize == 2
+    assert captions.weighed.cache_info().currsize == 2
 
 
 def test_parts_of_a_set_score_what_they_do_in_the_whole() -> None:
