@@ -101,9 +101,8 @@ class FileTask(Protocol):
     def opened(self, data: Path, wishes: Wishes, digests: Digests) -> Task:
         """The task of a file, or of a folder that holds one.
 
-        The task has, beside what all have, `summary` (`Summary`), `place(sample)`,
-        which names a sample's row for sentences, and `own_references` (see
-        `refers_to_itself`).
+        The task has, beside what all have and what a `RowTask` has, `summary`
+        (`Summary`) and `own_references` (see `refers_to_itself`).
 
         Raises:
             DataError: the file cannot be read or meant; names row and column.
