@@ -63,10 +63,10 @@ JSON_LINES: dict[str, tuple[Any, str]] = {
         "column 'image' in line 7 .*is missing: expected .*x.png",
     ),
     "folder as picture": (changed(7, image="."), "'image' in line 7 .*is missing"),
-    "no picture": (without(7, "image"), "'image' in line 7 .*has nothing for"),
+    "no picture": (without(7, "image"), "'image' in line 7 .*has no picture"),
     "blank picture": (changed(7, image=" "), "'image' in line 7 .*for a picture"),
     "number as picture": (changed(7, image=7), "'image' in line 7 .*7 for a picture"),
-    "null as picture": (changed(7, image=None), "'image' in line 7 .*nothing for a"),
+    "null as picture": (changed(7, image=None), "'image' in line 7 .*no picture"),
     "two pictures": (
         changed(7, image=["1.png", "2.png"]),
         "'image' in line 7 .*has 2 pictures",
@@ -182,6 +182,18 @@ JSON_LINES: dict[str, tuple[Any, str]] = {
     "two columns of answers": (
         [{**row, "label": "1"} for row in rows()],
         "'answer' and 'label' .*--columns answers=answer",
+    ),
+    "slip of a name": (
+        [{"image": row["image"], "anwser": "a", "question": "?"} for row in rows()],
+        "column 'anwser' of samples.jsonl looks like its answers: .*answers=anwser",
+    ),
+    "questions of an unknown name": (
+        [{"image": r["image"], "answer": "a", "ask": "?"} for r in rows()],
+        "no column .*questions .columns: image, answer, ask.: .*or answers=answer",
+    ),
+    "nothing known but pictures": (
+        [{"image": row["image"], "conversations": []} for row in rows()],
+        "no column .*questions or answers .columns: image, conversations.*agreement",
     ),
     "text of an unclear kind": (
         [{"image": row["image"], "text": "a thing"} for row in rows()],
