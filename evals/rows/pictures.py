@@ -63,9 +63,8 @@ def picture_of(cell: Cell, folder: Path, cache: Path, *, lenient: bool = False) 
     if isinstance(value, bytes):
         return _kept(cell, value, cache)
     if not isinstance(value, str) or isinstance(value, Written) or not value.strip():
-        told = f"{shown(value)} for a" if value not in (None, "") else "no"
         raise cell.refused(
-            f"has {told} picture: it is a path, or the picture in base64"
+            f"has {shown(value)} for a picture: it is a path, or the picture in base64"
         )
     text = value.strip()
     found = _of_text(cell, text, folder, cache)

@@ -81,7 +81,7 @@ class Kind:
         sets = as_said(items, name) if said else divided(items, wishes.seed, name)
         _check_apart(meant, sets)
         opened = OpenedTask if not hasattr(chosen.metric, "within") else OpenedCorpus
-        return opened(self.name, meant, sets, chosen)
+        return opened(self.name, meant.without_pictures(), sets, chosen)
 
 
 @dataclass(frozen=True, eq=False)

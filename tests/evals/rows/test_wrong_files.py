@@ -63,10 +63,10 @@ JSON_LINES: dict[str, tuple[Any, str]] = {
         "column 'image' in line 7 .*is missing: expected .*x.png",
     ),
     "folder as picture": (changed(7, image="."), "'image' in line 7 .*is missing"),
-    "no picture": (without(7, "image"), "'image' in line 7 .*has no picture"),
+    "no picture": (without(7, "image"), "'image' in line 7 .*has nothing for"),
     "blank picture": (changed(7, image=" "), "'image' in line 7 .*for a picture"),
     "number as picture": (changed(7, image=7), "'image' in line 7 .*7 for a picture"),
-    "null as picture": (changed(7, image=None), "'image' in line 7 .*no picture"),
+    "null as picture": (changed(7, image=None), "'image' in line 7 .*nothing for a"),
     "two pictures": (
         changed(7, image=["1.png", "2.png"]),
         "'image' in line 7 .*has 2 pictures",
