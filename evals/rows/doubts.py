@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 UNCLEAR = "text"
 # what answers are called that describe a picture without being asked
 CAPTIONS = ("caption", "captions", "reference", "references", "text")
+# parts of names of columns that hold what is right
+RIGHT = (
+    *("answer", "label", "caption", "truth", "gold", "target", "reference", "response"),
+    "solution",
+)
 # roles without which a file means something else
 DECIDING = ("question", "answers", "choices", "split")
 # of two names, of which one may be a slip of the other
@@ -45,33 +50,51 @@ def check_clear(
         DataError: a column that is not read may be meant; lists the columns, and the
             option that names them.
     """
-    name = table.file.name
-    text = columns.get("question") or ""
-    asked, answered = columns.get("question"), columns.get("answers")
-    if plain(text) == UNCLEAR and answered is None and "question" not in named:
-        raise DataError(
-            f"{text!r} of {name} ({listed(table)}) can be a question or a caption: "
-            f"{naming('question', text)} or answers={text}"
-        )
+    _check_text(table, columns, named)
     for role in DECIDING:
         if columns.get(role) is None and (slip := _slip(columns, roles.get(role, ()))):
             raise DataError(
-                f"column {slip!r} of {name} looks like its {role}: {naming(role, slip)}"
+                f"column {slip!r} of {table.file.name} looks like its {role}: "
+                f"{naming(role, slip)}, or give it another name"
             )
-    if asked is not None or not columns.unread:
-        return
-    if answered is None and metric is None:
+    if columns.get("answers") is None and metric is None:
+        _check_unanswered(table, columns)
+    if columns.get("question") is None and columns.unread:
+        _check_unasked(table, columns, named)
+
+
+def _check_text(table: Table, columns: Columns, named: Mapping[str, str]) -> None:
+    text = columns.get("question") or ""
+    alone = columns.get("answers") is None and "question" not in named
+    if plain(text) == UNCLEAR and alone:
         raise DataError(
-            f"no column of {name} is known to hold questions or answers "
-            f"({listed(table)}): {naming('question', 'COLUMN')}, or --metric "
-            f"{AGREEMENT} to have pictures described"
+            f"{text!r} of {table.file.name} ({listed(table)}) can be a question or a "
+            f"caption: {naming('question', text)} or answers={text}"
         )
-    told = "answers" in named or plain(answered or CAPTIONS[0]) in CAPTIONS
-    if not told:
+
+
+def _check_unanswered(table: Table, columns: Columns) -> None:
+    otherwise = f"--metric {AGREEMENT} to compare replies with those of full precision"
+    for column in columns.unread:
+        if any(part in plain(column) for part in RIGHT):
+            raise DataError(
+                f"column {column!r} of {table.file.name} ({listed(table)}) may hold "
+                f"answers: {naming('answers', column)}, or {otherwise}"
+            )
+    if columns.get("question") is None and columns.unread:
         raise DataError(
-            f"no column of {name} is known to hold questions ({listed(table)}): "
-            f"{naming('question', 'COLUMN')}, or answers={answered} if they describe "
-            "the pictures"
+            f"no column of {table.file.name} is known to hold questions or answers "
+            f"({listed(table)}): {naming('question', 'COLUMN')}, or {otherwise}"
+        )
+
+
+def _check_unasked(table: Table, columns: Columns, named: Mapping[str, str]) -> None:
+    answered = columns.get("answers")
+    if answered and "answers" not in named and plain(answered) not in CAPTIONS:
+        raise DataError(
+            f"no column of {table.file.name} is known to hold questions "
+            f"({listed(table)}): {naming('question', 'COLUMN')}, or answers={answered} "
+            "if they describe the pictures"
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -135,3 +136,12 @@ def test_two_files_in_a_folder_are_named(tmp_path: Path) -> None:
     write(tmp_path, "samples.csv", separated(rows()))
     write(tmp_path, "samples.jsonl", lines(rows()))
     assert "has samples.csv and samples.jsonl: name one" in sentence(tmp_path)
+
+
+def test_a_library_that_is_missing_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # what is None there cannot be imported
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    said = sentence(write(tmp_path, "samples.parquet", b"PAR1"))
+    assert "samples.parquet needs pyarrow (pip install pyarrow)" in said

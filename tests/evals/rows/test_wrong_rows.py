@@ -182,6 +182,10 @@ JSON_LINES: dict[str, tuple[Any, str]] = {
         [{"image": r["image"], "answer": "a", "ask": "?"} for r in rows()],
         "no column .*questions .columns: image, answer, ask.: .*or answers=answer",
     ),
+    "answers of an unknown name": (
+        [{"image": r["image"], "question": "?", "gold_text": "a"} for r in rows()],
+        "column 'gold_text' .*may hold answers: .*answers=gold_text, or --metric agr",
+    ),
     "nothing known but pictures": (
         [{"image": row["image"], "conversations": []} for row in rows()],
         "no column .*questions or answers .columns: image, conversations.*agreement",
