@@ -146,7 +146,9 @@ class FakeBench:
     def predictions(
         self, allocation: Allocation, some: Sequence[Sample]
     ) -> list[float]:
-        return list(self.score(allocation, some).values)
+        found = self.score(allocation, some)
+        # what scores no number was no reply either
+        return [found.mean if math.isnan(found.mean) else v for v in found.values]
 
     def score_of(
         self, allocation: Allocation, said: Sequence[float], some: Any, whole: Any

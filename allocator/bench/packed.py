@@ -69,18 +69,7 @@ def open_packed(asked: StudySpec, library: str, watch: Watch) -> Packed:
     """
     check_names(asked)
     contents = Contents(watch)
-    task = asked_task(asked, contents)
-    if isinstance(task, TaskSet):
-        raise SpecError(
-            f"{asked.task} counts relative to full precision, which {asked.model} does "
-            "not hold, since it is quantized: give its tasks one by one"
-        )
-    if refers_to_itself(task):
-        raise SpecError(
-            f"{task.name} counts replies that agree with full precision, which "
-            f"{asked.model} does not hold, since it is quantized: evaluate the model "
-            "it was made from under its plan (--plan), or give answers"
-        )
+    task = _asked_alone(asked, contents)
     folder, family = model_for(
         task, model_folder(asked.model), asked.model, packed=True
     )
@@ -107,3 +96,24 @@ def open_packed(asked: StudySpec, library: str, watch: Watch) -> Packed:
         8 * tensor_bytes(folder) / parameters,
         files_digest(folder, files, contents),
     )
+
+
+def _asked_alone(asked: StudySpec, contents: Contents) -> Task:
+    """A task that needs nothing of full precision.
+
+    Raises:
+        SpecError: it does.
+    """
+    task = asked_task(asked, contents)
+    if isinstance(task, TaskSet):
+        raise SpecError(
+            f"{asked.task} counts relative to full precision, which {asked.model} does "
+            "not hold, since it is quantized: give its tasks one by one"
+        )
+    if refers_to_itself(task):
+        raise SpecError(
+            f"{task.name} counts replies that agree with full precision, which "
+            f"{asked.model} does not hold, since it is quantized: evaluate the model "
+            "it was made from under its plan (--plan), or give answers"
+        )
+    return task

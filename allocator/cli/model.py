@@ -79,14 +79,20 @@ def inspect(
     metavar="1",
     help="Of the samples.  [default: the plan's, or 0]",
 )
+@cloup.option(
+    "--agreement",
+    is_flag=True,
+    help="Also how often a plan's replies are those of full precision, asked too.",
+)
 @as_json
-def evaluate(as_json: bool, plan: Path | None, **options: Any) -> None:
+def evaluate(as_json: bool, plan: Path | None, agreement: bool, **options: Any) -> None:
     """Score a model as it is, quantized ones too, or under a plan."""
     from allocator.bench.evaluate import evaluate_model
     from allocator.report.progress import Bars
     from allocator.report.text_search import print_evaluation
 
-    found = evaluate_model(joined_task(given_of(options)), plan, Bars())
+    given = joined_task(given_of(options))
+    found = evaluate_model(given, plan, Bars(), agreement=agreement)
     if as_json:
         click.echo(json.dumps(found))
     else:

@@ -83,8 +83,10 @@ class Summary:
             told += f"; intervals reach at most {self.half_width:.1f} points either way"
         found = [f"{self.source}: {sets}", told, *self.remarks]
         if self.left_out:
-            rows = named_rows(self.left_out)
-            found.append(f"left out, as their pictures cannot be read: {rows}")
+            found.append(
+                f"{len(self.left_out):,} samples are left out, as their pictures "
+                f"cannot be read: {named_rows(self.left_out)}"
+            )
         return found
 
     def to_json(self) -> dict[str, Any]:
@@ -167,9 +169,8 @@ def named_rows(places: Sequence[str]) -> str:
     >>> named_rows(["row 1", "row 3", "row 4", "row 9", "row 12"])
     'row 1; row 3; row 4; and 2 more'
     """
-    few = [place.rstrip(",") for place in places[:NAMED]]
-    more = len(places) - len(few)
-    return "; ".join([*few, *([f"and {more:,} more"] if more else [])])
+    more = len(places) - NAMED
+    return "; ".join([*places[:NAMED], *([f"and {more:,} more"] if more > 0 else [])])
 
 
 def named_columns(texts: Iterable[str]) -> dict[str, str]:

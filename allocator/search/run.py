@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from allocator.bench.loading import open_bank, open_full_precision
@@ -14,6 +15,7 @@ from allocator.core.records import LINEAR_RIVALS, Recommendation, rival_name
 from allocator.core.watch import Silent
 from allocator.explain.kept import importance_of
 from allocator.explain.shown import Shown
+from allocator.search.alike import divergence_of
 from allocator.search.confirm import confirm
 from allocator.search.deadline import OTHERS, Deadline, Watched
 from allocator.search.decide import decide, decide_as_banked
@@ -187,6 +189,8 @@ def conclude(search: Search) -> Recommendation:
     """Confirm finalists on the evaluation set and put the outcome together."""
     space = search.setup.space
     outcome = _shipped(search) if _ships(search) else _confirmed(search)
+    divergence = divergence_of(search, Shipped(search), outcome.winner)
+    outcome = replace(outcome, divergence=divergence)
     shares = importance_of(search.journal, space)
     return _recommendation(search, outcome, shares)
 
@@ -309,6 +313,7 @@ def _recommendation(
         versus=outcome.versus,
         best_uniform=outcome.best_uniform,
         details=outcome.details,
+        divergence=outcome.divergence,
         rivals=outcome.rivals,
         front=Shown.of(search.journal, space).front(space),
         importance=shares,

@@ -44,7 +44,7 @@ class Own:
         return self.all
 
     def place(self, sample: Sample) -> str:
-        return f"line {sample.id} of samples.jsonl, column 'image',"
+        return f"column 'image' in line {sample.id} of samples.jsonl"
 
     def without(self, ids: Set[str]) -> Own:
         return replace(self, all=tuple(s for s in self.all if s.id not in ids))
@@ -168,12 +168,12 @@ def test_a_broken_picture_is_named_with_its_row_and_how_many_there_are(
     (folder / "8.png").write_bytes(b"")
     with pytest.raises(
         DataError,
-        match=r"^line 8 of samples.jsonl, column 'image', has a picture that is broken:"
-        r" .*/8\.png cannot be read as a picture: it is empty \(--skip-broken leaves",
+        match=r"^column 'image' in line 8 of samples.jsonl has a picture that is "
+        r"broken: .*/8\.png cannot be read .*: it is empty \(--skip-broken leaves",
     ):
         read(task)
     broken(folder, 5, 150)
-    with pytest.raises(DataError, match=r"^line 5 .* so it is with 3 of 200 samples "):
+    with pytest.raises(DataError, match=r"line 5 .* so it is with 3 of 200 samples "):
         read(task)
 
 
@@ -203,8 +203,8 @@ def test_one_in_a_hundred_may_be_left_out_where_that_is_asked_for(
     broken(folder, 3, 151, 199)
     with pytest.raises(
         DataError,
-        match=r"at most 1 % .* the pictures of 5 of 200 samples cannot be read: line 3 "
-        r"of samples.jsonl, column 'image'; line 5 .*; line 150 .*; and 2 more$",
+        match=r"at most 1 % .* the pictures of 5 of 200 samples cannot be read: column "
+        r"'image' in line 3 of samples.jsonl; .* line 5 .* line 150 .*; and 2 more$",
     ):
         read(task, skip=True)
 

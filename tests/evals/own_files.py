@@ -71,8 +71,12 @@ def write(folder: Path, name: str, text: str | bytes) -> Path:
     return file
 
 
+def _content(file: Path) -> bytes:
+    return file.read_bytes() if file.is_file() else str(file).encode()
+
+
 def digests(files: Iterable[Path]) -> dict[Path, str]:
-    return {file: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    return {file: hashlib.sha256(_content(file)).hexdigest() for file in files}
 
 
 def opened(data: Path, **wishes: Any) -> Any:
