@@ -11,12 +11,15 @@ from PIL import Image
 from allocator.bench import contents, pictures
 from allocator.bench.contents import Contents, forget
 from allocator.bench.pictures import readable
+from allocator.bench.prepare import prepare
 from allocator.core.errors import DataError
 from allocator.core.ports import SPLITS, Sample
+from allocator.core.study import StudySpec
 from allocator.families import read_image
 from evals.tasks.vqav2 import PLUGIN as VQAV2
 from evals.taskset import TaskSet
 from evals.worded import Worded
+from tests.evals.own_files import lines, rows, write, write_pictures
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Set
@@ -256,3 +259,20 @@ def test_pictures_are_read_as_models_will_read_them(
     monkeypatch.setattr(pictures, "read_image", noted)
     read(task)
     assert seen == {(sample.image, sample.upright) for sample in task.all}
+
+
+def test_a_request_says_so_before_anything_is_loaded(tmp_path: Path) -> None:
+    data = write(tmp_path / "own", "samples.jsonl", lines(rows(COUNT)))
+    write_pictures(data.parent, COUNT)
+    asked = StudySpec(model="tiny-llava", task="own", data=str(data), budget="4.0")
+    whole = prepare(asked)
+    identity = whole.identity
+    (data.parent / "7.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"line 8 of samples.jsonl has a picture that"):
+        prepare(asked)
+    (data.parent / "9.png").unlink()
+    left = prepare(replace(asked, skip_broken=True))
+    ids = {s.id for own in whole.samples.values() for s in own}
+    assert {s.id for own in left.samples.values() for s in own} == ids - {"8", "10"}
+    # what is measured is of other samples
+    assert left.identity != identity
