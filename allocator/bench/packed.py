@@ -70,17 +70,7 @@ def open_packed(asked: StudySpec, library: str, watch: Watch) -> Packed:
     check_names(asked)
     contents = Contents(watch)
     task = asked_task(asked, contents)
-    if isinstance(task, TaskSet):
-        raise SpecError(
-            f"{asked.task} counts relative to full precision, which {asked.model} does "
-            "not hold, since it is quantized: give its tasks one by one"
-        )
-    if refers_to_itself(task):
-        raise SpecError(
-            f"{task.name} counts replies that agree with full precision, which "
-            f"{asked.model} does not hold, since it is quantized: evaluate the model "
-            "it was made from under its plan (--plan), or give answers"
-        )
+    _check_alone(task, asked)
     folder, family = model_for(
         task, model_folder(asked.model), asked.model, packed=True
     )
@@ -107,3 +97,18 @@ def open_packed(asked: StudySpec, library: str, watch: Watch) -> Packed:
         8 * tensor_bytes(folder) / parameters,
         files_digest(folder, files, contents),
     )
+
+
+def _check_alone(task: Task | TaskSet, asked: StudySpec) -> None:
+    """Refuse scores that need full precision, which the folder does not hold."""
+    if isinstance(task, TaskSet):
+        raise SpecError(
+            f"{asked.task} counts relative to full precision, which {asked.model} does "
+            "not hold, since it is quantized: give its tasks one by one"
+        )
+    if refers_to_itself(task):
+        raise SpecError(
+            f"{task.name} counts replies that agree with full precision, which "
+            f"{asked.model} does not hold, since it is quantized: evaluate the model "
+            "it was made from under its plan (--plan), or give answers"
+        )
