@@ -17,6 +17,7 @@ from allocator.core.ports import Prediction, Sample
 from allocator.core.study import CALIBRATION_SIZE
 from evals.rows.choosing import chosen_metric, longest_reply, words_of
 from evals.rows.columns import ROLES, meant_columns
+from evals.rows.doubts import check_clear
 from evals.rows.items import Meant, read_items, with_pictures, with_sets
 from evals.rows.sets import as_said, check_count, divided, shared_picture
 from evals.rows.tables import read_table
@@ -70,6 +71,7 @@ class Kind:
         table = self.read(data, wishes.cache)
         name, named = table.file.name, wishes.columns or {}
         meant = Meant(table, meant_columns(table, named, self.roles))
+        check_clear(table, meant.columns, named, wishes.metric, self.roles)
         check_count(table)
         items = with_sets(meant, read_items(meant), named="split" in named)
         chosen = chosen_metric(items, wishes.metric, name)
@@ -79,7 +81,7 @@ class Kind:
         sets = as_said(items, name) if said else divided(items, wishes.seed, name)
         _check_apart(meant, sets)
         opened = OpenedTask if not hasattr(chosen.metric, "within") else OpenedCorpus
-        return opened(self.name, meant, sets, chosen)
+        return opened(self.name, meant.without_pictures(), sets, chosen)
 
 
 @dataclass(frozen=True, eq=False)

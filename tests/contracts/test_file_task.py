@@ -43,7 +43,6 @@ def test_sets_share_no_picture_and_their_files_are_there(
     images = {split: {sample.image for sample in own} for split, own in found.items()}
     assert all(image.is_file() for own in images.values() for image in own)
     assert sum(map(len, images.values())) == len(set().union(*images.values()))
-    assert all(sample.upright for own in found.values() for sample in own)
 
 
 @EACH

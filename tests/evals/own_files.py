@@ -9,8 +9,10 @@ import json
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from PIL import Image
 
+from allocator.core.errors import AllocateError
 from allocator.core.own import Wishes
 from evals.tasks.own import PLUGIN
 
@@ -83,3 +85,19 @@ def opened(data: Path, **wishes: Any) -> Any:
     """The task of a file, pictures within it kept beside it."""
     folder = data if data.is_dir() else data.parent
     return PLUGIN.opened(data, Wishes(folder / "cache", **wishes), digests)
+
+
+def changed(row: int, **cells: Any) -> list[dict[str, Any]]:
+    """Rows of which one, from 1, has other cells."""
+    found = rows()
+    found[row - 1] = {**found[row - 1], **cells}
+    return found
+
+
+def sentence(data: Path, **wishes: Any) -> str:
+    """What is said where a file is refused: one line."""
+    with pytest.raises(AllocateError) as caught:
+        opened(data, **wishes)
+    said = str(caught.value)
+    assert "\n" not in said
+    return said

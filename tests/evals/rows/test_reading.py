@@ -323,6 +323,15 @@ def test_pictures_within_a_file_are_kept_by_content(tmp_path: Path) -> None:
     assert len(list((tmp_path / "cache").iterdir())) == 60
 
 
+def test_pictures_of_a_file_are_not_held_in_memory(tmp_path: Path) -> None:
+    entries = [
+        {**row, "image": base64.b64encode(picture(n)).decode()}
+        for n, row in enumerate(rows())
+    ]
+    task = opened(write(tmp_path, "samples.jsonl", lines(entries)))
+    assert all("image" not in row.cells for row in task.meant.table.rows)
+
+
 def test_pictures_of_parquet_are_read(tmp_path: Path) -> None:
     ways: list[Any] = [
         lambda n: {"bytes": picture(n), "path": f"{n}.png"},
