@@ -54,7 +54,7 @@ class Summary:
     interval on the evaluation set reaches to each side at most, in points (None:
     unknown before it is measured); `remarks` are sentences about what was taken
     otherwise than somebody might expect; `left_out` are rows whose pictures cannot be
-    read.
+    read; a reply has at most `longest` tokens (None: nobody says).
     """
 
     source: str
@@ -66,6 +66,7 @@ class Summary:
     half_width: float | None
     remarks: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    longest: int | None = None
 
     @property
     def sentences(self) -> list[str]:
@@ -82,6 +83,8 @@ class Summary:
         if self.half_width is not None:
             told += f"; intervals reach at most {self.half_width:.1f} points either way"
         found = [f"{self.source}: {sets}", told, *self.remarks]
+        if self.longest is not None:
+            found.append(f"replies end after {self.longest} tokens (--max-new-tokens)")
         if self.left_out:
             found.append(
                 f"{len(self.left_out):,} samples are left out, as their pictures "
