@@ -145,6 +145,7 @@ class OpenedTask:
             half_width=half,
             remarks=tuple(self._remarks(n_evaluated, half)),
             left_out=self.left_out,
+            longest=self.max_new_tokens,
         )
 
     def samples(
@@ -256,9 +257,6 @@ class OpenedTask:
                 f"{n_left:,} samples of pictures that calibrate are left out: it takes "
                 f"one of each picture, {CALIBRATION_SIZE} at most"
             )
-        found.append(
-            f"replies end after {self.max_new_tokens} tokens (--max-new-tokens)"
-        )
         if n_evaluated < FEW:
             wide = "" if half is None else f", {half:.1f} points to each side at most"
             found.append(
