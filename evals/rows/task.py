@@ -41,6 +41,8 @@ LETTER = "Answer with the option's letter from the given choices directly."
 AS_IT_STANDS = ("f1",)
 # with fewer samples to evaluate on, intervals are wide
 FEW = 200
+# columns that a sentence names
+MOST_NAMED = 12
 # the standard error of one score between 0 and 100 is at most this
 WIDEST = 50
 
@@ -239,6 +241,8 @@ class OpenedTask:
 
     def _remarks(self, n_evaluated: int, half: float | None) -> list[str]:
         columns, found = self.meant.columns, []
+        if self.own_references and columns.get("answers") is not None:
+            found.append("answers of the file are passed over: replies are compared")
         if columns.unread:
             found.append(f"not read: {_listed('column', columns.unread)}")
         split = columns.get("split")
@@ -301,4 +305,5 @@ def _check_apart(meant: Meant, sets: Sets) -> None:
 
 
 def _listed(noun: str, names: Sequence[str]) -> str:
-    return f"{noun}{'s' * (len(names) > 1)} {', '.join(names)}"
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return f"{noun}{'s' * (len(names) > 1)} {', '.join(names[:MOST_NAMED])}{more}"
