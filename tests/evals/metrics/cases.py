@@ -25,7 +25,7 @@ WORDS = (
 )
 MORE = "left,right,now,there,today,maybe,here,near it"
 NOT_ASCII = (
-    "caf\u00e9,na\u00efve,\u5317\u4eac,\u9ed2\u3044\u72ac,stra\u00dfe,\uc11c\uc6b8,"
+    "café,na\u00efve,\u5317\u4eac,\u9ed2\u3044\u72ac,stra\u00dfe,\uc11c\uc6b8,"
     "\u043a\u043e\u0448\u043a\u0430,\u0642\u0637\u0629,\u0e41\u0e21\u0e27,"
     "\U0001f431 cat"
 )
@@ -165,9 +165,7 @@ def odd(rng: Random) -> list[Case]:
         cases.append(Case("other scripts", reply, (text,)))
         wide = "".join(chr(ord(c) + 0xFEE0) if c != " " else "\u3000" for c in number)
         cases.append(Case("full width", wide, (number,)))
-        cases.append(
-            Case("taken apart", "cafe\u0301", (rng.choice(["caf\u00e9", "cafe"]),))
-        )
+        cases.append(Case("taken apart", "cafe\u0301", (rng.choice(["café", "cafe"]),)))
     return cases
 
 
