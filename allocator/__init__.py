@@ -73,7 +73,8 @@ def allocate(
 
     Args:
         budget: bits per weight, 4.0, or a size, "3.5GiB".
-        task: "vqav2", "gqa", "coco", "flickr30k", "lmms:NAME", or a list of several.
+        task: "vqav2", "gqa", "coco", "flickr30k", "textvqa", "docvqa", "chartqa",
+            "pope", "tsv", "own", "lmms:NAME", or a list of several.
         spec: a study written as TOML; what is given here comes before what it says.
         progress: whether to show how far it is.
         **options: any other field of `StudySpec`, such as model, data, methods, widths,
@@ -212,6 +213,7 @@ def evaluate(
     task: str | None = None,
     *,
     plan: PathLike | None = None,
+    agreement: bool = False,
     progress: bool = True,
     **options: Any,
 ) -> dict[str, Any]:
@@ -223,6 +225,7 @@ def evaluate(
         model: embedded model, folder or hub id; the plan's where None.
         task: as for `allocate`; the plan's where None.
         plan: a plan file; None scores full precision, or what an export has written.
+        agreement: also how often a plan's replies are those of full precision.
         progress: whether to show how far it is.
         **options: data, fraction, subset, beams, rerank, device, seed.
 
@@ -241,14 +244,15 @@ def evaluate(
 
     given = _given({"model": model, "task": task, **options})
     check_options(given, OPTIONS)
-    return evaluate_model(given, _path(plan), _watch(progress))
+    watch = _watch(progress)
+    return evaluate_model(given, _path(plan), watch, agreement=agreement)
 
 
 def inspect(
     model: str = "tiny-blip2",
     *,
     task: str | None = None,
-    prompt: bool = False,
+    prompt: bool | str = False,
     **options: Any,
 ) -> dict[str, Any]:
     """A model's groups and sizes, and the smallest budget, from its configuration.
@@ -258,7 +262,7 @@ def inspect(
     Args:
         model: embedded model, folder or hub id.
         task: the checkpoint that does this task, of a model with two.
-        prompt: whether to show how it is asked, too.
+        prompt: whether to show how it is asked, too; or what it is asked.
         **options: methods, widths, group_size, symmetric, target, granularity,
             include, budget_scope, pin, at_least, at_most.
 

@@ -4,6 +4,10 @@ VQA accuracy: Antol et al., "VQA: Visual Question Answering" (ICCV 2015), as vqa
 in https://github.com/GT-Vision-Lab/VQA computes it: the mean, over the ways to leave
 one answer out, of min(1, matches among the others / 3).
 
+TextVQA accuracy: the same mean, but people's answers are normalized as replies are;
+m4c_evaluators.py in https://github.com/facebookresearch/mmf (Singh et al., "Towards VQA
+Models That Can Read", CVPR 2019) and LLaVA's copy of it.
+
 Exact match: Hudson and Manning, "GQA" (CVPR 2019), as eval.py in eval.zip of
 https://cs.stanford.edu/people/dorarad/gqa/evaluate.html computes it.
 """
@@ -15,7 +19,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from allocator.core.errors import DataError
-from evals.text import normalize_answer, remove_punctuation
+from evals.text import normalize_answer, normalize_read_answer, remove_punctuation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -41,6 +45,26 @@ def vqa_accuracy(predicted: str, answers: Sequence[str]) -> float:
     if len(set(answers)) > 1:
         comparable = tuple(map(_without_marks, answers))
     return percent_by_answer(comparable).get(normalize_answer(predicted), 0.0)
+
+
+def read_answer_accuracy(predicted: str, answers: Sequence[str]) -> float:
+    """Score one reply to a question of TextVQA.
+
+    >>> read_answer_accuracy("North Face", ["the north face"] * 2 + ["nike"] * 8)
+    60.0
+
+    Args:
+        predicted: the reply, in any form; it is normalized.
+        answers: what people answered, ten in the official files; so are they.
+
+    Returns:
+        Percent, 0 to 100.
+
+    Raises:
+        DataError: `answers` is empty.
+    """
+    known = _percent_by_read_answer(tuple(answers))
+    return known.get(normalize_read_answer(predicted), 0.0)
 
 
 def exact_match(predicted: str, answer: str) -> float:
@@ -74,6 +98,14 @@ _without_marks = lru_cache(maxsize=1 << 15)(remove_punctuation)
 def percent_by_answer(answers: tuple[str, ...]) -> Mapping[str, float]:
     """VQA accuracy of each answer that people gave, as it is; all others have 0."""
     times = Counter(answers)
+    return {text: _percent(n, len(answers)) for text, n in times.items()}
+
+
+@lru_cache(maxsize=1 << 15)
+def _percent_by_read_answer(answers: tuple[str, ...]) -> Mapping[str, float]:
+    if not answers:
+        raise DataError("a question without human answers cannot be scored")
+    times = Counter(map(normalize_read_answer, answers))
     return {text: _percent(n, len(answers)) for text, n in times.items()}
 
 

@@ -7,7 +7,7 @@ from itertools import chain, zip_longest
 from typing import TYPE_CHECKING, Any
 
 from allocator.core.errors import DataError, SpecError
-from allocator.core.ports import SPLITS, CorpusTask, Sample, Score
+from allocator.core.ports import SPLITS, Sample, Score
 from allocator.core.study import JOINED
 
 if TYPE_CHECKING:
@@ -117,7 +117,9 @@ class TaskSet:
 
 def within(task: Task, whole: Sequence[Sample]) -> Task:
     """A task whose scores of parts of a whole set can be compared; none: as it is."""
-    return task.within(whole) if whole and isinstance(task, CorpusTask) else task
+    # a task in other words hands on what its own has: no type tells of it
+    narrowed = getattr(task, "within", None)
+    return narrowed(whole) if whole and narrowed is not None else task
 
 
 def relative(found: Mapping[str, Score], full: Mapping[str, Score]) -> Score:
@@ -158,15 +160,25 @@ def strata(task: Task | TaskSet, samples: Sequence[Sample]) -> tuple[int, ...]:
 
 def without_shared(
     samples: Mapping[Split, tuple[Sample, ...]],
+    held: Mapping[Path, str] | None = None,
 ) -> dict[Split, tuple[Sample, ...]]:
     """Drop what tasks' sets share: evaluation keeps an image, then search.
 
     Two tasks on the same photographs divide them differently.
+
+    Args:
+        samples: of all tasks, by set.
+        held: what each file holds, where copies are to count as one image; None: those
+            of one path do.
     """
-    seen: set[Path] = set()
+
+    def name(sample: Sample) -> str | Path:
+        return sample.image if held is None else held[sample.image]
+
+    seen: set[str | Path] = set()
     kept: dict[Split, tuple[Sample, ...]] = {}
     for split in reversed(SPLITS):
         if split in samples:
-            kept[split] = tuple(s for s in samples[split] if s.image not in seen)
-            seen |= {sample.image for sample in samples[split]}
+            kept[split] = tuple(s for s in samples[split] if name(s) not in seen)
+            seen |= {name(sample) for sample in samples[split]}
     return {split: kept[split] for split in SPLITS if split in kept}

@@ -93,3 +93,17 @@ def normalize_answer(text: str) -> str:
     """
     one_line = text.replace("\n", " ").replace("\t", " ").strip()
     return normalize_words(remove_punctuation(one_line))
+
+
+def normalize_read_answer(text: str) -> str:
+    """Bring an answer of TextVQA, of people too, into the form that is compared.
+
+    EvalAIAnswerProcessor of MMF (mmf/utils/m4c_evaluators.py and
+    mmf/datasets/processors/processors.py), as LLaVA's m4c_evaluator.py repeats it: all
+    commas go, and what ends in 's is cut into two words.
+
+    >>> normalize_read_answer("The O'Reilly's, 1,000 pages?")
+    "o'reilly 's 1000 pages"
+    """
+    lower = text.lower().replace(",", "").replace("?", "").replace("'s", " 's")
+    return normalize_answer(lower)

@@ -6,26 +6,30 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from allocator.core.errors import SpecError
+from allocator.core.own import summary_of
+from allocator.core.prompts import PLACES, check_prompt, filled, places, shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from allocator.core.own import Summary
     from allocator.core.ports import Prediction, Sample, Score, Selection, Split
 
-PLACE = "{question}"
+# what a family asks of a picture alone; decoding may go by it
+CAPTION = "caption"
 
 
 @dataclass(frozen=True)
 class Worded:
     """A task whose prompt, or whose longest reply, somebody has set.
 
-    All else is the task's own. Prompts are of the kind "plain": a chat template stays
-    around them.
+    All else is the task's own. What is asked stands where the words of a family would:
+    the picture has its place, and a chat template stays around both.
 
     Raises:
-        SpecError: a prompt for what does not reply, an empty one, or one with other
-            than one place for the question.
+        SpecError: a task that asks nothing; a prompt that cannot be meant, or that has
+            a place for a question where there is none, or none where there is one.
     """
 
     task: Any
@@ -35,11 +39,10 @@ class Worded:
     def __post_init__(self) -> None:
         if self.needs != "reply":
             raise SpecError(f"{self.name} asks nothing: it takes no prompt or length")
-        prompt = self.prompt
-        if prompt is not None and (not prompt.strip() or prompt.count(PLACE) > 1):
-            raise SpecError(
-                f"a prompt is a text with {PLACE} in it once, not {prompt!r}"
-            )
+        if self.prompt is not None:
+            check_prompt(self.prompt)
+        # before any file is read, where the task shows what it asks
+        _ = self.examples
 
     def __getattr__(self, name: str) -> Any:
         # `task` itself is looked for here while a copy is made
@@ -83,6 +86,12 @@ class Worded:
         """Longest reply that can score."""
         return self.longest or int(self.task.max_new_tokens)
 
+    @property
+    def summary(self) -> Summary | None:
+        """What the task says of a user's own file; None: it is of none."""
+        found = summary_of(self.task)
+        return found and replace(found, longest=self.max_new_tokens)
+
     def samples(
         self, data: Path, split: Split, selection: Selection
     ) -> tuple[Sample, ...]:
@@ -90,22 +99,26 @@ class Worded:
 
         Raises:
             DataError: as the task does.
-            SpecError: a question has no place in the prompt.
+            SpecError: a sample whose question has no place in the prompt, or that has
+                none for the place; names it.
         """
-        return tuple(map(self._asked, self.task.samples(data, split, selection)))
+        found = self.task.samples(data, split, selection)
+        return tuple(self._asked(each, f" of sample {each.id}") for each in found)
 
     def score(self, predictions: Sequence[Any], samples: Sequence[Sample]) -> Score:
         """As the task scores."""
         found: Score = self.task.score(predictions, samples)
         return found
 
-    def _asked(self, sample: Sample) -> Sample:
-        if self.prompt is None:
+    def _asked(self, sample: Sample, where: str = "") -> Sample:
+        prompt, question = self.prompt, sample.text
+        if prompt is None:
             return sample
-        if sample.text and PLACE not in self.prompt:
+        if bool(question) != bool(places(prompt)):
+            has, asks = ("no", "one") if question else ("a", "none")
             raise SpecError(
-                f"the prompt {self.prompt!r} has no {PLACE}, and {self.name} asks one "
-                "of each picture"
+                f"the prompt {shown(prompt)} has {has} place for the question "
+                f"({PLACES[-1]}), and {self.name} asks {asks}{where}"
             )
-        text = self.prompt.replace(PLACE, sample.text)
-        return replace(sample, prompt="plain", text=text)
+        kind = CAPTION if sample.prompt == CAPTION else "plain"
+        return replace(sample, prompt=kind, text=filled(prompt, question))

@@ -146,7 +146,10 @@ class FakeBench:
     def predictions(
         self, allocation: Allocation, some: Sequence[Sample]
     ) -> list[float]:
-        return list(self.score(allocation, some).values)
+        found = self.score(allocation, some)
+        # what scores no number was no reply either
+        broken = not math.isfinite(found.mean)
+        return [found.mean if broken else value for value in found.values]
 
     def score_of(
         self, allocation: Allocation, said: Sequence[float], some: Any, whole: Any

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from allocator.bench.loading import bank_home, build, recipe_of, tell_needs
 from allocator.bench.prepare import prepare
+from allocator.bench.references import referred
 from allocator.core.plugins import available, load
 from allocator.core.ports import is_stored
 
@@ -29,7 +30,7 @@ def build_bank_of(asked: StudySpec, watch: Watch) -> dict[str, Any]:
     from quant.upkeep import disk_bytes
 
     started = time.monotonic()
-    setup = prepare(asked, ("calibration",), watch)
+    setup = referred(prepare(asked, ("calibration",), watch), watch)
     recipe, linears = recipe_of(setup), setup.model.linears
     folder = bank_home() / recipe.digest
     folder.mkdir(parents=True, exist_ok=True)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from allocator.core.watch import Watch
 
+# files that remember: digests of files, and contents of pictures that could be read
+CONTENTS, READABLE = "contents", "readable"
 # files that are remembered, at some 100 bytes each: the pictures of several tasks
 MOST = 400_000
 # Nanoseconds after which a change shows in a file's time of change, whatever the file
@@ -40,7 +42,7 @@ class Contents:
 
     def __init__(self, watch: Watch | None = None) -> None:
         self.watch = watch or Silent()
-        self.memory = _memory()
+        self.memory = memory_of(CONTENTS)
         self.known: dict[str, str] | None = None
 
     def of(self, files: Iterable[Path], phase: str) -> Mapping[Path, str]:
@@ -54,7 +56,7 @@ class Contents:
             DataError: a file is missing or cannot be read.
         """
         if self.known is None:
-            self.known = _recall(self.memory)
+            self.known = recalled(self.memory)
         states = {file: _state(file) for file in dict.fromkeys(files)}
         # of several names of one file, one is read
         unknown = {s: file for file, s in states.items() if s not in self.known}
@@ -76,7 +78,7 @@ class Contents:
                 tell(len(unknown), len(unknown))
         finally:
             # whoever is interrupted goes on there
-            _remember(self.memory, lasting)
+            remember(self.memory, lasting)
 
 
 def forget() -> None:
@@ -85,14 +87,16 @@ def forget() -> None:
     Raises:
         DataError: what is remembered cannot be removed.
     """
-    try:
-        _memory().unlink(missing_ok=True)
-    except OSError as error:
-        raise DataError(f"{_memory()} cannot be removed: {error.strerror}") from None
+    for memory in map(memory_of, (CONTENTS, READABLE)):
+        try:
+            memory.unlink(missing_ok=True)
+        except OSError as error:
+            raise DataError(f"{memory} cannot be removed: {error.strerror}") from None
 
 
-def _memory() -> Path:
-    return cache_home() / "contents"
+def memory_of(name: str) -> Path:
+    """The file that remembers something."""
+    return cache_home() / name
 
 
 def _state(file: Path) -> str:
@@ -127,11 +131,11 @@ def _unreadable(file: Path, error: OSError | ValueError) -> DataError:
     return DataError(f"{file} cannot be read: {reason or error}")
 
 
-def _recall(memory: Path) -> dict[str, str]:
-    """Digests by state; nothing where the memory is missing, or not what was written.
+def recalled(memory: Path) -> dict[str, str]:
+    """What was found, by a name without spaces.
 
-    Its first line is the digest of the others: a damaged one must not pass for another
-    picture.
+    Nothing where the memory is missing, or not what was written. Its first line is the
+    digest of the others: a damaged one must not pass for another picture.
     """
     try:
         head, _, body = memory.read_bytes().partition(b"\n")
@@ -143,17 +147,17 @@ def _recall(memory: Path) -> dict[str, str]:
     return {state: found for state, found in lines}
 
 
-def _remember(memory: Path, lasting: Mapping[str, str]) -> None:
-    """Add digests to what any process has remembered; the oldest go beyond `MOST`.
+def remember(memory: Path, lasting: Mapping[str, str]) -> None:
+    """Add what was found to what any process has remembered.
 
-    Where nothing can be written, files are only read again.
+    The oldest go beyond `MOST`. Where nothing can be written, all is only read again.
     """
     if not lasting:
         return
     with suppress(OSError):
         memory.parent.mkdir(parents=True, exist_ok=True)
         with locked(memory.with_suffix(".lock")):
-            kept = [*{**_recall(memory), **lasting}.items()][-MOST:]
+            kept = [*{**recalled(memory), **lasting}.items()][-MOST:]
             body = "".join(f"{state} {found}\n" for state, found in kept).encode()
             head = f"{hashlib.sha256(body).hexdigest()}\n".encode()
             replace_file(memory, lambda draft: draft.write_bytes(head + body))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from allocator.bench.packed import open_packed
@@ -11,23 +12,29 @@ from allocator.bench.planned import (
     read_plan,
     setup_of,
 )
+from allocator.bench.references import referred, replies_to
+from allocator.bench.replied import log_probabilities, some_of, token_divergence
 from allocator.bench.sense import judge, scores_of
 from allocator.core.allocation import Allocation
-from allocator.core.errors import ModelError
+from allocator.core.errors import ModelError, SpecError
 from allocator.core.finite import is_number
+from allocator.core.own import refers_to_itself
 from allocator.core.plan import FINALIZED
 from allocator.embedded import model_folder
 from allocator.families import packed_by
 from allocator.study.entry import not_finite
 from evals.interval import bootstrap
+from evals.metrics.agreement import UNIT, agreeing
 from evals.taskset import strata
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from allocator.bench.prepare import Setup
     from allocator.bench.workbench import Workbench
     from allocator.core.ports import Sample, Score, Split, Task
+    from allocator.core.records import TokenDivergence
     from allocator.core.study import StudySpec
     from allocator.core.watch import Watch
     from evals.taskset import TaskSet
@@ -59,7 +66,11 @@ def _doubt(
 
 
 def evaluate_model(
-    options: Mapping[str, Any], plan_file: Path | None, watch: Watch
+    options: Mapping[str, Any],
+    plan_file: Path | None,
+    watch: Watch,
+    *,
+    agreement: bool = False,
 ) -> dict[str, Any]:
     """Score of a model with its 95 % interval, as plain data.
 
@@ -71,29 +82,32 @@ def evaluate_model(
         plan_file: the allocation to score, perhaps of another tool; None scores full
             precision.
         watch: is told how far it is.
+        agreement: also how many replies are those of full precision, and how far from
+            it their tokens: the model is asked at full precision as well.
 
     Raises:
         AllocateError: a model, task, data folder, plan or score that cannot be had.
     """
+    if agreement and plan_file is None:
+        raise SpecError("--agreement holds a plan against full precision: give --plan")
     plan = read_plan(plan_file, options, watch) if plan_file else None
     asked = planned_request(options, plan, plan_file)
     if plan is None and (library := packed_by(model_folder(asked.model))):
         return _as_it_is(asked, library, watch)
-    splits: tuple[Split, ...] = ("evaluation",)
-    if plan is not None:
-        splits = ("calibration", *splits)
-    setup = setup_of(asked, plan, splits, watch)
+    before: tuple[Split, ...] = ("calibration",) if plan else ()
+    setup = referred(setup_of(asked, plan, (*before, "evaluation"), watch), watch)
     allocation = plan.allocation(setup.model) if plan else setup.space.full
     weights = plan_file.parent / FINALIZED if plan_file else None
     bench = open_planned(setup, plan, weights, watch)
-    samples = setup.samples["evaluation"]
-    score = _scored(bench, allocation, samples, watch)
+    samples, size = setup.samples["evaluation"], setup.space.size(allocation)
+    found = score, _ = _scored(bench, allocation, samples, watch)
     if not plan:
         _doubt(bench, asked.model, score, samples, watch)
+    held = plan is not None and (agreement or refers_to_itself(setup.task))
+    measured = _alike(setup, bench, allocation, found, watch) if held else (score, None)
     under = f"under {plan_file}" if plan_file else "at full precision"
-    size = setup.space.size(allocation)
     return {
-        **_measured(asked, setup.task, score, samples, under),
+        **_measured(asked, setup.task, measured, samples, under),
         "plan": str(plan_file) if plan_file else None,
         "finalized": plan.finalized if plan else None,
         "loader": None,
@@ -114,10 +128,10 @@ def _as_it_is(asked: StudySpec, library: str, watch: Watch) -> dict[str, Any]:
     if fault := found.bench.fault(found.samples[:FEW]):
         raise ModelError(f"{asked.model} is damaged: {fault}")
     whole = Allocation(())
-    score = _scored(found.bench, whole, found.samples, watch)
+    score, _ = _scored(found.bench, whole, found.samples, watch)
     under = f"as {found.loader} reads it"
     return {
-        **_measured(asked, found.task, score, found.samples, under),
+        **_measured(asked, found.task, (score, None), found.samples, under),
         "plan": None,
         "finalized": None,
         "loader": found.loader,
@@ -129,25 +143,57 @@ def _as_it_is(asked: StudySpec, library: str, watch: Watch) -> dict[str, Any]:
 
 def _scored(
     bench: Workbench, allocation: Allocation, samples: Sequence[Sample], watch: Watch
-) -> Score:
+) -> tuple[Score, list[Any]]:
+    """The score of an allocation, and what that made of each sample."""
     with watch.phase("evaluation") as progress:
-        return bench.score(
+        said = bench.predictions(
             allocation, samples, lambda done: progress(done, len(samples))
+        )
+        return bench.score_of(allocation, said, samples), said
+
+
+def _alike(
+    setup: Setup,
+    bench: Workbench,
+    allocation: Allocation,
+    scored: tuple[Score, list[Any]],
+    watch: Watch,
+) -> tuple[Score, TokenDivergence | None]:
+    """A score with the share of replies that are full precision's, and their tokens'.
+
+    Raises:
+        SpecError: what was scored are no replies.
+    """
+    (score, said), task, seed = scored, setup.task, setup.asked.seed
+    if task.needs != "reply":
+        raise SpecError(f"--agreement counts replies, and {task.name} wants rankings")
+    samples = setup.samples["evaluation"]
+    if not refers_to_itself(task):
+        known = replies_to(setup, {"evaluation": samples}, watch, bench)["evaluation"]
+        samples, values = known.to(samples), agreeing(said, known.texts)
+        share = {UNIT: sum(values) / len(values)}
+        score = replace(score, details={**score.details, **share})
+    few = some_of(bench, samples, strata(task, samples), seed)
+    pair = (setup.space.full, allocation)
+    with watch.phase("divergence"):
+        return score, token_divergence(
+            *(log_probabilities(bench, each, few) for each in pair)
         )
 
 
 def _measured(
     asked: StudySpec,
     task: Task | TaskSet,
-    score: Score,
+    found: tuple[Score, TokenDivergence | None],
     samples: Sequence[Sample],
     under: str,
 ) -> dict[str, Any]:
-    """A score as plain data, with its interval.
+    """A score as plain data, with its interval, and the divergence of its tokens.
 
     Raises:
         ModelError: it is no number; `under` says of which weights.
     """
+    score, far = found
     if reason := not_finite(score.mean, score.values, [s.id for s in samples]):
         raise ModelError(f"{asked.model} {under} {reason}")
     interval = bootstrap(score.values, asked.seed, strata(task, samples))
@@ -158,6 +204,7 @@ def _measured(
         "score": interval.mean,
         "ci95": interval.ci95,
         "details": {k: v for k, v in score.details.items() if is_number(v)},
+        "divergence": far and asdict(far),
         "samples": len(samples),
         "values": [
             {"id": sample.id, "value": value}

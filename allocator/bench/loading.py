@@ -214,6 +214,8 @@ def tuning_of(setup: Setup) -> Tuning:
 
 def judges_of(setup: Setup) -> tuple[Sample, ...]:
     """Samples that could have been calibrated on, of pictures that are in no set."""
+    if setup.judges:
+        return setup.judges
     asked, task = setup.asked, setup.task
     elsewhere = replace(asked.selection, seed=asked.seed + 1)
     seen = {sample.image for own in setup.samples.values() for sample in own}

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from allocator.bench.contents import Contents
+from allocator.bench.pictures import readable
 from allocator.bench.prepare import (
     files_digest,
     model_for,
@@ -16,6 +17,7 @@ from allocator.bench.sums import check_sums
 from allocator.bench.tasks import asked_task, check_names, read_samples, tell_data
 from allocator.core.errors import SpecError
 from allocator.core.exporting import installed
+from allocator.core.own import refers_to_itself
 from allocator.core.spec import ModelSpec
 from allocator.embedded import model_folder
 from allocator.families import (
@@ -67,17 +69,13 @@ def open_packed(asked: StudySpec, library: str, watch: Watch) -> Packed:
     """
     check_names(asked)
     contents = Contents(watch)
-    task = asked_task(asked, contents)
-    if isinstance(task, TaskSet):
-        raise SpecError(
-            f"{asked.task} counts relative to full precision, which {asked.model} does "
-            "not hold, since it is quantized: give its tasks one by one"
-        )
+    task = _asked_alone(asked, contents)
     folder, family = model_for(
         task, model_folder(asked.model), asked.model, packed=True
     )
     files = checkpoint_files(folder, packed=True)
     check_sums(folder, files, contents)
+    task = readable(task, contents, skip=asked.skip_broken)
     samples = read_samples(asked, task, ("evaluation",))["evaluation"]
     tell_data(task, watch)
     tell_unread(folder, watch)
@@ -98,3 +96,24 @@ def open_packed(asked: StudySpec, library: str, watch: Watch) -> Packed:
         8 * tensor_bytes(folder) / parameters,
         files_digest(folder, files, contents),
     )
+
+
+def _asked_alone(asked: StudySpec, contents: Contents) -> Task:
+    """A task that needs nothing of full precision.
+
+    Raises:
+        SpecError: it does.
+    """
+    task = asked_task(asked, contents)
+    if isinstance(task, TaskSet):
+        raise SpecError(
+            f"{asked.task} counts relative to full precision, which {asked.model} does "
+            "not hold, since it is quantized: give its tasks one by one"
+        )
+    if refers_to_itself(task):
+        raise SpecError(
+            f"{task.name} counts replies that agree with full precision, which "
+            f"{asked.model} does not hold, since it is quantized: evaluate the model "
+            "it was made from under its plan (--plan), or give answers"
+        )
+    return task

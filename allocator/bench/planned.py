@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from allocator.bench.imports import imported, is_plan, tell
 from allocator.bench.loading import open_bank, open_full_precision
 from allocator.bench.prepare import model_for, prepare, spec_of
+from allocator.bench.references import adopt, referred
 from allocator.bench.tasks import task_of
 from allocator.core.allocation import Allocation
 from allocator.core.errors import BankError, SpecError
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from allocator.bench.workbench import Workbench
     from allocator.core.ports import Split
     from allocator.core.watch import Watch
+    from allocator.study.journal import Journal
     from quant.bank import Bank
     from quant.finalized import Finalized
 
@@ -90,7 +92,11 @@ def read_plan(
 
 
 def load_planned(
-    asked: StudySpec, plan: Plan, weights: Path, watch: Watch
+    asked: StudySpec,
+    plan: Plan,
+    weights: Path,
+    watch: Watch,
+    journal: Journal | None = None,
 ) -> tuple[Any, Any]:
     """A transformers model with a plan's weights in place, and its processor.
 
@@ -99,6 +105,7 @@ def load_planned(
         plan: bits and method of every group.
         weights: folder of the weights that were finalized for it, if it has any.
         watch: is shown the phase "bank" where cells have to be made.
+        journal: the study it is of, which may keep what calibrates.
 
     Raises:
         AllocateError: a model, plan or weights that cannot be had.
@@ -107,6 +114,8 @@ def load_planned(
     calibrated = plan.finalized is None and plan.methods
     splits: tuple[Split, ...] = ("calibration",) if calibrated else ()
     setup = setup_of(asked, plan, splits, watch)
+    if journal is not None:
+        adopt(setup, journal)
     bench = open_planned(setup, plan, weights, watch)
     bench.apply(plan.allocation(setup.model))
     return bench.model.module, bench.model.processor
@@ -136,7 +145,9 @@ def open_cells(
     """
     if weights is not None and plan.finalized is not None:
         return _finalized(setup, plan, weights, remedy)
-    return open_bank(setup, watch) if plan.methods else None
+    if not plan.methods:
+        return None
+    return open_bank(referred(setup, watch), watch)
 
 
 def _finalized(setup: Setup, plan: Plan, folder: Path, remedy: str) -> Finalized:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from allocator.bench.candidates import Named, read_candidates
 from allocator.bench.contents import Contents
+from allocator.bench.pictures import readable
 from allocator.bench.tasks import (
     EMBEDDED,
     asked_task,
@@ -15,10 +16,12 @@ from allocator.bench.tasks import (
     read_samples,
     sample_digest,
     tell_data,
+    without_references,
 )
 from allocator.core.allocation import digest
 from allocator.core.errors import SpecError
 from allocator.core.holding import within_target
+from allocator.core.own import refers_to_itself
 from allocator.core.plugins import load
 from allocator.core.ports import RERANK, SPLITS
 from allocator.core.targets import TARGETS
@@ -28,6 +31,7 @@ from allocator.families import (
     checkpoint_files,
     computing_type,
     family_of,
+    has_switch,
     scale_type,
     unread_files,
 )
@@ -64,19 +68,25 @@ class Setup:
     contents: Contents = field(compare=False)
     # allocations that take part in the end, by the names of their files
     candidates: tuple[Named, ...] = ()
+    # further calibration samples, where references had to be made for them
+    judges: tuple[Sample, ...] = ()
 
     @cached_property
     def identity(self) -> str:
         """Digest of everything that makes two measurements comparable.
 
         Budget, pins, trials and time are free: they may change within a study. Of the
-        device its kind counts, and the type it computes in.
+        device its kind counts, and the type it computes in. References that are the
+        model's own replies follow from the rest.
 
         Raises:
             DataError: a picture cannot be read.
         """
         asked = self.asked
-        images = [s.image for samples in self.samples.values() for s in samples]
+        sets = dict(self.samples)
+        if refers_to_itself(self.task):
+            sets = {split: without_references(own) for split, own in sets.items()}
+        images = [s.image for samples in sets.values() for s in samples]
         held = self.contents.of(images, "pictures")
         return digest(
             {
@@ -84,7 +94,7 @@ class Setup:
                 "task": [self.task.name, self.task.version],
                 "samples": {
                     split: [sample_digest(s, held[s.image]) for s in samples]
-                    for split, samples in self.samples.items()
+                    for split, samples in sets.items()
                 },
                 "cells": self.cells,
                 "arithmetic": self.arithmetic,
@@ -161,8 +171,9 @@ def prepare(
     task = asked_task(asked, contents)
     folder, family = model_for(task, model_folder(asked.model), asked.model)
     check_weights(folder)
+    task = readable(task, contents, skip=asked.skip_broken)
     # a user's files are looked at first; drawing our own takes longer than the rest
-    samples = read_samples(asked, task, splits) if asked.data else None
+    samples = read_samples(asked, task, splits, contents) if asked.data else None
     if asked.storage:
         open_storage(asked.storage, timeout=asked.storage_timeout)
     # brings torch, which the checks above do not need
@@ -177,7 +188,7 @@ def prepare(
         lambda other: spec_of(replace(asked, granularity=other), folder, family),
         watch,
     )
-    samples = samples or read_samples(asked, task, splits)
+    samples = samples or read_samples(asked, task, splits, contents)
     tell_data(task, contents.watch)
     tell_unread(folder, watch)
     weights = weights_digest(folder, contents)
@@ -233,10 +244,14 @@ def model_for(
 def weights_digest(folder: Path, contents: Contents) -> str:
     """Digest of a checkpoint: of each file that is loaded, by name and content.
 
+    One that can think was asked to before it was told to answer at once: what was
+    measured of it then is of another.
+
     Raises:
         AllocateError: weights are missing or damaged, or a file cannot be read.
     """
-    return files_digest(folder, checkpoint_files(folder), contents)
+    files = files_digest(folder, checkpoint_files(folder), contents)
+    return digest([files, "answers at once"]) if has_switch(folder) else files
 
 
 def files_digest(folder: Path, files: Sequence[Path], contents: Contents) -> str:

@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from evals.metrics.agreement import comparable
 from evals.taskset import TaskSet
 
 if TYPE_CHECKING:
@@ -24,6 +25,13 @@ SHOWN = 40
 CAUSES = (
     "likely causes: prompts or a chat template that are not this model's, quantized "
     "or missing weights, answers of another data set or language, a wrong end token"
+)
+# of replies that are all references: the share of one that says nothing of a model, and
+# one that is worth a word
+CONSTANT, USUAL = 0.98, 0.75
+SAME = (
+    "likely causes: prompts or a chat template that are not this model's, quantized "
+    "or missing weights, questions that all have one answer, a wrong end token"
 )
 
 
@@ -57,14 +65,26 @@ class Said:
     @property
     def sentence(self) -> str:
         """The most telling of it."""
-        if self.empty and self.empty == self.count:
-            return "all replies are empty"
-        if self.cut and self.cut == self.count:
-            return f"all replies are cut off at {self.limit} tokens{self._shown}"
-        if self.cut > MANY_CUT * self.count:
-            share = f"{self.cut} of {self.count} replies"
-            return f"{share} are cut off at {self.limit} tokens{self._shown}"
-        return f"{self.count} samples{self._shown}"
+        whole, cut = self.count, f"cut off at {self.limit} tokens"
+        if self.empty and self.empty == whole:
+            why = f", {cut} before they say anything" if self.cut == whole else ""
+            return f"all replies are empty{why}"
+        if self.cut and self.cut == whole:
+            return f"all replies are {cut}{self._shown}"
+        if self.cut > MANY_CUT * whole:
+            return f"{self.cut} of {whole} replies are {cut}{self._silent}{self._shown}"
+        return f"{whole} samples{self._shown}"
+
+    @property
+    def _silent(self) -> str:
+        return f" and {self.empty} are empty" if self.empty else ""
+
+    @property
+    def causes(self) -> str:
+        """What may have made them so, where they are odd."""
+        longer = "thoughts or answers that need more --max-new-tokens"
+        many = self.cut > MANY_CUT * self.count
+        return f"{CAUSES}, {longer}" if many else CAUSES
 
     @property
     def _shown(self) -> str:
@@ -102,14 +122,44 @@ def judge(
         low = least > 0 and score < FEW * least
         empty, cut = (n == said.count > 0 for n in (said.empty, said.cut))
         if not math.isfinite(score) or score == 0 or empty or (cut and low):
-            return Verdict(f"{scores} ({said.sentence}): {CAUSES}", tuple(warnings))
+            return Verdict(
+                f"{scores} ({said.sentence}): {said.causes}", tuple(warnings)
+            )
         if low:
             warnings.append(
                 f"{scores} ({said.sentence}), less than half of the {least:.4g} that "
-                f"always replying {answer!r} would; {CAUSES}"
+                f"always replying {answer!r} would; {said.causes}"
             )
         elif said.cut > MANY_CUT * said.count:
-            warnings.append(f"{scores}: {said.sentence}; {CAUSES}")
+            warnings.append(f"{scores}: {said.sentence}; {said.causes}")
+    return Verdict(None, tuple(warnings))
+
+
+def judge_replies(model: str, replies: Sequence[str], cut: int, limit: int) -> Verdict:
+    """Judge what a model says at full precision, where nothing else is right.
+
+    Args:
+        model: its name, for sentences.
+        replies: to all samples that are scored.
+        cut: how many of them were cut off at `limit` tokens.
+        limit: tokens of the longest reply.
+    """
+    reply, times = Counter(map(comparable, replies)).most_common(1)[0]
+    count, share = len(replies), times / len(replies)
+    said = f"{reply[:SHOWN]!r}" if reply else "nothing"
+    told = f"{model} replies {said} to {times} of {count} samples at full precision"
+    if share >= CONSTANT:
+        return Verdict(f"{told}, and agreement with that means nothing: {SAME}")
+    warnings = []
+    if share >= USUAL:
+        warnings.append(
+            f"{told}: whatever always says so agrees with {100 * share:.0f} % of them"
+        )
+    if cut:
+        warnings.append(
+            f"{cut} of {count} replies of full precision are cut off at {limit} "
+            "tokens, and are compared as far as they go"
+        )
     return Verdict(None, tuple(warnings))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,7 @@ from evals.worded import Worded
 from evals.world.files import ensure_world
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from allocator.bench.contents import Contents
     from allocator.core.ports import Sample, Split, Task
@@ -79,12 +80,20 @@ def _opened(name: str, asked: StudySpec, contents: Contents) -> Task:
             asked.metric,
             named_columns(asked.columns),
             asked.seed,
+            asked.skip_broken,
         )
         file = Path(asked.data).expanduser()
-        task = task.opened(file, wishes, lambda images: contents.of(images, "pictures"))
+        task = task.opened(file, wishes, lambda images: _held(images, contents))
     if asked.prompt is None and asked.max_new_tokens is None:
         return task  # type: ignore[no-any-return]
     return Worded(task, asked.prompt, asked.max_new_tokens)
+
+
+def _held(images: Iterable[Path], contents: Contents) -> dict[Path, str]:
+    """Digests of pictures; missing ones, where they are allowed, are all different."""
+    files = dict.fromkeys(images)
+    there = contents.of((file for file in files if file.is_file()), "pictures")
+    return {file: there.get(file, f"missing {file}") for file in files}
 
 
 def is_file_task(name: str) -> bool:
@@ -116,8 +125,10 @@ def _one_task(name: str, data: str | None) -> Task:
 
 
 def tell_data(task: Task | TaskSet, watch: Watch) -> None:
-    """Say what a user's own file was taken for."""
+    """Say what a user's own file was taken for, or what a task has to remark."""
     for part in task.tasks if isinstance(task, TaskSet) else (task,):
+        for sentence in getattr(part, "remarks", ()):
+            watch.say(sentence)
         if summary := summary_of(part):
             for sentence in summary.sentences:
                 watch.say(sentence)
@@ -171,9 +182,14 @@ def data_folder(asked: StudySpec) -> Path:
 
 
 def read_samples(
-    asked: StudySpec, task: Task | TaskSet, splits: Sequence[Split] = SPLITS
+    asked: StudySpec,
+    task: Task | TaskSet,
+    splits: Sequence[Split] = SPLITS,
+    contents: Contents | None = None,
 ) -> dict[Split, tuple[Sample, ...]]:
     """Sets of samples, checked to share no image.
+
+    With `contents` a user's copies of published pictures are those pictures.
 
     Raises:
         DataError: a file is missing or malformed, or two sets overlap.
@@ -182,13 +198,25 @@ def read_samples(
         return {}
     folder = data_folder(asked)
     samples = {split: task.samples(folder, split, asked.selection) for split in splits}
+    if refers_to_itself(task):
+        # whatever a file says is right
+        samples = {split: without_references(own) for split, own in samples.items()}
     if isinstance(task, TaskSet):
-        samples = without_shared(samples)
+        held = None
+        if contents is not None and any(map(is_file_task, asked.tasks)):
+            images = [sample.image for own in samples.values() for sample in own]
+            held = contents.of(images, "pictures")
+        samples = without_shared(samples, held)
     if "calibration" in samples:
         # chosen at random: any first ones are a fair sample
         samples["calibration"] = samples["calibration"][: asked.calibration]
     check_disjoint(**samples)
     return samples
+
+
+def without_references(samples: Iterable[Sample]) -> tuple[Sample, ...]:
+    """Samples of which nobody says what is right."""
+    return tuple(replace(sample, references=()) for sample in samples)
 
 
 def sample_digest(sample: Sample, content: str) -> str:

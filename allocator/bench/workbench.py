@@ -25,6 +25,7 @@ from allocator.bench.replies import predict
 from allocator.bench.sense import Said
 from allocator.core.allocation import FULL, Allocation, Choice
 from allocator.core.cost import Cost
+from allocator.core.own import refers_to_itself
 from allocator.core.ports import RERANK, Decoding
 from allocator.core.recurring import Recurring
 from evals.taskset import TaskSet, relative, within
@@ -176,7 +177,16 @@ class Workbench:
         samples: Sequence[Sample],
         tick: Callable[[int], object] = lambda _: None,
     ) -> list[Any]:
-        """What an allocation makes of each sample; tasks stand one behind the other."""
+        """What an allocation makes of each sample; tasks stand one behind the other.
+
+        Full precision is not asked again for replies that are references.
+        """
+        full = Allocation.uniform(self.spec, FULL_CHOICE)
+        if refers_to_itself(self.task) and allocation.digest == full.digest:
+            known = [reply for each in samples for reply in each.references[:1]]
+            if len(known) == len(samples):
+                tick(len(known))
+                return known
         if not isinstance(self.task, TaskSet):
             return self._predict(allocation, self.task, samples, tick)
         found: list[Any] = []

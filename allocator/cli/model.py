@@ -35,13 +35,19 @@ if TYPE_CHECKING:
 )
 @cloup.option(
     "--prompt",
-    is_flag=True,
-    help="Also how it is asked, exactly as the model gets it.",
+    is_flag=False,
+    flag_value="",
+    metavar="['Question: {question}']",
+    help="Also how it is asked, exactly as the model gets it; or how it is asked that.",
 )
 @scheme_options
 @as_json
 def inspect(
-    as_json: bool, model: str | None, task: str | None, prompt: bool, **options: Any
+    as_json: bool,
+    model: str | None,
+    task: str | None,
+    prompt: str | None,
+    **options: Any,
 ) -> None:
     """Show a model's groups, sizes, and the smallest possible budget."""
     from allocator.report.inspection import inspect_model
@@ -50,7 +56,8 @@ def inspect(
 
     named = DEFAULT_MODEL if model is None else model
     asked = sizes_request({"model": named, **given_of(options)})
-    found = inspect_model(asked, task, prompt=prompt, watch=Bars())
+    shown = False if prompt is None else prompt or True
+    found = inspect_model(asked, task, prompt=shown, watch=Bars())
     if as_json:
         click.echo(json.dumps(found))
     else:
@@ -72,14 +79,20 @@ def inspect(
     metavar="1",
     help="Of the samples.  [default: the plan's, or 0]",
 )
+@cloup.option(
+    "--agreement",
+    is_flag=True,
+    help="Also how often a plan's replies are those of full precision, asked too.",
+)
 @as_json
-def evaluate(as_json: bool, plan: Path | None, **options: Any) -> None:
+def evaluate(as_json: bool, plan: Path | None, agreement: bool, **options: Any) -> None:
     """Score a model as it is, quantized ones too, or under a plan."""
     from allocator.bench.evaluate import evaluate_model
     from allocator.report.progress import Bars
     from allocator.report.text_search import print_evaluation
 
-    found = evaluate_model(joined_task(given_of(options)), plan, Bars())
+    given = joined_task(given_of(options))
+    found = evaluate_model(given, plan, Bars(), agreement=agreement)
     if as_json:
         click.echo(json.dumps(found))
     else:

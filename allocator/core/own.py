@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from allocator.core.errors import SpecError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence, Set
     from pathlib import Path
 
     from allocator.core.ports import Sample, Score, Split, Task
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # the metric whose references are the model's own replies at full precision
 AGREEMENT = "agreement"
+# rows that a sentence names
+NAMED = 3
 # what each set is for
 DOES = {
     "calibration": "calibrate",
@@ -39,6 +41,7 @@ class Wishes:
     metric: str | None = None
     columns: Mapping[str, str] | None = None
     seed: int = 0
+    skip_broken: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,8 @@ class Summary:
     most words of an answer (None: there are none); `half_width` is how far a 95 %
     interval on the evaluation set reaches to each side at most, in points (None:
     unknown before it is measured); `remarks` are sentences about what was taken
-    otherwise than somebody might expect.
+    otherwise than somebody might expect; `left_out` are rows whose pictures cannot be
+    read; a reply has at most `longest` tokens (None: nobody says).
     """
 
     source: str
@@ -61,6 +65,8 @@ class Summary:
     words: tuple[int, int] | None
     half_width: float | None
     remarks: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+    longest: int | None = None
 
     @property
     def sentences(self) -> list[str]:
@@ -72,10 +78,19 @@ class Summary:
         told = f"scored by {self.metric} ({self.why})"
         if self.words is not None:
             usual, most = self.words
-            told += f"; answers have {usual:,} words, at most {most:,}"
+            words = "word" if usual == 1 else "words"
+            told += f"; a usual answer has {usual:,} {words}, the longest {most:,}"
         if self.half_width is not None:
             told += f"; intervals reach at most {self.half_width:.1f} points either way"
-        return [f"{self.source}: {sets}", told, *self.remarks]
+        found = [f"{self.source}: {sets}", told, *self.remarks]
+        if self.longest is not None:
+            found.append(f"replies end after {self.longest} tokens (--max-new-tokens)")
+        if self.left_out:
+            found.append(
+                f"{len(self.left_out):,} samples are left out, as their pictures "
+                f"cannot be read: {named_rows(self.left_out)}"
+            )
+        return found
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -89,12 +104,29 @@ class FileTask(Protocol):
     def opened(self, data: Path, wishes: Wishes, digests: Digests) -> Task:
         """The task of a file, or of a folder that holds one.
 
-        The task has, beside what all have, `summary` (`Summary`), `place(sample)`,
-        which names a sample's row for sentences, and `own_references` (see
-        `refers_to_itself`).
+        The task has, beside what all have and what a `RowTask` has, `summary`
+        (`Summary`) and `own_references` (see `refers_to_itself`).
 
         Raises:
             DataError: the file cannot be read or meant; names row and column.
+        """
+
+
+@runtime_checkable
+class RowTask(Protocol):
+    """What a file task becomes when it is opened, beside a task."""
+
+    def rows(self) -> tuple[Sample, ...]:
+        """All samples, in the order of their rows."""
+
+    def place(self, sample: Sample) -> str:
+        """A sample's row, as sentences name it."""
+
+    def without(self, ids: Set[str]) -> Task:
+        """The same without some samples, which its summary names.
+
+        Raises:
+            DataError: no sample of a set is left.
         """
 
 
@@ -131,6 +163,16 @@ def refers_to_itself(task: Any) -> bool:
     Its samples have none until somebody has made them.
     """
     return bool(getattr(task, "own_references", False))
+
+
+def named_rows(places: Sequence[str]) -> str:
+    """The first few of some rows, and how many others there are.
+
+    >>> named_rows(["row 1", "row 3", "row 4", "row 9", "row 12"])
+    'row 1; row 3; row 4; and 2 more'
+    """
+    more = len(places) - NAMED
+    return "; ".join([*places[:NAMED], *([f"and {more:,} more"] if more > 0 else [])])
 
 
 def named_columns(texts: Iterable[str]) -> dict[str, str]:

@@ -31,9 +31,11 @@ RERANK = 128
 class Sample:
     """One thing to answer: an image, a text, and the references to score against.
 
-    `prompt` names the kind of prompt ("vqa", "caption"), which a family words.
-    `upright` turns the image as its EXIF orientation says, as people see it; the
-    official loaders of the tasks here do not, so those take images as they are stored.
+    `prompt` names the kind of prompt ("vqa", "caption"), which a family words; "plain"
+    asks the text as it stands, and so does "caption" where there is one.
+    `upright` has the image read as people see it, turned as its EXIF orientation says
+    and on white where it is transparent; the official loaders of the tasks here do
+    not, so those take images as they are stored.
     `choices` are the texts to choose from, lettered A, B, C, ..., if there are any.
     """
 

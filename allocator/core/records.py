@@ -79,6 +79,19 @@ class SureShare:
 
 
 @dataclass(frozen=True)
+class TokenDivergence:
+    """Mean KL(full precision || quantized) of each token that full precision replies.
+
+    In `nats`, of so many `tokens`, the ends of replies among them, of so many `samples`
+    of the evaluation set.
+    """
+
+    nats: float
+    tokens: int
+    samples: int
+
+
+@dataclass(frozen=True)
 class UniformResult:
     """A uniform allocation; the score is None where it does not fit the budget.
 
@@ -164,6 +177,7 @@ class Recommendation:
     `finalized` the digest of weights that were quantized once more in sequence, and
     `tuned` says that their rounding was learned; `finalists` are what was compared.
     It and full precision were scored on all `samples` of the evaluation set.
+    `divergence` is how far its tokens are from full precision's, of what replies.
     `evaluated_samples` counts every sample that any of `evaluated_allocations` was run
     on, baselines and probes included; `pins` are what was asked of single groups;
     `prefix` the samples times blocks that ran in looks, probes and in front of replies,
@@ -209,6 +223,7 @@ class Recommendation:
     finalists: tuple[Finalist, ...] = ()
     samples: int = 0
     cost: Mapping[str, Any] = field(default_factory=no_account)
+    divergence: TokenDivergence | None = None
 
     @property
     def is_uniform(self) -> bool:
@@ -272,6 +287,7 @@ class Recommendation:
             "samples": self.samples,
             "retained": _retained_json(self.retained, self.sure),
             "details": {name: value for name, value, _ in self.details},
+            "divergence": self.divergence and asdict(self.divergence),
             "vs_best_uniform": _versus_json(self.versus),
             "vs_even_mix": _versus_json(over.get(EVEN_MIX)),
             "vs_additive": _versus_json(over.get(ADDITIVE)),

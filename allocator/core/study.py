@@ -22,6 +22,7 @@ from allocator.core.options import read_toml, typed_options
 from allocator.core.own import named_columns
 from allocator.core.pins import Pins
 from allocator.core.ports import Selection
+from allocator.core.prompts import check_prompt
 from allocator.core.spec import EXTRAS, GRANULARITIES
 from allocator.core.targets import TARGETS, target_of
 
@@ -40,8 +41,8 @@ STORAGE_TIMEOUT = 60.0
 JOINED = "+"
 # memory grows with them, and published evaluations use 5
 MOST_BEAMS = 64
-# tokens of a reply
-MOST_TOKENS = 4096
+# tokens of a reply: models that think take thousands before they answer
+MOST_TOKENS = 32_768
 # parameters from which rounding is learned only where that is asked for
 TUNED = 10**8
 # steps of learned rounding for each block, and the most that make sense
@@ -213,6 +214,8 @@ class StudySpec:
             raise SpecError(
                 f"the longest reply must be 1 to {MOST_TOKENS:,} tokens, not {longest}"
             )
+        if self.prompt is not None:
+            check_prompt(self.prompt)
         # refuses what it cannot read
         named_columns(self.columns)
 

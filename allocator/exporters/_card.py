@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from allocator.bench.tasks import EMBEDDED
+from allocator.bench.tasks import EMBEDDED, is_file_task
 from allocator.core.allocation import FULL, nominal_bits
 from allocator.core.exceptions import exceptions_said
 from allocator.core.study import JOINED
@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from allocator.exporters._export import Export
 
 # of a plan, what its score depends on, and what it usually is
-OPTIONS = {"fraction": None, "subset": None, "beams": 1, "rerank": None, "seed": 0}
+OPTIONS = {
+    **{"fraction": None, "subset": None, "beams": 1, "rerank": None, "seed": 0},
+    **{"metric": None, "columns": None, "prompt": None, "max_new_tokens": None},
+}
 NOT_CONFIRMED = "on the search set, not confirmed"
 
 
@@ -64,12 +67,18 @@ def _again(plan: Mapping[str, Any], fmt: str, name: str) -> list[str]:
     if fmt not in READERS or task is None or JOINED in task:
         return []
     words = ["allocate", "evaluate", "--model", f"./{name}", "--task", task]
+    of_file = not task.startswith("lmms:") and is_file_task(task)
     if not task.startswith("lmms:"):
-        words += ["--data", EMBEDDED if is_embedded(plan["model"]) else "DATA"]
+        drawn = is_embedded(plan["model"]) and not of_file
+        words += ["--data", EMBEDDED if drawn else "DATA"]
     for option, usual in OPTIONS.items():
         if plan.get(option, usual) != usual:
-            words += [f"--{option}", str(plan[option])]
-    told = ["DATA is the folder with the official files of the task."]
+            value = plan[option]
+            listed = ",".join(value) if isinstance(value, list | tuple) else value
+            words += [f"--{option.replace('_', '-')}", str(listed)]
+    words += ["--skip-broken"] if plan.get("skip_broken") else []
+    official = "the folder with the official files of the task"
+    told = [f"DATA is {'the file, or its folder' if of_file else official}."]
     return [
         "## How to score it again",
         f"    {shlex.join(words)}",

@@ -15,7 +15,9 @@ from allocator.bench.planned import (
     read_plan,
     setup_of,
 )
+from allocator.bench.references import adopt
 from allocator.core.allocation import Budget
+from allocator.core.amounts import ranges
 from allocator.core.errors import BankError, DataError, SpecError, StudyError
 from allocator.core.home import cache_home, default_storage
 from allocator.core.masking import masked
@@ -62,6 +64,7 @@ class Making:
         watch: is shown the phases that making cells takes.
         applied: digest of the cells that were measured; None: any.
         source: what is exported, in words.
+        journal: the study it is of.
     """
 
     asked: StudySpec
@@ -70,6 +73,7 @@ class Making:
     watch: Watch
     applied: str | None = None
     source: str = "the plan"
+    journal: Journal | None = None
 
     def __call__(self) -> Checkpoint:
         """The checkpoint, mapped.
@@ -84,6 +88,8 @@ class Making:
         from allocator.exporters._checkpoint import Checkpoint
 
         setup = self._setup()
+        if self.journal is not None:
+            adopt(setup, self.journal)
         allocation = self.plan.allocation(setup.model)
         remedy = REMEDY if self.applied is None else "search again to make them"
         cells = open_cells(setup, self.plan, self.weights, self.watch, remedy)
@@ -227,7 +233,7 @@ def export_of_study(
     device = {"device": "cpu"} if name else {}
     making = Making(
         _asked(journal, {**device, **options}),
-        *(plan, weights, watch, best["applied"], f"study {journal.name!r}"),
+        *(plan, weights, watch, best["applied"], f"study {journal.name!r}", journal),
     )
     score = {
         **{key: best[key] for key in ("score", "ci95")},
@@ -299,9 +305,9 @@ def export_of_trial(
         "full": full[0] if full else None,
         "confirmed": False,
     }
-    plan = Plan.from_json(data, f"trial {number}")
-    source = f"trial {number} of study {journal.name!r}"
-    making = Making(asked, plan, None, watch, entry.about.get("applied"), source)
+    plan, source = Plan.from_json(data, f"trial {number}"), f"trial {number} of study"
+    known = entry.about.get("applied"), f"{source} {journal.name!r}", journal
+    making = Making(asked, plan, None, watch, *known)
     bound = entry.about.get("limit")
     limit = None if bound is None else Budget(bound, "bpw", asked.budget_scope)
     words = (journal.name, "--trial", str(number))
@@ -333,18 +339,3 @@ def measured_entry(entries: Sequence[Entry], number: int, study: str) -> Entry:
         f"study {study!r} has no measured trial {number}: {why} (measured: "
         f"{known or 'none'})"
     )
-
-
-def ranges(numbers: Sequence[int]) -> str:
-    """Rising numbers in few words.
-
-    >>> ranges([0, 1, 2, 5, 7, 8])
-    '0 to 2, 5, 7 to 8'
-    """
-    runs: list[list[int]] = []
-    for number in numbers:
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1].append(number)
-        else:
-            runs.append([number])
-    return ", ".join(f"{r[0]} to {r[-1]}" if r[1:] else f"{r[0]}" for r in runs)

@@ -15,6 +15,7 @@ from allocator.families._modules import scale_type as scale_type
 from allocator.families._packed import packed_by as packed_by
 from allocator.families._packed import packed_type as packed_type
 from allocator.families._packed import parameters_of as parameters_of
+from allocator.families._pictures import read_image as read_image
 from allocator.families._quantized import READERS as READERS
 from allocator.families._sharing import PICTURE as PICTURE
 from allocator.families._weights import INDEX as INDEX
@@ -23,6 +24,7 @@ from allocator.families._weights import check_weights as check_weights
 from allocator.families._weights import has_weights as has_weights
 from allocator.families._weights import tensor_bytes as tensor_bytes
 from allocator.families._weights import weight_files as weight_files
+from allocator.families._wording import has_switch as has_switch
 
 if TYPE_CHECKING:
     from pathlib import Path

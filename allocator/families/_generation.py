@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from allocator.core.errors import ModelError
 from allocator.families._checkpoint import part_of_config, read_config
 from allocator.families._json import is_there, read_json
+from allocator.families._thoughts import answer_in, begun, number_of, spoken
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -42,10 +43,23 @@ class Ends:
     ids: tuple[int, ...] = ()
     texts: tuple[str, ...] = ()
 
-    def reply(self, ids: Sequence[int], tokenizer: Any) -> str:
-        """The text of generated tokens up to the first end."""
+    def replies(
+        self,
+        rows: Sequence[Sequence[int]],
+        tokenizer: Any,
+        prompts: Sequence[Sequence[int]],
+    ) -> list[str]:
+        """Texts of generated tokens behind their prompts; see `reply`."""
+        pairs = zip(rows, prompts, strict=True)
+        return [self.reply(ids, tokenizer, begun(own, tokenizer)) for ids, own in pairs]
+
+    def reply(self, ids: Sequence[int], tokenizer: Any, thought: str = "") -> str:
+        """The text of generated tokens up to the first end, behind all thoughts.
+
+        `thought` is the mark of one that the prompt has begun.
+        """
         end = next((n for n, each in enumerate(ids) if each in self.ids), len(ids))
-        text: str = tokenizer.decode(ids[:end], skip_special_tokens=True)
+        text = answer_in(thought + spoken(ids[:end], tokenizer))
         for each in self.texts:
             text = text.partition(each)[0]
         return text.strip()
@@ -85,9 +99,9 @@ def named_ends(folder: Path, rows: int, tokenizer: Any = None) -> Ends:
     texts = []
     if tokenizer is not None:
         if tokenizer.eos_token is not None:
-            ids.append(_number(tokenizer, str(tokenizer.eos_token)))
+            ids.append(number_of(tokenizer, str(tokenizer.eos_token)))
         for text in _texts(folder, advice.get("stop_strings")):
-            number = _number(tokenizer, text)
+            number = number_of(tokenizer, text)
             ids.append(number)
             texts += [text] if number is None else []
     said = [number for number in ids if number is not None and 0 <= number < rows]
@@ -127,13 +141,6 @@ def _texts(folder: Path, found: object) -> Iterable[str]:
     if not isinstance(several, list) or not all(isinstance(t, str) for t in several):
         raise ModelError(f"{folder}/{ADVICE} has stop_strings {found!r}: no texts")
     return [text for text in several if text]
-
-
-def _number(tokenizer: Any, token: str) -> int | None:
-    """A token's number; None for what is not one token of its own."""
-    number: int | None = tokenizer.convert_tokens_to_ids(token)
-    unknown = number == tokenizer.unk_token_id and token != tokenizer.unk_token
-    return None if unknown else number
 
 
 def generate(module: Any, decoding: Decoding, ends: Ends, **inputs: Any) -> Any:

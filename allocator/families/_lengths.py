@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from allocator.core.ports import Sample, State
+    from allocator.core.ports import Decoding, Sample, State
 
+# language models that look up the place of a token: there is none for further ones
+PLACED = ("opt",)
 # pictures of equal tokens in a model that makes all pictures one size: height, width
 SOME_SIZES = ([480, 640], [640, 480], [300, 100], [1200, 1600])
 
@@ -45,6 +48,17 @@ def lengths_of(
     return [known["frame", sample.prompt] + count for sample, count in pairs]
 
 
+def within_reach(module: Any, state: State, decoding: Decoding) -> Decoding:
+    """How to reply to a batch: no longer than the model has places for its tokens."""
+    text = module.config.get_text_config()
+    if text.model_type not in PLACED:
+        return decoding
+    longest = int(state["attention_mask"].sum(1).max())
+    # nobody reads the last token
+    left = text.max_position_embeddings - longest + 1
+    return replace(decoding, max_new_tokens=min(decoding.max_new_tokens, left))
+
+
 def _shown(
     processor: Any, samples: Sequence[Sample], known: dict[Any, Any]
 ) -> list[int]:
@@ -53,8 +67,14 @@ def _shown(
     if count is None:
         return [0] * len(samples)
 
-    def tokens(sizes: Iterable[Sequence[int]]) -> list[int]:
-        found: list[int] = count(image_sizes=[list(s) for s in sizes]).num_image_tokens
+    def tokens(sizes: Sequence[Sequence[int]]) -> list[int]:
+        try:
+            found: list[int] = count(image_sizes=[*map(list, sizes)]).num_image_tokens
+        except ValueError:
+            if len(sizes) > 1:
+                return [number for size in sizes for number in tokens([size])]
+            # a shape that the processor does not take: reading it says of which sample
+            return tokens(SOME_SIZES[:1])
         return found
 
     if "varies" not in known:
@@ -63,7 +83,8 @@ def _shown(
         return [0] * len(samples)
     files = {sample.image: ("size", sample.image) for sample in samples}
     new = [file for file, name in files.items() if name not in known]
-    known.update(zip(map(files.get, new), tokens(map(size_of, new)), strict=True))
+    counts = tokens([*map(size_of, new)])
+    known.update(zip(map(files.get, new), counts, strict=True))
     return [known[files[sample.image]] for sample in samples]
 
 

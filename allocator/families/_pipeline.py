@@ -17,7 +17,7 @@ from allocator.core.recurring import Recurring
 from allocator.families._branching import MASK, branched, branches_of, texts_of
 from allocator.families._generation import Ends, generate, named_ends
 from allocator.families._guarding import guarded
-from allocator.families._lengths import lengths_of
+from allocator.families._lengths import lengths_of, within_reach
 from allocator.families._moving import moved
 from allocator.families._pixels import PIXEL_BYTES, by_picture
 from allocator.families._processor import (
@@ -153,8 +153,8 @@ class Pipeline:
             if any(text.rstrip().endswith(end) for text in texts):
                 raise ModelError(
                     f"{self.folder} ends its prompts with {end}, which ends a reply: "
-                    "take it out of its chat template or prompts.json, or bring a "
-                    "template that begins the reply (add_generation_prompt)"
+                    "take it out of its chat template, prompts.json or --prompt, or "
+                    "bring a template that begins the reply (add_generation_prompt)"
                 )
 
     def worded(self, sample: Sample) -> str:
@@ -305,10 +305,12 @@ class Pipeline:
         self._kept["cut_off"] = 0
         for state in states:
             first = samples[len(replies)].id
+            how = within_reach(self.module, state, decoding)
             with in_one_sentence(f"{self.folder} cannot reply to sample {first} ff."):
-                ids = self.reply_ids(state, decoding).tolist()
-            self._kept["cut_off"] += self.ends.lacking(ids, tokenizer, decoding)
-            replies += [self.ends.reply(row, tokenizer) for row in ids]
+                ids = self.reply_ids(state, how).tolist()
+            self._kept["cut_off"] += self.ends.lacking(ids, tokenizer, how)
+            prompts = state["input_ids"].tolist()
+            replies += self.ends.replies(ids, tokenizer, prompts)
             tick(len(replies))
         return replies
 

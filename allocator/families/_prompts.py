@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import re
 from typing import TYPE_CHECKING, Any
 
 from allocator.core.errors import ModelError, UnknownNameError
+from allocator.core.prompts import IMAGES, PLACES, fault, places
 from allocator.families._json import is_there, read_json
 
 if TYPE_CHECKING:
@@ -15,16 +15,8 @@ if TYPE_CHECKING:
 
 PROMPTS_FILE = "prompts.json"
 FORM = '{"vqa": "Question: {} Answer:"}'
-# either stands for the question; other braces are text
-PLACES = ("{}", "{question}")
-# braces are text, so those that others double would be shown around the question
-DOUBLED = tuple(f"{{{place}}}" for place in PLACES)
 # stands for the picture where a model is asked without a chat template
 IMAGE = "<image>"
-# stands for the picture elsewhere, and would be read as words here
-IMAGES = re.compile(
-    r"[<\[{]\W?(?:image|img)(?:[ _-]?(?:\d+|here|pad|token))?\W?[>\]}]", re.I
-)
 
 
 def read_prompts(folder: Path, published: Mapping[str, str]) -> dict[str, str]:
@@ -54,20 +46,6 @@ def read_prompts(folder: Path, published: Mapping[str, str]) -> dict[str, str]:
     return own
 
 
-def filled(prompt: str, question: str) -> str:
-    """A prompt with a question in its place, at whose ends no space is added.
-
-    >>> filled('{question} Reply as {"answer": ...}', " what is it ")
-    'what is it  Reply as {"answer": ...}'
-    """
-    for place in PLACES:
-        if place in prompt:
-            question = question.lstrip() if prompt.startswith(place) else question
-            question = question.rstrip() if prompt.endswith(place) else question
-            return prompt.replace(place, question)
-    return prompt
-
-
 def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     """The members of an object, each of which stands there once."""
     found = dict(pairs)
@@ -93,22 +71,16 @@ def _check(name: str, prompt: object, published: str) -> None:
     """Refuse a prompt that cannot be meant."""
     if not isinstance(prompt, str) or not prompt.strip():
         raise ModelError(f"{name} is no text; {PROMPTS_FILE} is of the form {FORM}")
-    if not prompt.isascii() and _half(prompt):
-        raise ModelError(f"{name} holds half a character (a lone surrogate)")
-    places, wanted = _places(prompt), _places(published)
-    if places > 1 or places < wanted:
+    if wrong := fault(prompt):
+        raise ModelError(f"{name} {wrong}")
+    found, wanted = places(prompt), places(published)
+    if found > 1 or found < wanted:
         needs = "exactly one" if wanted else "at most one"
         raise ModelError(
-            f"{name} has {places} places for the question, and it needs {needs} "
+            f"{name} has {found} places for the question, and it needs {needs} "
             f"{' or '.join(PLACES)}"
         )
-    doubled = next((each for each in DOUBLED if each in prompt), None)
-    if doubled:
-        raise ModelError(
-            f"{name} has {doubled}, which shows braces around the question: it takes "
-            f"single ones, {doubled[1:-1]}"
-        )
-    others = [found for found in IMAGES.findall(prompt) if found != IMAGE]
+    others = [each for each in IMAGES.findall(prompt) if each != IMAGE]
     if others:
         raise ModelError(
             f"{name} has {others[0]}, which shows no picture"
@@ -124,11 +96,3 @@ def _check(name: str, prompt: object, published: str) -> None:
                 else f"none: it has a place of its own, take {IMAGE} out"
             )
         )
-
-
-def _places(prompt: str) -> int:
-    return sum(prompt.count(place) for place in PLACES)
-
-
-def _half(text: str) -> bool:
-    return any("\ud800" <= character <= "\udfff" for character in text)

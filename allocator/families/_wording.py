@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from allocator.core.errors import (
-    LONGEST_REASON,
     AllocateError,
     DataError,
     ModelError,
     in_one_sentence,
 )
-from allocator.families._prompts import IMAGE, PROMPTS_FILE, filled, read_prompts
+from allocator.core.prompts import filled, shown
+from allocator.families._json import is_there
+from allocator.families._prompts import IMAGE, PROMPTS_FILE, read_prompts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,9 +26,22 @@ if TYPE_CHECKING:
 PROBE = "Which Colour has item 7, left or right?"
 # what a part of a message looks like where it is printed in Python or as JSON
 PART = ("'type'", '"type"')
-# before a template: one that writes today's date must not change overnight. The date is
-# that of Llama 3's templates where they are told none
-TODAY = "{%- macro strftime_now(format) -%}26 Jul 2024{%- endmacro -%}"
+# what templates of models that can think or not ask for
+SWITCH = "enable_thinking"
+# before a template: a model that can answer at once does, and one that writes today's
+# date must not change overnight. The date is that of Llama 3's templates where they are
+# told none
+BEFORE = (
+    f"{{%- set {SWITCH} = false -%}}"
+    "{%- macro strftime_now(format) -%}26 Jul 2024{%- endmacro -%}"
+)
+# where folders bring templates
+TEMPLATES = (
+    "chat_template.jinja",
+    "chat_template.json",
+    "processor_config.json",
+    "tokenizer_config.json",
+)
 
 
 @dataclass(frozen=True)
@@ -75,7 +89,8 @@ class Wording:
         # what a processor puts into the place of its own word for a picture
         laid = getattr(getattr(processor, "tokenizer", None), "image_token", None)
         check_text(sample, sample.text, str(laid or image))
-        kind = sample.prompt
+        # words of one's own stand where the family's would
+        kind = "plain" if sample.prompt == "caption" and sample.text else sample.prompt
         if kind not in self.published:
             raise ModelError(
                 f"{self.folder} has no prompt {kind!r}; it has "
@@ -102,7 +117,7 @@ class Wording:
         if asked not in said or said.count(image) != 1:
             raise ModelError(
                 f"the chat template of {self.folder} changes the question of sample "
-                f"{sample.id}, {asked!r}: it makes {_short(said)} of it"
+                f"{sample.id}, {asked!r}: it makes {shown(said)} of it"
             )
         return said
 
@@ -135,7 +150,7 @@ class Wording:
         self._tried.pop(kind)
         raise ModelError(
             f"the chat template of {self.folder} does not show the picture ({image}) "
-            f"and the question once each: of {asked!r} it makes {_short(found)}: mend "
+            f"and the question once each: of {asked!r} it makes {shown(found)}: mend "
             "it" + ("" if self.chat else f", or write the prompts into {PROMPTS_FILE}")
         )
 
@@ -147,7 +162,7 @@ class Wording:
         with in_one_sentence(f"the chat template of {self.folder} fails"):
             said: str = processor.apply_chat_template(
                 [{"role": "user", "content": content}],
-                chat_template=TODAY + template,
+                chat_template=BEFORE + template,
                 add_generation_prompt=True,
             )
         return said
@@ -171,6 +186,13 @@ def template_of(processor: Any) -> str | None:
             )
         found = found["default"]
     return found
+
+
+def has_switch(folder: Path) -> bool:
+    """Whether a chat template of a folder asks if its model is to think."""
+    files = (folder / name for name in TEMPLATES)
+    texts = (file.read_bytes() for file in files if is_there(file))
+    return any(SWITCH.encode() in text for text in texts)
 
 
 def check_text(sample: Sample, text: str, image: str | None = None) -> None:
@@ -206,8 +228,3 @@ def answer(text: str, reply: str) -> str:
     Chat templates end in a line of its own for the reply.
     """
     return f"{text}{'' if text[-1:].isspace() else ' '}{reply}"
-
-
-def _short(text: str) -> str:
-    """A text as it is shown in a sentence."""
-    return repr(text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]} ...")

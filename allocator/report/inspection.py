@@ -12,6 +12,7 @@ from allocator.bench.tasks import task_of
 from allocator.core.allocation import FULL, Choice
 from allocator.core.layouts import LAYOUTS
 from allocator.core.ports import Sample
+from allocator.core.prompts import check_prompt, filled
 from allocator.core.spec import COMPONENTS
 from allocator.core.targets import TARGETS
 from allocator.embedded import model_folder
@@ -34,7 +35,7 @@ def inspect_model(
     asked: StudySpec,
     task: str | None = None,
     *,
-    prompt: bool = False,
+    prompt: bool | str = False,
     watch: Watch | None = None,
 ) -> dict[str, Any]:
     """Groups, sizes and what is left out, as plain data; no weights are loaded.
@@ -42,7 +43,8 @@ def inspect_model(
     Args:
         asked: the model, and how it would be quantized.
         task: a model with a retrieval twin is that for a task that ranks.
-        prompt: also how it is asked each kind of question, or those of the task.
+        prompt: also how it is asked each kind of question, or those of the task; with
+            a text, how it is asked that.
         watch: is told what lies in the folder and is not read.
 
     Raises:
@@ -53,7 +55,7 @@ def inspect_model(
     if known is not None:
         folder, _ = model_for(known, folder, asked.model)
     tell_unread(folder, watch)
-    prompts = {"prompts": prompts_of(folder, known)} if prompt else {}
+    prompts = {"prompts": prompts_of(folder, known, prompt)} if prompt else {}
     spec = spec_of(asked, folder, family_of(folder))
     space = ModelSpace(spec, asked.scheme, asked.choices, asked.limit, asked.pins)
     sizes = _sizes(space, asked)
@@ -142,26 +144,37 @@ def _sizes(space: ModelSpace, asked: StudySpec) -> list[dict[str, Any]]:
     return sizes
 
 
-def prompts_of(folder: Path, task: Task | TaskSet | None) -> dict[str, str]:
+def prompts_of(
+    folder: Path, task: Task | TaskSet | None, given: bool | str = True
+) -> dict[str, str]:
     """Each kind of prompt, exactly as the model gets it, for a question of ours.
 
-    Special tokens are shown, those of the picture counted.
+    Special tokens are shown, those of the picture counted. A text that is `given` is
+    asked instead, as `--prompt` of a search is.
 
     Raises:
         AllocateError: the model cannot be asked so.
     """
     from PIL import Image
 
+    if isinstance(given, str):
+        check_prompt(given)
     model = family_of(folder).outline(folder)
     kinds = model.kinds
     if task is not None:
         several = task.tasks if isinstance(task, TaskSet) else (task,)
         own = {sample.prompt for each in several for sample in each.examples}
         kinds = tuple(kind for kind in kinds if kind in own) or kinds
+    asked = {kind: "" if kind == "caption" else QUESTION for kind in kinds}
+    if isinstance(given, str):
+        asked = {"plain": filled(given, QUESTION)}
     with tempfile.TemporaryDirectory() as scratch:
         picture = Path(scratch) / "picture.png"
         Image.new("RGB", (640, 480), "grey").save(picture)
-        samples = [Sample(kind, picture, kind, QUESTION, (QUESTION,)) for kind in kinds]
+        samples = [
+            Sample(kind, picture, kind, text, (QUESTION,))
+            for kind, text in asked.items()
+        ]
         return {sample.prompt: model.prompt(sample) for sample in samples}
 
 

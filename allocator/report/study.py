@@ -198,6 +198,7 @@ def load_recommended(
     Raises:
         AllocateError: a study, plan, model or weights that cannot be had.
     """
+    journal = None
     if isinstance(source, Recommendation | Study):
         check_options(options, ("device",))
         journal = _journal_of(source)
@@ -212,7 +213,7 @@ def load_recommended(
         plan = read_plan(file, options, watch, "loading a plan")
         asked = planned_request(options, plan, file, "loading a plan")
         weights = file.parent / FINALIZED
-    return load_planned(asked, plan, weights, watch)
+    return load_planned(asked, plan, weights, watch, journal)
 
 
 def export_recommended(

@@ -8,6 +8,7 @@ from allocator.core.exceptions import exceptions_said
 from allocator.core.pins import in_words
 from allocator.explain.sentences import unit_of
 from allocator.report.sections import plain
+from allocator.report.text_gains import alike_said
 from allocator.report.view import (
     Point,
     at,
@@ -79,6 +80,8 @@ def _beside(data: Data, best: Point, metric: str) -> list[str]:
     if full is not None:
         said.append(f"That is {_to_full(best.score, full, metric)}.")
     said += exceptions_said(at(data, "found", "recommended", "layers"))
+    found = at(data, "found")
+    said += alike_said(found, found["recommended"]) if found else []
     return [
         *said,
         *_over_uniform(data, best, metric),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from allocator.core.allocation import FULL
 from allocator.core.records import RIVALS, rival_name
 from allocator.explain.sentences import unit_of
+from evals.metrics.agreement import UNIT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -144,3 +145,23 @@ def ends(rung: Mapping[str, Any]) -> str:
     """The interval of a rank correlation; results of before had none."""
     ends = rung.get("ci95")
     return f" [{ends[0]:.2f}, {ends[1]:.2f}]" if ends else ""
+
+
+def alike_said(found: Mapping[str, Any], best: Mapping[str, Any]) -> list[str]:
+    """How far something says what full precision does, where that is known.
+
+    Args:
+        found: the JSON of a search or an evaluation.
+        best: of it what is told of: `details`, `samples` and `divergence`.
+    """
+    said, share = [], best.get("details", {}).get(UNIT)
+    # where that is the score, it stands elsewhere
+    if share is not None and found["metric"] != UNIT:
+        said.append(f"{share:.1f} % of the replies are those of full precision")
+    if far := best.get("divergence"):
+        said.append(
+            f"{far['nats']:.4g} nats of divergence from it for each token of its "
+            f"replies ({far['tokens']:,} of {far['samples']:,} samples)"
+        )
+    told = ", ".join(said)
+    return [f"{told[:1].upper()}{told[1:]}."] if told else []

@@ -14,6 +14,7 @@ from allocator.embedded import is_embedded
 from allocator.explain.sentences import unit_of, varied
 from allocator.report.console import PlainConsole, say
 from allocator.report.text_gains import (
+    alike_said,
     beside,
     choice_text,
     compared,
@@ -23,6 +24,7 @@ from allocator.report.text_gains import (
     gains,
     gains_said,
 )
+from evals.metrics.agreement import UNIT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -154,7 +156,7 @@ def sentences(found: Mapping[str, Any]) -> list[str]:
         *exceptions_said(best.get("layers")),
     ]
     said += gains_said(found) + pins_said(found)
-    said += _retained(found) + _details(best, full)
+    said += _retained(found) + _details(best, full) + alike_said(found, best)
     return said + _what_mattered(found) + _looks(found)
 
 
@@ -241,6 +243,7 @@ def _details(best: Mapping[str, Any], full: Mapping[str, Any]) -> list[str]:
     told = [
         f"{name} {value:.4g} (full precision {full['details'][name]:.4g})"
         for name, value in best.get("details", {}).items()
+        if name != UNIT
     ]
     return [f"{'; '.join(told)}."] if told else []
 
@@ -301,4 +304,7 @@ def print_evaluation(found: Mapping[str, Any]) -> None:
         f"{found['metric']} on {found['samples']} {found['task']} samples, {size}",
     )
     for name, value in found["details"].items():
-        say(PlainConsole(), f"  {name}: {value:.4f}")
+        if name != UNIT:
+            say(PlainConsole(), f"  {name}: {value:.4f}")
+    for sentence in alike_said(found, found):
+        say(PlainConsole(), sentence)

@@ -12,6 +12,7 @@ from allocator.core.records import (
     Interval,
     RivalResult,
     SureShare,
+    TokenDivergence,
     UniformResult,
 )
 from allocator.search.contest import Contest
@@ -35,7 +36,8 @@ class Outcome:
 
     `details` are name, value of the winner, value of full precision; `retained` is the
     winner's share of full precision's score, `sure` what it has to be sure of. Where no
-    uniform allocation that fits has a score there is none to compare to.
+    uniform allocation that fits has a score there is none to compare to. `divergence`
+    is that of the winner's tokens.
     """
 
     winner: Measured
@@ -50,6 +52,7 @@ class Outcome:
     details: tuple[tuple[str, float, float], ...]
     finalists: tuple[Finalist, ...] = ()
     fidelities: tuple[RungReport, ...] = ()
+    divergence: TokenDivergence | None = None
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,8 @@ class Done:
         probed_linears: probes of single linears that were taken.
         concluded: whether this goal has its recommendation.
         solved: weights that the bank has at all widths wanted, by method.
+        references: samples that full precision has yet to reply to, where its replies
+            are the references; None: they are not.
     """
 
     full: bool = False
@@ -51,6 +53,7 @@ class Done:
     probed_linears: int = 0
     concluded: bool = False
     solved: Mapping[str, int] = field(default_factory=dict)
+    references: int | None = None
 
 
 NOTHING = Done()
@@ -125,11 +128,17 @@ class Count:
             sizes.insert(0, round(sizes[0] / 2))
         return sizes
 
+    def references(self) -> list[Part]:
+        """Replies of full precision that others are to agree with."""
+        asked = self.done.references
+        return [Part("references", float(asked))] if asked else []
+
     def full(self) -> Part:
         """Full precision, and its logits, which all looks are held against."""
         if self.done.full:
             return Part("full precision")
-        scored = float(self.sets["search"] + self.parts[0])
+        known = self.done.references is not None
+        scored = 0.0 if known else float(self.sets["search"] + self.parts[0])
         looked = 2 * self.looks + min(CHECKED, self.sets["search"])
         return Part("full precision", scored, float(looked))
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from allocator.core.finite import is_number
+from allocator.core.own import refers_to_itself
 from allocator.search.measured import FAILED, Measured, recalled
 from allocator.study.entry import not_finite
 from allocator.study.journal import MEASURED
 from allocator.study.per_sample import ORDER, PARTS
+from evals.metrics.agreement import UNIT, agreeing
 from evals.subsets import Subsets
 
 if TYPE_CHECKING:
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
     from allocator.core.ports import Sample, Score
     from allocator.core.watch import Watch
     from allocator.study.journal import Journal
+
+# an attribute of a study: what full precision replied to the first samples of the order
+SAID = "full precision replied"
 
 
 class Evaluating(Protocol):
@@ -38,11 +43,6 @@ class Evaluating(Protocol):
     @property
     def failures(self) -> Mapping[str, str]:
         """Why what was measured on the search set has no score, by digest."""
-
-    def score(
-        self, allocation: Allocation, samples: Sequence[Sample], bench: Workbench
-    ) -> Any:
-        """Score an allocation."""
 
     def replied(
         self, allocation: Allocation, samples: Sequence[Sample], bench: Workbench
@@ -113,20 +113,17 @@ def _more(
     samples, applied = search.setup.samples["evaluation"], bench.applied(allocation)
     places = looks.places(size)
     asked = [samples[place] for place in places]
-    score: Score
-    if size == looks.total and not replies:
-        score, said = search.score(allocation, asked, bench), []
-    else:
-        new = looks.places(size, len(replies))
-        more = search.replied(allocation, [samples[place] for place in new], bench)
-        known = dict(zip(looks.places(len(replies)), replies, strict=True))
-        known |= dict(zip(new, more, strict=True))
-        said = [known[place] for place in places]
-        score = bench.score_of(allocation, said, asked, samples)
+    new = looks.places(size, len(replies))
+    more = search.replied(allocation, [samples[place] for place in new], bench)
+    known = dict(zip(looks.places(len(replies)), replies, strict=True))
+    known |= dict(zip(new, more, strict=True))
+    said = [known[place] for place in places]
+    score: Score = bench.score_of(allocation, said, asked, samples)
+    details = {**score.details, **_agreement(search, allocation, said)}
     kept: dict[str, Any] = {
         "values": list(score.values),
         "applied": applied,
-        "details": {k: v for k, v in score.details.items() if is_number(v)},
+        "details": {k: v for k, v in details.items() if is_number(v)},
     }
     if reason := not_finite(score.mean, score.values, [s.id for s in asked]):
         kept |= {"values": [], FAILED: reason}
@@ -138,3 +135,33 @@ def _more(
     else:
         journal.set_attribute(PARTS + applied, kept | {"replies": said})
     return kept
+
+
+def full_replies(search: Evaluating) -> dict[int, str]:
+    """What full precision replied on the evaluation set, by place, as far as is known.
+
+    Studies of before did not keep it.
+    """
+    if refers_to_itself(search.setup.task):
+        samples = search.setup.samples["evaluation"]
+        return {place: each.references[0] for place, each in enumerate(samples)}
+    said = search.journal.attribute(SAID) or []
+    return dict(zip(search.looks.places(len(said)), said, strict=True))
+
+
+def _agreement(
+    search: Evaluating, allocation: Allocation, said: list[Any]
+) -> dict[str, float]:
+    """How many replies are those of full precision, beside a score of another kind."""
+    is_text = all(isinstance(reply, str) for reply in said)
+    if not is_text or refers_to_itself(search.setup.task):
+        return {}
+    known = full_replies(search)
+    if allocation == search.setup.space.full and len(said) >= len(known):
+        search.journal.set_attribute(SAID, said)
+        return {UNIT: 100.0}
+    places = search.looks.places(len(said))
+    if not known.keys() >= set(places):
+        return {}
+    values = agreeing(said, [known[place] for place in places])
+    return {UNIT: sum(values) / len(values)}

@@ -58,7 +58,8 @@ def forecast(
     """
     space = ModelSpace(model, asked.scheme, asked.choices, asked.limit, asked.pins)
     count = _Whole(asked, space, sets, done, savings)
-    parts = [count.full(), count.bank(), *count.baselines(), *count.search()]
+    parts = [*count.references(), count.full(), count.bank()]
+    parts += [*count.baselines(), *count.search()]
     if not (done.concluded and done.made >= count.trials):
         parts += count.shipped() if count.ships else count.confirmed()
     return Forecast(tuple(parts), model.weights, savings)
@@ -179,7 +180,9 @@ class _Whole(Count):
         """A race on growing parts of the evaluation set, of two kinds of weights."""
         sizes = self.parts
         # full precision has seen the first part
-        scored, count = float(sizes[-1] - sizes[0]), finalized + banked
+        is_known = self.done.references is not None
+        scored = 0.0 if is_known else float(sizes[-1] - sizes[0])
+        count = finalized + banked
         left, before, sessions = count, 0, 0.0
         for at, size in enumerate(sizes):
             scored += left * (size - before)

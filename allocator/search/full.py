@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from allocator.bench.sense import CAUSES, constant_scores, judge, scores_of
 from allocator.core.errors import DataError, ModelError
+from allocator.core.own import refers_to_itself
 from allocator.search.rungs import spread_out
 from allocator.study.entry import not_finite
 
@@ -49,18 +50,18 @@ def full_precision(search: Search) -> None:
 def _check(search: Search, score: Any) -> None:
     """Refuse a score, or say what is odd about it."""
     setup = search.setup
+    calibration, samples = setup.samples["calibration"], setup.samples["search"]
+    itself = refers_to_itself(setup.task)
     found = judge(
         setup.asked.model,
         scores_of(setup.task, score, search.bench.said),
-        constant_scores(
-            setup.task, setup.samples["calibration"], setup.samples["search"]
-        ),
+        {} if itself else constant_scores(setup.task, calibration, samples),
     )
     for line in found.warnings:
         search.watch.say(line)
     if found.refused:
         raise ModelError(found.refused)
-    names = [sample.id for sample in setup.samples["search"]]
+    names = [sample.id for sample in samples]
     if reason := not_finite(score.mean, score.values, names):
         model = setup.asked.model
         raise ModelError(f"{model} {reason} at full precision: {CAUSES}")

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from allocator.bench.needs import Needs, check_fits, kept_bytes, needs_of
+from allocator.bench.references import foretold
 from allocator.core.account import peak_memory
 from allocator.core.amounts import duration, in_bytes, short
 from allocator.core.forecast import OTHER, Savings
@@ -117,6 +118,7 @@ def foreseen(setup: Setup) -> Needs:
         BankError: files that the disk does not hold.
         SpecError: a model that a memory does not hold.
     """
+    setup, _ = foretold(setup)
     counts = forecast(setup.asked, setup.model, _sets(setup)).total
     needs = needs_of(setup, max(counts.finalized, counts.tuned) / setup.model.weights)
     check_fits(setup, needs)
@@ -135,10 +137,12 @@ def outlook(setup: Setup, needs: Needs, bench: Workbench, started: Clock) -> Out
     from allocator.bench.measuring import measure
 
     before = started.seconds
+    setup, asked = foretold(setup)
     measured = measure(setup, bench)
     done = done_of(setup, needs.solved)
     usual = Savings(races=setup.task.needs == "reply")
     savings = measured.savings(usual)
+    done = replace(done, references=asked)
     found = forecast(setup.asked, setup.model, _sets(setup), done, savings)
     units = measured.units
     units = replace(units, start=Unit(before + units.start.seconds + CLOSING))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from allocator.bench.loading import open_bank, open_full_precision
 from allocator.bench.prepare import prepare
+from allocator.bench.references import adopt, referred
 from allocator.core.account import Accounted
 from allocator.core.clock import Clock
 from allocator.core.plan import plan_json
@@ -13,6 +15,7 @@ from allocator.core.records import LINEAR_RIVALS, Recommendation, rival_name
 from allocator.core.watch import Silent
 from allocator.explain.kept import importance_of
 from allocator.explain.shown import Shown
+from allocator.search.alike import divergence_of
 from allocator.search.confirm import confirm
 from allocator.search.deadline import OTHERS, Deadline, Watched
 from allocator.search.decide import decide, decide_as_banked
@@ -67,20 +70,7 @@ def run(asked: StudySpec, watch: Watch | None = None) -> Recommendation:
 
 def run_prepared(setup: Setup, watch: Watch, clock: Clock) -> Recommendation:
     """The same for a request that was looked up and checked since `clock` started."""
-    asked = setup.asked
-    journal = Journal.create(
-        asked.storage,
-        setup.study,
-        setup.identity,
-        asked.to_json(),
-        asked.storage_timeout,
-    )
-    journal.set_attribute(COSTS, setup.space.costs)
-    journal.set_attribute(ARITHMETIC, setup.arithmetic)
-    searched, evaluated = setup.samples["search"], setup.samples["evaluation"]
-    journal.set_attribute(STRATA, list(strata(setup.task, searched)))
-    journal.set_attribute(EVALUATION_STRATA, list(strata(setup.task, evaluated)))
-    journal.describe(setup.task.metric, {"model": asked.model, "task": asked.task})
+    asked, journal = setup.asked, _journal_of(setup)
     Deadline(clock, asked.seconds).check_start()
     bench, watch = _opened(setup, watch, clock)
     search = Search(setup, journal, bench, watch, clock)
@@ -88,6 +78,7 @@ def run_prepared(setup: Setup, watch: Watch, clock: Clock) -> Recommendation:
     bench.halving.say = watch.say
     search.deadline.check_start()
     note_dead(search)
+    search.setup = setup = referred(setup, watch, search.bench, journal)
     with watch.phase("full precision") as progress:
         progress(0, 1)
         full_precision(search)
@@ -110,6 +101,21 @@ def run_prepared(setup: Setup, watch: Watch, clock: Clock) -> Recommendation:
     keep_recommendation(journal, search.goal.name, found, plan)
     journal.describe(setup.task.metric, in_short(found))
     return found
+
+
+def _journal_of(setup: Setup) -> Journal:
+    """The study, with what others have to know of it."""
+    asked, spec = setup.asked, setup.asked.to_json()
+    where, timeout = asked.storage, asked.storage_timeout
+    journal = Journal.create(where, setup.study, setup.identity, spec, timeout)
+    journal.set_attribute(COSTS, setup.space.costs)
+    journal.set_attribute(ARITHMETIC, setup.arithmetic)
+    adopt(setup, journal)
+    searched, evaluated = setup.samples["search"], setup.samples["evaluation"]
+    for name, own in ((STRATA, searched), (EVALUATION_STRATA, evaluated)):
+        journal.set_attribute(name, list(strata(setup.task, own)))
+    journal.describe(setup.task.metric, {"model": asked.model, "task": asked.task})
+    return journal
 
 
 def _opened(setup: Setup, watch: Watch, clock: Clock) -> tuple[Workbench, Watch]:
@@ -184,6 +190,8 @@ def conclude(search: Search) -> Recommendation:
     """Confirm finalists on the evaluation set and put the outcome together."""
     space = search.setup.space
     outcome = _shipped(search) if _ships(search) else _confirmed(search)
+    divergence = divergence_of(search, Shipped(search), outcome.winner)
+    outcome = replace(outcome, divergence=divergence)
     shares = importance_of(search.journal, space)
     return _recommendation(search, outcome, shares)
 
@@ -281,16 +289,15 @@ def finished(search: Search, measured: Measured, shipped: Shipped) -> Measured:
 def _recommendation(
     search: Search, outcome: Outcome, shares: Mapping[str, Any]
 ) -> Recommendation:
-    setup, space = search.setup, search.setup.space
-    size = space.size(outcome.winner.allocation)
+    setup, space, asked = search.setup, search.setup.space, search.setup.asked
+    size, scope = space.size(outcome.winner.allocation), space.budget.scope
     counts = search.journal.counts(space, search.goal.name)
-    scope, asked = space.budget.scope, setup.asked
     # without a budget: the size of what was found
     budget = size.bpw(scope) if asked.budget is None else asked.limit.bpw(space.spec)
     return Recommendation(
         study=search.journal.name,
         storage=search.journal.shown,
-        model=setup.asked.model,
+        model=asked.model,
         task=setup.task.name,
         metric=setup.task.metric,
         scheme=space.scheme,
@@ -306,6 +313,7 @@ def _recommendation(
         versus=outcome.versus,
         best_uniform=outcome.best_uniform,
         details=outcome.details,
+        divergence=outcome.divergence,
         rivals=outcome.rivals,
         front=Shown.of(search.journal, space).front(space),
         importance=shares,

@@ -124,6 +124,18 @@ class Shipped:
         digest = self._weights(allocation, weights).digest
         return replace(found, finalized=digest, tuned=weights == TUNED)
 
+    def under(
+        self, measured: Measured, what: Callable[[Workbench], Found]
+    ) -> Found | None:
+        """What something finds under the weights that were measured.
+
+        None where they cannot be had any more.
+        """
+        if measured.finalized is None:
+            return what(self.search.bench)
+        weights = TUNED if measured.tuned else FINALIZED
+        return self._under(measured.allocation, weights, what)
+
     def known(self, allocation: Allocation, weights: str) -> int:
         """On how many samples of the evaluation set such weights were scored."""
         if weights == BANK or not self.has(allocation, weights):

@@ -76,18 +76,39 @@ def read_json(
     Raises:
         DataError: the file is missing, unreadable or not JSON.
     """
+    text = _text(folder, name)
+    try:
+        return json.loads(text, object_hook=keep)
+    except (ValueError, RecursionError):
+        raise DataError(f"{name} in {folder} is not a JSON file") from None
+
+
+def read_json_lines(folder: Path, name: str) -> list[object]:
+    """Read a file of one JSON value a line.
+
+    Raises:
+        DataError: the file is missing or unreadable, or a line is not JSON; names it.
+    """
+    rows: list[object] = []
+    for number, line in enumerate(_text(folder, name).split("\n"), 1):
+        try:
+            rows += [json.loads(line)] if line.strip() else []
+        except (ValueError, RecursionError):
+            raise DataError(
+                f"{name} in {folder} is not a file of JSON lines: see line {number}"
+            ) from None
+    return rows
+
+
+def _text(folder: Path, name: str) -> str:
     try:
         # of the bytes and the text, each half a gigabyte, one is given back at once
-        text = (folder / name).read_bytes().decode("utf-8-sig")
+        return (folder / name).read_bytes().decode("utf-8-sig")
     except (FileNotFoundError, NotADirectoryError):
         raise DataError(f"{name} is missing: expected in the folder {folder}") from None
     except OSError as error:
         raise DataError(f"{name} in {folder} is unreadable: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise DataError(f"{name} in {folder} is not a JSON file") from None
-    try:
-        return json.loads(text, object_hook=keep)
-    except (ValueError, RecursionError):
         raise DataError(f"{name} in {folder} is not a JSON file") from None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,6 +11,7 @@ import torch
 
 from allocator.core.plugins import load
 from allocator.core.ports import Decoding
+from allocator.families._wording import template_of
 from tests.families.checkpoints import change
 from tests.families.parts import PARTS
 from tests.families.processors import two_samples
@@ -132,8 +133,52 @@ def test_a_prompt_is_shown_as_the_model_gets_it(case: Case) -> None:
     loaded = case.load()
     for kind in model.kinds:
         sample = case.samples[0]
-        asked = type(sample)("1", sample.image, kind, "is this", ("red",))
+        text = "" if kind == "caption" else "is this"
+        asked = type(sample)("1", sample.image, kind, text, ("red",))
         shown = model.prompt(asked)
         assert shown == loaded.prompt(asked)
         assert " x " in shown
         assert ("is this" in shown) == (kind != "caption")
+
+
+def test_words_of_ones_own_stand_in_the_models_frame(case: Case) -> None:
+    """With the picture, and within whatever it puts around a question."""
+    model: Any = case.family.outline(case.folder)
+    sample = case.samples[0]
+
+    def shown(kind: str, text: str) -> str:
+        told: str = model.prompt(replace(sample, prompt=kind, text=text))
+        return told
+
+    given = shown("plain", "is this this")
+    assert given.count("is this this") == 1
+    assert " x " in given
+    # of a caption as of a question
+    assert shown("caption", "is this this") == given != shown("caption", "")
+    # an own frame of the checkpoint stays around them
+    place = "<image>" if "<image>" in model.wording.published["plain"] else ""
+    own = {"plain": f"{place}this {{}} is"}
+    (case.folder / "prompts.json").write_text(json.dumps(own))
+    framed = case.family.outline(case.folder).prompt
+    assert "this is this this is" in framed(
+        replace(sample, prompt="plain", text="is this this")
+    )
+
+
+def test_a_template_with_a_switch_is_told_not_to_think(case: Case) -> None:
+    before: Any = case.family.outline(case.folder)
+    template = template_of(before.processor)
+    if template is None:
+        pytest.skip("its published checkpoints are asked without a template")
+    switch = "{{ 'is this' if enable_thinking is defined and not enable_thinking }}"
+    told = [before.prompt(sample) for sample in case.samples]
+    # which would come first
+    (case.folder / "chat_template.json").unlink(missing_ok=True)
+    (case.folder / "chat_template.jinja").write_text(template + switch)
+    after: Any = case.family.outline(case.folder)
+    for sample, before_it in zip(case.samples, told, strict=True):
+        shown = after.prompt(sample)
+        assert shown.endswith("is this")
+        assert shown.removesuffix("is this").rstrip() == before_it.rstrip()
+    counts = (model.lengths(case.samples) for model in (before, after))
+    assert [b - a for a, b in zip(*counts, strict=True)] == [2, 2]

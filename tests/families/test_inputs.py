@@ -123,8 +123,16 @@ def test_a_picture_that_a_processor_does_not_take_is_named(tmp_path: Path) -> No
     good, bad = two_samples(tmp_path)
     # over 200 times as wide as high, which Qwen's refuses
     Image.new("RGB", (804, 4)).save(bad.image)
+    model, published = (
+        test_qwen_vl.QWEN.load(folder, "cpu"),
+        replace(bad, upright=False),
+    )
+    assert len(model.lengths([good, published])) == 2
     with pytest.raises(DataError, match=r"does not take sample 1 \(1\.png\): .*200"):
-        test_qwen_vl.QWEN.load(folder, "cpu").inputs([good, bad])
+        model.inputs([good, published])
+    # among pictures of one's own there is none
+    with pytest.raises(DataError, match=r"1\.png .*804 x 4 pixels"):
+        model.inputs([good, bad])
 
 
 def test_an_answer_that_no_tokenizer_takes_is_refused_by_its_sample(

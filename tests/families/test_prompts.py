@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from allocator.core.errors import AllocateError, ModelError
+from allocator.core.prompts import filled
 from allocator.families import _prompts
-from allocator.families._prompts import filled, read_prompts
+from allocator.families._prompts import read_prompts
 from allocator.families._words import SHORT_ANSWERS
 from allocator.families.blip2 import PROMPTS as BLIP2
 from allocator.families.llava import PROMPTS as LLAVA
