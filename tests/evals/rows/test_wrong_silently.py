@@ -32,7 +32,7 @@ def test_a_comma_that_is_not_quoted_ends_no_answer(tmp_path: Path) -> None:
     # a spreadsheet's empty last column would take what stands behind the comma
     text = separated(rows()).replace("\r\n", ",\r\n").replace("thing 7,", "yes, it is")
     said = sentence(write(tmp_path, "samples.csv", text))
-    assert "row 9 of samples.csv has ' it is' in column 4, which has no name" in said
+    assert "row 9 of samples.csv has 'it is' in column 4, which has no name" in said
     # the index that pandas writes has no name either
     entries = [{"": n, **row} for n, row in enumerate(rows())]
     assert opened(write(tmp_path, "samples.csv", separated(entries))).rows()
