@@ -69,8 +69,7 @@ def open_packed(asked: StudySpec, library: str, watch: Watch) -> Packed:
     """
     check_names(asked)
     contents = Contents(watch)
-    task = asked_task(asked, contents)
-    _check_alone(task, asked)
+    task = _asked_alone(asked, contents)
     folder, family = model_for(
         task, model_folder(asked.model), asked.model, packed=True
     )
@@ -99,8 +98,13 @@ def open_packed(asked: StudySpec, library: str, watch: Watch) -> Packed:
     )
 
 
-def _check_alone(task: Task | TaskSet, asked: StudySpec) -> None:
-    """Refuse scores that need full precision, which the folder does not hold."""
+def _asked_alone(asked: StudySpec, contents: Contents) -> Task:
+    """A task that needs nothing of full precision.
+
+    Raises:
+        SpecError: it does.
+    """
+    task = asked_task(asked, contents)
     if isinstance(task, TaskSet):
         raise SpecError(
             f"{asked.task} counts relative to full precision, which {asked.model} does "
@@ -112,3 +116,4 @@ def _check_alone(task: Task | TaskSet, asked: StudySpec) -> None:
             f"{asked.model} does not hold, since it is quantized: evaluate the model "
             "it was made from under its plan (--plan), or give answers"
         )
+    return task

@@ -32,7 +32,9 @@ ROLES: Mapping[str, Sequence[str]] = {
     "split": ("split",),
     "choices": ("choices", "options"),
 }
-HINT = "hint"
+QUESTION, HINT = "question", "hint"
+# Python's word for nothing, which among choices may be one
+NO_HINT = "none"
 # the coarser one first: MMBench has 6 of them, and 20 of the other
 CATEGORIES = ("l2-category", "category")
 # what programs write into empty cells
@@ -48,7 +50,8 @@ LETTER = re.compile(r"[A-Z]")
 def read_benchmark(data: Path, cache: Path) -> Table:
     """All rows of a file, their pictures kept as files of their own.
 
-    Hints stand before questions. Cells without anything in them, or "nan", are empty.
+    Hints stand before questions. Cells without anything in them, or "nan", are empty;
+    "None" may be a choice, and stays one, which VLMEvalKit drops.
 
     Args:
         data: a .tsv file, or a folder with `samples.tsv`.
@@ -64,8 +67,9 @@ def read_benchmark(data: Path, cache: Path) -> Table:
     if not table.rows:
         raise DataError(f"{file.name} has no rows")
     rows = tuple(map(reading.with_picture, table.rows))
-    merged = (HINT, *CATEGORIES)
-    columns = tuple(c for c in table.columns if c.lower() not in merged)
+    hint = (HINT,) if QUESTION in table.columns else ()
+    used = (*hint, *CATEGORIES)
+    columns = tuple(c for c in table.columns if c.lower() not in used)
     return replace(table, rows=rows, columns=columns)
 
 
@@ -101,9 +105,9 @@ class _Reading:
             picture = str(picture_of(cell, self.file.parent, self.cache))
             cells["image"] = picture
             self.pictures[cells.get("index") or ""] = picture
-        asked = [cells[c] for c in (HINT, "question") if cells.get(c) is not None]
-        if asked:
-            cells["question"] = "\n".join(asked)
+        hint, question = cells.get(HINT), cells.get(QUESTION)
+        if hint is not None and question is not None and hint.lower() != NO_HINT:
+            cells[QUESTION] = f"{hint}\n{question}"
         answer = cells.get("answer")
         if answer is not None and LETTER.fullmatch(answer) and cells.get("A"):
             # a letter, whatever the choices are: those of AI2D may be letters

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from string import ascii_uppercase
 from typing import TYPE_CHECKING
@@ -31,8 +32,8 @@ ROLES: Mapping[str, tuple[str, ...]] = {
     "split": ("split",),
     "choices": ("choices", "options"),
 }
-# the caption of a picture as often as a question about it
-UNCLEAR = "text"
+# a column with a choice: "A", "a", "option_a", "choice A"
+LETTERED = re.compile(r"(?:option|choice)?[_ ]?([A-Za-z])", re.I)
 
 
 @dataclass(frozen=True)
@@ -79,31 +80,18 @@ def meant_columns(
             if len(fitting) > 1:
                 raise DataError(
                     f"{' and '.join(map(repr, fitting))} of {table.file.name} can each "
-                    f"be its {role}: {_naming(role, fitting[0])}"
+                    f"be its {role}: {naming(role, fitting[0])}"
                 )
             found.update(zip([role], fitting, strict=False))
     if "image" not in found:
         raise DataError(
             f"no column of {table.file.name} is known to hold pictures "
-            f"({_listed(table)}): {_naming('image', 'COLUMN')}"
+            f"({listed(table)}): {naming('image', 'COLUMN')}"
         )
-    _check_clear(table, found, named or {})
     letters = () if "choices" in found else _letters(free)
     read = {*found.values(), *letters}
     unread = tuple(column for column in table.columns if column not in read)
     return Columns(found, letters, unread)
-
-
-def _check_clear(
-    table: Table, found: Mapping[str, str], named: Mapping[str, str]
-) -> None:
-    """Refuse a text that is the only one: a question as much as a caption."""
-    text = found.get("question", "")
-    if _plain(text) == UNCLEAR and "answers" not in found and "question" not in named:
-        raise DataError(
-            f"{text!r} of {table.file.name} ({_listed(table)}) can be a question or a "
-            f"caption: {_naming('question', text)} or answers={text}"
-        )
 
 
 def _named(
@@ -124,27 +112,32 @@ def _named(
 
 def _fitting(columns: Sequence[str], names: Sequence[str]) -> list[str]:
     """Columns of these names; those of the first name alone, if there are any."""
-    first = [column for column in columns if _plain(column) == names[0]]
-    return first or [column for column in columns if _plain(column) in names]
+    first = [column for column in columns if plain(column) == names[0]]
+    return first or [column for column in columns if plain(column) in names]
 
 
 def _letters(columns: Sequence[str]) -> tuple[str, ...]:
     """Columns A, B, C, ... without a gap; two at least, else they are none."""
+    matches = ((LETTERED.fullmatch(column.strip()), column) for column in columns)
+    lettered = {match[1].upper(): column for match, column in matches if match}
     found: list[str] = []
     for letter in ascii_uppercase:
-        if letter not in columns:
+        if letter not in lettered:
             break
-        found.append(letter)
+        found.append(lettered[letter])
     return tuple(found) if len(found) > 1 else ()
 
 
-def _plain(column: str) -> str:
+def plain(column: str) -> str:
+    """A column's name as `ROLES` has it."""
     return column.strip().lower().replace(" ", "_").replace("-", "_")
 
 
-def _naming(role: str, column: str) -> str:
+def naming(role: str, column: str) -> str:
+    """The option that names a column."""
     return f"say which with --columns {role}={visible(column)}"
 
 
-def _listed(table: Table) -> str:
+def listed(table: Table) -> str:
+    """All columns of a table."""
     return f"columns: {', '.join(map(visible, table.columns)) or 'none'}"

@@ -23,7 +23,7 @@ STEM = "samples"
 LONGEST_SHOWN = 60
 # what stands for bytes that are no UTF-8, and halves of characters from JSON escapes
 HALVES = range(0xD800, 0xE000)
-UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+WIDE = (b"\xff\xfe", b"\xfe\xff")
 
 
 class Written(str):
@@ -109,8 +109,8 @@ def decoded_lines(file: Path) -> Iterator[str]:
     """
     with in_one_sentence(f"{file} cannot be read", DataError):
         with file.open("rb") as opened:
-            if opened.read(2) in UTF_16:
-                raise DataError(f"{file.name} is in UTF-16: save it as UTF-8")
+            if opened.read(2) in WIDE:
+                raise DataError(f"{file.name} is in UTF-16 or UTF-32: save it as UTF-8")
         with file.open(
             encoding="utf-8-sig", errors="surrogateescape", newline=""
         ) as opened:

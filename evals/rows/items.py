@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from allocator.core.errors import DataError
 from allocator.core.ports import SPLITS
-from evals.rows.files import shown
+from evals.rows.files import Row, shown
 from evals.rows.pictures import picture_of
 from evals.rows.sets import Item
 from evals.rows.values import (
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from allocator.core.own import Digests, Wishes
     from allocator.core.ports import Split
     from evals.rows.columns import Columns
-    from evals.rows.files import Row, Table
+    from evals.rows.files import Table
 
     T = TypeVar("T")
 
@@ -63,6 +63,15 @@ class Meant:
             what = ARTICLES.get(role, role)
             raise empty[0].refused(f"is empty, and other rows have {what}")
         return found
+
+    def without_pictures(self) -> Meant:
+        """The same without cells of pictures, which may be all of a large file."""
+        column = self.columns.of["image"]
+        rows = (
+            Row(row.number, {k: v for k, v in row.cells.items() if k != column})
+            for row in self.table.rows
+        )
+        return replace(self, table=replace(self.table, rows=tuple(rows)))
 
     def read(self, role: str, meaning: Callable[[Cell], T]) -> list[T] | None:
         """What the cells of a role mean; None where all are empty."""

@@ -17,6 +17,7 @@ from allocator.core.ports import Prediction, Sample
 from allocator.core.study import CALIBRATION_SIZE
 from evals.rows.choosing import chosen_metric, longest_reply, words_of
 from evals.rows.columns import ROLES, meant_columns
+from evals.rows.doubts import check_clear
 from evals.rows.items import Meant, read_items, with_pictures, with_sets
 from evals.rows.sets import as_said, check_count, divided, shared_picture
 from evals.rows.tables import read_table
@@ -40,6 +41,8 @@ LETTER = "Answer with the option's letter from the given choices directly."
 AS_IT_STANDS = ("f1",)
 # with fewer samples to evaluate on, intervals are wide
 FEW = 200
+# columns that a sentence names
+MOST_NAMED = 12
 # the standard error of one score between 0 and 100 is at most this
 WIDEST = 50
 
@@ -70,6 +73,7 @@ class Kind:
         table = self.read(data, wishes.cache)
         name, named = table.file.name, wishes.columns or {}
         meant = Meant(table, meant_columns(table, named, self.roles))
+        check_clear(table, meant.columns, named, wishes.metric, self.roles)
         check_count(table)
         items = with_sets(meant, read_items(meant), named="split" in named)
         chosen = chosen_metric(items, wishes.metric, name)
@@ -79,7 +83,7 @@ class Kind:
         sets = as_said(items, name) if said else divided(items, wishes.seed, name)
         _check_apart(meant, sets)
         opened = OpenedTask if not hasattr(chosen.metric, "within") else OpenedCorpus
-        return opened(self.name, meant, sets, chosen)
+        return opened(self.name, meant.without_pictures(), sets, chosen)
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,6 +145,7 @@ class OpenedTask:
             half_width=half,
             remarks=tuple(self._remarks(n_evaluated, half)),
             left_out=self.left_out,
+            longest=self.max_new_tokens,
         )
 
     def samples(
@@ -236,6 +241,8 @@ class OpenedTask:
 
     def _remarks(self, n_evaluated: int, half: float | None) -> list[str]:
         columns, found = self.meant.columns, []
+        if self.own_references and columns.get("answers") is not None:
+            found.append("answers of the file are passed over: replies are compared")
         if columns.unread:
             found.append(f"not read: {_listed('column', columns.unread)}")
         split = columns.get("split")
@@ -250,9 +257,6 @@ class OpenedTask:
                 f"{n_left:,} samples of pictures that calibrate are left out: it takes "
                 f"one of each picture, {CALIBRATION_SIZE} at most"
             )
-        found.append(
-            f"replies end after {self.max_new_tokens} tokens (--max-new-tokens)"
-        )
         if n_evaluated < FEW:
             wide = "" if half is None else f", {half:.1f} points to each side at most"
             found.append(
@@ -301,4 +305,5 @@ def _check_apart(meant: Meant, sets: Sets) -> None:
 
 
 def _listed(noun: str, names: Sequence[str]) -> str:
-    return f"{noun}{'s' * (len(names) > 1)} {', '.join(names)}"
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return f"{noun}{'s' * (len(names) > 1)} {', '.join(names[:MOST_NAMED])}{more}"

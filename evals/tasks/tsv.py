@@ -31,7 +31,12 @@ from typing import TYPE_CHECKING, Any
 
 from allocator.core.errors import DataError
 from allocator.core.own import AGREEMENT
-from evals.rows.benchmark import ROLES, categories_of, read_benchmark
+from evals.rows.benchmark import (
+    LONGEST_INDEX,
+    ROLES,
+    categories_of,
+    read_benchmark,
+)
 from evals.rows.task import Kind
 from evals.tasks._official import check_selection, portion
 
@@ -126,7 +131,8 @@ class Opened:
                 )
             selection = replace(selection, fraction=size / n_evaluated)
         own: tuple[Sample, ...] = task.samples(data, split, selection)
-        return own
+        # as the official readers show pictures: whatever EXIF orientations say
+        return tuple(replace(sample, upright=False) for sample in own)
 
     def score(self, predictions: Sequence[Any], samples: Sequence[Sample]) -> Score:
         """Score replies, one per sample; by category in the details.
@@ -164,6 +170,7 @@ class Opened:
     @cached_property
     def _turned(self) -> int:
         """How many rows turn the choices of another one round."""
-        numbers = {int(name) for name in self._numbers if name.isdecimal()}
+        short = (name for name in self._numbers if len(name) <= LONGEST_INDEX)
+        numbers = {int(name) for name in short if name.isdecimal()}
         others = (number for number in numbers if number >= TURNED)
         return sum(number % TURNED in numbers for number in others)

@@ -11,12 +11,15 @@ from PIL import Image
 from allocator.bench import contents, pictures
 from allocator.bench.contents import Contents, forget
 from allocator.bench.pictures import readable
+from allocator.bench.prepare import prepare
 from allocator.core.errors import DataError
 from allocator.core.ports import SPLITS, Sample
+from allocator.core.study import StudySpec
 from allocator.families import read_image
 from evals.tasks.vqav2 import PLUGIN as VQAV2
 from evals.taskset import TaskSet
 from evals.worded import Worded
+from tests.evals.own_files import lines, rows, write, write_pictures
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Set
@@ -44,7 +47,7 @@ class Own:
         return self.all
 
     def place(self, sample: Sample) -> str:
-        return f"line {sample.id} of samples.jsonl, column 'image',"
+        return f"column 'image' in line {sample.id} of samples.jsonl"
 
     def without(self, ids: Set[str]) -> Own:
         return replace(self, all=tuple(s for s in self.all if s.id not in ids))
@@ -168,12 +171,12 @@ def test_a_broken_picture_is_named_with_its_row_and_how_many_there_are(
     (folder / "8.png").write_bytes(b"")
     with pytest.raises(
         DataError,
-        match=r"^line 8 of samples.jsonl, column 'image', has a picture that is broken:"
-        r" .*/8\.png cannot be read as a picture: it is empty \(--skip-broken leaves",
+        match=r"^column 'image' in line 8 of samples.jsonl has a picture that is "
+        r"broken: .*/8\.png cannot be read .*: it is empty \(--skip-broken leaves",
     ):
         read(task)
     broken(folder, 5, 150)
-    with pytest.raises(DataError, match=r"^line 5 .* so it is with 3 of 200 samples "):
+    with pytest.raises(DataError, match=r"line 5 .* so it is with 3 of 200 samples "):
         read(task)
 
 
@@ -203,8 +206,8 @@ def test_one_in_a_hundred_may_be_left_out_where_that_is_asked_for(
     broken(folder, 3, 151, 199)
     with pytest.raises(
         DataError,
-        match=r"at most 1 % .* the pictures of 5 of 200 samples cannot be read: line 3 "
-        r"of samples.jsonl, column 'image'; line 5 .*; line 150 .*; and 2 more$",
+        match=r"at most 1 % .* the pictures of 5 of 200 samples cannot be read: column "
+        r"'image' in line 3 of samples.jsonl; .* line 5 .* line 150 .*; and 2 more$",
     ):
         read(task, skip=True)
 
@@ -256,3 +259,20 @@ def test_pictures_are_read_as_models_will_read_them(
     monkeypatch.setattr(pictures, "read_image", noted)
     read(task)
     assert seen == {(sample.image, sample.upright) for sample in task.all}
+
+
+def test_a_request_says_so_before_anything_is_loaded(tmp_path: Path) -> None:
+    data = write(tmp_path / "own", "samples.jsonl", lines(rows(COUNT)))
+    write_pictures(data.parent, COUNT)
+    asked = StudySpec(model="tiny-llava", task="own", data=str(data), budget="4.0")
+    whole = prepare(asked)
+    identity = whole.identity
+    (data.parent / "7.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"line 8 of samples.jsonl has a picture that"):
+        prepare(asked)
+    (data.parent / "9.png").unlink()
+    left = prepare(replace(asked, skip_broken=True))
+    ids = {s.id for own in whole.samples.values() for s in own}
+    assert {s.id for own in left.samples.values() for s in own} == ids - {"8", "10"}
+    # what is measured is of other samples
+    assert left.identity != identity

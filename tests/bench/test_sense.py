@@ -67,6 +67,21 @@ def test_what_is_sound_is_passed_in_silence(score: float) -> None:
     assert (found.refused, found.warnings) == (None, ())
 
 
+def test_a_model_that_thinks_for_too_long_is_told_what_would_help() -> None:
+    thinking = Said(100, 100, 100, 10, "", "red")
+    found = judge("m", {"vqav2": (0.0, thinking)}, {})
+    assert found.refused is not None
+    assert "all replies are empty, cut off at 10 tokens before they" in found.refused
+    assert found.refused.endswith("thoughts or answers that need more --max-new-tokens")
+    some = judge("m", {"vqav2": (50.0, Said(100, 30, 30, 10, "red", "red"))}, {})
+    (line,) = some.warnings
+    assert "30 of 100 replies are cut off at 10 tokens and 30 are empty" in line
+    assert "--max-new-tokens" in line
+    # others are not sent there
+    empty = judge("m", {"vqav2": (0.0, ALL_EMPTY)}, {})
+    assert "--max-new-tokens" not in str(empty.refused)
+
+
 def test_one_task_of_several_is_enough_to_refuse() -> None:
     found = judge("m", {"vqav2": (90.0, FINE), "gqa": (0.0, FINE)}, {})
     assert found.refused is not None

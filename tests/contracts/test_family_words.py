@@ -11,6 +11,7 @@ import torch
 
 from allocator.core.plugins import load
 from allocator.core.ports import Decoding
+from allocator.families._wording import template_of
 from tests.families.checkpoints import change
 from tests.families.parts import PARTS
 from tests.families.processors import two_samples
@@ -156,27 +157,28 @@ def test_words_of_ones_own_stand_in_the_models_frame(case: Case) -> None:
     assert shown("caption", "is this this") == given != shown("caption", "")
     # an own frame of the checkpoint stays around them
     place = "<image>" if "<image>" in model.wording.published["plain"] else ""
-    own = {"plain": f"{place}what {{}} what"}
+    own = {"plain": f"{place}this {{}} is"}
     (case.folder / "prompts.json").write_text(json.dumps(own))
     framed = case.family.outline(case.folder).prompt
-    assert "what is this this what" in framed(
+    assert "this is this this is" in framed(
         replace(sample, prompt="plain", text="is this this")
     )
 
 
 def test_a_template_with_a_switch_is_told_not_to_think(case: Case) -> None:
     before: Any = case.family.outline(case.folder)
-    file = case.folder / "chat_template.jinja"
-    if not file.exists():
+    template = template_of(before.processor)
+    if template is None:
         pytest.skip("its published checkpoints are asked without a template")
-    switch = "{{ 'what is' if enable_thinking is defined and not enable_thinking }}"
+    switch = "{{ 'is this' if enable_thinking is defined and not enable_thinking }}"
     told = [before.prompt(sample) for sample in case.samples]
-    file.write_text(file.read_text() + switch)
+    # which would come first
+    (case.folder / "chat_template.json").unlink(missing_ok=True)
+    (case.folder / "chat_template.jinja").write_text(template + switch)
     after: Any = case.family.outline(case.folder)
-    assert [
-        after.prompt(sample).removesuffix("what is").rstrip() for sample in case.samples
-    ] == [each.rstrip() for each in told]
-    lengths = zip(
-        before.lengths(case.samples), after.lengths(case.samples), strict=True
-    )
-    assert [b - a for a, b in lengths] == [2, 2]
+    for sample, before_it in zip(case.samples, told, strict=True):
+        shown = after.prompt(sample)
+        assert shown.endswith("is this")
+        assert shown.removesuffix("is this").rstrip() == before_it.rstrip()
+    counts = (model.lengths(case.samples) for model in (before, after))
+    assert [b - a for a, b in zip(*counts, strict=True)] == [2, 2]

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, get_args
 import pytest
 
 from allocator.core.errors import DataError, ReplyError
-from allocator.core.plugins import available, load
+from allocator.core.own import FileTask
+from allocator.core.plugins import available
 from allocator.core.ports import SPLITS, Prediction, Ranked, Selection
+from tests.contracts.tasks import of_file, plug_in, task_named
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,7 +49,7 @@ def predictions(
 
 @EACH
 def test_the_first_references_together_get_the_best_score(name: str) -> None:
-    task: Task = load("evals.tasks", name)
+    task = task_named(name)
     samples = task.examples
     replies = first(samples)
     best = task.score(predictions(task, samples, replies), samples).mean
@@ -63,7 +65,7 @@ def test_the_first_references_together_get_the_best_score(name: str) -> None:
 
 @EACH
 def test_nonsense_scores_nothing(name: str) -> None:
-    task: Task = load("evals.tasks", name)
+    task = task_named(name)
     told = predictions(task, task.examples, [NONSENSE] * len(task.examples))
     score = task.score(told, task.examples)
     assert score.mean == pytest.approx(0, abs=1e-6)
@@ -72,7 +74,7 @@ def test_nonsense_scores_nothing(name: str) -> None:
 
 @EACH
 def test_the_order_of_the_samples_does_not_matter(name: str) -> None:
-    task: Task = load("evals.tasks", name)
+    task = task_named(name)
     samples = [*task.examples, *renamed(task.examples)]
     replies = [NONSENSE, *first(samples)[1:]]
     forth = task.score(predictions(task, samples, replies), samples)
@@ -89,7 +91,7 @@ def renamed(samples: Sequence[Sample]) -> list[Sample]:
 
 @EACH
 def test_the_mean_is_that_of_the_values(name: str) -> None:
-    task: Task = load("evals.tasks", name)
+    task = task_named(name)
     replies = [*first(task.examples)[:-1], NONSENSE]
     score = task.score(predictions(task, task.examples, replies), task.examples)
     assert score.mean == pytest.approx(sum(score.values) / len(score.values))
@@ -100,7 +102,7 @@ def test_the_mean_is_that_of_the_values(name: str) -> None:
 def test_another_number_of_predictions_than_samples_is_refused(
     name: str, change: int
 ) -> None:
-    task: Task = load("evals.tasks", name)
+    task = task_named(name)
     samples = [*task.examples, *renamed(task.examples)]
     told = predictions(task, samples, first(samples))
     told = told[:-1] if change < 0 else [*told, told[0]]
@@ -111,7 +113,7 @@ def test_another_number_of_predictions_than_samples_is_refused(
 
 @EACH
 def test_predictions_of_another_kind_are_refused(name: str) -> None:
-    task: Task = load("evals.tasks", name)
+    task = task_named(name)
     wrong = Ranked([1.0], [[1.0]]) if task.needs == "reply" else "a reply"
     with pytest.raises(ReplyError, match=task.examples[0].id):
         task.score([wrong] * len(task.examples), task.examples)
@@ -119,7 +121,7 @@ def test_predictions_of_another_kind_are_refused(name: str) -> None:
 
 @EACH
 def test_examples_are_different_samples(name: str) -> None:
-    samples = load("evals.tasks", name).examples
+    samples = task_named(name).examples
     assert len({sample.id for sample in samples}) == len(samples) >= 1
     assert len({sample.image for sample in samples}) == len(samples)
     assert all(sample.references for sample in samples)
@@ -127,12 +129,12 @@ def test_examples_are_different_samples(name: str) -> None:
 
 @EACH
 def test_the_name_is_the_file_name(name: str) -> None:
-    assert load("evals.tasks", name).name == name
+    assert task_named(name).name == name
 
 
 @EACH
 def test_what_it_is_is_stated(name: str) -> None:
-    task: Task = load("evals.tasks", name)
+    task = task_named(name)
     assert task.metric.strip()
     assert task.version >= 1
     assert task.max_new_tokens >= 1
@@ -145,7 +147,11 @@ def test_what_it_is_is_stated(name: str) -> None:
 def test_a_folder_without_its_files_is_refused(
     name: str, split: Split, tmp_path: Path
 ) -> None:
-    task: Task = load("evals.tasks", name)
+    task = plug_in(name)
+    if isinstance(task, FileTask):
+        with pytest.raises(DataError, match=r"samples\.\*"):
+            of_file(name, tmp_path)
+        return
     for subset in (None, *task.subsets):
         with pytest.raises(DataError, match=r"\.json.*expected|expected.*\.json"):
             task.samples(tmp_path, split, Selection(subset=subset))
@@ -153,7 +159,7 @@ def test_a_folder_without_its_files_is_refused(
 
 @EACH
 def test_a_selection_that_cannot_be_met_is_refused(name: str, tmp_path: Path) -> None:
-    task: Task = load("evals.tasks", name)
+    task = task_named(name)
     known = f"no subset 'half' .*{task.subsets[0]}"
     with pytest.raises(DataError, match=known):
         task.samples(tmp_path, "search", Selection(subset="half"))

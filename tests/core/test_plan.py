@@ -167,6 +167,16 @@ def test_a_plan_keeps_how_its_score_was_measured(toy: ModelSpec, file: Path) -> 
     assert Plan.read(file).asked == {"task": "vqav2", "fraction": 0.2, "beams": 3}
 
 
+def test_a_plan_keeps_the_words_and_the_length_that_were_given(
+    toy: ModelSpec, file: Path
+) -> None:
+    given = {"prompt": "Q: {question}\nA:", "max_new_tokens": 32}
+    plan = plan_json(asked(**given), toy, mixed(toy))
+    file.write_text(json.dumps(plan))
+    assert Plan.read(file).asked.items() >= given.items()
+    assert not plan_json(asked(), toy, mixed(toy)).keys() & given.keys()
+
+
 def test_a_layer_that_contradicts_its_group_is_refused(
     toy: ModelSpec, file: Path
 ) -> None:

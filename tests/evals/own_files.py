@@ -9,8 +9,10 @@ import json
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from PIL import Image
 
+from allocator.core.errors import AllocateError
 from allocator.core.own import Wishes
 from evals.tasks.own import PLUGIN
 
@@ -71,11 +73,31 @@ def write(folder: Path, name: str, text: str | bytes) -> Path:
     return file
 
 
+def _content(file: Path) -> bytes:
+    return file.read_bytes() if file.is_file() else str(file).encode()
+
+
 def digests(files: Iterable[Path]) -> dict[Path, str]:
-    return {file: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    return {file: hashlib.sha256(_content(file)).hexdigest() for file in files}
 
 
 def opened(data: Path, **wishes: Any) -> Any:
     """The task of a file, pictures within it kept beside it."""
     folder = data if data.is_dir() else data.parent
     return PLUGIN.opened(data, Wishes(folder / "cache", **wishes), digests)
+
+
+def changed(row: int, **cells: Any) -> list[dict[str, Any]]:
+    """Rows of which one, from 1, has other cells."""
+    found = rows()
+    found[row - 1] = {**found[row - 1], **cells}
+    return found
+
+
+def sentence(data: Path, **wishes: Any) -> str:
+    """What is said where a file is refused: one line."""
+    with pytest.raises(AllocateError) as caught:
+        opened(data, **wishes)
+    said = str(caught.value)
+    assert "\n" not in said
+    return said

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from allocator.core.errors import DataError
-from evals.accuracy import exact_match, vqa_accuracy
+from evals.accuracy import exact_match, read_answer_accuracy, vqa_accuracy
 
 CASES = Path(__file__).parents[3] / "shared/data/vqa/accuracy_cases.jsonl.gz"
 
@@ -75,6 +75,26 @@ def test_accuracy_is_the_same_as_published_on_all_recorded_cases() -> None:
     assert len(cases) == 1500
     scores = [vqa_accuracy(predicted, answers) for predicted, answers, _ in cases]
     assert scores == [expected for *_, expected in cases]
+
+
+@pytest.mark.parametrize(
+    ("predicted", "answers", "expected"),
+    [
+        # EvalAIAnswerProcessor's results: people's answers are normalized, too
+        ("north face", ["The North Face"] * 4 + ["nike"] * 6, 100.0),
+        ("Coca Cola", ["coca-cola"] * 3 + ["pepsi"] * 7, 90.0),
+        ("two", ["2"] * 2 + ["3"] * 8, 60.0),
+        # all commas go, not only those within numbers
+        ("yes no", ["yes, no", *["no"] * 9], 30.0),
+        ("nothing", ["something"] * 10, 0.0),
+    ],
+)
+def test_answers_of_textvqa_are_normalized_as_replies_are(
+    predicted: str, answers: list[str], expected: float
+) -> None:
+    assert read_answer_accuracy(predicted, answers) == expected
+    with pytest.raises(DataError, match="without human answers"):
+        read_answer_accuracy(predicted, [])
 
 
 @pytest.mark.parametrize(

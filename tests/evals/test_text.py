@@ -8,7 +8,12 @@ from pathlib import Path
 import pytest
 
 import evals.text
-from evals.text import normalize_answer, normalize_words, remove_punctuation
+from evals.text import (
+    normalize_answer,
+    normalize_read_answer,
+    normalize_words,
+    remove_punctuation,
+)
 
 PAIRS = Path(__file__).parents[3] / "shared/data/vqa/normalize_pairs.jsonl.gz"
 
@@ -38,6 +43,23 @@ PAIRS = Path(__file__).parents[3] / "shared/data/vqa/normalize_pairs.jsonl.gz"
 )
 def test_a_predicted_answer_takes_its_published_form(text: str, expected: str) -> None:
     assert normalize_answer(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        # as lmms-eval's copy of MMF's EvalAIAnswerProcessor gives them
+        ("The O'Reilly's, 1,000 pages?", "o'reilly 's 1000 pages"),
+        ("it's 5 p.m.", "it 's 5 pm"),
+        ("yes, no", "yes no"),
+        ("Coca-Cola", "coca cola"),
+        ("$5.00", "$5.00"),
+    ],
+)
+def test_an_answer_of_textvqa_takes_its_published_form(
+    text: str, expected: str
+) -> None:
+    assert normalize_read_answer(text) == expected
 
 
 def test_only_the_first_32_periods_are_dropped() -> None:

@@ -55,11 +55,14 @@ def card_of(
     folder: Path,
     score: Mapping[str, Any] | None = SCORE,
     model: str = "llava-hf/llava-1.5-7b-hf",
+    fmt: str = "dense",
+    **asked: Any,
 ) -> str:
-    plan = plan_json(StudySpec("16", "vqav2", model=model), made.spec, made.allocation)
+    study = StudySpec("16", "vqav2", model=model, **asked)
+    plan = plan_json(study, made.spec, made.allocation)
     command = Wanted("dense", "./out").command("study")
     export = Export(plan, lambda: made, score, command=command)
-    write_card(export, Dense(), folder, "out", FOUND)
+    write_card(export, Dense(), folder, "out", {**FOUND, "format": fmt})
     return (folder / "README.md").read_text()
 
 
@@ -104,6 +107,21 @@ def test_a_trial_is_not_confirmed(made: Checkpoint, tmp_path: Path) -> None:
     card = card_of(made, tmp_path, {**SCORE, "confirmed": False, "ci95": None})
     assert "| score | 78.25 on the search set, not confirmed |" in card
     assert "interval" not in card
+
+
+def test_the_command_that_scores_it_again_asks_in_the_same_words(
+    made: Checkpoint, tmp_path: Path
+) -> None:
+    given = {"prompt": "Q: {question} A:", "max_new_tokens": 32, "skip_broken": True}
+    card = card_of(made, tmp_path, fmt="compressed-tensors", **given)
+    line = next(x for x in card.splitlines() if "allocate evaluate" in x)
+    assert line.endswith(
+        "--data DATA --prompt 'Q: {question} A:' --max-new-tokens 32 --skip-broken"
+    )
+    plain = card_of(made, tmp_path, fmt="compressed-tensors")
+    assert "--task vqav2 --data DATA\n" in plain
+    listed = card_of(made, tmp_path, fmt="compressed-tensors", columns=("a=b", "c=d"))
+    assert "--columns a=b,c=d" in listed
 
 
 def test_a_plan_by_hand_was_not_measured(made: Checkpoint, tmp_path: Path) -> None:

@@ -31,8 +31,8 @@ SWITCHES = {
     "<think></think>{% else %}<think>{% endif %}{% endif %}": "<think></think>",
     "{% if enable_thinking is not defined %}{% set enable_thinking = true %}{% endif %}"
     "{{ '/think' if enable_thinking else '/no_think' }}": "/no_think",
-    "{% macro end() %}{{ '/nothink' if enable_thinking is defined and "
-    "not enable_thinking }}{% endmacro %}{{ end() }}": "/nothink",
+    "{% macro end() %}{{ '/fast' if enable_thinking is defined and "
+    "not enable_thinking }}{% endmacro %}{{ end() }}": "/fast",
     # of models that cannot be told
     "{{ '<think>\n' }}": "<think>\n",
     "": "",

@@ -51,6 +51,19 @@ def test_a_task_shows_its_own_kind(tmp_path: Path) -> None:
     }
 
 
+def test_words_that_are_given_are_shown_as_they_would_be_asked() -> None:
+    words = "Name {question} in short"
+    found = json.loads(inspected(words, "--model", "tiny-llava", "--json").stdout)
+    assert found["prompts"].keys() == {"plain"}
+    shown = found["prompts"]["plain"]
+    assert shown.startswith("<s> user :[<image> x 16]name what color is the circle? in")
+    assert shown.endswith("assistant :")
+    assert found == allocator.inspect("tiny-llava", prompt=words)
+    refused = inspected("{} {}", "--model", "tiny-llava")
+    assert refused.exit_code == 2
+    assert "has 2 places for the question" in refused.stderr
+
+
 def test_a_model_that_ranks_shows_how_it_reads_a_text() -> None:
     found = allocator.inspect("tiny-blip2", task="flickr30k", prompt=True)
     assert found["prompts"].keys() == {"text"}

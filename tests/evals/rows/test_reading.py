@@ -132,7 +132,7 @@ def test_cells_of_megabytes_are_read_and_the_limit_of_others_stays(
     tmp_path: Path,
 ) -> None:
     before = csv.field_size_limit()
-    entries = rows(note="x" * 2_000_000)[:40]
+    entries = [*rows(1, note="x" * 2_000_000), *rows(note="")[1:40]]
     file = write(tmp_path, "samples.csv", separated(entries))
     assert len(by_id(file)) == 40
     assert csv.field_size_limit() == before
@@ -321,6 +321,15 @@ def test_pictures_within_a_file_are_kept_by_content(tmp_path: Path) -> None:
         assert found["8"].image.suffix == ".png"
         assert found["8"].image.read_bytes() == picture(7)
     assert len(list((tmp_path / "cache").iterdir())) == 60
+
+
+def test_pictures_of_a_file_are_not_held_in_memory(tmp_path: Path) -> None:
+    entries = [
+        {**row, "image": base64.b64encode(picture(n)).decode()}
+        for n, row in enumerate(rows())
+    ]
+    task = opened(write(tmp_path, "samples.jsonl", lines(entries)))
+    assert all("image" not in row.cells for row in task.meant.table.rows)
 
 
 def test_pictures_of_parquet_are_read(tmp_path: Path) -> None:

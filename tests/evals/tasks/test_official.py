@@ -18,6 +18,7 @@ from evals.tasks._official import (
     portion,
     rank,
     read_json,
+    read_json_lines,
     share,
     shuffled,
 )
@@ -63,6 +64,15 @@ def test_a_file_below_a_file_is_missing(tmp_path: Path) -> None:
     (tmp_path / "annotations").touch()
     with pytest.raises(DataError, match=r"annotations/a\.json is missing: expected in"):
         read_json(tmp_path, "annotations/a.json")
+
+
+def test_a_file_of_lines_is_read_line_by_line(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('\ufeff{"a": 1}\n\n[2]\r\n"\u2028"', "utf-8")
+    assert read_json_lines(tmp_path, "a.json") == [{"a": 1}, [2], "\u2028"]
+    for content in ('{"a": 1}\n{"a": ', "{}\n{} {}", "[" * 100_000):
+        (tmp_path / "a.json").write_text(content)
+        with pytest.raises(DataError, match=r"a\.json .* JSON lines: see line [12]$"):
+            read_json_lines(tmp_path, "a.json")
 
 
 def test_of_each_object_that_is_kept_which_is_asked_for(tmp_path: Path) -> None:

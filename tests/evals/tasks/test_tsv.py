@@ -66,8 +66,19 @@ def test_a_row_is_asked_as_llava_asks_it(tmp_path: Path) -> None:
         "Answer with the option's letter from the given choices directly."
     )
     assert sample.choices == ("not big 0", "big 0", "neither")
-    assert (sample.prompt, sample.references, sample.upright) == ("plain", ("B",), True)
+    assert (sample.prompt, sample.references, sample.upright) == (
+        "plain",
+        ("B",),
+        False,
+    )
     assert task.summary.metric == "choice"
+
+
+def test_no_hint_is_none_and_a_choice_may_be(tmp_path: Path) -> None:
+    content = [{**row, "C": "None"} for row in changed(2, hint="None")]
+    sample = whole(opened(tmp_path, content))["200"]
+    assert sample.text.startswith("Is it 0 red?\n")
+    assert sample.choices[2] == "None"
 
 
 def test_pictures_are_kept_and_those_of_other_rows_found(tmp_path: Path) -> None:
@@ -178,7 +189,7 @@ def test_a_file_without_answers_is_for_agreement_alone(tmp_path: Path) -> None:
             "'image' in row 2 .* damaged|no pic",
         ),
         (changed(2, image="/9j/" + "!" * 80), "'image' in row 2 "),
-        (changed(5, image=""), "'image' in row 5 .* no picture"),
+        (changed(5, image=""), "'image' in row 5 .* nothing for a picture"),
         (changed(5, image="['aa', 'bb']"), "'image' in row 5 .* has 2 pictures"),
         (changed(5, answer="E"), "'answer' in row 5 .* none of the choices"),
         (changed(5, answer=""), "'answer' in row 5 .* is empty"),
