@@ -39,7 +39,12 @@ def vqa_accuracy(predicted: str, answers: Sequence[str]) -> float:
     Raises:
         DataError: `answers` is empty.
     """
-    return _percent_by_answer(tuple(answers)).get(normalize_answer(predicted), 0.0)
+    if not answers:
+        raise DataError("a question without human answers cannot be scored")
+    comparable = tuple(answers)
+    if len(set(answers)) > 1:
+        comparable = tuple(map(_without_marks, answers))
+    return percent_by_answer(comparable).get(normalize_answer(predicted), 0.0)
 
 
 def read_answer_accuracy(predicted: str, answers: Sequence[str]) -> float:
@@ -84,16 +89,15 @@ def exact_match(predicted: str, answer: str) -> float:
     return 100.0 * (predicted.strip().rstrip(".").lower() == answer)
 
 
+_without_marks = lru_cache(maxsize=1 << 15)(remove_punctuation)
+
+
 # A search scores many replies to one question. The official evaluation part of val2014
 # has 21,435 questions, and an entry is a few hundred bytes.
 @lru_cache(maxsize=1 << 15)
-def _percent_by_answer(answers: tuple[str, ...]) -> Mapping[str, float]:
-    if not answers:
-        raise DataError("a question without human answers cannot be scored")
-    comparable = answers
-    if len(set(answers)) > 1:
-        comparable = tuple(remove_punctuation(answer) for answer in answers)
-    times = Counter(comparable)
+def percent_by_answer(answers: tuple[str, ...]) -> Mapping[str, float]:
+    """VQA accuracy of each answer that people gave, as it is; all others have 0."""
+    times = Counter(answers)
     return {text: _percent(n, len(answers)) for text, n in times.items()}
 
 

@@ -160,15 +160,25 @@ def strata(task: Task | TaskSet, samples: Sequence[Sample]) -> tuple[int, ...]:
 
 def without_shared(
     samples: Mapping[Split, tuple[Sample, ...]],
+    held: Mapping[Path, str] | None = None,
 ) -> dict[Split, tuple[Sample, ...]]:
     """Drop what tasks' sets share: evaluation keeps an image, then search.
 
     Two tasks on the same photographs divide them differently.
+
+    Args:
+        samples: of all tasks, by set.
+        held: what each file holds, where copies are to count as one image; None: those
+            of one path do.
     """
-    seen: set[Path] = set()
+
+    def name(sample: Sample) -> str | Path:
+        return sample.image if held is None else held[sample.image]
+
+    seen: set[str | Path] = set()
     kept: dict[Split, tuple[Sample, ...]] = {}
     for split in reversed(SPLITS):
         if split in samples:
-            kept[split] = tuple(s for s in samples[split] if s.image not in seen)
-            seen |= {sample.image for sample in samples[split]}
+            kept[split] = tuple(s for s in samples[split] if name(s) not in seen)
+            seen |= {name(sample) for sample in samples[split]}
     return {split: kept[split] for split in SPLITS if split in kept}

@@ -6,12 +6,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from allocator.core.errors import SpecError
+from allocator.core.own import summary_of
 from allocator.core.prompts import PLACES, check_prompt, filled, places, shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from allocator.core.own import Summary
     from allocator.core.ports import Prediction, Sample, Score, Selection, Split
 
 # what a family asks of a picture alone; decoding may go by it
@@ -83,6 +85,12 @@ class Worded:
     def max_new_tokens(self) -> int:
         """Longest reply that can score."""
         return self.longest or int(self.task.max_new_tokens)
+
+    @property
+    def summary(self) -> Summary | None:
+        """What the task says of a user's own file; None: it is of none."""
+        found = summary_of(self.task)
+        return found and replace(found, longest=self.max_new_tokens)
 
     def samples(
         self, data: Path, split: Split, selection: Selection

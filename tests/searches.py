@@ -148,7 +148,8 @@ class FakeBench:
     ) -> list[float]:
         found = self.score(allocation, some)
         # what scores no number was no reply either
-        return [found.mean if math.isnan(found.mean) else v for v in found.values]
+        broken = not math.isfinite(found.mean)
+        return [found.mean if broken else value for value in found.values]
 
     def score_of(
         self, allocation: Allocation, said: Sequence[float], some: Any, whole: Any

@@ -28,6 +28,7 @@ OTHERS = {
     "allocator/embedded/tiny-llava/": "LLaVA of 249,000 parameters.",
     "allocator/report/page.css": "How a page looks, on paper and on dark screens.",
     "allocator/report/page.js": "How its charts answer the pointer.",
+    "evals/README.md": "How data are given, metrics, layouts of official files.",
     "evals/data/": "Tables of the official VQA and caption evaluations.",
     "tests/": "Mirrors the rooms.",
     "tests/benchmarks/": "They measure: python -m tests.benchmarks.NAME.",

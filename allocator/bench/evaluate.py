@@ -82,38 +82,32 @@ def evaluate_model(
         plan_file: the allocation to score, perhaps of another tool; None scores full
             precision.
         watch: is told how far it is.
-        agreement: also how many replies are those of full precision, and how far their
-            tokens are from it: the model is asked at full precision as well.
+        agreement: also how many replies are those of full precision, and how far from
+            it their tokens: the model is asked at full precision as well.
 
     Raises:
         AllocateError: a model, task, data folder, plan or score that cannot be had.
     """
     if agreement and plan_file is None:
-        raise SpecError(
-            "--agreement holds what a plan gives against full precision: give --plan"
-        )
+        raise SpecError("--agreement holds a plan against full precision: give --plan")
     plan = read_plan(plan_file, options, watch) if plan_file else None
     asked = planned_request(options, plan, plan_file)
     if plan is None and (library := packed_by(model_folder(asked.model))):
         return _as_it_is(asked, library, watch)
-    splits: tuple[Split, ...] = ("evaluation",)
-    if plan is not None:
-        splits = ("calibration", *splits)
-    setup = referred(setup_of(asked, plan, splits, watch), watch)
+    before: tuple[Split, ...] = ("calibration",) if plan else ()
+    setup = referred(setup_of(asked, plan, (*before, "evaluation"), watch), watch)
     allocation = plan.allocation(setup.model) if plan else setup.space.full
     weights = plan_file.parent / FINALIZED if plan_file else None
     bench = open_planned(setup, plan, weights, watch)
-    samples = setup.samples["evaluation"]
-    score, said = _scored(bench, allocation, samples, watch)
-    found: tuple[Score, TokenDivergence | None] = score, None
+    samples, size = setup.samples["evaluation"], setup.space.size(allocation)
+    found = score, _ = _scored(bench, allocation, samples, watch)
     if not plan:
         _doubt(bench, asked.model, score, samples, watch)
-    elif agreement or refers_to_itself(setup.task):
-        found = _alike(setup, bench, allocation, (score, said), watch)
+    held = plan is not None and (agreement or refers_to_itself(setup.task))
+    measured = _alike(setup, bench, allocation, found, watch) if held else (score, None)
     under = f"under {plan_file}" if plan_file else "at full precision"
-    size = setup.space.size(allocation)
     return {
-        **_measured(asked, setup.task, found, samples, under),
+        **_measured(asked, setup.task, measured, samples, under),
         "plan": str(plan_file) if plan_file else None,
         "finalized": plan.finalized if plan else None,
         "loader": None,

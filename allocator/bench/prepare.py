@@ -173,7 +173,7 @@ def prepare(
     check_weights(folder)
     task = readable(task, contents, skip=asked.skip_broken)
     # a user's files are looked at first; drawing our own takes longer than the rest
-    samples = read_samples(asked, task, splits) if asked.data else None
+    samples = read_samples(asked, task, splits, contents) if asked.data else None
     if asked.storage:
         open_storage(asked.storage, timeout=asked.storage_timeout)
     # brings torch, which the checks above do not need
@@ -188,7 +188,7 @@ def prepare(
         lambda other: spec_of(replace(asked, granularity=other), folder, family),
         watch,
     )
-    samples = samples or read_samples(asked, task, splits)
+    samples = samples or read_samples(asked, task, splits, contents)
     tell_data(task, contents.watch)
     tell_unread(folder, watch)
     weights = weights_digest(folder, contents)

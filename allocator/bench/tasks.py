@@ -182,9 +182,14 @@ def data_folder(asked: StudySpec) -> Path:
 
 
 def read_samples(
-    asked: StudySpec, task: Task | TaskSet, splits: Sequence[Split] = SPLITS
+    asked: StudySpec,
+    task: Task | TaskSet,
+    splits: Sequence[Split] = SPLITS,
+    contents: Contents | None = None,
 ) -> dict[Split, tuple[Sample, ...]]:
     """Sets of samples, checked to share no image.
+
+    With `contents` a user's copies of published pictures are those pictures.
 
     Raises:
         DataError: a file is missing or malformed, or two sets overlap.
@@ -197,7 +202,11 @@ def read_samples(
         # whatever a file says is right
         samples = {split: without_references(own) for split, own in samples.items()}
     if isinstance(task, TaskSet):
-        samples = without_shared(samples)
+        held = None
+        if contents is not None and any(map(is_file_task, asked.tasks)):
+            images = [sample.image for own in samples.values() for sample in own]
+            held = contents.of(images, "pictures")
+        samples = without_shared(samples, held)
     if "calibration" in samples:
         # chosen at random: any first ones are a fair sample
         samples["calibration"] = samples["calibration"][: asked.calibration]

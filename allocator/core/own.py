@@ -54,7 +54,7 @@ class Summary:
     interval on the evaluation set reaches to each side at most, in points (None:
     unknown before it is measured); `remarks` are sentences about what was taken
     otherwise than somebody might expect; `left_out` are rows whose pictures cannot be
-    read.
+    read; a reply has at most `longest` tokens (None: nobody says).
     """
 
     source: str
@@ -66,6 +66,7 @@ class Summary:
     half_width: float | None
     remarks: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    longest: int | None = None
 
     @property
     def sentences(self) -> list[str]:
@@ -82,6 +83,8 @@ class Summary:
         if self.half_width is not None:
             told += f"; intervals reach at most {self.half_width:.1f} points either way"
         found = [f"{self.source}: {sets}", told, *self.remarks]
+        if self.longest is not None:
+            found.append(f"replies end after {self.longest} tokens (--max-new-tokens)")
         if self.left_out:
             found.append(
                 f"{len(self.left_out):,} samples are left out, as their pictures "
@@ -101,9 +104,8 @@ class FileTask(Protocol):
     def opened(self, data: Path, wishes: Wishes, digests: Digests) -> Task:
         """The task of a file, or of a folder that holds one.
 
-        The task has, beside what all have, `summary` (`Summary`), `place(sample)`,
-        which names a sample's row for sentences, and `own_references` (see
-        `refers_to_itself`).
+        The task has, beside what all have and what a `RowTask` has, `summary`
+        (`Summary`) and `own_references` (see `refers_to_itself`).
 
         Raises:
             DataError: the file cannot be read or meant; names row and column.

@@ -12,7 +12,9 @@ PLACES = ("{}", "{question}")
 DOUBLED = tuple(f"{{{place}}}" for place in PLACES)
 # stands for the picture elsewhere, and would be read as words here
 IMAGES = re.compile(
-    r"[<\[{]\W?(?:image|img)(?:[ _-]?(?:\d+|here|pad|token))?\W?[>\]}]", re.I
+    r"[<\[{]\W?(?:(?:start|begin|end)_of_)?(?:image|img)"
+    r"(?:[ _-]?(?:\d+|here|pad|context|(?:soft_)?token))?\W?[>\]}]",
+    re.I,
 )
 # a line break as it is written in code; LaTeX has names that begin so, such as \neq
 ESCAPED = re.compile(r"\\n(?![a-z])")

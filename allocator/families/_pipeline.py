@@ -153,8 +153,8 @@ class Pipeline:
             if any(text.rstrip().endswith(end) for text in texts):
                 raise ModelError(
                     f"{self.folder} ends its prompts with {end}, which ends a reply: "
-                    "take it out of its chat template or prompts.json, or bring a "
-                    "template that begins the reply (add_generation_prompt)"
+                    "take it out of its chat template, prompts.json or --prompt, or "
+                    "bring a template that begins the reply (add_generation_prompt)"
                 )
 
     def worded(self, sample: Sample) -> str:

@@ -70,21 +70,7 @@ def run(asked: StudySpec, watch: Watch | None = None) -> Recommendation:
 
 def run_prepared(setup: Setup, watch: Watch, clock: Clock) -> Recommendation:
     """The same for a request that was looked up and checked since `clock` started."""
-    asked = setup.asked
-    journal = Journal.create(
-        asked.storage,
-        setup.study,
-        setup.identity,
-        asked.to_json(),
-        asked.storage_timeout,
-    )
-    journal.set_attribute(COSTS, setup.space.costs)
-    journal.set_attribute(ARITHMETIC, setup.arithmetic)
-    adopt(setup, journal)
-    searched, evaluated = setup.samples["search"], setup.samples["evaluation"]
-    journal.set_attribute(STRATA, list(strata(setup.task, searched)))
-    journal.set_attribute(EVALUATION_STRATA, list(strata(setup.task, evaluated)))
-    journal.describe(setup.task.metric, {"model": asked.model, "task": asked.task})
+    asked, journal = setup.asked, _journal_of(setup)
     Deadline(clock, asked.seconds).check_start()
     bench, watch = _opened(setup, watch, clock)
     search = Search(setup, journal, bench, watch, clock)
@@ -115,6 +101,21 @@ def run_prepared(setup: Setup, watch: Watch, clock: Clock) -> Recommendation:
     keep_recommendation(journal, search.goal.name, found, plan)
     journal.describe(setup.task.metric, in_short(found))
     return found
+
+
+def _journal_of(setup: Setup) -> Journal:
+    """The study, with what others have to know of it."""
+    asked, spec = setup.asked, setup.asked.to_json()
+    where, timeout = asked.storage, asked.storage_timeout
+    journal = Journal.create(where, setup.study, setup.identity, spec, timeout)
+    journal.set_attribute(COSTS, setup.space.costs)
+    journal.set_attribute(ARITHMETIC, setup.arithmetic)
+    adopt(setup, journal)
+    searched, evaluated = setup.samples["search"], setup.samples["evaluation"]
+    for name, own in ((STRATA, searched), (EVALUATION_STRATA, evaluated)):
+        journal.set_attribute(name, list(strata(setup.task, own)))
+    journal.describe(setup.task.metric, {"model": asked.model, "task": asked.task})
+    return journal
 
 
 def _opened(setup: Setup, watch: Watch, clock: Clock) -> tuple[Workbench, Watch]:
@@ -288,16 +289,15 @@ def finished(search: Search, measured: Measured, shipped: Shipped) -> Measured:
 def _recommendation(
     search: Search, outcome: Outcome, shares: Mapping[str, Any]
 ) -> Recommendation:
-    setup, space = search.setup, search.setup.space
-    size = space.size(outcome.winner.allocation)
+    setup, space, asked = search.setup, search.setup.space, search.setup.asked
+    size, scope = space.size(outcome.winner.allocation), space.budget.scope
     counts = search.journal.counts(space, search.goal.name)
-    scope, asked = space.budget.scope, setup.asked
     # without a budget: the size of what was found
     budget = size.bpw(scope) if asked.budget is None else asked.limit.bpw(space.spec)
     return Recommendation(
         study=search.journal.name,
         storage=search.journal.shown,
-        model=setup.asked.model,
+        model=asked.model,
         task=setup.task.name,
         metric=setup.task.metric,
         scheme=space.scheme,

@@ -35,23 +35,28 @@ if TYPE_CHECKING:
     from allocator.core.own import Metric
     from allocator.core.ports import Sample
 
-# what follows a letter, and no article
-VERBS = "and|are|as|because|but|due|for|is|or|since|was|would"
+ARTICLES = frozenset(("a", "an", "the"))
+# what a letter must not touch; letters of Chinese and the like may stand beside it
+TOUCHING = r"A-Za-z0-9_\u00c0-\u024f'"
+# words that follow a letter, where others follow an article or a pronoun
+AFTER = "and|are|as|because|but|due|for|is|or|since|was|would"
+NO_ARTICLE = rf"(?!\s(?!(?:{AFTER})\b)[^\W\d_]{{{{2,}}}})"
 ALONE = (
-    r"(?<![\w'°-])(?<!\w\.)(?<!\bnot )(?P<letter>[{letters}])"
-    rf"(?![\w'+#-]|\.\w|\s+(?!(?:{VERBS})\b)[^\W\d_]{{{{2,}}}})"
+    rf"(?<![{TOUCHING}°-])(?<!\w\.)(?<!\bnot )([{{letters}}])"
+    rf"(?![{TOUCHING}+#-]|\.\w){NO_ARTICLE}"
 )
 ANSWER = (
-    r"(?i:\banswers?|\bchoose|\bselect|\bpick|答案|选)"
-    r"(?i:\s+(?:is|are|would be|should be|must be)|是|为)?\s*[:=]?\s*"
-    r"(?i:(?:option|choice|letter)s?\s+)?(?P<named>[(\[\"']*"
-    rf"(?:[{{letters}}]\b(?!['+#]|\.\w|\s+(?!(?:{VERBS})\b)[^\W\d_]{{{{2,}}}})"
-    r"|[{small}](?=\s*(?:[\])\"'.,;]|$)))"
-    r"(?:[\])\"']*\s*(?:,|/|&|\band\b|\bor\b)+\s*[(\[\"']*[{letters}]\b)*)"
+    r"(?i:\banswers?|\bchoose|\bselect|\bpick|答案|选项?"
+    r"|\b(?:option|choice)s?(?=\s(?:is|are)\b|\s?:))"
+    r"(?i:\s(?:is|are|would be|should be|must be)|应?是|为)?\s?[:=]?\s?"
+    r"(?i:(?:option|choice|letter)s?\s)?([(\[\"']*"
+    rf"(?:[{{letters}}](?![{TOUCHING}+#]|\.\w){NO_ARTICLE}"
+    r"|[{small}](?=[\])\"'.,;]|$))"
+    rf"(?:[\])\"']*(?:\s?(?:,|/|&|\band\b|\bor\b))+\s?[(\[\"']*[{{letters}}](?![{TOUCHING}]))*)"
 )
 LEAD = (
     r"^[^\w\n]{{0,4}}(?:[(\[](?P<bracketed>[{letters}{small}])[)\]]"
-    r"|(?P<marked>[{letters}{small}])(?:[).:\]](?=\s|$)|\s+[-\u2013\u2014]\s|[^\S\n]*$))"
+    r"|(?P<marked>[{letters}{small}])(?:[).:\]](?=\s|$)|\s[-\u2013\u2014]\s|$))"
 )
 
 
@@ -107,7 +112,7 @@ def named(reply: str, choices: Sequence[str]) -> frozenset[str]:
     lines = (" ".join(line.split()) for line in unified(reply).splitlines())
     text = "\n".join(filter(None, lines)).replace("*", "")
     known = patterns(len(choices))
-    if alone := re.fullmatch(r"[\W_]*([A-Za-z])[\W_]*", text):
+    if alone := re.fullmatch(r"[^A-Za-z\d+#°]*([A-Za-z])[^A-Za-z\d+#°]*", text):
         letter = alone[1].upper()
         if letter in ascii_uppercase[: len(choices)]:
             return frozenset(letter)
@@ -129,7 +134,7 @@ def _letters(numbers: Sequence[int]) -> frozenset[str]:
 
 def _answered(text: str, known: Patterns) -> frozenset[str]:
     """Letters that the last sentence of the kind "the answer is" names."""
-    found = [match["named"] for match in known.answer.finditer(text)]
+    found = known.answer.findall(text)
     if not found:
         return frozenset()
     each = re.findall(r"(?<![A-Za-z])[A-Za-z](?![A-Za-z])", found[-1])
@@ -158,14 +163,25 @@ def _alone(text: str, choices: Sequence[str], known: Patterns) -> frozenset[str]
 
 def _texts(text: str, choices: Sequence[str]) -> list[int]:
     """Numbers of the choices whose words are in a text, not within longer ones."""
-    rest = "".join(f"\n{word}\n" for word in words(text))
-    rows = ["".join(f"\n{word}\n" for word in words(each)) for each in choices]
+    rest, rows = _row(text), [_row(each) for each in choices]
     found = []
     for number in sorted(range(len(rows)), key=lambda n: -len(rows[n])):
-        if rows[number] and rows[number] in rest:
+        letter = choices[number].strip()
+        if len(letter) == 1 and letter.isalpha():  # "I" may be a pronoun
+            is_there = bool(re.search(ALONE.format(letters=letter), text))
+        else:
+            is_there = bool(rows[number]) and rows[number] in rest
+        if is_there:
             found.append(number)
             rest = rest.replace(rows[number], "\n\n")
     return found
+
+
+def _row(text: str) -> str:
+    """Words but for articles, with something around each that no word has."""
+    each = words(text)
+    kept = [word for word in each if word not in ARTICLES] or each
+    return "".join(f"\n{word}\n" for word in kept)
 
 
 PLUGIN: Metric = PerReply("multiple choice (%)", 1, choice, needs="choices")

@@ -41,6 +41,8 @@ LETTER = "Answer with the option's letter from the given choices directly."
 AS_IT_STANDS = ("f1",)
 # with fewer samples to evaluate on, intervals are wide
 FEW = 200
+# columns that a sentence names
+MOST_NAMED = 12
 # the standard error of one score between 0 and 100 is at most this
 WIDEST = 50
 
@@ -143,6 +145,7 @@ class OpenedTask:
             half_width=half,
             remarks=tuple(self._remarks(n_evaluated, half)),
             left_out=self.left_out,
+            longest=self.max_new_tokens,
         )
 
     def samples(
@@ -238,6 +241,8 @@ class OpenedTask:
 
     def _remarks(self, n_evaluated: int, half: float | None) -> list[str]:
         columns, found = self.meant.columns, []
+        if self.own_references and columns.get("answers") is not None:
+            found.append("answers of the file are passed over: replies are compared")
         if columns.unread:
             found.append(f"not read: {_listed('column', columns.unread)}")
         split = columns.get("split")
@@ -252,9 +257,6 @@ class OpenedTask:
                 f"{n_left:,} samples of pictures that calibrate are left out: it takes "
                 f"one of each picture, {CALIBRATION_SIZE} at most"
             )
-        found.append(
-            f"replies end after {self.max_new_tokens} tokens (--max-new-tokens)"
-        )
         if n_evaluated < FEW:
             wide = "" if half is None else f", {half:.1f} points to each side at most"
             found.append(
@@ -303,4 +305,5 @@ def _check_apart(meant: Meant, sets: Sets) -> None:
 
 
 def _listed(noun: str, names: Sequence[str]) -> str:
-    return f"{noun}{'s' * (len(names) > 1)} {', '.join(names)}"
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return f"{noun}{'s' * (len(names) > 1)} {', '.join(names[:MOST_NAMED])}{more}"

@@ -12,6 +12,7 @@ from allocator.core.records import (
     Recommendation,
     RivalResult,
     SureShare,
+    TokenDivergence,
     UniformResult,
     rival_name,
 )
@@ -49,6 +50,7 @@ def recommendation() -> Recommendation:
         samples=500,
         seconds=(("total", 9.0), ("bank", 1.0), ("search", 6.0), ("confirm", 2.0)),
         details=(("BLEU-4", 0.3, 0.4),),
+        divergence=TokenDivergence(0.25, 30, 9),
         rivals=(
             RivalResult(
                 *("even_mix", "of the mix", 3.95, 67.0, True),
@@ -95,6 +97,7 @@ def test_json_shows_what_is_recommended_and_what_it_was_compared_with() -> None:
         "samples": 500,
         "retained": None,
         "details": {"BLEU-4": 0.3},
+        "divergence": {"nats": 0.25, "tokens": 30, "samples": 9},
         "vs_best_uniform": {"difference": 10, "ci95": [8, 12]},
         "vs_even_mix": {"difference": 3, "ci95": [1, 5]},
         "vs_additive": {"difference": 0.5, "ci95": [-1, 2]},

@@ -9,7 +9,9 @@ import pytest
 from click.testing import CliRunner
 
 import allocator
+from allocator.bench.prepare import prepare
 from allocator.cli.search import main
+from allocator.core.study import StudySpec
 from tests.evals.own_files import lines, rows, separated, write
 from tests.worlds import homes
 
@@ -105,3 +107,24 @@ def test_inspect_shows_how_own_questions_are_asked() -> None:
     assert done.exit_code == 0, done.output
     assert "prompt for vqa" in done.stdout
     assert "prompt for caption" in done.stdout
+
+
+def test_copies_of_published_pictures_are_in_no_second_set(
+    tmp_path: Path, drawn_world: Path
+) -> None:
+    for each in drawn_world.iterdir():
+        (tmp_path / each.name).symlink_to(each)
+    pictures = sorted((drawn_world / "val2014").iterdir())[:60]
+    for number, picture in enumerate(pictures):
+        (tmp_path / f"{number}.png").write_bytes(picture.read_bytes())
+    write(tmp_path, "samples.jsonl", lines(yes_or_no()))
+    asked = StudySpec("4.0", "own+vqav2", model="tiny-llava", data=str(tmp_path))
+    setup = prepare(asked)
+    held = {
+        split: {sample.image.read_bytes() for sample in own}
+        for split, own in setup.samples.items()
+    }
+    assert not held["calibration"] & held["evaluation"]
+    assert not held["search"] & held["evaluation"]
+    assert not held["calibration"] & held["search"]
+    assert any(sample.id.startswith("own:") for sample in setup.samples["search"])

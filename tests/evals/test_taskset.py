@@ -143,6 +143,16 @@ def test_what_two_tasks_share_stays_with_evaluation_then_with_search() -> None:
     assert list(kept) == ["calibration", "search", "evaluation"]
 
 
+def test_copies_of_a_picture_are_that_picture() -> None:
+    samples = {
+        split: (Sample(split, Path(split), "vqa", "", ("x",)),)
+        for split in ("calibration", "search", "evaluation")
+    }
+    held = {Path("calibration"): "a", Path("search"): "b", Path("evaluation"): "a"}
+    kept = without_shared(samples, held)  # type: ignore[arg-type]
+    assert [len(own) for own in kept.values()] == [0, 1, 1]
+
+
 def test_versions_of_all_tasks_name_the_sets() -> None:
     other = replace(PAIR.tasks[1], version=2)
     assert TaskSet((PAIR.tasks[0], other)).version != PAIR.version

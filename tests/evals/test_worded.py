@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from allocator.core.errors import SpecError
-from allocator.core.own import refers_to_itself
+from allocator.core.own import Summary, refers_to_itself
 from allocator.core.plugins import available, load
 from allocator.core.ports import Sample, Score, Selection
 from evals.taskset import TaskSet, within
@@ -122,6 +122,16 @@ def test_braces_of_a_question_are_text() -> None:
 
     (asked,) = Worded(Asking(), "Q: {}").samples(HERE, "search", Selection())
     assert asked.text == "Q:  what {} is it"
+
+
+def test_what_a_file_says_of_itself_counts_the_length_that_is_given() -> None:
+    told = Summary("rows.csv", {}, {}, "exact", "its answers", None, None, longest=4)
+    rows = Rows()
+    object.__setattr__(rows, "summary", told)
+    assert Worded(rows, longest=9).summary == replace(told, longest=9)
+    assert Worded(rows, longest=None).summary == told
+    assert "replies end after 9 tokens" in replace(told, longest=9).sentences[-1]
+    assert Worded(TASKS["vqav2"], longest=9).summary is None
 
 
 def test_a_file_that_refers_to_itself_still_does() -> None:
