@@ -47,7 +47,7 @@ def unified(text: str) -> str:
     """
     if text.isascii():
         return text
-    text = unicodedata.normalize("NFC", text).translate(FOLDED)
+    text = unicodedata.normalize("NFC", text.translate(FOLDED))
     digits = set(DIGIT.findall(text))
     return text.translate(
         {ord(each): str(unicodedata.decimal(each)) for each in digits}

@@ -57,6 +57,7 @@ ANSWER = (
 LEAD = (
     r"^[^\w\n]{{0,4}}(?:[(\[](?P<bracketed>[{letters}{small}])[)\]]"
     r"|(?P<marked>[{letters}{small}])(?:[).:\]](?=\s|$)|\s[-\u2013\u2014]\s|$))"
+    r"(?!\s?(?:(?:and|or)\b|[/&]|,\s?[(\[]?[{letters}]\b))"
 )
 
 
