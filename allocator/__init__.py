@@ -73,8 +73,7 @@ def allocate(
 
     Args:
         budget: bits per weight, 4.0, or a size, "3.5GiB".
-        task: "vqav2", "gqa", "coco", "flickr30k", "textvqa", "docvqa", "chartqa",
-            "pope", "tsv", "own", "lmms:NAME", or a list of several.
+        task: such as "vqav2", "own" or "lmms:NAME", or a list of several.
         spec: a study written as TOML; what is given here comes before what it says.
         progress: whether to show how far it is.
         **options: any other field of `StudySpec`, such as model, data, methods, widths,

@@ -102,7 +102,7 @@ def refused(result: Result) -> str:
         (("--budget", "4.0", "--task-set", "vqav2,goa"), "Did you mean 'gqa'?"),
         (("--budget", "4.0", "--task-set", "vqav2,,coco"), "'vqav2++coco' must be"),
         (("--budget", "4.0", "--task-set", "vqav2,flickr30k"), "no one model gives"),
-        (("evaluate",), "needs --task or --task-set (tasks: coco, flickr30k"),
+        (("evaluate",), "needs --task or --task-set (tasks: chartqa, coco"),
         (("evaluate", "--task", "flickr30k", "--model", "tiny-llava"), "a ranking"),
         (("explain", "nowhere"), "no study 'nowhere'"),
         (("doctor", "--nonsense"), "--nonsense"),

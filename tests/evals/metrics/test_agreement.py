@@ -21,7 +21,7 @@ def to(reply: str) -> Sample:
         ("yes", "Yes"),
         ("yes", " yes.\n"),
         ("two  dogs", "two\u00a0dogs"),
-        ("caf\u00e9", "cafe\u0301"),
+        ("café", "cafe\u0301"),
         ("Stra\u00dfe", "STRASSE"),
         ("yes .", "yes"),
         ("5.", "5"),
