@@ -154,9 +154,10 @@ def alike_said(found: Mapping[str, Any], best: Mapping[str, Any]) -> list[str]:
         found: the JSON of a search or an evaluation.
         best: of it what is told of: `details`, `samples` and `divergence`.
     """
-    said, share = [], best.get("details", {}).get(UNIT)
+    # results of before, and tables, have none
+    said, share = [], (best.get("details") or {}).get(UNIT)
     # where that is the score, it stands elsewhere
-    if share is not None and found["metric"] != UNIT:
+    if share is not None and found.get("metric") != UNIT:
         said.append(f"{share:.1f} % of the replies are those of full precision")
     if far := best.get("divergence"):
         said.append(
