@@ -25,13 +25,8 @@ THRESHOLD = 0.5
 def similarity(reply: str, reference: str) -> float:
     """Percent of similarity of a reply with an answer, 0 if below 50.
 
-<<<<<<< HEAD
-    >>> similarity("car 4712", "car 4711")
-    87.5
-=======
     >>> round(similarity("traffic 1ight", "Traffic light"), 1)
     92.3
->>>>>>> metrics
     """
     one, other = (" ".join(unified(t).lower().split()) for t in (reply, reference))
     short, long = sorted((len(one), len(other)))

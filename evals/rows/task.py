@@ -83,7 +83,9 @@ class Kind:
         sets = as_said(items, name) if said else divided(items, wishes.seed, name)
         _check_apart(meant, sets)
         opened = OpenedTask if not hasattr(chosen.metric, "within") else OpenedCorpus
-        return opened(self.name, meant.without_pictures(), sets, chosen)
+        task = opened(self.name, meant.without_pictures(), sets, chosen)
+        _check_scored(task)
+        return task
 
 
 @dataclass(frozen=True, eq=False)
@@ -289,6 +291,13 @@ def with_choices(question: str, choices: Sequence[str]) -> str:
     lettered = zip(ascii_uppercase, choices, strict=False)
     lines = [f"{letter}. {choice}" for letter, choice in lettered]
     return "\n".join([*([question] if question else []), *lines, LETTER])
+
+
+def _check_scored(task: OpenedTask) -> None:
+    """Have the metric see all answers before a model is asked for replies."""
+    if not task.own_references:
+        samples = task.rows()
+        task.score([sample.references[0] for sample in samples], samples)
 
 
 def _check_apart(meant: Meant, sets: Sets) -> None:
