@@ -210,14 +210,15 @@ def test_a_page_tells_how_often_full_precision_would_say_the_same(
     tmp_path: Path,
 ) -> None:
     data = search_data()
-    assert "replies are those of full precision" not in written(data, tmp_path)
+    assert "what full precision replies" not in written(data, tmp_path)
     best = data["found"]["recommended"]
     best["details"] = {"agreement with full precision (%)": 81.24}
     best["divergence"] = {"nats": 0.5, "tokens": 1_200, "samples": 400}
     said = " ".join("".join(Reader(written(data, tmp_path)).text).split())
     assert (
-        "81.2 % of the replies are those of full precision, 0.5 nats of divergence "
-        "from it for each token of its replies (1,200 of 400 samples)." in said
+        "81.2 % of the replies are what full precision replies, the tokens of full "
+        "precision's replies diverge by 0.5 nats each (1,200 tokens of 400 samples)."
+        in said
     )
 
 
