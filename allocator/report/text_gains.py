@@ -161,8 +161,8 @@ def alike_said(found: Mapping[str, Any], best: Mapping[str, Any]) -> list[str]:
         said.append(f"{share:.1f} % of the replies are what full precision replies")
     if far := best.get("divergence"):
         said.append(
-            f"the tokens of full precision's replies diverge by {far['nats']:.4g} nats each "
-            f"({far['tokens']:,} tokens of {far['samples']:,} samples)"
+            f"the tokens of full precision's replies diverge by {far['nats']:.4g} nats "
+            f"each ({far['tokens']:,} tokens of {far['samples']:,} samples)"
         )
     told = ", ".join(said)
     return [f"{told[:1].upper()}{told[1:]}."] if told else []
