@@ -66,14 +66,15 @@ def test_replies_like_those_of_full_precision_are_told_in_words() -> None:
     best["details"] = {UNIT: 87.25}
     best["divergence"] = {"nats": 0.12345, "tokens": 2_500, "samples": 1_000}
     assert alike_said(told, best) == [
-        "87.2 % of the replies are those of full precision, 0.1235 nats of divergence "
-        "from it for each token of its replies (2,500 of 1,000 samples)."
+        "87.2 % of the replies are what full precision replies, the tokens of full "
+        "precision's replies diverge by 0.1235 nats each (2,500 tokens of 1,000 "
+        "samples)."
     ]
     assert alike_said(told, best)[0] in sentences(told)
     # told once: where it is the score it stands elsewhere
     told["metric"] = UNIT
     (line,) = alike_said(told, best)
-    assert line.startswith("0.1235 nats of divergence from it for each token")
+    assert line.startswith("The tokens of full precision's replies diverge by 0.1235")
 
 
 def test_single_linears_that_differ_are_counted_and_the_first_named() -> None:
