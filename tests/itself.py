@@ -1,4 +1,7 @@
-"""A task that a model itself answers: VQAv2's questions, whose answers do not count."""
+"""A task that a model itself answers: VQAv2's questions, whose answers do not count.
+
+Or which count after all.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ SIZES: dict[Any, int] = {"calibration": 8, "search": 32, "evaluation": 40}
 
 @dataclass(frozen=True)
 class Itself:
-    """So many samples of each set; their answers are there, and are not to count."""
+    """So many samples of each set; their answers are there, and count for others."""
 
     sizes: Any
     max_new_tokens: int = 10
@@ -42,12 +45,15 @@ class Itself:
         return VQAV2.samples(data, split, selection)[: self.sizes[split]]
 
     def score(self, replies: Sequence[Any], samples: Sequence[Sample]) -> Score:
-        """By agreement."""
-        return AGREEMENT.score(replies, samples)
+        """By agreement, or as VQAv2 does."""
+        by = AGREEMENT if self.own_references else VQAV2
+        return by.score(replies, samples)
 
 
-def ask_itself(patch: pytest.MonkeyPatch, **sizes: int) -> Itself:
+def ask_itself(
+    patch: pytest.MonkeyPatch, *, answers: bool = False, **sizes: int
+) -> Itself:
     """Let every request be for such a task."""
-    task = Itself({**SIZES, **sizes})
+    task = Itself({**SIZES, **sizes}, own_references=not answers)
     patch.setattr("allocator.bench.prepare.asked_task", lambda *_: task)
     return task

@@ -152,7 +152,7 @@ def replies_to(
                 found[name] = _asked(setup, bench, names[name], own, tell)
                 done += len(own)
                 progress(done, total)
-        _tell_unsteady(setup, bench, watch, lacking, found)
+            _tell_unsteady(setup, bench, watch, lacking, found)
     return {
         name: _agreed(journal, names[name], each)
         for name, each in found.items()

@@ -80,8 +80,9 @@ def _beside(data: Data, best: Point, metric: str) -> list[str]:
     if full is not None:
         said.append(f"That is {_to_full(best.score, full, metric)}.")
     said += exceptions_said(at(data, "found", "recommended", "layers"))
-    found = at(data, "found")
-    said += alike_said(found, found["recommended"]) if found else []
+    # tables recommend nothing that says anything
+    if told := at(data, "found", "recommended"):
+        said += alike_said(data["found"], told)
     return [
         *said,
         *_over_uniform(data, best, metric),

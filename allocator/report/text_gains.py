@@ -154,14 +154,15 @@ def alike_said(found: Mapping[str, Any], best: Mapping[str, Any]) -> list[str]:
         found: the JSON of a search or an evaluation.
         best: of it what is told of: `details`, `samples` and `divergence`.
     """
-    said, share = [], best.get("details", {}).get(UNIT)
+    # results of before, and tables, have none
+    said, share = [], (best.get("details") or {}).get(UNIT)
     # where that is the score, it stands elsewhere
-    if share is not None and found["metric"] != UNIT:
-        said.append(f"{share:.1f} % of the replies are those of full precision")
+    if share is not None and found.get("metric") != UNIT:
+        said.append(f"{share:.1f} % of the replies are what full precision replies")
     if far := best.get("divergence"):
         said.append(
-            f"{far['nats']:.4g} nats of divergence from it for each token of its "
-            f"replies ({far['tokens']:,} of {far['samples']:,} samples)"
+            f"the tokens of full precision's replies diverge by {far['nats']:.4g} nats "
+            f"each ({far['tokens']:,} tokens of {far['samples']:,} samples)"
         )
     told = ", ".join(said)
     return [f"{told[:1].upper()}{told[1:]}."] if told else []

@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from allocator.bench.replied import MOST as READ
 from allocator.core.forecast import Forecast, Part, Savings
 from allocator.core.records import LINEAR_RIVALS, RIVALS
 from allocator.search.counts import NOTHING, Count, Done
@@ -62,6 +63,7 @@ def forecast(
     parts += [*count.baselines(), *count.search()]
     if not (done.concluded and done.made >= count.trials):
         parts += count.shipped() if count.ships else count.confirmed()
+        parts += count.divergence()
     return Forecast(tuple(parts), model.weights, savings)
 
 
@@ -175,6 +177,14 @@ class _Whole(Count):
             swaps=part.swaps + shown,
             swapped=part.swapped + shown * self.weights,
         )
+
+    def divergence(self) -> list[Part]:
+        """Replies of full precision, read by that and by what is recommended."""
+        if not self.own.races:
+            return []
+        looked = 2.0 * min(READ, self.sets["evaluation"])
+        part = Part("divergence", looked=looked, swaps=2.0)
+        return [replace(part, swapped=self.own.exchanged * self.weights)]
 
     def raced(self, name: str, finalized: float, banked: float) -> Part:
         """A race on growing parts of the evaluation set, of two kinds of weights."""

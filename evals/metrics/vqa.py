@@ -6,10 +6,10 @@ one answer is left out at a time, and three matches among the others are enough.
 three answers the best score is 66.67, with two 33.33; a single one could never be met,
 so that it is refused.
 
-Answers are normalized as replies are, as TextVQA's evaluation does
-(`EvalAIAnswerProcessor` in https://github.com/facebookresearch/mmf, also in lmms-eval).
-The task `vqav2` leaves them their capitals, articles and number words, as the published
-code that it follows; no reply could ever match "Red".
+Answers are normalized as replies are, as lmms-eval's `vqav2` and the evaluation of
+TextVQA (m4c_evaluators.py in https://github.com/facebookresearch/mmf) do. The task
+`vqav2` leaves them their capitals, articles and number words, as the published code
+that it follows: no reply could ever match "Red".
 """
 
 from __future__ import annotations

@@ -89,7 +89,7 @@ class Kind:
         _check_apart(meant, sets)
         opened = OpenedTask if not hasattr(chosen.metric, "within") else OpenedCorpus
         task = opened(self.name, meant.without_pictures(), sets, chosen)
-        task.check_scored()
+        _check_scored(task)
         return task
 
 
@@ -181,22 +181,6 @@ class OpenedTask:
             ReplyError: not one reply per sample, or none at all.
         """
         return self._scorer.score(predictions, samples)
-
-    def check_scored(self) -> None:
-        """Refuse answers that the metric cannot score, before anything is replied.
-
-        Raises:
-            DataError: names row and column.
-        """
-        if self.own_references or hasattr(self._scorer, "within"):
-            return
-        for sample in self.rows():
-            try:
-                self._scorer.score([""], [sample])
-            except DataError as error:
-                column = self.meant.columns.get("answers")
-                where = self.meant.table.place(self._numbers[sample.id], column)
-                raise DataError(f"{where} cannot be scored: {error}") from None
 
     def place(self, sample: Sample) -> str:
         """A sample's row, as sentences name it."""
@@ -319,6 +303,13 @@ def with_choices(question: str, choices: Sequence[str]) -> str:
     lettered = zip(ascii_uppercase, choices, strict=False)
     lines = [f"{letter}. {choice}" for letter, choice in lettered]
     return "\n".join([*([question] if question else []), *lines, LETTER])
+
+
+def _check_scored(task: OpenedTask) -> None:
+    """Have the metric see all answers before a model is asked for replies."""
+    if not task.own_references:
+        samples = task.rows()
+        task.score([sample.references[0] for sample in samples], samples)
 
 
 def _check_apart(meant: Meant, sets: Sets) -> None:

@@ -8,8 +8,10 @@ they fit. Each replies to the same questions of VQAv2's evaluation set (the draw
 from the bank's cells; its replies are scored by VQA accuracy, and by how many are full
 precision's. Beside the rank correlation of the two, accuracy against accuracy: of one
 half of the pictures against the other half, which no measure of one half can beat by
-much. Writes `agreement.md` and draws `agreement.png` beside this file; keeps the scores
-in `studies/results/`.
+much. The embedded models answer nearly all of these questions rightly, so both are also
+held against each other on what full precision gets wrong and as many others. Writes
+`agreement.md` and draws `agreement.png` beside this file; keeps the scores in
+`studies/results/`.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -63,17 +65,30 @@ class Scored:
     accuracy: Floats
     agreement: Floats
     pictures: NDArray[np.int64]
+    full: Floats
+
+    def half_right(self, rng: np.random.Generator) -> Scored:
+        """On what full precision answers wrongly, and on as many other questions."""
+        wrong = np.flatnonzero(self.full < 50)
+        right = rng.permutation(np.flatnonzero(self.full >= 50))[: len(wrong)]
+        own = np.sort(np.concatenate([wrong, right]))
+        return replace(
+            self,
+            accuracy=self.accuracy[:, own],
+            agreement=self.agreement[:, own],
+            pictures=np.unique(self.pictures[own], return_inverse=True)[1],
+            full=self.full[own],
+        )
 
     def within(self, low: float, high: float) -> Scored:
         """Those whose groups have so many bits."""
         kept = (self.bits >= low) & (self.bits < high)
-        return Scored(
-            self.model,
-            self.bits[kept],
-            self.uniform[kept],
-            self.accuracy[kept],
-            self.agreement[kept],
-            self.pictures,
+        return replace(
+            self,
+            bits=self.bits[kept],
+            uniform=self.uniform[kept],
+            accuracy=self.accuracy[kept],
+            agreement=self.agreement[kept],
         )
 
 
@@ -99,8 +114,8 @@ def scored(model: str, samples: int, seed: int) -> Scored:
     asked = [own[place] for place in sorted(order)]
     images = {image: n for n, image in enumerate({s.image: None for s in asked})}
     full = bench.predictions(space.full, asked)
-    best = task.score(full, asked).mean
-    print(f"{model}: {len(asked)} questions of {len(images)} pictures, {best:.2f}")
+    best = task.score(full, asked)
+    print(f"{model}: {len(asked)} questions of {len(images)} pictures, {best.mean:.2f}")
     random = Random(seed)
     wanted = {a.digest: (a, True) for a in space.uniform if a != space.full}
     for budget in BUDGETS:
@@ -126,6 +141,7 @@ def scored(model: str, samples: int, seed: int) -> Scored:
         np.array(accuracy),
         np.array(agreement),
         np.array([images[s.image] for s in asked]),
+        np.array(best.values),
     )
 
 
@@ -194,6 +210,10 @@ def table(all_: Sequence[Scored], seed: int) -> str:
         for low, high in BANDS:
             name = f"{low:g} to {high:g}"
             lines.append(row(name, found.within(low, high), rng))
+        hard = found.half_right(rng)
+        lines.append(row(f"all, on {hard.full.size} questions half right", hard, rng))
+        for low, high in BANDS:
+            lines.append(row(f"{low:g} to {high:g} there", hard.within(low, high), rng))
     return "\n".join(lines) + "\n"
 
 
@@ -224,7 +244,8 @@ def draw(all_: Sequence[Scored], path: Path) -> None:
             xlabel="agreement with full precision (%)",
             ylabel="VQA accuracy (%)",
         )
-        axis.legend(fontsize=8)
+        for handle in axis.legend(fontsize=8).legend_handles:
+            handle.set_color("grey")
         figure.colorbar(points, ax=axis, label="bits per weight of the groups")
     figure.tight_layout()
     figure.savefig(path, dpi=100)

@@ -201,7 +201,7 @@ def test_several_tasks_are_searched_at_once(drawn_world: Path, tmp_path: Path) -
     assert found["task"] == "vqav2+coco"
     assert found["full_precision"]["score"] == pytest.approx(100)
     assert found["full_precision"]["details"]["vqav2"] > 90
-    assert set(found["recommended"]["details"]) == {"vqav2", "coco"}
+    assert set(found["recommended"]["details"]) >= {"vqav2", "coco"}
     assert found["full_precision"]["ci95"][0] < 100
     four = next(each for each in found["uniform"] if each["bits"] == 4)
     # finalized, it may be a little above full precision on so few samples

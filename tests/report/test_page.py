@@ -206,6 +206,22 @@ def test_a_page_tells_where_a_rival_is_what_is_recommended(tmp_path: Path) -> No
     assert "It is the additive optimum of this size itself." in shown
 
 
+def test_a_page_tells_how_often_full_precision_would_say_the_same(
+    tmp_path: Path,
+) -> None:
+    data = search_data()
+    assert "what full precision replies" not in written(data, tmp_path)
+    best = data["found"]["recommended"]
+    best["details"] = {"agreement with full precision (%)": 81.24}
+    best["divergence"] = {"nats": 0.5, "tokens": 1_200, "samples": 400}
+    said = " ".join("".join(Reader(written(data, tmp_path)).text).split())
+    assert (
+        "81.2 % of the replies are what full precision replies, the tokens of full "
+        "precision's replies diverge by 0.5 nats each (1,200 tokens of 400 samples)."
+        in said
+    )
+
+
 def test_a_page_tells_and_marks_single_linears_that_differ(tmp_path: Path) -> None:
     text = written(exceptional_data(), tmp_path)
     said = " ".join("".join(Reader(text).text).split())

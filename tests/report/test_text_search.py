@@ -6,8 +6,9 @@ import pytest
 from rich.console import Console
 
 from allocator.core.study import StudySpec
-from allocator.report.text_gains import compared
+from allocator.report.text_gains import alike_said, compared
 from allocator.report.text_search import headline, say, scores_table, sentences
+from evals.metrics.agreement import UNIT
 
 
 def found(difference: float, low: float, high: float, bits: int = 3) -> dict[str, Any]:
@@ -56,6 +57,24 @@ def test_further_figures_stand_beside_those_of_full_precision() -> None:
     both["full_precision"]["details"] = {"vqav2": 90.0, "coco": 6.0}
     said = " ".join(sentences(both))
     assert "vqav2 61.23 (full precision 90); coco 5.5 (full precision 6)." in said
+
+
+def test_replies_like_those_of_full_precision_are_told_in_words() -> None:
+    told = found(12.0, 8.0, 16.0)
+    best = told["recommended"]
+    assert alike_said(told, best) == []
+    best["details"] = {UNIT: 87.25}
+    best["divergence"] = {"nats": 0.12345, "tokens": 2_500, "samples": 1_000}
+    assert alike_said(told, best) == [
+        "87.2 % of the replies are what full precision replies, the tokens of full "
+        "precision's replies diverge by 0.1235 nats each (2,500 tokens of 1,000 "
+        "samples)."
+    ]
+    assert alike_said(told, best)[0] in sentences(told)
+    # told once: where it is the score it stands elsewhere
+    told["metric"] = UNIT
+    (line,) = alike_said(told, best)
+    assert line.startswith("The tokens of full precision's replies diverge by 0.1235")
 
 
 def test_single_linears_that_differ_are_counted_and_the_first_named() -> None:

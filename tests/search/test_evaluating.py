@@ -8,10 +8,12 @@ import pytest
 
 from allocator.core.ports import Score
 from allocator.search import run as searching
+from allocator.search.evaluating import full_replies
 from allocator.search.propose import propose
 from allocator.search.run import baselines, conclude
 from allocator.study.journal import MEASURED
 from allocator.study.per_sample import ORDER, PARTS
+from evals.metrics.agreement import UNIT
 from tests.searches import FakeBench, asked_for, fake_weights, runs, search_of
 
 if TYPE_CHECKING:
@@ -113,6 +115,44 @@ def test_what_does_not_race_has_one_part(
     assert search.looks.sizes == (EVALUATED,)
     # the order is the study's all the same, for what another search left
     assert search.looks.places(EVALUATED) == tuple(range(EVALUATED))
+
+
+class Talking(Answering):
+    """Replies in words: of every sample whose number 4 divides something else."""
+
+    def predictions(self, allocation: Allocation, some: Any) -> list[Any]:
+        self.score(allocation, some)
+        is_full = all(choice.bits == 16 for _, choice in allocation)
+        return [
+            "Yes." if is_full or int(each.id[1:]) % 4 else f"{allocation.digest}"
+            for each in some
+        ]
+
+    def score_of(self, allocation: Any, said: Any, some: Any, whole: Any) -> Score:
+        del whole
+        assert len(said) == len(some)
+        return super().score(allocation, some)
+
+
+def test_how_many_replies_are_those_of_full_precision_is_kept_beside_a_score(
+    toy: ModelSpec, url: str
+) -> None:
+    def opened_again() -> Search:
+        asked = asked_for()
+        return search_of(toy, url, asked, Talking(), evaluated=EVALUATED)
+
+    search = opened_again()
+    full, smallest = search.setup.space.full, search.setup.space.smallest
+    # of a study of before nobody knows
+    assert UNIT not in search.evaluate(search.setup.space.uniform[1]).details
+    search.evaluate(full, size=FIRST)
+    part = search.evaluate(smallest, size=FIRST)
+    share = sum(place % 4 > 0 for place in part.seen) / FIRST
+    assert part.details == {UNIT: pytest.approx(100 * share)}
+    again = opened_again()
+    assert again.evaluate(full).details == {UNIT: 100}
+    assert len(full_replies(again)) == EVALUATED
+    assert again.evaluate(smallest).details == {UNIT: pytest.approx(75)}
 
 
 def concluded(toy: ModelSpec, url: str, **options: Any) -> tuple[Search, Any]:

@@ -90,6 +90,22 @@ def test_races_are_counted_as_if_every_candidate_were_new(
     assert 0.7 * looked <= made.looked <= looked
 
 
+def test_replies_that_are_references_are_counted_once(toy: ModelSpec) -> None:
+    asked = asked_for()
+    plain, itself = (counted(asked, toy, Done(references=n)) for n in (None, 980))
+    assert of(plain, "references") == (0, 0)
+    assert of(itself, "references") == (980, 0)
+    # full precision is not asked again on the search set, nor on the evaluation set
+    full, known = (of(each, "full precision") for each in (plain, itself))
+    assert full[0] - known[0] == 400 + 250
+    assert full[1] == known[1]
+    ends = [of(each, "confirmation")[0] for each in (plain, itself)]
+    assert ends[0] - ends[1] == 250
+    # what is known from before is not asked at all
+    again = counted(asked, toy, Done(references=0))
+    assert of(again, "references", "full precision") == (0, full[1])
+
+
 def test_what_a_study_has_is_not_counted_again(toy: ModelSpec) -> None:
     asked = asked_for(trials=4)
     done = Done(
@@ -102,7 +118,7 @@ def test_what_a_study_has_is_not_counted_again(toy: ModelSpec) -> None:
     )
     found = counted(asked, toy, done)
     left = {p.name for p in found.parts if any(p.to_json()[k] for k in COUNTED)}
-    assert left == {"finalists", "confirmation"}
+    assert left == {"finalists", "confirmation", "divergence"}
     assert sum(found.total.solved.values()) == 0
 
 
@@ -176,7 +192,7 @@ def test_a_race_scores_a_third_of_what_all_contenders_would_take(
 ) -> None:
     sets = {**SETS, "evaluation": 21_435}
     raced, whole = (
-        forecast(asked_for(race=race), toy, sets).parts[-1].scored
+        forecast(asked_for(race=race), toy, sets).parts[-2].scored
         for race in (True, False)
     )
     # full precision and two contenders see everything

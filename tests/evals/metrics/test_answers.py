@@ -38,7 +38,7 @@ def value(metric: str, reply: str, *answers: str) -> float:
         ("5.", "5", True),
         ("U.S", "U.S.", True),
         ("stra\u00dfe", "STRASSE", True),
-        ("cafe\u0301", "caf\u00e9", True),
+        ("cafe\u0301", "café", True),
         ("\uff13.\uff15\uff05", "3.5%", True),
         ("\u0663\u0664", "34", True),
         ("\u200f\u0642\u0637\u0629\u200f", "\u0642\u0637\u0629", True),
@@ -53,7 +53,7 @@ def value(metric: str, reply: str, *answers: str) -> float:
         ("10\u00b2", "102", False),
         ("1,5", "15", False),
         ("12%", "12", False),
-        ("cafe", "caf\u00e9", False),
+        ("cafe", "café", False),
         ("...", "", False),
         # articles, other words and other spellings are not the answer
         ("a dog", "dog", False),
@@ -174,7 +174,7 @@ def test_numbers_may_be_off_by_5_percent(reply: str, answer: str, right: bool) -
         ("abc", ["xyz", "abcd"], 75),
         ("", ["abc"], 0),
         ("a" * LONG, ["a"], 0),
-        ("cafe\u0301", ["caf\u00e9"], 100),
+        ("cafe\u0301", ["café"], 100),
     ],
 )
 def test_anls_forgives_a_few_letters(

@@ -225,6 +225,7 @@ def test_columns_that_are_named_have_to_be_there(
     [
         ("exactly", "no metric 'exactly'.*Did you mean 'exact'"),
         ("choice", "--metric choice needs choices, and samples.jsonl has none"),
+        ("vqa", "one answer; VQA accuracy needs those of several people"),
     ],
 )
 def test_a_metric_that_the_data_cannot_serve_is_refused(

@@ -132,12 +132,3 @@ REFUSED: dict[str, tuple[str, str, str]] = {
 def test_what_cannot_be_meant_is_refused(name: str, tmp_path: Path) -> None:
     file, text, expected = REFUSED[name]
     assert re.search(expected, sentence(write(tmp_path, file, text)))
-
-
-def test_answers_that_a_metric_cannot_score_are_named_first(tmp_path: Path) -> None:
-    entries = [
-        {**r, "answer": ["a", "b"] if n != 6 else "a"} for n, r in enumerate(rows())
-    ]
-    file = write(tmp_path, "samples.jsonl", lines(entries))
-    said = sentence(file, metric="vqa")
-    assert "'answer' in line 7 of samples.jsonl cannot be scored" in said

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import re
+import tracemalloc
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -88,6 +89,24 @@ def test_pictures_are_kept_and_those_of_other_rows_found(tmp_path: Path) -> None
         first, second = (samples[str(200 + 2 * number + i)] for i in (0, 1))
         assert first.image == second.image
         assert first.image.read_bytes() == picture(number)
+
+
+def test_few_pictures_are_in_memory_at_a_time(tmp_path: Path) -> None:
+    size = 200_000
+    # what begins like a picture is looked at when a model is shown it
+    heads = [picture(0)[:8] + bytes([n]) for n in range(N_PICTURES)]
+    asked = [Asked(0, head.ljust(size, b"."), "What is it?", "a") for head in heads]
+    file = tmp_path / "bench.tsv"
+    write_tsv(file, tsv_rows(asked))
+    tracemalloc.start()
+    try:
+        PLUGIN.opened(file, Wishes(tmp_path / "cache"), digests)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # all of them are 10 MB, in base64 13, and a cell is copied about ten times
+    assert peak < N_PICTURES * size / 2
+    assert len(list((tmp_path / "cache").iterdir())) == N_PICTURES
 
 
 def test_an_index_may_be_of_a_row_further_down(tmp_path: Path) -> None:
