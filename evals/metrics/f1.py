@@ -3,7 +3,8 @@
 Rajpurkar et al., "SQuAD" (EMNLP 2016), as the official evaluate-v1.1.py computes it:
 without capitals, punctuation and articles; the best of the answers. One thing differs:
 punctuation that is part of a number stays ("3.5" is not 35, "-5" not 5, "1/2" not 12),
-but for commas between thousands.
+but for commas between thousands. In scripts without blanks between words, as Chinese,
+each letter is a word.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from string import punctuation
 from typing import TYPE_CHECKING
 
 from evals.metrics._scoring import PerReply, best_of
-from evals.metrics._words import comparable, unified
+from evals.metrics._words import SPACELESS, comparable, unified
 
 if TYPE_CHECKING:
     from allocator.core.own import Metric
@@ -41,7 +42,8 @@ def f1(reply: str, reference: str) -> float:
 def tokens(text: str) -> tuple[str, ...]:
     """The words of a text that count."""
     plain = THOUSANDS.sub("", unified(text).lower())
-    return tuple(ARTICLE.sub(" ", MARK.sub("", plain)).split())
+    plain = SPACELESS.sub(r" \1 ", ARTICLE.sub(" ", MARK.sub("", plain)))
+    return tuple(plain.split())
 
 
 PLUGIN: Metric = PerReply("token F1 (%)", 1, best_of(f1))

@@ -70,7 +70,10 @@ def _parsed(file: Path, number: int, line: str) -> Any:
     try:
         return loaded(line)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{where} is not JSON: {_why(error)}") from None
+        hint = ""
+        if line.strip() in ("{", "["):
+            hint = " (each object stands on one line; a list of them is called .json)"
+        raise DataError(f"{where} is not JSON: {_why(error)}{hint}") from None
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

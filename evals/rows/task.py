@@ -22,7 +22,13 @@ from evals.rows.doubts import check_clear
 from evals.rows.items import Meant, read_items, with_pictures, with_sets
 from evals.rows.sets import as_said, check_count, divided, shared_picture
 from evals.rows.tables import read_table
-from evals.tasks._official import check_selection, one_per_image, share, shuffled
+from evals.tasks._official import (
+    SEARCH_SIZE,
+    check_selection,
+    one_per_image,
+    share,
+    shuffled,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence, Set
@@ -270,6 +276,12 @@ class OpenedTask:
             found.append(
                 f"{n_left:,} samples of pictures that calibrate are left out: it takes "
                 f"one of each picture, {CALIBRATION_SIZE} at most"
+            )
+        n_read = len(self._items) + len(self.left_out)
+        if n_more := len(self.meant.table.rows) - n_read:
+            found.append(
+                f"{n_more:,} samples of a picture that guides the search are left out: "
+                f"it takes {SEARCH_SIZE:,} at most"
             )
         if n_evaluated < FEW:
             wide = "" if half is None else f", {half:.1f} points to each side at most"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -132,3 +133,19 @@ REFUSED: dict[str, tuple[str, str, str]] = {
 def test_what_cannot_be_meant_is_refused(name: str, tmp_path: Path) -> None:
     file, text, expected = REFUSED[name]
     assert re.search(expected, sentence(write(tmp_path, file, text)))
+
+
+def test_questions_that_the_search_has_no_place_for_are_said(tmp_path: Path) -> None:
+    # three pictures, of which one guides the search
+    entries = [{**rows(3)[n % 3], "question": f"what is {n}?"} for n in range(3300)]
+    summary = opened(write(tmp_path, "samples.jsonl", lines(entries))).summary
+    assert summary.counts["search"] == 1000
+    said = "100 samples of a picture that guides the search are left out: it takes"
+    assert any(remark.startswith(said) for remark in summary.remarks)
+
+
+def test_objects_on_several_lines_are_told_from_damage(tmp_path: Path) -> None:
+    text = "\n".join(json.dumps(row, indent=1) for row in rows())
+    said = sentence(write(tmp_path, "samples.jsonl", text))
+    assert "line 1 of samples.jsonl is not JSON" in said
+    assert "each object stands on one line" in said
