@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 # what VQA's people gave to each question
 PEOPLE = 10
+# of so few, VQA accuracy is never full
+TOO_FEW = 3
 # most words of a short answer, as the median has them
 SHORT = 5
 # what has no blanks between words counts by character: Han and kana
@@ -45,9 +47,9 @@ class Chosen:
 def chosen_metric(items: Sequence[Item], given: str | None, file: str) -> Chosen:
     """The metric that somebody gave, or the one that a file suggests.
 
-    Choices are scored by `choice`, captions by `cider`, ten answers to each question by
-    `vqa`, none at all by `agreement`; answers of at most five words (the median of all)
-    by `exact`, others by `f1`.
+    Choices are scored by `choice`, captions by `cider`, ten answers to most questions,
+    and to none fewer than four, by `vqa`, none at all by `agreement`; answers of at
+    most five words (the median of all) by `exact`, others by `f1`.
 
     Raises:
         UnknownNameError: there is no such metric.
@@ -73,12 +75,14 @@ def chosen_metric(items: Sequence[Item], given: str | None, file: str) -> Chosen
 def _suggested(items: Sequence[Item]) -> tuple[str, str]:
     typical, _ = words_of(items) or (0, 0)
     told = f"the median answer has {typical} word{'s' * (typical != 1)}"
+    people = [len(item.answers) for item in items]
+    usual = median_low(people)
     # the first that holds
     known = (
         (typical == 0, AGREEMENT, "there are no answers"),
         (all(item.choices for item in items), "choice", "there are choices"),
         (not any(item.text for item in items), "cider", "no questions: captions"),
-        (all(len(i.answers) == PEOPLE for i in items), "vqa", "ten answers to each"),
+        (min(people) > TOO_FEW and usual == PEOPLE, "vqa", "ten answers to most"),
         (typical <= SHORT, "exact", told),
         (True, "f1", told),
     )

@@ -95,7 +95,7 @@ def found_file(data: Path, readers: Iterable[str]) -> Path:
             raise DataError(f"the folder {data} has {what}: name one file")
         file = data / names[0]
     if not os.path.isfile(file):
-        raise DataError(f"there is no file {data}")
+        raise DataError(f"there is no file {file}")
     if file.suffix.lower() not in readers:
         raise DataError(f"{file.name} is of no kind that can be read: {endings}")
     return file

@@ -205,6 +205,10 @@ def _text(cell: Cell, value: Any) -> str:
         text = value.strip()
         if not text:
             raise cell.refused("has a blank text")
+        if "\ufffd" in text:
+            raise cell.refused(
+                "has the mark of a character that was lost (U+FFFD): make the file anew"
+            )
         if cell.texts and (text.lower() == "nan" or text in NOTHING):
             raise cell.refused(f"is {text}, which stands for nothing: leave it empty")
         return type(value)(text)

@@ -30,7 +30,7 @@ def without(column: str, **more: Any) -> Rows:
     ("entries", "metric", "why"),
     [
         (rows(), "exact", "the median answer has 2 words"),
-        (rows(answer=TEN), "vqa", "ten answers to each"),
+        (rows(answer=TEN), "vqa", "ten answers to most"),
         (rows(answer=TEN[:9]), "exact", "1 word"),
         (rows(answer=SENTENCE), "f1", "the median answer has 8 words"),
         (rows(choices=["a", "b"], answer="A"), "choice", "there are choices"),

@@ -113,6 +113,11 @@ REFUSED: dict[str, tuple[str, str, str]] = {
         separated(rows(choices='["a cat", "a dog"]', answer="1" * 5000)),
         "'answer' in row 2 .*111 ..., which is none of the choices",
     ),
+    "lost character": (
+        "samples.jsonl",
+        lines(changed(7, answer="caf\ufffd")),
+        "'answer' in line 7 .*character that was lost",
+    ),
     "mark of a picture": (
         "samples.jsonl",
         lines(changed(7, question="<image>\nwhat is it?")),
@@ -149,3 +154,29 @@ def test_objects_on_several_lines_are_told_from_damage(tmp_path: Path) -> None:
     said = sentence(write(tmp_path, "samples.jsonl", text))
     assert "line 1 of samples.jsonl is not JSON" in said
     assert "each object stands on one line" in said
+
+
+def test_metrics_that_take_answers_to_the_letter_say_what_they_take(
+    tmp_path: Path,
+) -> None:
+    def remarks(metric: str | None = None, **cells: Any) -> str:
+        file = write(tmp_path, "samples.csv", separated(rows(**cells)))
+        return "; ".join(opened(file, metric=metric).summary.remarks)
+
+    assert "answers are True and False" in remarks(answer=True)
+    assert "answers are True and False" not in remarks(answer="yes")
+    assert "letters of choices: to exact" in remarks("exact", A="a", B="b", answer="B")
+    assert "letters of choices" not in remarks(A="a", B="b", answer="B")
+
+
+def test_a_few_missing_answers_do_not_change_the_metric(
+    tmp_path: Path,
+) -> None:
+    entries = rows(answer=[f"a {n}" for n in range(10)])
+    entries[6]["answer"] = ["a"] * 9
+    file = write(tmp_path, "samples.jsonl", lines(entries))
+    # one of nine people's answers is not fully right
+    assert opened(file).summary.metric == "vqa"
+    entries[6]["answer"] = ["a"] * 3
+    file = write(tmp_path, "samples.jsonl", lines(entries))
+    assert opened(file).summary.metric == "exact"
