@@ -40,23 +40,24 @@ ARTICLES = frozenset(("a", "an", "the"))
 TOUCHING = r"A-Za-z0-9_\u00c0-\u024f'"
 # words that follow a letter, where others follow an article or a pronoun
 AFTER = "and|are|as|because|but|due|for|is|or|since|was|would"
-NO_ARTICLE = rf"(?!\s(?!(?:{AFTER})\b)[^\W\d_]{{{{2,}}}})"
+NO_ARTICLE = rf"(?![ ](?!(?:{AFTER})\b)[^\W\d_]{{{{2,}}}})"
 ALONE = (
     rf"(?<![{TOUCHING}°-])(?<!\w\.)(?<!\bnot )([{{letters}}])"
-    rf"(?![{TOUCHING}+#-]|\.\w){NO_ARTICLE}"
+    rf"(?![{TOUCHING}+#-]|\.[{TOUCHING}]){NO_ARTICLE}"
 )
 ANSWER = (
     r"(?i:\banswers?|\bchoose|\bselect|\bpick|答案|选项?"
     r"|\b(?:option|choice)s?(?=\s(?:is|are)\b|\s?:))"
     r"(?i:\s(?:is|are|would be|should be|must be)|应?是|为)?\s?[:=]?\s?"
     r"(?i:(?:option|choice|letter)s?\s)?([(\[\"']*"
-    rf"(?:[{{letters}}](?![{TOUCHING}+#]|\.\w){NO_ARTICLE}"
+    rf"(?:[{{letters}}](?![{TOUCHING}+#]|\.[{TOUCHING}]){NO_ARTICLE}"
     r"|[{small}](?=[\])\"'.,;]|$))"
     rf"(?:[\])\"']*(?:\s?(?:,|/|&|\band\b|\bor\b))+\s?[(\[\"']*[{{letters}}](?![{TOUCHING}]))*)"
 )
 LEAD = (
     r"^[^\w\n]{{0,4}}(?:[(\[](?P<bracketed>[{letters}{small}])[)\]]"
-    r"|(?P<marked>[{letters}{small}])(?:[).:\]](?=\s|$)|\s[-\u2013\u2014]\s|$))"
+    rf"|(?P<marked>[{{letters}}{{small}}])(?:[)\]]|[.:](?![{TOUCHING}])"
+    r"|\s[-\u2013\u2014]\s|$))"
     r"(?!\s?(?:(?:and|or)\b|[/&]|,\s?[(\[]?[{letters}]\b))"
 )
 

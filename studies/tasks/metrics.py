@@ -49,6 +49,16 @@ if TYPE_CHECKING:
 
 TABLE = Path(__file__).with_name("metrics.md")
 PACKAGES = ("anls", "anls_star", "lmms_eval", "ms_vlmeval", "torchmetrics")
+# kinds of replies that mean no choice, and those that mean several or none
+NOTHING = (
+    "an article",
+    "a letter of a word",
+    "no choice",
+    "no such letter",
+    "nothing",
+    "a denial",
+)
+UNCLEAR = (*NOTHING, "two letters", "two texts", "all letters")
 UTILS = "lmms_eval/tasks/{}/utils.py"
 HEAD = """\
 # Metrics beside those of other packages
@@ -273,7 +283,27 @@ def table(found: Mapping[str, Mapping[str, Sequence[Value]]], captions: str) -> 
                 notes.append(f"- {reason}: {counts}")
             notes += [f"- UNEXPLAINED: {dict(other)}"] if other else []
         lines += notes
+        if metric == "choice":
+            lines.append(meant({"ours": mine, **found[metric]}))
     return "\n".join([*lines, captions])
+
+
+def meant(values: Mapping[str, Sequence[Value]]) -> str:
+    """How many replies that mean one choice are taken for that by each function."""
+    shown = shown_to("choice")
+    clear = [n for n, case in enumerate(shown) if case.kind not in UNCLEAR]
+    lines = [
+        "\nThe forms of replies are made up; how often models use which is another "
+        f"matter. Of {len(clear):,} that mean one choice are taken for it:\n"
+    ]
+    for label, own in values.items():
+        right = sum(own[n] == shown[n].answers[0] for n in clear)
+        lines.append(f"- {label}: {right:,}")
+    rest = [n for n in range(len(shown)) if shown[n].kind in NOTHING]
+    lines.append(f"\nOf {len(rest):,} that mean none are taken for one:\n")
+    for label, own in values.items():
+        lines.append(f"- {label}: {sum(bool(own[n]) for n in rest):,}")
+    return "\n".join(lines)
 
 
 def main() -> None:

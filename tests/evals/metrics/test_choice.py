@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from string import ascii_uppercase
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from allocator.core.errors import DataError
 from allocator.core.ports import Sample
+from evals.metrics._words import comparable
 from evals.metrics.choice import PLUGIN, named
 
 ANIMALS = ("a cat", "a dog", "a bird", "a fish")
@@ -42,6 +46,7 @@ def letters(reply: str, choices: tuple[str, ...] = ANIMALS) -> str:
         *("The answer is A. Wait, the answer is B.", "Is it A? The answer is B."),
         *("\uff22", "\uff08B\uff09", "\u200fB\u200f", "B\u200b."),
         *("\u7b54\u6848\u662fB", "\u9009B\u3002", "\u9009\u9879 B"),
+        *("B)dog", "B.\u56e0\u4e3a", "B...", "B\uff0e\u72d7"),
         "\u6b63\u786e\u7b54\u6848\u662fB\u56e0\u4e3a",
     ],
 )
@@ -73,6 +78,9 @@ def test_no_choice_is_named(reply: str) -> None:
         ("It must be A", "A"),
         ("A because it purrs", "A"),
         ("The answer is A", "A"),
+        ("The answer is A\n\nThe picture shows one.", "A"),
+        ("A\nThe picture shows one.", "A"),
+        ("It is A\nThe picture shows one.", "A"),
         ("A or B", "AB"),
         ("A, B", "AB"),
         ("A B", "AB"),
@@ -162,6 +170,21 @@ def test_all_that_is_named_has_to_be_right(
     reply: str, answers: tuple[str, ...], expected: float
 ) -> None:
     assert score(reply, answers) == expected
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(
+    st.text("aAbBI .,()'\n:1", max_size=9),
+    st.lists(st.text("xyz 1.I", min_size=2, max_size=5), min_size=2, max_size=26),
+)
+def test_whatever_is_named_is_there(reply: str, choices: list[str]) -> None:
+    known = set(ascii_uppercase[: len(choices)])
+    assert named(reply, choices) <= known
+    for letter, text in zip(ascii_uppercase, choices, strict=False):
+        assert named(letter, choices) == named(f"({letter})", choices) == {letter}
+        # a single letter is one, whatever stands around it
+        if sum(map(str.isalpha, text)) != 1 and comparable(text):
+            assert letter in named(text, choices)
 
 
 @pytest.mark.parametrize("answer", ["E", "a dog", "", "AB", "1"])
