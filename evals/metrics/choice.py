@@ -12,6 +12,7 @@ letters first, then texts. The first of these that says anything is taken:
    dog") nor those in the text of a choice ("vitamin C");
 5. texts of choices in it, word by word, the longer one where one is in another.
 
+A letter or text that the reply says is not right ("not A", "B is wrong") is not named.
 Several answers are alternatives, as in MMMU. A reply that names several choices is
 right if all of them are answers; one that names nothing is wrong, where MMMU's
 evaluation guesses and MMBench's asks a model.
@@ -26,6 +27,7 @@ from string import ascii_uppercase
 from typing import TYPE_CHECKING
 
 from allocator.core.errors import DataError
+from evals.metrics._denied import without_denied, without_denied_words
 from evals.metrics._scoring import PerReply
 from evals.metrics._words import comparable, unified, words
 
@@ -122,6 +124,7 @@ def named(reply: str, choices: Sequence[str]) -> frozenset[str]:
     same = [n for n, each in enumerate(choices) if comparable(each) == whole]
     if same:
         return _letters(same)
+    text = without_denied(text, ascii_uppercase[: len(choices)])
     return (
         _answered(text, known)
         or _leading(text, known)
@@ -171,8 +174,11 @@ def _texts(text: str, choices: Sequence[str]) -> list[int]:
         letter = choices[number].strip()
         if len(letter) == 1 and letter.isalpha():  # "I" may be a pronoun
             is_there = bool(re.search(ALONE.format(letters=letter), text))
+        elif rows[number]:
+            rest = without_denied_words(rest, rows[number])
+            is_there = rows[number] in rest
         else:
-            is_there = bool(rows[number]) and rows[number] in rest
+            is_there = False
         if is_there:
             found.append(number)
             rest = rest.replace(rows[number], "\n\n")

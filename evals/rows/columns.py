@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import takewhile
 from string import ascii_uppercase
 from typing import TYPE_CHECKING
 
@@ -88,7 +89,7 @@ def meant_columns(
             f"no column of {table.file.name} is known to hold pictures "
             f"({listed(table)}): {naming('image', 'COLUMN')}"
         )
-    letters = () if "choices" in found else _letters(free)
+    letters = () if "choices" in found else _letters(free, table.file.name)
     read = {*found.values(), *letters}
     unread = tuple(column for column in table.columns if column not in read)
     return Columns(found, letters, unread)
@@ -116,16 +117,26 @@ def _fitting(columns: Sequence[str], names: Sequence[str]) -> list[str]:
     return first or [column for column in columns if plain(column) in names]
 
 
-def _letters(columns: Sequence[str]) -> tuple[str, ...]:
-    """Columns A, B, C, ... without a gap; two at least, else they are none."""
-    matches = ((LETTERED.fullmatch(column.strip()), column) for column in columns)
-    lettered = {match[1].upper(): column for match, column in matches if match}
-    found: list[str] = []
-    for letter in ascii_uppercase:
-        if letter not in lettered:
-            break
-        found.append(lettered[letter])
-    return tuple(found) if len(found) > 1 else ()
+def _letters(columns: Sequence[str], name: str) -> tuple[str, ...]:
+    """Columns A, B, C, ... without a gap; two at least, else they are none.
+
+    Raises:
+        DataError: two columns have one letter.
+    """
+    lettered: dict[str, list[str]] = {}
+    for column in columns:
+        if match := LETTERED.fullmatch(column.strip()):
+            lettered.setdefault(match[1].upper(), []).append(column)
+    found = list(takewhile(lettered.__contains__, ascii_uppercase))
+    if len(found) < 2:
+        return ()
+    for letter in found:
+        if len(lettered[letter]) > 1:
+            raise DataError(
+                f"{' and '.join(map(repr, lettered[letter]))} of {name} can each be "
+                f"its choice {letter}: give the others another name"
+            )
+    return tuple(lettered[letter][0] for letter in found)
 
 
 def plain(column: str) -> str:

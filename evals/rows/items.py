@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from allocator.core.errors import DataError
 from allocator.core.ports import SPLITS
+from allocator.core.prompts import IMAGES
 from evals.rows.files import Row, shown
 from evals.rows.pictures import picture_of
 from evals.rows.sets import Item
@@ -17,6 +18,7 @@ from evals.rows.values import (
     is_count,
     letters_of,
     text_of,
+    unmarked,
 )
 
 if TYPE_CHECKING:
@@ -89,7 +91,7 @@ def read_items(meant: Meant) -> list[Item]:
     """
     rows = meant.table.rows
     nothing: list[tuple[str, ...]] = [()] * len(rows)
-    texts = meant.read("question", text_of) or [""] * len(rows)
+    texts = meant.read("question", _question) or [""] * len(rows)
     answers = meant.read("answers", answers_of)
     choices = _choices(meant)
     if answers and choices:
@@ -163,6 +165,16 @@ def with_sets(meant: Meant, items: Sequence[Item], *, named: bool) -> list[Item]
     return [replace(i, split=split) for i, split in zip(items, said, strict=True)]
 
 
+def _question(cell: Cell) -> str:
+    """A text that marks no picture, which has a place of its own."""
+    text = text_of(cell)
+    if found := IMAGES.search(text):
+        raise cell.refused(
+            f"has {found[0]}, and the picture has a place of its own: take it out"
+        )
+    return text
+
+
 def _choices(meant: Meant) -> list[tuple[str, ...]] | None:
     """Choices of each row, from a list or from a column each."""
     if not meant.columns.letters:
@@ -178,7 +190,8 @@ def _choices(meant: Meant) -> list[tuple[str, ...]] | None:
             )
         if n_filled < 2:
             without.append(cells[n_filled])
-        found.append(tuple(text_of(cell) for cell in cells[:n_filled]))
+        texts = [text_of(cell) for cell in cells[:n_filled]]
+        found.append(unmarked(cells[0], texts))
     if len(without) == len(found):
         return None
     if without:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from allocator.core.errors import DataError
-from evals.rows.files import Row, Table, check_texts, decoded_lines, place
+from evals.rows.files import Row, Table, check_texts, decoded_lines, place, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -35,7 +35,7 @@ def read_separated(file: Path, each: Callable[[Row], Row] = lambda row: row) -> 
 
     Raises:
         DataError: a row has another number of cells than the header, or a quote too
-            many; a column is there twice; names the row.
+            many; a column is there twice, or has cells and no name; names the row.
     """
     separator = _separator(file)
     with _long_cells():
@@ -63,11 +63,32 @@ def _row(file: Path, number: int, names: Sequence[str], cells: Sequence[str]) ->
             f"{place(file, UNIT, number)} has {len(cells)} cells, and the header "
             f"{len(names)}: {QUOTES}"
         )
+    _check_cells(file, number, names, cells)
     named = zip(names, cells, strict=True)
-    # a column without a name is an index that somebody's program wrote
     own = {name: cell or None for name, cell in named if name}
     check_texts(lambda column: place(file, UNIT, number, column), own)
     return Row(number, own)
+
+
+def _check_cells(
+    file: Path, number: int, names: Sequence[str], cells: Sequence[str]
+) -> None:
+    """Refuse cells that are parts of others, or several rows."""
+    where = place(file, UNIT, number)
+    for at, (name, cell) in enumerate(zip(names, cells, strict=True)):
+        # the first without a name is an index that somebody's program wrote
+        if cell.strip() and at and not name:
+            raise DataError(
+                f"{where} has {shown(cell)} in column {at + 1}, which has no name in "
+                f"the header: name it, or {QUOTES}"
+            )
+        # what stands between two cells that begin and end with quotes of their own
+        ends = cell.count("\n") if "\t" in cell else 0
+        if ends and cell.count("\t") == ends * (len(names) - 1):
+            raise DataError(
+                f"{where} has several rows in one cell, from one quote to the next: "
+                f"{QUOTES}"
+            )
 
 
 def _separator(file: Path) -> str:
@@ -79,7 +100,12 @@ def _separator(file: Path) -> str:
 
 def _records(file: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
     """Records with their numbers, empty ones left out."""
-    reader = csv.reader(decoded_lines(file), delimiter=separator, strict=True)
+    lines = decoded_lines(file)
+    # some write a blank behind each comma, which would make of quotes a part of cells
+    blanks = separator != "\t"
+    reader = csv.reader(
+        lines, delimiter=separator, strict=True, skipinitialspace=blanks
+    )
     for number in itertools.count(1):
         try:
             cells = next(reader)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from string import ascii_uppercase
@@ -39,6 +40,10 @@ VERSION = 1
 LETTER = "Answer with the option's letter from the given choices directly."
 # metrics of replies in sentences, which are asked for as the text stands
 AS_IT_STANDS = ("f1",)
+# what programs make of whole numbers where a cell of the column is empty, and metrics
+# that do not look at the number
+WHOLE = re.compile(r"-?\d+\.0+")
+TO_THE_LETTER = ("anls", "contains", "exact", "f1", "vqa")
 # with fewer samples to evaluate on, intervals are wide
 FEW = 200
 # columns that a sentence names
@@ -243,10 +248,17 @@ class OpenedTask:
 
     def _remarks(self, n_evaluated: int, half: float | None) -> list[str]:
         columns, found = self.meant.columns, []
-        if self.own_references and columns.get("answers") is not None:
+        answered = any(item.answers for item in self._items)
+        if self.own_references and answered:
             found.append("answers of the file are passed over: replies are compared")
         if columns.unread:
             found.append(f"not read: {_listed('column', columns.unread)}")
+        whole = [a for i in self._items for a in i.answers if WHOLE.fullmatch(a)]
+        if whole and self.chosen.name in TO_THE_LETTER:
+            found.append(
+                f"{len(whole):,} answers are whole numbers with a point: {whole[0]} is "
+                f"right for {self.chosen.name}, and {whole[0].partition('.')[0]} is not"
+            )
         split = columns.get("split")
         if split is not None and self._items[0].split is None:
             found.append(

@@ -18,11 +18,17 @@ if TYPE_CHECKING:
 
 # keys under which data sets keep an answer within an object: VQA's and SQuAD's
 KEYS = ("answer", "text")
+# digits of the number of a choice
+LONGEST_COUNT = 9
 # a list as Python prints it, which is not how JSON writes it
 PRINTED = re.compile(r"\[\s*['\"]")
 # a letter as people write one: "B", "b", "B.", "(B)"
 LETTER = re.compile(r"\(?([A-Za-z])[.):]?")
+# a choice, or an answer, with its letter before it: "A. red", "(A) red"
+MARKED = re.compile(r"\(?([A-Za-z])(?:[.:]\s+|\)\s*)(\S.*)", re.S)
 MISSING: tuple[Any, ...] = (None, [], {})
+# what programs write into cells of texts for nothing, and no person for an answer
+NOTHING = ("NULL", "<NA>", "#N/A", "\\N")
 
 
 @dataclass(frozen=True)
@@ -80,7 +86,8 @@ def choices_of(cell: Cell) -> tuple[str, ...]:
     """Choices in the order of their letters: a list, or an object {"A": ...}.
 
     Raises:
-        DataError: it is something else, or has fewer than two or more than 26.
+        DataError: it is something else, or has fewer than two or more than 26, or they
+            are lettered in another order.
     """
     value = _unpacked(cell)
     if isinstance(value, dict) and list(value) == list(ascii_uppercase[: len(value)]):
@@ -89,7 +96,26 @@ def choices_of(cell: Cell) -> tuple[str, ...]:
         raise cell.refused(f"is {shown(value)}, not a list of choices")
     if not 2 <= len(value) <= len(ascii_uppercase):
         raise cell.refused(f"has {len(value)} choices: 2 to {len(ascii_uppercase)} are")
-    return tuple(_text(cell, each) for each in value)
+    return unmarked(cell, [_text(cell, each) for each in value])
+
+
+def unmarked(cell: Cell, choices: Sequence[str]) -> tuple[str, ...]:
+    """Choices without letters that stand before all of them, as they are shown so.
+
+    Raises:
+        DataError: the letters are in another order than A, B, C, ...
+    """
+    marks = [mark for each in choices if (mark := MARKED.fullmatch(each))]
+    letters = "".join(mark[1].upper() for mark in marks)
+    wanted = ascii_uppercase[: len(choices)]
+    if not wanted or sorted(letters) != list(wanted):
+        return tuple(choices)
+    if letters != wanted:
+        raise cell.refused(
+            f"has choices that are lettered {', '.join(letters)}: write them in the "
+            "order of their letters"
+        )
+    return tuple(mark[2] for mark in marks)
 
 
 def letters_of(
@@ -112,7 +138,10 @@ def letters_of(
 
 def is_count(cell: Cell, answer: str) -> bool:
     """Whether an answer may be the number of a choice."""
-    return answer.isdecimal() and (cell.texts or isinstance(answer, Written))
+    # no more digits than a number of a choice has, or may have in front
+    if not answer.isdecimal() or len(answer) > LONGEST_COUNT:
+        return False
+    return cell.texts or isinstance(answer, Written)
 
 
 def _letter(cell: Cell, answer: str, choices: Sequence[str], counted: bool) -> str:
@@ -125,6 +154,11 @@ def _letter(cell: Cell, answer: str, choices: Sequence[str], counted: bool) -> s
     written = LETTER.fullmatch(answer)
     if written and written[1].upper() in letters:
         meant.add(written[1].upper())
+    marked = MARKED.fullmatch(answer)
+    if not meant and marked and marked[1].upper() in letters:
+        letter = marked[1].upper()
+        if choices[letters.index(letter)].casefold() == marked[2].casefold():
+            meant.add(letter)
     if is_count(cell, answer):
         if not counted and not meant:
             raise cell.refused(
@@ -171,7 +205,7 @@ def _text(cell: Cell, value: Any) -> str:
         text = value.strip()
         if not text:
             raise cell.refused("has a blank text")
-        if cell.texts and text.lower() == "nan":
+        if cell.texts and (text.lower() == "nan" or text in NOTHING):
             raise cell.refused(f"is {text}, which stands for nothing: leave it empty")
         return type(value)(text)
     if isinstance(value, float) and math.isnan(value):
