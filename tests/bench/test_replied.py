@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -14,9 +15,11 @@ from allocator.bench.loading import open_bench, open_full_precision
 from allocator.bench.prepare import Setup, prepare
 from allocator.bench.replied import log_probabilities, some_of, token_divergence
 from allocator.core.allocation import Choice
+from allocator.core.plugins import load
 from allocator.core.study import StudySpec
 from allocator.core.watch import Silent
 from tests.itself import ask_itself
+from tests.states import logits_of, made
 from tests.worlds import homes
 
 if TYPE_CHECKING:
@@ -103,3 +106,20 @@ def test_no_more_samples_are_read_than_a_memory_holds(
     assert set(few) <= set(own)
     monkeypatch.setattr(replied, "BYTES", 1)
     assert len(some_of(bench, own, (len(own),), 0)) == 1
+
+
+def test_a_decoder_that_reads_replies_alone_is_read_at_each_of_their_tokens(
+    tmp_path: Path,
+) -> None:
+    family = load("allocator.families", "blip2")
+    # a start and two tokens, a start and one
+    state = made(family, tmp_path, "t5")
+    model = family.load(tmp_path, "cpu")
+    asked = SimpleNamespace(inputs=lambda *_, **__: dict(state), stages=model.stages)
+    bench: Any = SimpleNamespace(model=asked)
+    both: Any = [None, None]
+    found = replied._read(bench, both)
+    said = logits_of(model, dict(state)).log_softmax(-1)
+    assert [len(rows) for rows in found] == [3, 2]
+    torch.testing.assert_close(found[0], said[0])
+    torch.testing.assert_close(found[1], said[1, :2])
