@@ -115,7 +115,7 @@ REFUSED: dict[str, tuple[str, str, str]] = {
     ),
     "lost character": (
         "samples.jsonl",
-        lines(changed(7, answer="caf\ufffd")),
+        lines(changed(7, answer="th\ufffdng")),
         "'answer' in line 7 .*character that was lost",
     ),
     "mark of a picture": (
@@ -180,3 +180,8 @@ def test_a_few_missing_answers_do_not_change_the_metric(
     entries[6]["answer"] = ["a"] * 3
     file = write(tmp_path, "samples.jsonl", lines(entries))
     assert opened(file).summary.metric == "exact"
+
+
+def test_a_picture_may_be_spoken_of_by_its_number(tmp_path: Path) -> None:
+    text = "What is in <image 1>?"
+    assert first(tmp_path, rows(question=text)).text == text
