@@ -310,9 +310,14 @@ def with_choices(question: str, choices: Sequence[str]) -> str:
 
 def _check_scored(task: OpenedTask) -> None:
     """Have the metric see all answers before a model is asked for replies."""
-    if not task.own_references:
-        samples = task.rows()
+    if task.own_references:
+        return
+    samples, file = task.rows(), task.meant.table.file
+    try:
         task.score([sample.references[0] for sample in samples], samples)
+    except DataError as error:
+        column = task.meant.columns.get("answers")
+        raise DataError(f"column {column!r} of {file.name}: {error}") from None
 
 
 def _check_apart(meant: Meant, sets: Sets) -> None:

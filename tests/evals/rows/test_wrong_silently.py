@@ -185,3 +185,11 @@ def test_a_few_missing_answers_do_not_change_the_metric(
 def test_a_picture_may_be_spoken_of_by_its_number(tmp_path: Path) -> None:
     text = "What is in <image 1>?"
     assert first(tmp_path, rows(question=text)).text == text
+
+
+def test_answers_that_a_metric_cannot_score_are_named_with_their_column(
+    tmp_path: Path,
+) -> None:
+    file = write(tmp_path, "samples.jsonl", lines(rows()))
+    said = sentence(file, metric="vqa")
+    assert said.startswith("column 'answer' of samples.jsonl: sample 1 has one answer")
