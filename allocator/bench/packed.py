@@ -77,7 +77,7 @@ def open_packed(asked: StudySpec, library: str, watch: Watch) -> Packed:
     check_sums(folder, files, contents)
     task = readable(task, contents, skip=asked.skip_broken)
     samples = read_samples(asked, task, ("evaluation",))["evaluation"]
-    tell_data(task, watch)
+    tell_data(task, {"evaluation": samples}, watch)
     tell_unread(folder, watch)
     # brings torch, which the checks above do not need
     from allocator.bench.devices import pick_device

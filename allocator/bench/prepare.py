@@ -189,7 +189,7 @@ def prepare(
         watch,
     )
     samples = samples or read_samples(asked, task, splits, contents)
-    tell_data(task, contents.watch)
+    tell_data(task, samples, contents.watch)
     tell_unread(folder, watch)
     weights = weights_digest(folder, contents)
     return Setup(

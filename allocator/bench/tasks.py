@@ -28,7 +28,7 @@ from evals.worded import Worded
 from evals.world.files import ensure_world
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from allocator.bench.contents import Contents
     from allocator.core.ports import Sample, Split, Task
@@ -124,14 +124,34 @@ def _one_task(name: str, data: str | None) -> Task:
     return task
 
 
-def tell_data(task: Task | TaskSet, watch: Watch) -> None:
-    """Say what a user's own file was taken for, or what a task has to remark."""
+def tell_data(
+    task: Task | TaskSet, samples: Mapping[Split, Sequence[Sample]], watch: Watch
+) -> None:
+    """Say what a user's own file was taken for, or what a task has to remark.
+
+    Args:
+        task: one, or several.
+        samples: those that are taken, of all sets at hand.
+        watch: is told.
+    """
     for part in task.tasks if isinstance(task, TaskSet) else (task,):
         for sentence in getattr(part, "remarks", ()):
             watch.say(sentence)
         if summary := summary_of(part):
-            for sentence in summary.sentences:
+            own = {
+                split: own_samples(task, part, all_) for split, all_ in samples.items()
+            }
+            for sentence in summary.of(own).sentences:
                 watch.say(sentence)
+
+
+def own_samples(
+    task: Task | TaskSet, part: Task, samples: Sequence[Sample]
+) -> Sequence[Sample]:
+    """Samples of one of a request's tasks."""
+    if not isinstance(task, TaskSet):
+        return samples
+    return next((own for each, own in task.parts(samples) if each is part), ())
 
 
 def check_names(asked: StudySpec) -> None:

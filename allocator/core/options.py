@@ -37,14 +37,7 @@ KINDS = {
 
 def given_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """What is given of options in Python, as the commands take it."""
-
-    def plain(value: Any) -> Any:
-        # folders are names here, and numpy's numbers are numbers
-        if isinstance(value, os.PathLike):
-            return os.fspath(value)
-        return value.tolist() if hasattr(value, "tolist") else value
-
-    given = {key: plain(v) for key, v in options.items() if v is not None}
+    given = {key: _plain(v) for key, v in options.items() if v is not None}
     for key in ("methods", "widths", "include", "columns", *PINS):
         # as on the command line: gptq,awq and 3,4,8
         if isinstance(given.get(key), str):
@@ -59,6 +52,19 @@ def given_options(options: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(given.get(key), list | tuple):
             given[key] = between.join(map(str, given[key]))
     return given
+
+
+def _plain(value: Any) -> Any:
+    """A value as the command line would have it.
+
+    Folders are names, numpy's numbers are numbers, {"question": "prompt"} is
+    question=prompt.
+    """
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, dict):
+        return [f"{key}={each}" for key, each in value.items()]
+    return value.tolist() if hasattr(value, "tolist") else value
 
 
 def typed_options(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import math
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from allocator.core.errors import SpecError
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 AGREEMENT = "agreement"
 # rows that a sentence names
 NAMED = 3
+# with fewer samples to evaluate on, intervals are wide
+FEW = 200
 # what each set is for
 DOES = {
     "calibration": "calibrate",
@@ -83,6 +86,11 @@ class Summary:
         if self.half_width is not None:
             told += f"; intervals reach at most {self.half_width:.1f} points either way"
         found = [f"{self.source}: {sets}", told, *self.remarks]
+        n_evaluated = self.counts.get("evaluation", FEW)
+        if n_evaluated < FEW:
+            found.append(
+                f"{n_evaluated} samples to evaluate on are few: an interval is wide"
+            )
         if self.longest is not None:
             found.append(f"replies end after {self.longest} tokens (--max-new-tokens)")
         if self.left_out:
@@ -91,6 +99,18 @@ class Summary:
                 f"cannot be read: {named_rows(self.left_out)}"
             )
         return found
+
+    def of(self, samples: Mapping[Split, Sequence[Sample]]) -> Summary:
+        """The same of the samples that are taken, which may be fewer."""
+        half, all_ = self.half_width, self.counts.get("evaluation")
+        if half is not None and all_ and samples.get("evaluation"):
+            half *= math.sqrt(all_ / len(samples["evaluation"]))
+        return replace(
+            self,
+            counts={split: len(own) for split, own in samples.items()},
+            pictures={s: len({i.image for i in own}) for s, own in samples.items()},
+            half_width=half,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""

@@ -151,6 +151,7 @@ def outlook(setup: Setup, needs: Needs, bench: Workbench, started: Clock) -> Out
     memory = replace(needs.least, host=host)
     seconds = found.seconds(units, measured.lengths)
     data = summary_of(setup.task)
+    data = data and data.of(setup.samples)
     return Outlook(found, needs, memory, measured, seconds, data)
 
 

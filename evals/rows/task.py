@@ -46,8 +46,6 @@ VERSION = 1
 LETTER = "Answer with the option's letter from the given choices directly."
 # metrics of replies in sentences, which are asked for as the text stands
 AS_IT_STANDS = ("f1",)
-# with fewer samples to evaluate on, intervals are wide
-FEW = 200
 # columns that a sentence names
 MOST_NAMED = 12
 # the standard error of one score between 0 and 100 is at most this
@@ -140,10 +138,9 @@ class OpenedTask:
     def summary(self) -> Summary:
         """What was found in the file, for people."""
         chosen = {split: self._own(split, seed=0) for split in self.sets}
-        n_evaluated = len(chosen["evaluation"])
         half = None
         if "%" in self.metric:
-            half = 1.96 * WIDEST / math.sqrt(n_evaluated)
+            half = 1.96 * WIDEST / math.sqrt(len(chosen["evaluation"]))
         return Summary(
             source=str(self.meant.table.file),
             counts={split: len(own) for split, own in chosen.items()},
@@ -152,7 +149,7 @@ class OpenedTask:
             why=self.chosen.why,
             words=None if self.own_references else words_of(self._items),
             half_width=half,
-            remarks=tuple(self._remarks(n_evaluated, half)),
+            remarks=tuple(self._remarks()),
             left_out=self.left_out,
             longest=self.max_new_tokens,
         )
@@ -248,7 +245,7 @@ class OpenedTask:
         kind = "plain" if self.chosen.name in AS_IT_STANDS else "vqa"
         return kind, item.text
 
-    def _remarks(self, n_evaluated: int, half: float | None) -> list[str]:
+    def _remarks(self) -> list[str]:
         columns, found = self.meant.columns, []
         answered = any(item.answers for item in self._items)
         if self.own_references and answered:
@@ -273,12 +270,6 @@ class OpenedTask:
             found.append(
                 f"{n_more:,} samples of a picture that guides the search are left out: "
                 f"it takes {SEARCH_SIZE:,} at most"
-            )
-        if n_evaluated < FEW:
-            wide = "" if half is None else f", {half:.1f} points to each side at most"
-            found.append(
-                f"{n_evaluated} samples to evaluate on are few: an interval is wide"
-                f"{wide}"
             )
         return found
 

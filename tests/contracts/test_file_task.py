@@ -52,7 +52,8 @@ def test_the_summary_is_of_the_samples(name: str, tmp_path: Path) -> None:
     found = all_samples(task, tmp_path)
     assert task.summary.counts == {split: len(own) for split, own in found.items()}
     assert task.summary.half_width > 0
-    assert task.summary.remarks
+    told = " ".join(task.summary.sentences)
+    assert all(f"{len(own)} samples" in told for own in found.values())
 
 
 @EACH

@@ -126,8 +126,19 @@ def test_the_summary_counts_words_and_says_how_sure_scores_will_be(
     assert summary.words == (2, 4)
     # of 30 values between 0 and 100, 1.96 standard errors
     assert summary.half_width == pytest.approx(17.892, abs=1e-3)
-    told = " ".join(summary.remarks)
-    assert "30 samples to evaluate on are few: an interval is wide, 17.9 points" in told
+    told = " ".join(summary.sentences)
+    assert "intervals reach at most 17.9 points either way" in told
+    assert "30 samples to evaluate on are few: an interval is wide" in told
+
+
+def test_a_summary_of_fewer_samples_has_wider_intervals(tmp_path: Path) -> None:
+    task = own(tmp_path, rows())
+    evaluated = task.samples(tmp_path, "evaluation", Selection(fraction=0.25))
+    few = task.summary.of({"evaluation": evaluated})
+    # a quarter of 30, and sqrt(30 / 8) times as wide
+    assert few.counts == few.pictures == {"evaluation": 8}
+    assert few.half_width == pytest.approx(17.892 * (30 / 8) ** 0.5, abs=1e-2)
+    assert "calibrate" not in few.sentences[0]
 
 
 def test_what_is_not_read_is_said(tmp_path: Path) -> None:
@@ -138,7 +149,7 @@ def test_what_is_not_read_is_said(tmp_path: Path) -> None:
 def test_captions_have_no_width_before_they_are_scored(tmp_path: Path) -> None:
     summary = own(tmp_path, without("question")).summary
     assert summary.half_width is None
-    assert any("are few: an interval is wide" in each for each in summary.remarks)
+    assert any("are few: an interval is wide" in each for each in summary.sentences)
 
 
 def item(*answers: str) -> Item:
