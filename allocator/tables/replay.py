@@ -201,6 +201,7 @@ class Replay:
             "ci95": None,
             "retained": None,
             "details": {},
+            "divergence": None,
             "vs_best_uniform": {
                 "difference": score - rival(rivals) if rivals else None,
                 "ci95": None,
