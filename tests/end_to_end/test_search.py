@@ -205,9 +205,8 @@ def has_containers() -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "contained", [False, pytest.param(True, marks=pytest.mark.nightly)]
-)
+@pytest.mark.nightly
+@pytest.mark.parametrize("contained", [False, True])
 def test_a_killed_search_goes_on_without_repeating_a_trial(
     tmp_path: Path, world: Path, found: dict[str, Any], contained: bool
 ) -> None:

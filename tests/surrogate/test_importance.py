@@ -200,6 +200,7 @@ def test_noise_is_flagged_as_unreliable(kind: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_hardly_a_table_of_noise_is_taken_for_more() -> None:
     reliable = 0
     for seed in range(60):
