@@ -71,6 +71,7 @@ def test_what_was_applied_is_what_was_asked_where_the_knob_worked(runs: Any) -> 
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_dead_knobs_matter_nothing_and_are_named(runs: Any) -> None:
     found = importance(runs.evidence(believed=False))
     assert set(found["constant"]) == set(runs.dead)
