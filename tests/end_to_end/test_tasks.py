@@ -202,6 +202,8 @@ def test_a_model_is_told_which_tasks_it_cannot_do(model: Path, data: Path) -> No
     assert "vqav2: reply, flickr30k: ranking" in said
 
 
+@pytest.mark.slow
+@pytest.mark.nightly
 def test_several_tasks_are_searched_at_once(drawn_world: Path, tmp_path: Path) -> None:
     words = ("--task-set", "vqav2,coco", "--model", "tiny-llava")
     found = run(*words, "--data", str(drawn_world), *FAST, "--fraction", "0.2")

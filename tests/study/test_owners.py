@@ -168,9 +168,10 @@ def test_owners_are_read_as_they_were_written(name: str) -> None:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(owners, "RENEWED", 0.05)
+    before = threading.enumerate()
     yield
     for thread in threading.enumerate():
-        if thread.daemon and thread is not threading.current_thread():
+        if thread.daemon and thread not in before:
             thread.join(2)
 
 
