@@ -151,11 +151,24 @@ def relative(found: Mapping[str, Score], full: Mapping[str, Score]) -> Score:
     )
 
 
+def tasks_of(task: Task | TaskSet) -> tuple[Task, ...]:
+    """One task, or the several of a set."""
+    return task.tasks if isinstance(task, TaskSet) else (task,)
+
+
+def parts_of(
+    task: Task | TaskSet, samples: Sequence[Sample]
+) -> Iterator[tuple[Task, Sequence[Sample]]]:
+    """Each task of one or of several, with its own samples."""
+    if isinstance(task, TaskSet):
+        yield from task.parts(samples)
+    else:
+        yield task, samples
+
+
 def strata(task: Task | TaskSet, samples: Sequence[Sample]) -> tuple[int, ...]:
     """Number of samples of each task, in their order."""
-    if isinstance(task, TaskSet):
-        return tuple(len(own) for _, own in task.parts(samples))
-    return (len(samples),)
+    return tuple(len(own) for _, own in parts_of(task, samples))
 
 
 def without_shared(

@@ -21,7 +21,7 @@ from allocator.core.errors import ModelError
 from allocator.core.home import cache_home
 from allocator.core.own import refers_to_itself
 from evals.metrics.agreement import agreeing
-from evals.taskset import TaskSet
+from evals.taskset import tasks_of
 from quant.files import locked, replace_file
 
 if TYPE_CHECKING:
@@ -273,9 +273,7 @@ def _named(setup: Setup, samples: Sequence[Sample]) -> str:
 
 def _longest(setup: Setup) -> list[int]:
     """Tokens of the longest reply, by task."""
-    task = setup.task
-    tasks = task.tasks if isinstance(task, TaskSet) else (task,)
-    return [each.max_new_tokens for each in tasks]
+    return [each.max_new_tokens for each in tasks_of(setup.task)]
 
 
 def _home() -> Path:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from evals.metrics.agreement import comparable
-from evals.taskset import TaskSet
+from evals.taskset import TaskSet, parts_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from allocator.core.ports import Sample, Score, Task
 
@@ -179,20 +179,11 @@ def constant_scores(
 ) -> dict[str, tuple[str, float]]:
     """By task the most frequent calibration answer, and what it alone would score."""
     found = {}
-    known = {part.name: own for part, own in _parts(task, calibration)}
-    for part, own in _parts(task, samples):
+    known = {part.name: own for part, own in parts_of(task, calibration)}
+    for part, own in parts_of(task, samples):
         answers = Counter(a for s in known.get(part.name, ()) for a in s.references)
         # a task of lmms-eval may ask a judge that costs money
         if part.needs == "reply" and answers and not part.name.startswith("lmms:"):
             answer = answers.most_common(1)[0][0]
             found[part.name] = answer, part.score([answer] * len(own), own).mean
     return found
-
-
-def _parts(
-    task: Task | TaskSet, samples: Sequence[Sample]
-) -> Iterator[tuple[Task, Sequence[Sample]]]:
-    if isinstance(task, TaskSet):
-        yield from task.parts(samples)
-    else:
-        yield task, samples

@@ -23,7 +23,7 @@ from allocator.embedded import is_embedded
 from evals._lmms import PREFIX as LMMS
 from evals.lmms import lmms_task
 from evals.splits import check_disjoint
-from evals.taskset import TaskSet, without_shared
+from evals.taskset import TaskSet, parts_of, tasks_of, without_shared
 from evals.worded import Worded
 from evals.world.files import ensure_world
 
@@ -134,24 +134,16 @@ def tell_data(
         samples: those that are taken, of all sets at hand.
         watch: is told.
     """
-    for part in task.tasks if isinstance(task, TaskSet) else (task,):
+    for part in tasks_of(task):
         for sentence in getattr(part, "remarks", ()):
             watch.say(sentence)
         if summary := summary_of(part):
             own = {
-                split: own_samples(task, part, all_) for split, all_ in samples.items()
+                split: next((o for each, o in parts_of(task, all_) if each is part), ())
+                for split, all_ in samples.items()
             }
             for sentence in summary.of(own).sentences:
                 watch.say(sentence)
-
-
-def own_samples(
-    task: Task | TaskSet, part: Task, samples: Sequence[Sample]
-) -> Sequence[Sample]:
-    """Samples of one of a request's tasks."""
-    if not isinstance(task, TaskSet):
-        return samples
-    return next((own for each, own in task.parts(samples) if each is part), ())
 
 
 def check_names(asked: StudySpec) -> None:

@@ -28,7 +28,7 @@ from allocator.core.cost import Cost
 from allocator.core.own import refers_to_itself
 from allocator.core.ports import RERANK, Decoding
 from allocator.core.recurring import Recurring
-from evals.taskset import TaskSet, relative, within
+from evals.taskset import TaskSet, relative, tasks_of, within
 from quant.finalized import Finalized
 from quant.lru_cache import LRUCache
 
@@ -85,7 +85,7 @@ class Workbench:
     @property
     def reader(self) -> Reader:
         """Makes inputs of samples."""
-        tasks = self.task.tasks if isinstance(self.task, TaskSet) else (self.task,)
+        tasks = tasks_of(self.task)
         longest = max(task.max_new_tokens for task in tasks)
         # rankings are of all samples, in their order
         in_order = any(task.needs != "reply" for task in tasks)

@@ -100,8 +100,8 @@ class Summary:
             )
         return found
 
-    def of(self, samples: Mapping[Split, Sequence[Sample]]) -> Summary:
-        """The same of the samples that are taken, which may be fewer."""
+    def of(self, samples: Mapping[Split, Sequence[Any]]) -> Summary:
+        """The same of what is taken, each with its `image`; it may be fewer."""
         half, all_ = self.half_width, self.counts.get("evaluation")
         if half is not None and all_ and samples.get("evaluation"):
             half *= math.sqrt(all_ / len(samples["evaluation"]))

@@ -18,7 +18,7 @@ from allocator.core.targets import TARGETS
 from allocator.embedded import model_folder
 from allocator.families import family_of, has_weights
 from allocator.space.model import ModelSpace
-from evals.taskset import TaskSet
+from evals.taskset import TaskSet, tasks_of
 
 if TYPE_CHECKING:
     from allocator.core.ports import Task
@@ -162,7 +162,7 @@ def prompts_of(
     model = family_of(folder).outline(folder)
     kinds = model.kinds
     if task is not None:
-        several = task.tasks if isinstance(task, TaskSet) else (task,)
+        several = tasks_of(task)
         own = {sample.prompt for each in several for sample in each.examples}
         kinds = tuple(kind for kind in kinds if kind in own) or kinds
     asked = {kind: "" if kind == "caption" else QUESTION for kind in kinds}

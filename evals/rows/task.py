@@ -143,8 +143,8 @@ class OpenedTask:
             half = 1.96 * WIDEST / math.sqrt(len(chosen["evaluation"]))
         return Summary(
             source=str(self.meant.table.file),
-            counts={split: len(own) for split, own in chosen.items()},
-            pictures={s: len({i.image for i in own}) for s, own in chosen.items()},
+            counts={},
+            pictures={},
             metric=self.chosen.name,
             why=self.chosen.why,
             words=None if self.own_references else words_of(self._items),
@@ -152,7 +152,7 @@ class OpenedTask:
             remarks=tuple(self._remarks()),
             left_out=self.left_out,
             longest=self.max_new_tokens,
-        )
+        ).of(chosen)
 
     def samples(
         self, data: Path, split: Split, selection: Selection
