@@ -105,8 +105,7 @@ def percent_by_answer(answers: tuple[str, ...]) -> Mapping[str, float]:
 def _percent_by_read_answer(answers: tuple[str, ...]) -> Mapping[str, float]:
     if not answers:
         raise DataError("a question without human answers cannot be scored")
-    times = Counter(map(normalize_read_answer, answers))
-    return {text: _percent(n, len(answers)) for text, n in times.items()}
+    return percent_by_answer(tuple(map(normalize_read_answer, answers)))
 
 
 def _percent(matches: int, n_answers: int) -> float:
