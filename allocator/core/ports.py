@@ -142,13 +142,16 @@ class Siblings:
     `fold` is the full name of a normalization or linear whose output they alone read
     (None: no such module, and AWQ may only clip). `mask` is the key of the mask
     of their input, where it is not that of their stage. `added` is what a normalization
-    adds to its weight before it multiplies by it: 1 for Gemma's.
+    adds to its weight before it multiplies by it: 1 for Gemma's. `pool` is the
+    parameter that an expert's weight is a slice of (`allocator.core.weights`): sets of
+    one pool are watched together, and an expert that saw few tokens borrows from all.
     """
 
     names: tuple[str, ...]
     fold: str | None = None
     mask: str | None = None
     added: float = 0.0
+    pool: str | None = None
 
 
 @dataclass(frozen=True)

@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import inspect
 import re
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from allocator.core.errors import ModelError
 from allocator.core.ports import Siblings, Stage
+from allocator.families._calls import caught, fed
 from allocator.families._places import Place, Rest, embeddings_read
 from allocator.families._positions import read_positions
 from allocator.families._sharing import of_samples
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from allocator.core.ports import State
     from allocator.core.spec import Component
@@ -38,13 +38,16 @@ class Readers:
     `fold` is the module whose output they alone read, if AWQ may fold a scale into it.
     A linear counts only where it gives as many channels as they read: with fewer
     key-value heads, one value channel feeds several inputs of the output projection.
-    `added` is what a norm adds to its weight before it multiplies by it.
+    `added` is what a norm adds to its weight before it multiplies by it. Of `experts`
+    names are parameters [experts, out, in]: each expert reads what is routed to it.
+    A block that has none of these names is one without them.
     """
 
     names: str
     type: str
     fold: str | None = None
     added: float = 0.0
+    experts: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,17 @@ class Row:
     component: Component
     path: str
     readers: tuple[Readers, ...]
+
+    def places(self, before: int = 0) -> Iterator[Place]:
+        """Patterns of its linears; `before` are the component's blocks in front."""
+        for readers in self.readers:
+            ending = r"\.\d+" if readers.experts else ""
+            yield Place(
+                rf"{re.escape(self.path)}\.(?P<block>\d+)\.{either(readers)}{ending}",
+                self.component,
+                readers.type,
+                before,
+            )
 
 
 @dataclass(frozen=True)
@@ -79,16 +93,10 @@ class Layout:
     def places(self) -> tuple[Place, ...]:
         """Patterns that put every grouped linear in its place."""
         of_blocks = (
-            Place(
-                rf"{re.escape(row.path)}\.(?P<block>\d+)\.{_either(readers)}",
-                row.component,
-                readers.type,
-            )
-            for row in (self.vision, self.language)
-            for readers in row.readers
+            place for row in (self.vision, self.language) for place in row.places()
         )
         of_connector = (
-            Place(_either(readers), "connector", readers.type)
+            Place(either(readers), "connector", readers.type)
             for readers in self.connector
         )
         return (*of_blocks, *of_connector)
@@ -113,19 +121,43 @@ def blocks_behind(layers: int | Sequence[int], blocks: int) -> tuple[int, ...]:
     return tuple(n - 1 if n > 0 else n for n in numbers if n)
 
 
-def _either(readers: Readers) -> str:
+def either(readers: Readers) -> str:
+    """A pattern for any of their names."""
     return f"({'|'.join(map(re.escape, readers.names.split()))})"
 
 
-def siblings_of(module: Any, readers: Readers, prefix: str = "") -> Siblings:
-    """The readers below a prefix, with the module their scale folds into."""
+def siblings_of(
+    module: Any, readers: Readers, prefix: str = ""
+) -> tuple[Siblings, ...]:
+    """The readers below a prefix, with the module their scale folds into.
+
+    One set; of experts one for each; none where the module has none of them.
+    """
     names = tuple(prefix + name for name in readers.names.split())
+    names = tuple(name for name in names if _has(module, name))
+    if readers.experts:
+        return tuple(
+            Siblings((f"{stack}.{number}",), pool=stack)
+            for stack in names
+            for number in range(len(module.get_parameter(stack)))
+        )
+    if not names:
+        return ()
     fold = None if readers.fold is None else prefix + readers.fold
     if fold is not None:
         given = getattr(module.get_submodule(fold), "out_features", None)
         if given not in (None, module.get_submodule(names[0]).in_features):
             fold = None
-    return Siblings(names, fold, added=readers.added)
+    return (Siblings(names, fold, added=readers.added),)
+
+
+def _has(module: Any, name: str) -> bool:
+    """Whether a module has a linear, or a parameter, of this full name."""
+    owner, _, last = name.rpartition(".")
+    try:
+        return hasattr(module.get_submodule(owner), last)
+    except AttributeError:
+        return False
 
 
 @dataclass(frozen=True)
@@ -138,7 +170,9 @@ class Cut:
     def stages(self) -> tuple[Stage, ...]:
         """All stages in execution order."""
         layout, around = self.layout, self._around()
-        connector = tuple(siblings_of(self.module, each) for each in layout.connector)
+        connector = tuple(
+            s for each in layout.connector for s in siblings_of(self.module, each)
+        )
         words = embeddings_read(self.module)
         return (
             Stage("vision.embed", "vision", self._see, around["vision"]),
@@ -187,7 +221,9 @@ class Cut:
             return {**state, "hidden": hidden, **kept}
 
         groups = tuple(
-            siblings_of(self.module, each, f"{name}.") for each in row.readers
+            s
+            for each in row.readers
+            for s in siblings_of(self.module, each, f"{name}.")
         )
         return Stage(name, row.component, run, (name,), groups, mask)
 
@@ -258,91 +294,3 @@ class Cut:
         """Those values of a state that a function has arguments for."""
         known = inspect.signature(function).parameters
         return {key: value for key, value in state.items() if key in known}
-
-
-class Calls(NamedTuple):
-    """What each block of a row is called with beside the hidden states.
-
-    Blocks that are called alike share an entry: masks are large. A plain tuple, so that
-    whoever moves a state finds the tensors in it.
-    """
-
-    distinct: tuple[tuple[tuple[Any, ...], dict[str, Any]], ...]
-    of_block: tuple[int, ...]
-
-    def call(self, block: Any, number: int, hidden: Any) -> Any:
-        """Call a block as transformers would."""
-        args, kwargs = self.distinct[self.of_block[number]]
-        return block(hidden, *args, **kwargs)
-
-
-class _Reached(Exception):
-    """The last block was called: no error, the pass went far enough."""
-
-
-def caught(blocks: Sequence[Any], run: Callable[[], object]) -> tuple[Any, Calls]:
-    """Run something up to its last block, the blocks passing their input on.
-
-    Returns:
-        What the first block is given, and how each block is called.
-    """
-    seen: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = []
-
-    def note(*args: Any, **kwargs: Any) -> Any:
-        if args:
-            hidden, *rest = args
-        else:
-            hidden, rest = kwargs.pop("hidden_states"), []
-        seen.append((hidden, tuple(rest), kwargs))
-        if len(seen) == len(blocks):
-            raise _Reached
-        return hidden
-
-    with _replaced(blocks, [note] * len(blocks)), suppress(_Reached):
-        run()
-    return seen[0][0], _shared([(args, kwargs) for _, args, kwargs in seen])
-
-
-def _shared(calls: Sequence[tuple[tuple[Any, ...], dict[str, Any]]]) -> Calls:
-    distinct: dict[tuple[Any, ...], int] = {}
-    kept: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
-    of_block: list[int] = []
-    for args, kwargs in calls:
-        # equal only if they are the very same tensors
-        key = (*map(id, args), *((name, id(value)) for name, value in kwargs.items()))
-        if key not in distinct:
-            distinct[key] = len(kept)
-            kept.append((args, kwargs))
-        of_block.append(distinct[key])
-    return Calls(tuple(kept), tuple(of_block))
-
-
-@contextmanager
-def fed(blocks: Sequence[Any], outcomes: Mapping[int, Any]) -> Iterator[None]:
-    """Let blocks return known outcomes, and those without one their input."""
-
-    def feed(number: int) -> Callable[..., Any]:
-        def forward(*args: Any, **kwargs: Any) -> Any:
-            if number in outcomes:
-                return outcomes[number]
-            return args[0] if args else kwargs["hidden_states"]
-
-        return forward
-
-    with _replaced(blocks, [feed(number) for number in range(len(blocks))]):
-        yield
-
-
-@contextmanager
-def _replaced(
-    blocks: Sequence[Any], forwards: Sequence[Callable[..., Any]]
-) -> Iterator[None]:
-    """Give blocks another forward for a while; their hooks still run."""
-    try:
-        for block, forward in zip(blocks, forwards, strict=True):
-            block.forward = forward
-        yield
-    finally:
-        for block in blocks:
-            # the class's own comes back
-            block.__dict__.pop("forward", None)

@@ -18,9 +18,10 @@ from allocator.core.spec import (
     ModelSpec,
     build_groups,
 )
+from allocator.core.weights import key_of, weight_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
 
 @dataclass(frozen=True)
@@ -55,27 +56,28 @@ def place_linears(
 ) -> ModelSpec:
     """Put every linear of a module (its weights may be on "meta") in its place.
 
-    `include` adds groups for what is otherwise left at 16 bit: "head" and "embeddings".
-    Where both are one matrix, either name means it.
+    Each expert is a linear of its own (`allocator.core.weights`). `include` adds groups
+    for what is otherwise left at 16 bit: "head" and "embeddings". Where both are one
+    matrix, either name means it.
 
     Raises:
         SpecError: a linear matches no pattern, or a pattern no linear.
     """
-    from torch import nn
-
     extras = _extras(family, module, include)
     linears: list[Linear] = []
     left: list[LeftOut] = []
     unmatched = {place.pattern for place in places}
-    for name, child in module.named_modules():
-        if not isinstance(child, nn.Linear) or name in extras:
+    matrices = list(_matrices(module))
+    for name, weight in matrices:
+        if name in extras:
             continue
-        placed = _placed(name, child, places)
+        placed = _placed(name, weight, places)
         if placed:
             linears.append(placed[0])
             unmatched.discard(placed[1])
         else:
-            left.append(_left(family, name, child, rests))
+            left.append(_left(family, name, weight, rests))
+    left += _routers(module, rests, {name for name, _ in matrices})
     if unmatched:
         parts = {f"{p.component} {p.type}" for p in places if p.pattern in unmatched}
         raise SpecError(
@@ -96,12 +98,51 @@ def place_linears(
     )
 
 
+def _matrices(module: Any) -> Iterator[tuple[str, Any]]:
+    """Weights [out, in] of all linears, those of experts among them, by full name."""
+    from torch import nn
+
+    for path, child in module.named_modules():
+        if isinstance(child, nn.Linear):
+            yield path, child.weight
+            continue
+        for stack in _stacks(child):
+            name = f"{path}.{stack}"
+            for number in range(len(getattr(child, stack))):
+                yield f"{name}.{number}", weight_of(module, f"{name}.{number}")
+
+
+def _stacks(child: Any) -> list[str]:
+    """Names of the parameters of a module that hold a matrix for each of its experts.
+
+    Those of torch's own modules are convolutions; a single one is no stack.
+    """
+    if type(child).__module__.startswith("torch."):
+        return []
+    own = child.named_parameters(recurse=False)
+    return [name for name, each in own if each.dim() == 3 and min(each.shape) > 1]
+
+
+def _routers(
+    module: Any, rests: Sequence[Rest], linears: Collection[str]
+) -> Iterator[LeftOut]:
+    """Matrices that are no linear layers, as far as they are named as left out."""
+    for path, weight in module.named_parameters():
+        name, _, last = path.rpartition(".")
+        if weight.dim() != 2 or last != "weight" or name in linears:
+            continue
+        for rest in rests:
+            if re.fullmatch(rest.pattern, name):
+                yield LeftOut(name, weight.numel(), rest.reason)
+                break
+
+
 def _others(
     module: Any, linears: Sequence[Linear]
 ) -> tuple[tuple[str, tuple[int, ...]], ...]:
     """Names and shapes of all parameters but the linears' weights, tied ones once."""
     # by identity: a tied matrix goes by the name of the embeddings
-    coded = {id(module.get_submodule(linear.name).weight) for linear in linears}
+    coded = {id(module.get_parameter(key_of(module, x.name))) for x in linears}
     return tuple(
         (name, tuple(parameter.shape))
         for name, parameter in module.named_parameters()
@@ -153,7 +194,7 @@ def _extras(family: str, module: Any, include: Sequence[str]) -> dict[str, Linea
 
 
 def _placed(
-    name: str, child: Any, places: Sequence[Place]
+    name: str, weight: Any, places: Sequence[Place]
 ) -> tuple[Linear, str] | None:
     for place in places:
         found = re.fullmatch(place.pattern, name)
@@ -165,18 +206,17 @@ def _placed(
                     place.component,
                     None if block is None else place.before + int(block),
                     place.type,
-                    child.out_features,
-                    child.in_features,
+                    *weight.shape,
                 ),
                 place.pattern,
             )
     return None
 
 
-def _left(family: str, name: str, child: Any, rests: Sequence[Rest]) -> LeftOut:
+def _left(family: str, name: str, weight: Any, rests: Sequence[Rest]) -> LeftOut:
     for rest in rests:
         if re.fullmatch(rest.pattern, name):
-            return LeftOut(name, child.weight.numel(), rest.reason)
+            return LeftOut(name, weight.numel(), rest.reason)
     raise SpecError(
         f"family {family!r} does not know the linear layer {name!r}; "
         "it is neither in a group nor named as left out"
