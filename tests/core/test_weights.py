@@ -8,7 +8,14 @@ import pytest
 import torch
 from torch import nn
 
-from allocator.core.weights import key_of, slice_of, weight_of
+from allocator.core.weights import (
+    beside,
+    key_of,
+    name_of_weight,
+    slice_of,
+    tensor_of,
+    weight_of,
+)
 
 
 class Experts(nn.Module):
@@ -60,3 +67,21 @@ def test_a_linear_in_a_list_is_no_expert(module: Any) -> None:
     assert slice_of(module, "row.1") is None
     assert key_of(module, "row.1") == "row.1.weight"
     assert weight_of(module, "row.1") is module.row[1].weight
+
+
+def test_a_weight_has_a_name_by_which_its_values_are_found(module: Any) -> None:
+    names = ("row.0", "turned.up.2")
+    found = [name_of_weight(module, name) for name in names]
+    assert found == ["row.0.weight", "turned.up.2"]
+    assert tensor_of(module, "row.0.weight") is module.row[0].weight
+    assert torch.equal(tensor_of(module, "turned.up.2"), module.turned.up[2].T)
+    assert tensor_of(module, "row.0.bias") is module.row[0].bias
+
+
+def test_beside_some_linears_is_all_else_experts_one_by_one(module: Any) -> None:
+    found = dict(beside(module, ["row.0", "experts.up.0", "experts.up.2"]))
+    rest = ["turned.up", "row.0.bias", "row.1.weight", "row.1.bias"]
+    assert list(found) == ["experts.up.1", *rest]
+    assert torch.equal(found["experts.up.1"], module.experts.up[1])
+    every = [f"experts.up.{number}" for number in range(3)]
+    assert list(dict(beside(module, every))) == ["turned.up", "row.0.weight", *rest[1:]]
