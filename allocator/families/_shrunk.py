@@ -124,7 +124,11 @@ def _agree(plain: dict[str, Any]) -> None:
     """Let a tower give what the language model reads: by default it may not."""
     tower, text = plain.get("vision_config"), plain.get("text_config")
     if isinstance(tower, dict) and isinstance(text, dict):
-        for key in ("out_hidden_size", "text_hidden_size"):
+        gives = ["out_hidden_size", "text_hidden_size"]
+        if "embed_dim" in tower and "out_hidden_size" not in tower:
+            # the first one's name for what a tower gives
+            gives.append("hidden_size")
+        for key in gives:
             if isinstance(tower.get(key), int) and text.get("hidden_size"):
                 tower[key] = text["hidden_size"]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -141,19 +140,22 @@ def head_width(part: dict[str, Any]) -> int:
 
 def _shrink_sections(part: dict[str, Any], before: dict[str, Any]) -> None:
     """Cut a head's frequencies into parts of the same ratios."""
-    wide, narrow = head_width(before), head_width(part)
-    if not wide or wide == narrow:
-        return
     for inner in parts_of({k: v for k, v in part.items() if k.startswith("rope")}):
         sections = inner.get(SECTIONS)
-        if sections:
-            inner[SECTIONS] = shares(sections, sum(sections) * narrow // wide)
+        if sections and head_width(part) != head_width(before):
+            turned = inner.get("partial_rotary_factor") or part.get(
+                "partial_rotary_factor"
+            )
+            total = int(head_width(part) * (turned or 1)) // 2
+            inner[SECTIONS] = shares(sections, total)
 
 
 def shares(parts: list[int], total: int) -> list[int]:
-    """A number cut into whole parts of about the same ratios, none of them empty."""
-    ends = [0]
-    for part in parts:
-        ends.append(ends[-1] + part)
-    cuts = [round(end * total / ends[-1]) for end in ends]
-    return [after - before for before, after in pairwise(cuts)]
+    """A number cut into whole parts of about the same ratios, equal ones alike.
+
+    What is left over goes to the first that is like no other.
+    """
+    cut = [part * total // sum(parts) for part in parts]
+    single = [n for n, part in enumerate(parts) if parts.count(part) == 1]
+    cut[single[0] if single else -1] += total - sum(cut)
+    return cut
