@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from allocator.core.errors import in_one_sentence
 from allocator.families._checkpoint import quiet
-from allocator.families._made_pictures import features_of, first, names_of, pictures
+from allocator.families._made_pictures import (
+    features_of,
+    first,
+    names_of,
+    pictures,
+    questions,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,6 +33,7 @@ START = ("decoder_start_token_id", "bos_token_id")
 PADDING = 0
 WORDS = 5
 LARGEST = 64
+UNNAMED = 3  # stands for pictures where no token is named for them
 
 
 def made_inputs(module: Any) -> State:
@@ -48,8 +55,11 @@ def made_inputs(module: Any) -> State:
         taken = names_of(module)
         for name, make in MORE.items():
             if name in taken:
-                state[name] = make(module, state)
-        return state
+                state |= make(module, state)
+        if "input_ids" not in taken:
+            # what is masked are patches then
+            state.pop("attention_mask")
+        return {name: value for name, value in state.items() if name in taken}
 
 
 def _lengths(module: Any, shown: State) -> list[int]:
@@ -75,6 +85,8 @@ def _prompts(module: Any, lengths: list[int]) -> State:
     config = module.config
     words = _words(config)
     image = first(config, IMAGE)
+    if image is None and "image_embeds_position_mask" in names_of(module):
+        image = UNNAMED
     lines = [
         [words[0], *_shown(config, image, length), *words[1:]] for length in lengths
     ]
@@ -98,7 +110,7 @@ def _shown(config: Any, image: int | None, length: int) -> list[int]:
 def _words(config: Any) -> list[int]:
     """Numbers of some words, none of which has a meaning of its own."""
     special = set(_special(config.to_dict()))
-    return [n for n in range(3, LARGEST) if n not in special][:WORDS]
+    return [n for n in range(UNNAMED + 1, LARGEST) if n not in special][:WORDS]
 
 
 def _special(plain: dict[str, Any]) -> Iterator[int]:
@@ -110,11 +122,54 @@ def _special(plain: dict[str, Any]) -> Iterator[int]:
 
 
 def _is_image(module: Any, state: State) -> Any:
-    return state["input_ids"] == first(module.config, IMAGE, -1)
+    return state["input_ids"] == first(module.config, IMAGE, UNNAMED)
+
+
+def _decoded(module: Any, _: State) -> State:
+    """The beginning of what a decoder with an encoder writes."""
+    import torch
+
+    config = module.config
+    if not config.is_encoder_decoder:
+        return {}
+    text = config.get_text_config(decoder=True)
+    start = first(config, START, first(text, START, 0))
+    return {"decoder_input_ids": torch.tensor([[start, *_words(config)[:2]]] * 2)}
+
+
+def _boxes(_: Any, state: State) -> State:
+    """Where words stand on a page: from left and top to right and bottom."""
+    import torch
+
+    box = torch.tensor([0.1, 0.1, 0.2, 0.2])
+    return {"bbox": box.expand(*state["input_ids"].shape, 4).clone()}
+
+
+def _seen(_: Any, state: State) -> State:
+    """Which words see which pictures: all see the only one."""
+    return {"image_attention_mask": state["attention_mask"][:, :, None]}
+
+
+def _seen_tiles(_: Any, state: State) -> State:
+    tiles = state["aspect_ratio_mask"]
+    words = state["attention_mask"][:, :, None, None]
+    return {"cross_attention_mask": words * tiles[:, None]}
 
 
 # further arguments, and what they are of two prompts
-MORE: dict[str, Callable[[Any, State], Any]] = {
-    "mm_token_type_ids": lambda module, state: _is_image(module, state).int(),
-    "token_type_ids": lambda module, state: _is_image(module, state).long(),
+MORE: dict[str, Callable[[Any, State], State]] = {
+    "mm_token_type_ids": lambda module, state: {
+        "mm_token_type_ids": _is_image(module, state).int()
+    },
+    "token_type_ids": lambda module, state: {
+        "token_type_ids": _is_image(module, state).long()
+    },
+    "image_embeds_position_mask": lambda module, state: {
+        "image_embeds_position_mask": _is_image(module, state).long()
+    },
+    "decoder_input_ids": _decoded,
+    "qformer_input_ids": lambda _, __: questions(),
+    "bbox": _boxes,
+    "image_attention_mask": _seen,
+    "cross_attention_mask": _seen_tiles,
 }

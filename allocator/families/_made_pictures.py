@@ -23,6 +23,7 @@ COUNT = 32  # of each
 SIDE = 8  # patches along a picture's side where no configuration says its size
 CHANNELS = ("num_channels", "in_channels", "in_chans")
 FRAMES = ("temporal_patch_size", "patch_temporal")
+TOWERS = ("vision_config", "vq_config", "encoder")
 MERGE = ("spatial_merge_size", "merge_size")
 
 
@@ -53,11 +54,21 @@ def features_of(module: Any, pixels: State) -> Any:
     if ask is None:
         return None
     known = inspect.signature(ask).parameters
+    if "qformer_input_ids" in known:
+        pixels = {**pixels, **questions()}
     given = {name: value for name, value in pixels.items() if name in known}
     with torch.no_grad():
         made = ask(**given)
     pooled = getattr(made, "pooler_output", made)
     return made.last_hidden_state if pooled is None else pooled
+
+
+def questions() -> State:
+    """Words that say to a Q-Former what to look at."""
+    import torch
+
+    words = torch.tensor([[5, 6, 7]] * 2)
+    return {"qformer_input_ids": words, "qformer_attention_mask": words.ne(0).long()}
 
 
 def _askers(module: Any) -> list[Callable[..., Any]]:
@@ -69,16 +80,16 @@ def _askers(module: Any) -> list[Callable[..., Any]]:
 
 def _accepted(module: Any, layouts: Sequence[State]) -> State:
     """The first layout that the module makes features of."""
-    reason: Exception = ModelError("it takes none of the known layouts of pixels")
+    refusals: list[Exception] = []
     for pixels in layouts:
         try:
             features_of(module, pixels)
         except Exception as error:
-            reason = reason if len(layouts) == 1 else error
-            last = error
+            refusals.append(error)
         else:
             return pixels
-    raise last
+    # the likeliest layout is the first
+    raise refusals[0]
 
 
 def tower_of(config: Any) -> Any:
@@ -87,7 +98,7 @@ def tower_of(config: Any) -> Any:
 
     for name, value in vars(config).items():
         if isinstance(value, PreTrainedConfig):
-            if name == "vision_config":
+            if name in TOWERS:
                 return value
             inner = tower_of(value)
             if inner is not value:
@@ -223,6 +234,13 @@ def _tiles_and_ratios(module: Any, _: set[str]) -> Iterator[State]:
     }
 
 
+def _framed(module: Any, _: set[str]) -> Iterator[State]:
+    """One picture of each prompt, in a row of pictures."""
+    height, width = _height_and_width(module)
+    _, channels = _sizes(module)
+    yield {"pixel_values": random(2, 1, channels, height, width)}
+
+
 def _flattened(module: Any, _: set[str]) -> Iterator[State]:
     """Patches of each picture in a row, each behind its row and column."""
     import torch
@@ -265,8 +283,11 @@ def _squares(module: Any, taken: set[str]) -> Iterator[State]:
         }
     yield {"pixel_values": random(2, *shape)}
     yield {"pixel_values": random(2, 1, *shape)}
+    # patches of both in a row, or patches through time
     patch, channels = _sizes(module)
+    frames = first(tower_of(module.config), FRAMES, 1)
     yield {"pixel_values": random(2, 16, channels * patch * patch)}
+    yield {"pixel_values": random(16, frames, patch, patch, channels)}
 
 
 def _height_and_width(module: Any) -> tuple[int, int]:
@@ -286,5 +307,6 @@ LAYOUTS: dict[str, Callable[[Any, set[str]], Iterator[State]]] = {
     "image_token_pooling": _pooled,
     "aspect_ratio_ids": _tiles_and_ratios,
     "flattened_patches": _flattened,
+    "image_attention_mask": _framed,
     "pixel_values": _squares,
 }

@@ -31,6 +31,7 @@ from allocator.families._shrunk_words import shrink_words
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+LIMIT = 64  # pixels of a picture that becomes tokens
 SIDE = 4  # patches along a picture's side
 # settings, and the most that they are in a shrunk model
 LIMITS = {
@@ -44,7 +45,7 @@ LIMITS = {
         r"^(?:moe_)?(?:num|n)_(?:local_|routed_)?experts$": 4,
         r"experts_per_tok$|^moe_k$|^moe_topk$|top_k_experts$|^n_group$": 2,
         r"^topk_group$": 1,
-        r"max_image_size$|min_image_size$": 256,
+        r"max_image_size$|min_image_size$|_posemb_size$": 256,
     }.items()
 }
 PATCHES = re.compile(
@@ -53,6 +54,11 @@ PATCHES = re.compile(
 )
 POOLED = "mm_tokens_per_image"
 MERGES = ("spatial_merge_size", "scale_factor", "downsample_factor")
+# pictures of so many patches are read by so many queries: Aria's settings
+QUERIES_OF = "projector_patch_to_query_dict"
+# blocks of a codebook's encoder halve a picture, down to these sizes
+HALVED, HALVES = "resolution", "attn_resolutions"
+SMALLEST_INIT = 0.02  # SAM's default leaves its tower silent
 ROPE = "rope_parameters"
 BY_DEFAULT = re.compile(rf"\"{SECTIONS}\", (\[[\d, ]+\])\)")
 
@@ -125,6 +131,9 @@ def _agree(plain: dict[str, Any]) -> None:
     tower, text = plain.get("vision_config"), plain.get("text_config")
     if isinstance(tower, dict) and isinstance(text, dict):
         gives = ["out_hidden_size", "text_hidden_size"]
+        adapter = plain.get("adapter_config") or {}
+        if "text_hidden_size" in adapter and text.get("hidden_size"):
+            adapter["text_hidden_size"] = text["hidden_size"]
         if "embed_dim" in tower and "out_hidden_size" not in tower:
             # the first one's name for what a tower gives
             gives.append("hidden_size")
@@ -137,6 +146,9 @@ def _shrink_pictures(plain: dict[str, Any]) -> None:
     """Let a picture be a few patches of the same size, which still can be merged."""
     parts = list(parts_of(plain))
     merges = [p[k] for p in parts for k in MERGES if isinstance(p.get(k), int)]
+    if isinstance(rate := plain.get("downsample_rate"), str):
+        # of so many patches along a window's side so many are left
+        merges.append(int(rate.split("/")[1]) // 2)
     side = max([SIDE, *(2 * merge for merge in merges)])
     for part in parts:
         for key, value in part.items():
@@ -147,6 +159,15 @@ def _shrink_pictures(plain: dict[str, Any]) -> None:
     for part in parts:
         if isinstance(part.get(POOLED), int):
             part[POOLED] = min(part[POOLED], SIDE)
+        if part.get(QUERIES_OF):
+            part[QUERIES_OF] = {side**2: SIDE}
+            part[f"max_value_{QUERIES_OF}"] = SIDE
+        if isinstance(part.get(HALVED), int) and part[HALVED] > LIMIT:
+            times = part[HALVED] // LIMIT
+            part[HALVED] = LIMIT
+            part[HALVES] = each(part.get(HALVES), lambda n: max(1, n // times))  # noqa: B023, called at once
+        if isinstance(part.get("initializer_range"), float):
+            part["initializer_range"] = max(part["initializer_range"], SMALLEST_INIT)
 
 
 def _shrink_picture(plain: dict[str, Any], part: dict[str, Any], side: int) -> None:

@@ -10,15 +10,16 @@ if TYPE_CHECKING:
 
 STEP = 32  # runtimes pack 32 weights
 WIDEST = 192
+TIMES = 6  # how many times another a width may be by design
 SMALL = 64  # sizes up to here stay
 MOST_HEADS = 4
 HEAD = 8  # what a head's width is divided by, and a multiple of
 
 WIDTH = re.compile(
-    r"hidden_sizes?$|hidden_size_per_layer_input$|intermediate_size(?:_mlp)?$|_dim$"
+    r"hidden_sizes?$|hidden_size_per_layer_input$|intermediate_size(?:_mlp)?$|_dims?$"
     r"|^d_model$|^d_ff$|_rank$|lowrank$|channels$|(?:output|input)_size$|pos_feats$"
 )
-NO_WIDTH = re.compile(r"patch_dim$|kernel_dim$|(?:^|_)(?:in|num|out)_channels$")
+NO_WIDTH = re.compile(r"patch_dim$|kernel_dim$")
 HEAD_WIDTH = re.compile(r"head_dim$|dim_head$|^d_kv$|^rotary_dim$|ssm_state_size$")
 HEADS = re.compile(r"heads$|^n_groups$")
 HIDDEN = ("hidden_size", "d_model", "embed_dim")
@@ -83,7 +84,7 @@ def _map_of(sizes: set[int]) -> dict[int, int]:
     last = 0
     for size in sorted(sizes):
         # the largest one that it is a few times of
-        near = [u for u in small if size % u == 0 and size // u <= MOST_HEADS]
+        near = [u for u in small if size % u == 0 and size // u <= TIMES]
         times = size // near[-1] if near else 0
         multiple = small[near[-1]] * times if near else 0
         if last < multiple <= WIDEST:

@@ -8,12 +8,21 @@ from __future__ import annotations
 
 from typing import Any
 
-# 21 kinds of token of a codebook, for those whose pictures are tokens
-_CODES = range(16)
+
+def _letters(number: int) -> str:
+    return "".join(chr(ord("A") + int(digit)) for digit in str(number))
+
+
 ADDED: dict[str, dict[str, Any]] = {
     "blip-2": {"image_token_index": 50265},
     "instructblip": {"image_token_index": 50265},
     "instructblipvideo": {"video_token_index": 50265},
+    "chameleon": {
+        "vocabulary_map": {
+            "<image>": 8711,
+            **{f"IMGIMG{_letters(n)}Z": 4 + n for n in range(8192)},
+        }
+    },
     "cohere_compass": {
         "text_config": {
             "rope_parameters": {
@@ -36,12 +45,24 @@ ADDED: dict[str, dict[str, Any]] = {
             "moe_intermediate_size": 704,
         }
     },
+    "emu3": {
+        "vocabulary_map": {
+            "<|extra_200|>": 151846,
+            "<image>": 151851,
+            **{f"<|visual token {n:06d}|>": 151854 + n for n in range(32768)},
+        }
+    },
     "gemma4": {"vision_config": {}},
     "gemma4_unified": {"vision_config": {}},
     "granite4_vision": {
         "downsample_rate": "4/8",
         "deepstack_layer_map": [[3, 0], [6, 1], [9, 2]],
-        "spatial_target_layers": [3, 6, 9, 11],
+        "vision_feature_select_strategy": "full",
+        "vision_config": {
+            "model_type": "siglip_vision_model",
+            "image_size": 384,
+            "patch_size": 16,
+        },
     },
     "hunyuan_vl": {
         "text_config": {
@@ -57,11 +78,21 @@ ADDED: dict[str, dict[str, Any]] = {
         "vision_config": {"projection_dim": 4096},
         "vq_config": {"projection_dim": 4096, "image_token_embed_dim": 4096},
     },
+    "llama4": {"vision_config": {"hidden_size": 1408, "vision_output_dim": 4096}},
+    "minicpm_ocr": {"image_token_id": 151655, "video_token_id": 151656},
+    "minicpmv4_6": {"image_token_id": 248056, "video_token_id": 248057},
+    "minicpmv4_7": {"image_token_id": 248056, "video_token_id": 248057},
+    "nemotron_h_omni": {"image_token_id": 18},
     "ovis2": {"hidden_size": 4096},
     "qwen2_5_omni_thinker": {"vision_start_token_id": 151652},
     "qwen3_omni_moe_thinker": {"vision_start_token_id": 151652},
     "qwen4_exp": {
         "text_config": {
+            "rope_parameters": {
+                "rope_type": "default",
+                "rope_theta": 10000.0,
+                "partial_rotary_factor": 0.25,
+            },
             "indexer_n_heads": 16,
             "indexer_kv_heads": 1,
             "indexer_head_dim": 128,
