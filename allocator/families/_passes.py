@@ -16,7 +16,7 @@ from allocator.core.errors import ModelError
 from allocator.core.ports import POSITIONS, Siblings, Stage
 from allocator.families._blocks import siblings_of
 from allocator.families._calls import ReachedError, replaced
-from allocator.families._chains import MORE, Catching, first_of, form_of
+from allocator.families._catching import MORE, Catching, first_of, form_of
 from allocator.families._course import HEAD, Course, Part, parts_of
 from allocator.families._feeding import fed, gathered, noted, stopped
 from allocator.families._places import embeddings_read, head_and_embeddings
