@@ -210,20 +210,28 @@ class Passes:
         kept = {k: v for k, v in state.items() if k not in OWN}
         return {**kept, "logits": found["logits"]}
 
-    def _fed(self, state: State, before: int) -> dict[str, Callable[..., Any]]:
+    def prefix(self, state: State) -> dict[str, Callable[..., Any]]:
+        """What takes the place of the prefix's parts, however often it is run."""
+        rows = self.structure.rows
+        count = sum(row.component in self.course.prefix for row in rows)
+        return self._fed({FEATURES: state[FEATURES]}, count, around=True)
+
+    def _fed(
+        self, state: State, before: int, *, around: bool = False
+    ) -> dict[str, Callable[..., Any]]:
         """What gives again what it gave, all blocks in front of a row among them."""
         known = {**state.get(FEATURES, {}), **state.get(MADE, {})}
         found = {}
         for name, outcomes in known.items():
             is_block = name.startswith(self._inside)
             own = None if is_block else self.module.get_submodule(name).forward
-            found[name] = fed(outcomes, own)
+            found[name] = fed(outcomes, own, around=around)
         for row in range(before):
             names = self._names(row)
             last = [name for name in names if name in known][-1]
             for name in names:
                 # nobody reads it: any value of the same form will do
-                found.setdefault(name, fed(known[last]))
+                found.setdefault(name, fed(known[last], around=around))
         return found
 
     def _run(self, state: State, forwards: Mapping[str, Callable[..., Any]]) -> Any:
