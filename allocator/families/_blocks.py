@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 PIXELS = "pixel_values"
 HEAD = "lm_head"
+# of the state: what blocks have left for later ones
+LEFT = "left"
 # of what the image side gives, all that the language model reads
 FEATURES = ("pooler_output", "deepstack_features")
 
@@ -155,7 +157,8 @@ def _has(module: Any, name: str) -> bool:
     """Whether a module has a linear, or a parameter, of this full name."""
     owner, _, last = name.rpartition(".")
     try:
-        return hasattr(module.get_submodule(owner), last)
+        # transformers leaves None where a kind of block lacks one
+        return getattr(module.get_submodule(owner), last, None) is not None
     except AttributeError:
         return False
 
@@ -213,12 +216,14 @@ class Cut:
         between = self.layout.between if row.component == "language" else None
 
         def run(state: State) -> State:
-            given = state["calls"].call(block, number, state["hidden"])
+            given, left = state["calls"].call(
+                block, number, state["hidden"], state.get(LEFT, {})
+            )
             hidden = given[0] if isinstance(given, tuple) else given
             if between is not None:
                 hidden = between(self.module, state, number, hidden)
             kept = {f"read.{number}": hidden} if reads else {}
-            return {**state, "hidden": hidden, **kept}
+            return {**state, "hidden": hidden, **kept, **({LEFT: left} if left else {})}
 
         groups = tuple(
             s
@@ -250,8 +255,8 @@ class Cut:
         # nobody reads the pixels again, nor the masks of them that some models have
         past = ("read.", "pixel_")
         kept = {k: v for k, v in state.items() if not k.startswith(past)}
-        for key in ("hidden", "calls"):
-            kept.pop(key)
+        for key in ("hidden", "calls", LEFT):
+            kept.pop(key, None)
         return {**kept, "features": type(found)(**wanted)}
 
     def _start(self, state: State) -> State:
@@ -276,7 +281,8 @@ class Cut:
         norm = self.module.get_submodule(f"{text}.norm")
 
         def run(state: State) -> State:
-            kept = {k: v for k, v in state.items() if k not in ("hidden", "calls")}
+            past = ("hidden", "calls", LEFT)
+            kept = {k: v for k, v in state.items() if k not in past}
             logits = self.module.lm_head(norm(read_positions(state)))
             behind = self.layout.behind
             return {**kept, "logits": logits if behind is None else behind(logits)}

@@ -8,6 +8,8 @@ whoever runs the blocks enters it anew with what they really gave.
 from __future__ import annotations
 
 import inspect
+from collections.abc import MutableMapping
+from copy import copy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -26,42 +28,38 @@ class Chain(NamedTuple):
     A plain tuple, so that whoever moves a state finds the tensors in it.
 
     Attributes:
-        calls: what each block is called with beside the hidden states.
+        calls: what blocks are called with beside the hidden states.
         begin: number of the first of these blocks.
+        places: of each block from there on, its place in `calls`, or `NEVER`.
         key: what they call the hidden states; None where they come first.
         told: by argument, what blocks have put into a dictionary that all are given.
     """
 
     calls: Calls
     begin: int
+    places: tuple[int, ...]
     key: str | None
     told: dict[str, dict[Any, Any]]
 
     def call(self, block: Any, number: int, hidden: Any) -> tuple[Any, Chain]:
         """What a block gives, called as transformers would; and what it has told."""
-        at = self.calls.of_block[number - self.begin]
+        at = self.places[number - self.begin]
         if at == NEVER:
             return hidden, self
-        args, kwargs = self.calls.distinct[at]
+        args, kwargs = self.calls.of(at)
         # a block writes into a copy: the state in front of it stays what it is
-        mine = {
-            name: {**value, **self.told.get(name, {})} if _is_dict(value) else value
-            for name, value in kwargs.items()
-        }
-        before = {name: dict(value) for name, value in mine.items() if _is_dict(value)}
-        if self.key is None:
-            given = block(hidden, *args, **mine)
-        else:
-            given = block(*args, **{self.key: hidden}, **mine)
+        own = {k: copy(v) for k, v in kwargs.items() if isinstance(v, MutableMapping)}
+        for name, value in own.items():
+            value.update(self.told.get(name, {}))
+        before = {name: dict(value) for name, value in own.items()}
+        named = {} if self.key is None else {self.key: hidden}
+        first = (hidden,) if self.key is None else ()
+        given = block(*first, *args, **named, **{**kwargs, **own})
         told = dict(self.told)
         for name, known in before.items():
-            new = {k: v for k, v in mine[name].items() if v is not known.get(k)}
+            new = {k: v for k, v in own[name].items() if v is not known.get(k)}
             told[name] = {**told.get(name, {}), **new}
         return given, self._replace(told=told)
-
-
-def _is_dict(value: Any) -> bool:
-    return type(value) is dict
 
 
 def first_of(given: Any) -> Any:
@@ -148,9 +146,10 @@ class Catching:
         for n, link in enumerate(self.links):
             numbers = sorted(link.calls)
             calls = shared([link.calls[number] for number in numbers])
-            of = dict(zip(numbers, calls.of_block, strict=True))
-            calls = Calls(calls.distinct, tuple(of.get(k, NEVER) for k in rest))
-            found.append(Chain(calls, self.begin, link.key, told[n] if told else {}))
+            of = {number: place for place, number in enumerate(numbers)}
+            places = tuple(of.get(k, NEVER) for k in rest)
+            own = told[n] if told else {}
+            found.append(Chain(calls, self.begin, places, link.key, own))
         return [link.hidden for link in self.links], found
 
     @property

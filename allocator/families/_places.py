@@ -115,12 +115,17 @@ def _matrices(module: Any) -> Iterator[tuple[str, Any]]:
 def _stacks(child: Any) -> list[str]:
     """Names of the parameters of a module that hold a matrix for each of its experts.
 
-    Those of torch's own modules are convolutions; a single one is no stack.
+    Those of torch's own modules are convolutions; a single one is no stack, and
+    embeddings are looked up.
     """
     if type(child).__module__.startswith("torch."):
         return []
     own = child.named_parameters(recurse=False)
-    return [name for name, each in own if each.dim() == 3 and min(each.shape) > 1]
+    return [
+        name
+        for name, each in own
+        if each.dim() == 3 and min(each.shape) > 1 and "embedding" not in name
+    ]
 
 
 def _routers(
