@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 STEP = 32  # runtimes pack 32 weights
-WIDEST = 256
+WIDEST = 192
 SMALL = 64  # sizes up to here stay
 MOST_HEADS = 4
 HEAD = 8  # what a head's width is divided by, and a multiple of
@@ -50,12 +50,20 @@ def parts_of(plain: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def each(value: Any, change: Callable[[int], int]) -> Any:
-    """A number, or each of a list's, changed."""
-    if isinstance(value, list):
+    """A number, or each of a list's, changed; anything else stays."""
+    if isinstance(value, list | tuple):
         return [each(one, change) for one in value]
     if isinstance(value, int) and not isinstance(value, bool):
         return change(value)
     return value
+
+
+def numbers_of(value: Any) -> list[int]:
+    """A number, or all of a list's; none of anything else."""
+    if isinstance(value, list | tuple):
+        return [number for one in value for number in numbers_of(one)]
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    return [value] if is_number else []
 
 
 def is_width(key: str) -> bool:
@@ -66,11 +74,7 @@ def is_width(key: str) -> bool:
 
 
 def _sizes(parts: Iterable[dict[str, Any]]) -> set[int]:
-    found: set[int] = set()
-    for part in parts:
-        for key, value in part.items():
-            if is_width(key):
-                each(value, lambda size: found.add(size) or size)
+    found = (n for p in parts for k in p if is_width(k) for n in numbers_of(p[k]))
     return {size for size in found if size > SMALL}
 
 
@@ -93,7 +97,7 @@ def _map_of(sizes: set[int]) -> dict[int, int]:
 
 def _shrink_heads(part: dict[str, Any], before: dict[str, Any]) -> None:
     heads = sorted(
-        {v for k, v in before.items() if HEADS.search(k) and isinstance(v, int)}
+        {n for k, v in before.items() if HEADS.search(k) for n in numbers_of(v)}
     )
     for key, value in before.items():
         if HEADS.search(key):
@@ -106,9 +110,7 @@ def _shrink_heads(part: dict[str, Any], before: dict[str, Any]) -> None:
 
 def _few(count: int, others: list[int]) -> int:
     """As many heads as the most have are four, fewer two, and one is one."""
-    if count <= 1 or (count <= MOST_HEADS and not others):
-        return count
-    return min(count, MOST_HEADS if count >= max(others, default=0) else 2)
+    return min(count, MOST_HEADS if count >= max(others) else 2)
 
 
 def _head_width(
