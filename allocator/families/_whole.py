@@ -9,30 +9,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from allocator.core.errors import ModelError
 from allocator.families._calls import replaced
 from allocator.families._generation import generate
-from allocator.families._passes import FEATURES, OWN, Passes
+from allocator.families._passes import OWN, Passes
 from allocator.families._pipeline import Pipeline
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from allocator.core.ports import Decoding, Sample, State
+    from allocator.core.ports import Decoding, Sample, Stage, State
     from allocator.families._branching import Branches
-    from allocator.families._course import Course
-    from allocator.families._structure import Structure
+    from allocator.families._found import Found
 
 
 @dataclass(frozen=True)
 class Whole(Pipeline):
     """A model that replies; see `allocator.core.ports.Model`.
 
-    `structure` and `course` say how it is cut.
+    `found` says how it is cut.
     """
 
-    structure: Structure | None = None
-    course: Course | None = None
+    found: Found | None = None
 
     def processed(
         self,
@@ -59,16 +56,24 @@ class Whole(Pipeline):
         What the prefix has made is fed, unless there are beams: transformers repeats
         the inputs for each.
         """
-        assert self.structure is not None
-        assert self.course is not None
-        module = self.module
-        passes = Passes(module, self.structure, self.course)
-        forwards = passes.prefix(state) if decoding.beams == 1 else {}
+        assert self.found is not None
+        module, forwards = self.module, {}
+        if decoding.beams == 1 and self.prefix:
+            forwards = _passes(module, self.found).prefix(state)
         told = {k: v for k, v in state.items() if k not in OWN and not _is_reply(k)}
         parts = [module.get_submodule(name) for name in forwards]
         with replaced(parts, list(forwards.values())):
             ids = generate(module, decoding, self.ends, **told)
         return _behind(ids, state["input_ids"], module.config)
+
+
+def stages_of(module: Any, found: Found) -> tuple[Stage, ...]:
+    """A module's stages, as was found."""
+    return _passes(module, found).stages()
+
+
+def _passes(module: Any, found: Found) -> Passes:
+    return Passes(module, found.structure, found.course)
 
 
 def _is_reply(name: str) -> bool:
