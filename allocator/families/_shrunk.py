@@ -9,39 +9,58 @@ transformers share, not about architectures.
 from __future__ import annotations
 
 import re
+import sys
 from copy import deepcopy
+from functools import cache
 from math import isqrt
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from allocator.core.errors import in_one_sentence
 from allocator.families._checkpoint import quiet
 from allocator.families._shrunk_depth import shrink_depth
-from allocator.families._shrunk_widths import each, parts_of, shrink_widths
+from allocator.families._shrunk_widths import (
+    SECTIONS,
+    each,
+    numbers_of,
+    parts_of,
+    shrink_widths,
+)
+from allocator.families._shrunk_words import shrink_words
 
-POSITIONS = 512
-WINDOW = 8
-EXPERTS, CHOSEN, CROWDS = 4, 2, 2
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LIMIT = 64  # pixels of a picture that becomes tokens
 SIDE = 4  # patches along a picture's side
-FEW = 16  # tokens between two that have a meaning
-LOW = 64  # numbers of tokens that stay
-
-TOKEN = re.compile(
-    r"(?:token|bos|eos|pad|sep|cls|start|end|newline|eod)_(?:id|ids|index)$|_patch_id$"
-)
-WORDS = re.compile(r"vocab_size(?:_per_layer_input)?$|vocab_offset$|token_offset$")
-LONG = re.compile(r"max_position_embeddings$|^seq_len$|max_source_positions$")
-WINDOWS = re.compile(
-    r"^sliding_window(?:_size)?$|attention_chunk_size$|index_topk$|index_block_size$"
-    r"|index_kpool$|rel_extent$|^chunk_size$|floor_scale$|position_embedding_size$"
-)
-MIXTURE = re.compile(r"^(?:moe_)?(?:num|n)_(?:local_|routed_)?experts$")
-TOP = re.compile(r"experts_per_tok$|^moe_k$|^moe_topk$|top_k_experts$")
-QUERIES = re.compile(r"num_query_tokens$|n_latents$|num_latents$|latent_query_num$")
-GRIDS = re.compile(r"posemb_grid_size$|pos_emb_(?:height|width)$")
+# settings, and the most that they are in a shrunk model
+LIMITS = {
+    re.compile(pattern): limit
+    for pattern, limit in {
+        r"max_position_embeddings$|^seq_len$|max_source_positions$": 512,
+        r"^sliding_window(?:_size)?$|attention_chunk_size$|floor_scale$": 8,
+        r"index_topk$|index_block_size$|index_kpool$|rel_extent$|^chunk_size$": 8,
+        r"position_embedding_size$|posemb_grid_size$|pos_emb_(?:height|width)$": 16,
+        r"num_query_tokens$|n_latents$|num_latents$|latent_query_num$": 8,
+        r"^(?:moe_)?(?:num|n)_(?:local_|routed_)?experts$": 4,
+        r"experts_per_tok$|^moe_k$|^moe_topk$|top_k_experts$|^n_group$": 2,
+        r"^topk_group$": 1,
+        r"max_image_size$|min_image_size$|_posemb_size$": 256,
+    }.items()
+}
 PATCHES = re.compile(
-    r"mm_tokens_per_image$|image_seq_length$|num_image_tokens$|^num_patches$"
-    r"|num_position_embeddings$|soft_tokens_per_image$"
+    r"image_seq_length$|num_image_tokens$|^num_patches$|num_position_embeddings$"
+    r"|soft_tokens_per_image$"
 )
+POOLED = "mm_tokens_per_image"
+MERGES = ("spatial_merge_size", "scale_factor", "downsample_factor")
+# pictures of so many patches are read by so many queries: Aria's settings
+QUERIES_OF = "projector_patch_to_query_dict"
+# blocks of a codebook's encoder halve a picture, down to these sizes
+HALVED, HALVES = "resolution", "attn_resolutions"
+SMALLEST_INIT = 0.02  # SAM's default leaves its tower silent
+ROPE = "rope_parameters"
+BY_DEFAULT = re.compile(rf"\"{SECTIONS}\", (\[[\d, ]+\])\)")
 
 
 def shrunk(config: Any) -> Any:
@@ -55,111 +74,114 @@ def shrunk(config: Any) -> Any:
     """
     said = f"a {config.model_type!r} configuration cannot be shrunk"
     with in_one_sentence(said), quiet():
-        plain = deepcopy(config.to_dict())
-        shrink_pictures(plain)
+        config = deepcopy(config)
+        _say_sections(config)
+        plain = config.to_dict()
+        _agree(plain)
+        _shrink_pictures(plain)
         shrink_words(plain)
         shrink_depth(plain)
         shrink_widths(plain)
         for part in parts_of(plain):
-            _shrink_counts(part)
+            for key, value in part.items():
+                part[key] = _limited(key, value)
         return type(config).from_dict(plain)
 
 
-def _shrink_counts(part: dict[str, Any]) -> None:
-    for key, value in part.items():
-        if LONG.search(key):
-            part[key] = each(value, lambda n: min(n, POSITIONS))
-        elif WINDOWS.search(key) or QUERIES.search(key):
-            part[key] = each(value, lambda n: min(n, WINDOW))
-        elif MIXTURE.search(key):
-            part[key] = each(value, lambda n: min(n, EXPERTS))
-        elif TOP.search(key):
-            part[key] = each(value, lambda n: min(n, CHOSEN))
-        elif key == "n_group":
-            part[key] = each(value, lambda n: min(n, CROWDS))
-        elif key == "topk_group":
-            part[key] = each(value, lambda n: min(n, 1))
+def _limited(key: str, value: Any) -> Any:
+    for name, limit in LIMITS.items():
+        if name.search(key):
+            return each(value, lambda n: min(n, limit))  # noqa: B023, called at once
+    return value
 
 
-def shrink_words(plain: dict[str, Any]) -> None:
-    """Move tokens together: near ones stay as near, and all are inside."""
-    found: set[int] = set()
+def _configs_of(config: Any) -> Iterator[Any]:
+    from transformers import PreTrainedConfig
 
-    def note(number: int) -> int:
-        found.add(number)
-        return number
+    yield config
+    for value in vars(config).values():
+        if isinstance(value, PreTrainedConfig):
+            yield from _configs_of(value)
 
+
+def _say_sections(config: Any) -> None:
+    """Say how a head's frequencies are parted, where code alone says it.
+
+    A default there is for heads of the published width, not of a small one.
+    """
+    for part in _configs_of(config):
+        ropes = getattr(part, ROPE, None) or {}
+        default = _sections_by_default(type(part).__module__)
+        for rope in [ropes, *(v for v in ropes.values() if isinstance(v, dict))]:
+            if default and rope.get("rope_type", "axial") != "axial":
+                rope.setdefault(SECTIONS, list(default))
+
+
+@cache
+def _sections_by_default(module: str) -> tuple[int, ...]:
+    """The parts that the code beside a configuration's takes where none are said."""
+    file = sys.modules[module].__file__ or ""
+    code = Path(file.replace("configuration_", "modeling_"))
+    found = BY_DEFAULT.search(code.read_text("utf-8")) if code.is_file() else None
+    return tuple(int(n) for n in found[1].strip("[]").split(",")) if found else ()
+
+
+def _agree(plain: dict[str, Any]) -> None:
+    """Let a tower give what the language model reads: by default it may not."""
+    tower, text = plain.get("vision_config"), plain.get("text_config")
+    if isinstance(tower, dict) and isinstance(text, dict):
+        gives = ["out_hidden_size", "text_hidden_size"]
+        adapter = plain.get("adapter_config") or {}
+        if "text_hidden_size" in adapter and text.get("hidden_size"):
+            adapter["text_hidden_size"] = text["hidden_size"]
+        if "embed_dim" in tower and "out_hidden_size" not in tower:
+            # the first one's name for what a tower gives
+            gives.append("hidden_size")
+        for key in gives:
+            if isinstance(tower.get(key), int) and text.get("hidden_size"):
+                tower[key] = text["hidden_size"]
+
+
+def _shrink_pictures(plain: dict[str, Any]) -> None:
+    """Let a picture be a few patches of the same size, which still can be merged."""
     parts = list(parts_of(plain))
-    keys = [(p, k) for p in parts for k in p if TOKEN.search(k) or WORDS.search(k)]
-    for part, key in keys:
-        each(part[key], note)
-    sizes = [v for p, k in keys if WORDS.search(k) and isinstance(v := p[k], int)]
-    gap = max([FEW, *(size for size in sizes if size <= POSITIONS)])
-    new, last = {}, 0
-    for before, number in zip([0, *sorted(found)], sorted(found), strict=False):
-        last = (
-            number
-            if number <= LOW
-            else max(last, LOW // 2) + min(number - max(before, 0), gap)
-        )
-        new[number] = last
-    for part, key in keys:
-        part[key] = each(part[key], lambda n: new[n] if n >= 0 else n)
-    tokens: list[int] = []
-    for part, key in keys:
-        if TOKEN.search(key):
-            each(part[key], lambda n: tokens.append(n) or n)
-    _make_room(keys, max(tokens, default=0))
-
-
-def _make_room(keys: list[tuple[dict[str, Any], str]], last: int) -> None:
-    """Let the largest vocabulary hold all tokens; settings by default may not."""
-    sizes = [(p, k) for p, k in keys if k == "vocab_size" and isinstance(p[k], int)]
-    largest = max((p[k] for p, k in sizes), default=0)
-    for part, key in sizes:
-        if part[key] == largest:
-            part[key] = max(largest, last + 1)
-
-
-def shrink_pictures(plain: dict[str, Any]) -> None:
-    """Let a picture be a few patches of the same size."""
-    parts = list(parts_of(plain))
-    merge = max([1, *(_merge(part) for part in parts)])
-    pooled = plain.get("mm_tokens_per_image")
-    for part in parts:
-        size, patch = part.get("image_size"), part.get("patch_size")
-        if not isinstance(size, int | list) or not isinstance(patch, int | list):
-            continue
-        wide = size if isinstance(size, int) else size[0]
-        step = patch if isinstance(patch, int) else patch[0]
-        side = max(SIDE, 2 * merge)
-        if isinstance(pooled, int):
-            side = max(side, 2 * (wide // step // isqrt(pooled)))
-        if wide // step <= side:
-            continue
-        part["image_size"] = each(size, lambda _: side * step)
-        _scale_pinpoints(plain, wide, side * step)
-    side = max(SIDE, 2 * merge)
+    merges = [p[k] for p in parts for k in MERGES if isinstance(p.get(k), int)]
+    if isinstance(rate := plain.get("downsample_rate"), str):
+        # of so many patches along a window's side so many are left
+        merges.append(int(rate.split("/")[1]) // 2)
+    side = max([SIDE, *(2 * merge for merge in merges)])
     for part in parts:
         for key, value in part.items():
-            if key == "mm_tokens_per_image":
-                part[key] = each(value, lambda n: min(n, SIDE))
-            elif PATCHES.search(key):
+            if PATCHES.search(key):
                 part[key] = each(value, lambda n: min(n, side**2))
-            elif GRIDS.search(key):
-                part[key] = each(value, lambda n: min(n, WINDOW))
+        if numbers_of(part.get("image_size")) and numbers_of(part.get("patch_size")):
+            _shrink_picture(plain, part, side)
+    for part in parts:
+        if isinstance(part.get(POOLED), int):
+            part[POOLED] = min(part[POOLED], SIDE)
+        if part.get(QUERIES_OF):
+            part[QUERIES_OF] = {side**2: SIDE}
+            part[f"max_value_{QUERIES_OF}"] = SIDE
+        if isinstance(part.get(HALVED), int) and part[HALVED] > LIMIT:
+            times = part[HALVED] // LIMIT
+            part[HALVED] = LIMIT
+            part[HALVES] = each(part.get(HALVES), lambda n: max(1, n // times))  # noqa: B023, called at once
+        if isinstance(part.get("initializer_range"), float):
+            part["initializer_range"] = max(part["initializer_range"], SMALLEST_INIT)
 
 
-def _merge(part: dict[str, Any]) -> int:
-    for key in ("spatial_merge_size", "scale_factor", "downsample_factor"):
-        if isinstance(part.get(key), int):
-            return int(part[key])
-    return 1
-
-
-def _scale_pinpoints(plain: dict[str, Any], before: int, after: int) -> None:
+def _shrink_picture(plain: dict[str, Any], part: dict[str, Any], side: int) -> None:
+    before = numbers_of(part["image_size"])[0]
+    patch = numbers_of(part["patch_size"])[0]
+    pooled = [p[POOLED] for p in parts_of(plain) if isinstance(p.get(POOLED), int)]
+    if pooled:
+        # two rows of as many patches as are pooled
+        side = max(side, 2 * (before // patch // isqrt(pooled[0])))
+    after = side * patch
+    if before <= after:
+        return
+    part["image_size"] = each(part["image_size"], lambda _: after)
     points = plain.get("image_grid_pinpoints")
     if points:
-        plain["image_grid_pinpoints"] = [
-            [size // before * after for size in point] for point in points
-        ]
+        small = [[size // before * after for size in point] for point in points]
+        plain["image_grid_pinpoints"] = small

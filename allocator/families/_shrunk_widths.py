@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import re
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 STEP = 32  # runtimes pack 32 weights
-WIDEST = 256
+WIDEST = 192
+TIMES = 6  # how many times another a width may be by design
 SMALL = 64  # sizes up to here stay
 MOST_HEADS = 4
 HEAD = 8  # what a head's width is divided by, and a multiple of
 
 WIDTH = re.compile(
-    r"hidden_sizes?$|hidden_size_per_layer_input$|intermediate_size(?:_mlp)?$|_dim$"
+    r"hidden_sizes?$|hidden_size_per_layer_input$|intermediate_size(?:_mlp)?$|_dims?$"
     r"|^d_model$|^d_ff$|_rank$|lowrank$|channels$|(?:output|input)_size$|pos_feats$"
 )
-NO_WIDTH = re.compile(r"patch_dim$|kernel_dim$|(?:^|_)(?:in|num|out)_channels$")
+NO_WIDTH = re.compile(r"patch_dim$|kernel_dim$")
 HEAD_WIDTH = re.compile(r"head_dim$|dim_head$|^d_kv$|^rotary_dim$|ssm_state_size$")
 HEADS = re.compile(r"heads$|^n_groups$")
 HIDDEN = ("hidden_size", "d_model", "embed_dim")
@@ -50,12 +50,20 @@ def parts_of(plain: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def each(value: Any, change: Callable[[int], int]) -> Any:
-    """A number, or each of a list's, changed."""
-    if isinstance(value, list):
+    """A number, or each of a list's, changed; anything else stays."""
+    if isinstance(value, list | tuple):
         return [each(one, change) for one in value]
     if isinstance(value, int) and not isinstance(value, bool):
         return change(value)
     return value
+
+
+def numbers_of(value: Any) -> list[int]:
+    """A number, or all of a list's; none of anything else."""
+    if isinstance(value, list | tuple):
+        return [number for one in value for number in numbers_of(one)]
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    return [value] if is_number else []
 
 
 def is_width(key: str) -> bool:
@@ -66,11 +74,7 @@ def is_width(key: str) -> bool:
 
 
 def _sizes(parts: Iterable[dict[str, Any]]) -> set[int]:
-    found: set[int] = set()
-    for part in parts:
-        for key, value in part.items():
-            if is_width(key):
-                each(value, lambda size: found.add(size) or size)
+    found = (n for p in parts for k in p if is_width(k) for n in numbers_of(p[k]))
     return {size for size in found if size > SMALL}
 
 
@@ -80,7 +84,7 @@ def _map_of(sizes: set[int]) -> dict[int, int]:
     last = 0
     for size in sorted(sizes):
         # the largest one that it is a few times of
-        near = [u for u in small if size % u == 0 and size // u <= MOST_HEADS]
+        near = [u for u in small if size % u == 0 and size // u <= TIMES]
         times = size // near[-1] if near else 0
         multiple = small[near[-1]] * times if near else 0
         if last < multiple <= WIDEST:
@@ -93,7 +97,7 @@ def _map_of(sizes: set[int]) -> dict[int, int]:
 
 def _shrink_heads(part: dict[str, Any], before: dict[str, Any]) -> None:
     heads = sorted(
-        {v for k, v in before.items() if HEADS.search(k) and isinstance(v, int)}
+        {n for k, v in before.items() if HEADS.search(k) for n in numbers_of(v)}
     )
     for key, value in before.items():
         if HEADS.search(key):
@@ -106,9 +110,7 @@ def _shrink_heads(part: dict[str, Any], before: dict[str, Any]) -> None:
 
 def _few(count: int, others: list[int]) -> int:
     """As many heads as the most have are four, fewer two, and one is one."""
-    if count <= 1 or (count <= MOST_HEADS and not others):
-        return count
-    return min(count, MOST_HEADS if count >= max(others, default=0) else 2)
+    return min(count, MOST_HEADS if count >= max(others) else 2)
 
 
 def _head_width(
@@ -139,19 +141,22 @@ def head_width(part: dict[str, Any]) -> int:
 
 def _shrink_sections(part: dict[str, Any], before: dict[str, Any]) -> None:
     """Cut a head's frequencies into parts of the same ratios."""
-    wide, narrow = head_width(before), head_width(part)
-    if not wide or wide == narrow:
-        return
     for inner in parts_of({k: v for k, v in part.items() if k.startswith("rope")}):
         sections = inner.get(SECTIONS)
-        if sections:
-            inner[SECTIONS] = shares(sections, sum(sections) * narrow // wide)
+        if sections and head_width(part) != head_width(before):
+            turned = inner.get("partial_rotary_factor") or part.get(
+                "partial_rotary_factor"
+            )
+            total = int(head_width(part) * (turned or 1)) // 2
+            inner[SECTIONS] = shares(sections, total)
 
 
 def shares(parts: list[int], total: int) -> list[int]:
-    """A number cut into whole parts of about the same ratios, none of them empty."""
-    ends = [0]
-    for part in parts:
-        ends.append(ends[-1] + part)
-    cuts = [round(end * total / ends[-1]) for end in ends]
-    return [after - before for before, after in pairwise(cuts)]
+    """A number cut into whole parts of about the same ratios, equal ones alike.
+
+    What is left over goes to the first that is like no other.
+    """
+    cut = [part * total // sum(parts) for part in parts]
+    single = [n for n, part in enumerate(parts) if parts.count(part) == 1]
+    cut[single[0] if single else -1] += total - sum(cut)
+    return cut
