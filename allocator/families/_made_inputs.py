@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from allocator.core.ports import State
 
-IMAGE = ("image_token_id", "image_token_index", "image_patch_id")
+IMAGE = ("image_token_id", "image_token_index", "image_patch_id", "video_token_id")
 BEGIN = ("vision_start_token_id", "image_start_token_id", "boi_token_id")
 END = ("vision_end_token_id", "image_end_token_id", "eoi_token_id")
 # how many tokens a picture's features stand for where the module does not tell
@@ -56,10 +56,15 @@ def made_inputs(module: Any) -> State:
         for name, make in MORE.items():
             if name in taken:
                 state |= make(module, state)
-        if "input_ids" not in taken:
-            # what is masked are patches then
-            state.pop("attention_mask")
+        if _reads_pictures_alone(module, taken):
+            del state["input_ids"], state["attention_mask"]
         return {name: value for name, value in state.items() if name in taken}
+
+
+def _reads_pictures_alone(module: Any, taken: set[str]) -> bool:
+    """Whether the only words are those that a decoder writes."""
+    pixels = module.main_input_name in ("pixel_values", "flattened_patches")
+    return "input_ids" not in taken or (module.config.is_encoder_decoder and pixels)
 
 
 def _lengths(module: Any, shown: State) -> list[int]:

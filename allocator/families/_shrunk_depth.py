@@ -78,6 +78,9 @@ def shrink_depth(plain: dict[str, Any]) -> None:
         [p[name] for p in parts if isinstance(p.get(name), dict)]
         for name in ("vision_config", "text_config")
     )
+    for part in parts:
+        if part.get(PAIRS):
+            part[PAIRS] = [list(pair) for pair in part[PAIRS]]
     pairs = [pair for part in parts for pair in part.get(PAIRS) or []]
     of_tower = [(p, k) for p in parts for k in p if OF_TOWER.search(k)]
     of_text = [(p, k) for p in parts for k in p if OF_TEXT.search(k)]
