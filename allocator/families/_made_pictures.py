@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 GRIDS = ((4, 8), (8, 4))
 COUNT = 32  # of each
 SIDE = 4  # patches along a picture's side where no configuration says its size
+IMAGE = ("image_token_id", "image_token_index", "image_patch_id")
+FILM = ("video_token_id", "video_token_index")
 CHANNELS = ("num_channels", "in_channels", "in_chans")
 FRAMES = ("temporal_patch_size", "patch_temporal")
 TOWERS = ("vision_config", "vq_config", "encoder")
@@ -106,6 +108,11 @@ def _named(config: Any, name: str) -> Iterator[Any]:
             if key == name:
                 yield value
             yield from _named(value, name)
+
+
+def reads_films(config: Any) -> bool:
+    """Whether there is a token for films alone, whose frames then are pictures."""
+    return first(config, IMAGE) is None and first(config, FILM) is not None
 
 
 def first(config: Any, names: Sequence[str], default: Any = None) -> Any:
@@ -207,8 +214,8 @@ def _pooled(module: Any, _: set[str]) -> Iterator[State]:
     """One crop of each picture, and which patches each token is made of."""
     import torch
 
-    patch, channels = _sizes(module)
     height, width = _height_and_width(module)
+    patch, channels = _sizes(module)
     rows, cols = height // patch, width // patch
     cells = torch.arange(2 * rows * cols).view(2, rows // 2, 2, cols // 2, 2)
     yield {
@@ -283,7 +290,7 @@ def _squares(module: Any, taken: set[str]) -> Iterator[State]:
             "pixel_values": random(2, 1, *shape),
             "pixel_attention_mask": torch.ones(2, 1, dtype=torch.bool),
         }
-    if not hasattr(module.config, "video_token_id"):
+    if not reads_films(module.config):
         yield {"pixel_values": random(2, *shape)}
     # one picture of each prompt, or one frame of each film
     yield {"pixel_values": random(2, 1, *shape)}

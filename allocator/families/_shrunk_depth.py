@@ -37,6 +37,8 @@ LISTED = re.compile(r"indexes$|indices$|idxs$|_layers$")
 # of the tower, or of the language model, where another part names them
 OF_TOWER = re.compile(r"vision_(?:feature_)?layers?$")
 OF_TEXT = re.compile(r"spatial_target_layers$")
+# of this row, whose outcomes something else reads
+READ = re.compile(r"intermediate_layers_indices$|deepstack_visual_indexes$")
 # pairs of a block of the tower and one of the language model
 PAIRS = "deepstack_layer_map"
 # whose entries are numbers of blocks
@@ -114,7 +116,8 @@ def _kept(
     told = [_told(key, value, depth) for key, value in part.items()]
     kinds = [tuple(tell(n) for tell in told if tell) for n in range(depth)]
     first = {kind: n for n, kind in reversed(list(enumerate(kinds)))}
-    chosen = {*first.values(), *_read(readers, depth)}
+    read = [n for k, v in part.items() if READ.search(k) for n in numbers_of(v)]
+    chosen = {*first.values(), *_read(readers, depth), *read}
     for number in range(min(depth, FEWEST)):
         if len(chosen) < FEWEST:
             chosen.add(number if number not in chosen else number + 1)

@@ -27,6 +27,8 @@ SIDES = ("spatial_merge_size", "merge_size")
 HEADS = re.compile(r"heads$|^n_groups$")
 HIDDEN = ("hidden_size", "d_model", "embed_dim")
 COUNTED = ("num_attention_heads", "num_heads", "attention_heads")
+# Granite 4 Vision's code counts its Q-Former's heads by widths of 64
+WIDE_HEADS = "deepstack_layer_map"
 SECTIONS = "mrope_section"
 LATENT = "qk_rope_head_dim"
 
@@ -36,6 +38,8 @@ def shrink_widths(plain: dict[str, Any]) -> None:
     parts = list(parts_of(plain))
     sizes = _sizes(parts)
     small = _map_of(sizes, _products(parts, sizes))
+    if WIDE_HEADS in plain:
+        small = {size: 2 * narrow for size, narrow in small.items()}
     for part in parts:
         before = dict(part)
         for key, value in before.items():
@@ -86,16 +90,21 @@ def _products(
     parts: Sequence[dict[str, Any]], sizes: set[int]
 ) -> dict[int, tuple[int, int]]:
     """Widths of several hidden states side by side: which width, and how many."""
-    found = {
-        width: (base, times)
+    bases = sizes & {_first(part, HIDDEN) for part in parts}
+    times = {number for part in parts for number in _beside(part) if number > 1}
+    given = {
+        width
         for part in parts
-        for key, width in part.items()
-        if is_width(key) and not INNER.search(key) and width in sizes
-        for times in {times for one in parts for times in _beside(one)}
-        for base in {_first(one, HIDDEN) for one in parts}
-        if base in sizes and base * times == width
+        for key, value in part.items()
+        if is_width(key) and not INNER.search(key)
+        for width in numbers_of(value)
     }
-    return {width: (base, n) for width, (base, n) in found.items() if n > 1}
+    return {
+        base * number: (base, number)
+        for base in bases
+        for number in times
+        if base * number in (given & sizes) - bases
+    }
 
 
 def _beside(part: dict[str, Any]) -> Iterator[int]:

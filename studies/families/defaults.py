@@ -66,6 +66,7 @@ ADDED: dict[str, dict[str, Any]] = {
         "downsample_rate": "4/8",
         "deepstack_layer_map": [[3, 0], [6, 1], [9, 2]],
         "vision_feature_select_strategy": "full",
+        "image_grid_pinpoints": [[384, 768], [768, 384], [768, 768]],
         "vision_config": {
             "model_type": "siglip_vision_model",
             "image_size": 384,
