@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from allocator.core.weights import key_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
 
 def count_tokens(module: Any, linears: Iterable[Linear], cost: Cost) -> None:
     """Count the rows through the first linear of each component, from now on.
+
+    Where that is an expert, those through its block's experts.
 
     Args:
         module: the model.
@@ -29,4 +33,5 @@ def count_tokens(module: Any, linears: Iterable[Linear], cost: Cost) -> None:
         ) -> None:
             cost.tokens[component] += given[0].shape[:-1].numel()
 
-        module.get_submodule(linear.name).register_forward_pre_hook(count)
+        owner = key_of(module, linear.name).rpartition(".")[0]
+        module.get_submodule(owner).register_forward_pre_hook(count)

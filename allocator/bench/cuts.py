@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from allocator.bench.in_place import applied_digest
 from allocator.core.allocation import digest
 from allocator.core.spec import EXTRAS
+from allocator.core.weights import key_of
 from quant.finalized import Finalized
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class Cuts:
     @property
     def prefix(self) -> int:
         """Stages of the prefix."""
-        return self.ends[-1]
+        return self.ends[-1] if self.ends else 0
 
     @property
     def linears(self) -> list[Linear]:
@@ -111,10 +112,14 @@ def _first_read(
     """
     parameters = dict(model.module.named_parameters(remove_duplicate=False))
     found: list[list[Linear]] = [[] for _ in stages]
+    first: dict[str, int] = {}
+    for at, stage in enumerate(stages):
+        for name in stage.linears:
+            first.setdefault(name, at)
     for linear in spec.linears:
-        places = [at for at, each in enumerate(stages) if linear.name in each.linears]
+        places = [first[linear.name]] if linear.name in first else []
         if linear.type in EXTRAS or not places:
-            own = parameters[f"{linear.name}.weight"]
+            own = parameters[key_of(model.module, linear.name)]
             names = [name for name, value in parameters.items() if value is own]
             places += [at for at, each in enumerate(stages) if _uses(each, names)]
         found[min(places)].append(linear)

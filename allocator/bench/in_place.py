@@ -11,6 +11,7 @@ from allocator.bench.originals import Originals
 from allocator.core.allocation import FULL, Choice, digest
 from allocator.core.cost import Cost
 from allocator.core.errors import BankError
+from allocator.core.weights import beside, name_of_weight, tensor_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -45,7 +46,8 @@ class Cells(Protocol):
 
         Args:
             choices: bits and method of every linear in a group, some below 16 bits.
-            parameters: at full precision, by full name; those without a cell.
+            parameters: at full precision, by full name; those without a cell, and
+                experts without one of a stack where others have.
         """
 
 
@@ -113,9 +115,10 @@ class InPlace:
     def _exchange(self, wanted: Mapping[str, Choice], cells: Cells | None) -> None:
         self.cost.swaps += 1
         for linear in self.linears:
-            choice, name = wanted[linear.name], f"{linear.name}.weight"
+            choice = wanted[linear.name]
             if choice == self.current[linear.name]:
                 continue
+            name = name_of_weight(self._module, linear.name)
             if choice.bits == FULL:
                 self._give_back(name)
             else:
@@ -137,8 +140,8 @@ class InPlace:
         self.has_changed = False
 
     def _keep(self, name: str) -> Tensor:
-        """A parameter that is about to change."""
-        parameter: Tensor = self._module.get_parameter(name)
+        """A parameter, or an expert's part of one, that is about to change."""
+        parameter: Tensor = tensor_of(self._module, name)
         if name not in self._others:
             self._originals.keep(name, parameter)
             self._others.add(name)
@@ -147,19 +150,13 @@ class InPlace:
     @torch.no_grad()
     def _give_back(self, name: str) -> None:
         """Give a parameter its values at full precision."""
-        self._originals.give_back(name, self._module.get_parameter(name))
+        self._originals.give_back(name, tensor_of(self._module, name))
         self._others.discard(name)
 
     def _change_rest(self, wanted: Mapping[str, Choice], cells: Cells) -> None:
         """Let what has no cell be what the cells in place go with."""
-        coded = {
-            id(self._module.get_submodule(name).weight)
-            for name, choice in wanted.items()
-            if choice.bits != FULL
-        }
-        named = self._module.named_parameters()
-        others = ((name, p) for name, p in named if id(p) not in coded)
-        for name, value in cells.rest(wanted, others):
+        coded = (name for name, choice in wanted.items() if choice.bits != FULL)
+        for name, value in cells.rest(wanted, beside(self._module, coded)):
             self.has_changed = True
             self._keep(name).copy_(value)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from allocator.core.memory import host_bytes
+from allocator.core.weights import tensor_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +21,8 @@ PINNED_SHARE = 0.25
 class Originals:
     """Where parameters at full precision come from again, bit by bit.
 
-    A small model is copied where it is, parameter by parameter as they change. A large
+    A small model is copied where it is, parameter by parameter (and expert by expert)
+    as they change. A large
     one on a CUDA device is copied into the host's memory, pinned, where that is much
     larger; any other is read again from its checkpoint's files.
     """
@@ -49,9 +51,7 @@ class Originals:
     def give_back(self, name: str, parameter: Tensor) -> None:
         """Put its values at full precision back into a parameter."""
         value = (
-            self._stored.get_parameter(name)
-            if self._copy is None
-            else self._copies[name]
+            tensor_of(self._stored, name) if self._copy is None else self._copies[name]
         )
         parameter.copy_(value, non_blocking=True)
 

@@ -23,6 +23,7 @@ from allocator.bench.in_place import given
 from allocator.core.allocation import FULL
 from allocator.core.finite import finite_damage
 from allocator.core.ports import POSITIONS
+from allocator.core.weights import weight_of
 from quant.gradients import passed
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ class _Sums:
     def add(self, bench: Workbench, each: Passed, low: Sequence[Choice]) -> None:
         """Count in what passed in a batch."""
         cells = given(bench.bank)
-        weight = bench.model.module.get_parameter(f"{self.linear.name}.weight").float()
+        weight = weight_of(bench.model.module, self.linear.name).float()
         pieces = [
             (read, gradient.float().square_())
             for read, gradient in zip(

@@ -28,6 +28,7 @@ from allocator.bench.loading import (
 from allocator.bench.timing import timed
 from allocator.core.allocation import Choice
 from allocator.core.plugins import load
+from allocator.core.weights import weight_of
 from quant.bank import DECODED_BYTES, Bank
 from quant.calibration import Observed, no_inputs, watch
 from quant.cells import add_cells, packed_cell
@@ -169,7 +170,7 @@ class _Stage:
 
     def _gather(self) -> list[Observed]:
         observed = [
-            Observed(each, no_inputs(self.module.get_submodule(each.names[0])))
+            Observed(each, no_inputs(self.module, each.names[0]))
             for each in self.stage.siblings
         ]
         for state in self.states:
@@ -177,7 +178,7 @@ class _Stage:
         return observed
 
     def _values(self, names: Sequence[str]) -> list[Tensor]:
-        return [self.module.get_submodule(name).weight.detach() for name in names]
+        return [weight_of(self.module, name).detach() for name in names]
 
     def _solve(
         self, method: Method, observed: Sequence[Observed], widths: Sequence[int]

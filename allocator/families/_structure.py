@@ -13,6 +13,12 @@ if TYPE_CHECKING:
     from allocator.families._blocks import Readers, Row
 
 
+# of `reads`: nobody knows which, and each may be
+EVERY: tuple[int, ...] = ()
+# of a `Rest`: how a reason begins that is none
+UNPLACED = "its place is unknown"
+
+
 @dataclass(frozen=True)
 class Outside:
     """Linears outside any row, by full name, and the component that they belong to."""
