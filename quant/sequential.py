@@ -239,7 +239,7 @@ class _Sequence:
         """What a sibling set reads, and how far that has moved."""
         module = self.model.module
         layer: Any = module.get_submodule(siblings.names[0])
-        observed = Observed(siblings, no_inputs(layer))
+        observed = Observed(siblings, no_inputs(module, siblings.names[0]))
         drift = Drift.empty(layer.weight.shape[1], layer.weight.device)
         for n in range(len(self.states) - self.source.judging):
             before = self.full.read(stage, siblings, n) if self.full else None

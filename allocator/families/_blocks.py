@@ -80,7 +80,8 @@ class Layout:
     the vision blocks whose outcome the connector reads (negative: from the end).
     `between` is told module, state, block number and outcome of each language block,
     and gives what the next one reads, where that is something else. `behind` turns what
-    the output head gives into the logits, where they are something else.
+    the output head gives into the logits, where they are something else. `norm` is the
+    name of the norm behind the language blocks, beside their list.
     """
 
     vision: Row
@@ -90,6 +91,7 @@ class Layout:
     reads: tuple[int, ...] = (-1,)
     between: Callable[[Any, State, int, Any], Any] | None = None
     behind: Callable[[Any], Any] | None = None
+    norm: str = "norm"
 
     @property
     def places(self) -> tuple[Place, ...]:
@@ -278,7 +280,8 @@ class Cut:
 
     def _head(self) -> Stage:
         text = self.layout.language.path.rpartition(".")[0]
-        norm = self.module.get_submodule(f"{text}.norm")
+        name = f"{text}.{self.layout.norm}"
+        norm = self.module.get_submodule(name)
 
         def run(state: State) -> State:
             past = ("hidden", "calls", LEFT)
@@ -291,7 +294,7 @@ class Cut:
             "language.head",
             "language",
             run,
-            (f"{text}.norm", HEAD),
+            (name, HEAD),
             (Siblings((HEAD,)),),
             "attention_mask",
         )

@@ -69,8 +69,8 @@ class Calls(NamedTuple):
         return given, {name: dict(value) for name, value in own.items() if value}
 
 
-class _Reached(Exception):
-    """The last block was called: no error, the pass went far enough."""
+class ReachedError(Exception):
+    """What was looked for was called: no error, the pass went far enough."""
 
 
 def caught(blocks: Sequence[Any], run: Callable[[], object]) -> tuple[Any, Calls]:
@@ -88,15 +88,16 @@ def caught(blocks: Sequence[Any], run: Callable[[], object]) -> tuple[Any, Calls
             hidden, rest = kwargs.pop("hidden_states"), []
         seen.append((hidden, tuple(rest), kwargs))
         if len(seen) == len(blocks):
-            raise _Reached
+            raise ReachedError
         return hidden
 
-    with _replaced(blocks, [note] * len(blocks)), suppress(_Reached):
+    with replaced(blocks, [note] * len(blocks)), suppress(ReachedError):
         run()
-    return seen[0][0], _shared([(args, kwargs) for _, args, kwargs in seen])
+    return seen[0][0], shared([(args, kwargs) for _, args, kwargs in seen])
 
 
-def _shared(calls: Sequence[tuple[tuple[Any, ...], dict[str, Any]]]) -> Calls:
+def shared(calls: Sequence[tuple[tuple[Any, ...], dict[str, Any]]]) -> Calls:
+    """How blocks are called: with arguments, and with those that have a name."""
     values: list[Any] = []
     known: dict[int, int] = {}
 
@@ -126,12 +127,12 @@ def fed(blocks: Sequence[Any], outcomes: Mapping[int, Any]) -> Iterator[None]:
 
         return forward
 
-    with _replaced(blocks, [feed(number) for number in range(len(blocks))]):
+    with replaced(blocks, [feed(number) for number in range(len(blocks))]):
         yield
 
 
 @contextmanager
-def _replaced(
+def replaced(
     blocks: Sequence[Any], forwards: Sequence[Callable[..., Any]]
 ) -> Iterator[None]:
     """Give blocks another forward for a while; their hooks still run."""

@@ -7,25 +7,34 @@ kinds of tokens) follows from the names of what it takes.
 
 from __future__ import annotations
 
-import inspect
 from typing import TYPE_CHECKING, Any
 
-from allocator.core.errors import ModelError, in_one_sentence
+from allocator.core.errors import in_one_sentence
 from allocator.families._checkpoint import quiet
+from allocator.families._made_pictures import (
+    FILM,
+    IMAGE,
+    features_of,
+    first,
+    names_of,
+    pictures,
+    questions,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator
 
     from allocator.core.ports import State
 
-# patches of two pictures, one lying and one standing
-GRIDS = ((1, 4, 8), (1, 8, 4))
-SIDE = 8  # patches along a picture's side where no configuration says its size
-IMAGE = ("image_token_id", "image_token_index", "image_patch_id")
 BEGIN = ("vision_start_token_id", "image_start_token_id", "boi_token_id")
 END = ("vision_end_token_id", "image_end_token_id", "eoi_token_id")
+# how many tokens a picture's features stand for where the module does not tell
+QUERIES = ("num_query_tokens", "latent_query_num")
+START = ("decoder_start_token_id", "bos_token_id")
 PADDING = 0
-MOST_WORDS = 64
+WORDS = 5
+LARGEST = 64
+UNNAMED = 3  # stands for pictures where no token is named for them
 
 
 def made_inputs(module: Any) -> State:
@@ -42,140 +51,131 @@ def made_inputs(module: Any) -> State:
     """
     kind = module.config.model_type
     with in_one_sentence(f"inputs of a {kind!r} model cannot be made"), quiet():
-        taken = set(inspect.signature(module.forward).parameters)
-        pictures = _pictures(module, taken)
-        tokens = _features(module, pictures)
-        return _prompts(module, taken, pictures, tokens)
+        shown = pictures(module)
+        state = {**shown, **_prompts(module, _lengths(module, shown))}
+        taken = names_of(module)
+        for name, make in MORE.items():
+            if name in taken:
+                state |= make(module, state)
+        if _reads_pictures_alone(module, taken):
+            del state["input_ids"], state["attention_mask"]
+        return {name: value for name, value in state.items() if name in taken}
 
 
-def _pictures(module: Any, taken: set[str]) -> State:
-    """Random pixels of two pictures, and what tells their sizes."""
-    if "image_grid_thw" in taken:
-        return _rows_of_patches(module)
-    if "pixel_values" in taken:
-        return _squares(module, taken)
-    raise ModelError(f"it takes no pixels but {', '.join(sorted(taken))}")
+def _reads_pictures_alone(module: Any, taken: set[str]) -> bool:
+    """Whether the only words are those that a decoder writes."""
+    pixels = module.main_input_name in ("pixel_values", "flattened_patches")
+    return "input_ids" not in taken or (module.config.is_encoder_decoder and pixels)
 
 
-def _rows_of_patches(module: Any) -> State:
-    """Patches of both pictures in one row, with a grid for each picture."""
-    import torch
-
-    tower = _tower(module.config)
-    patch = _one(_first(tower, ("patch_size",)))
-    frames = _first(tower, ("temporal_patch_size",)) or 1
-    channels = _first(tower, ("in_channels", "num_channels", "in_chans")) or 3
-    count = sum(t * h * w for t, h, w in GRIDS)
-    return {
-        "pixel_values": _random(count, channels * frames * patch * patch),
-        "image_grid_thw": torch.tensor(GRIDS),
-    }
-
-
-def _squares(module: Any, taken: set[str]) -> State:
-    """Two pictures of the size that the tower was made for."""
-    import torch
-
-    tower = _tower(module.config)
-    patch = _one(_first(tower, ("patch_size",))) or 16
-    size = _first(tower, ("image_size",)) or patch * SIDE
-    height, width = size if isinstance(size, list | tuple) else (size, size)
-    channels = _first(tower, ("num_channels", "in_channels")) or 3
-    state = {"pixel_values": _random(2, channels, height, width)}
-    if "image_sizes" in taken:
-        state["image_sizes"] = torch.tensor([[height, width]] * 2)
-    return state
-
-
-def _features(module: Any, pictures: State) -> list[int]:
-    """How many features a module makes of each picture."""
-    import torch
-
-    ask = getattr(module, "get_image_features", None)
-    if ask is None:
-        ask = getattr(module.model, "get_image_features", None)
-    if ask is None:
-        raise ModelError("it does not tell what it makes of pictures")
-    with torch.no_grad():
-        made = ask(**pictures)
-    found = getattr(made, "pooler_output", made)
-    if isinstance(found, list | tuple) and len(found) == 2:
-        return [_count(each) for each in found]
-    if isinstance(found, list | tuple):
-        found = torch.cat([each.flatten(0, -2) for each in found])
-    return [_count(found) // 2] * 2
+def _lengths(module: Any, shown: State) -> list[int]:
+    """How many tokens of a prompt stand for its picture."""
+    features = features_of(module, shown)
+    if features is None:
+        return [first(module.config, QUERIES, 1)] * 2
+    if isinstance(features, list | tuple) and len(features) == 2:
+        return [_count(each) for each in features]
+    if not isinstance(features, list | tuple):
+        features = [features]
+    return [sum(_count(each) for each in features) // 2] * 2
 
 
 def _count(features: Any) -> int:
     return int(features.numel() // features.shape[-1])
 
 
-def _prompts(
-    module: Any, taken: set[str], pictures: State, counts: Sequence[int]
-) -> State:
+def _prompts(module: Any, lengths: list[int]) -> State:
     """Words around the tokens of both pictures."""
     import torch
 
     config = module.config
-    image = _first(config, IMAGE)
-    if image is None:
-        raise ModelError("its configuration names no image token")
-    begin = [n for n in [_first(config, BEGIN)] if n is not None]
-    end = [n for n in [_first(config, END)] if n is not None]
     words = _words(config)
+    image = first(config, (*IMAGE, *FILM))
+    if image is None and "image_embeds_position_mask" in names_of(module):
+        image = UNNAMED
     lines = [
-        [*words[:1], *begin, *[image] * count, *end, *words[1:]] for count in counts
+        [words[0], *_shown(config, image, length), *words[1:]] for length in lengths
     ]
-    lines[1] = lines[1][:-1]
+    lines[1].pop()
     longest = max(len(lines[0]), len(lines[1]) + 1)
-    rows = [[PADDING] * (longest - len(line)) + line for line in lines]
-    ids = torch.tensor(rows)
-    shown = torch.ones_like(ids)
-    for row, line in zip(shown, lines, strict=True):
-        row[: longest - len(line)] = 0
-    state = {**pictures, "input_ids": ids, "attention_mask": shown}
-    if "mm_token_type_ids" in taken:
-        state["mm_token_type_ids"] = (ids == image).int()
-    if "token_type_ids" in taken:
-        state["token_type_ids"] = (ids == image).long()
-    return state
+    blank = [longest - len(line) for line in lines]
+    rows = [[PADDING] * n + line for n, line in zip(blank, lines, strict=True)]
+    mask = [[0] * n + [1] * (longest - n) for n in blank]
+    return {"input_ids": torch.tensor(rows), "attention_mask": torch.tensor(mask)}
+
+
+def _shown(config: Any, image: int | None, length: int) -> list[int]:
+    """The tokens that stand for a picture, with those around them."""
+    if image is None:
+        return []
+    begin, end = first(config, BEGIN), first(config, END)
+    around = [[n] if n is not None else [] for n in (begin, end)]
+    return [*around[0], *[image] * length, *around[1]]
 
 
 def _words(config: Any) -> list[int]:
     """Numbers of some words, none of which has a meaning of its own."""
-    special = {
-        number
-        for part in _parts(config.to_dict())
-        for key, value in part.items()
-        if key.endswith(("_id", "_index"))
-        for number in (value if isinstance(value, list) else [value])
-    }
-    return [n for n in range(3, MOST_WORDS) if n not in special][:5]
+    special = set(_special(config.to_dict()))
+    return [n for n in range(UNNAMED + 1, LARGEST) if n not in special][:WORDS]
 
 
-def _parts(plain: dict[str, Any]) -> list[dict[str, Any]]:
-    inner = [v for v in plain.values() if isinstance(v, dict)]
-    return [
-        {k: v for k, v in plain.items() if isinstance(k, str)},
-        *(part for one in inner for part in _parts(one)),
-    ]
+def _special(plain: dict[str, Any]) -> Iterator[int]:
+    for key, value in plain.items():
+        if isinstance(value, dict):
+            yield from _special(value)
+        elif str(key).endswith(("_id", "_ids", "_index")):
+            yield from value if isinstance(value, list) else [value]
 
 
-def _tower(config: Any) -> Any:
-    return getattr(config, "vision_config", config)
+def _is_image(module: Any, state: State) -> Any:
+    return state["input_ids"] == first(module.config, (*IMAGE, *FILM), UNNAMED)
 
 
-def _first(config: Any, names: Sequence[str]) -> Any:
-    found = (getattr(config, name, None) for name in names)
-    return next((value for value in found if value is not None), None)
-
-
-def _one(value: Any) -> Any:
-    return value[0] if isinstance(value, list | tuple) else value
-
-
-def _random(*shape: int) -> Any:
+def _decoded(module: Any, _: State) -> State:
+    """The beginning of what a decoder with an encoder writes."""
     import torch
 
-    generator = torch.Generator().manual_seed(1)
-    return torch.randn(*shape, generator=generator)
+    config = module.config
+    if not config.is_encoder_decoder:
+        return {}
+    text = config.get_text_config(decoder=True)
+    start = first(config, START, first(text, START, 0))
+    return {"decoder_input_ids": torch.tensor([[start, *_words(config)[:2]]] * 2)}
+
+
+def _boxes(_: Any, state: State) -> State:
+    """Where words stand on a page: from left and top to right and bottom."""
+    import torch
+
+    box = torch.tensor([0.1, 0.1, 0.2, 0.2])
+    return {"bbox": box.expand(*state["input_ids"].shape, 4).clone()}
+
+
+def _seen(_: Any, state: State) -> State:
+    """Which words see which pictures: all see the only one."""
+    return {"image_attention_mask": state["attention_mask"][:, :, None]}
+
+
+def _seen_tiles(_: Any, state: State) -> State:
+    tiles = state["aspect_ratio_mask"]
+    words = state["attention_mask"][:, :, None, None]
+    return {"cross_attention_mask": words * tiles[:, None]}
+
+
+# further arguments, and what they are of two prompts
+MORE: dict[str, Callable[[Any, State], State]] = {
+    "mm_token_type_ids": lambda module, state: {
+        "mm_token_type_ids": _is_image(module, state).int()
+    },
+    "token_type_ids": lambda module, state: {
+        "token_type_ids": _is_image(module, state).long()
+    },
+    "image_embeds_position_mask": lambda module, state: {
+        "image_embeds_position_mask": _is_image(module, state).long()
+    },
+    "decoder_input_ids": _decoded,
+    "qformer_input_ids": lambda _, __: questions(),
+    "bbox": _boxes,
+    "image_attention_mask": _seen,
+    "cross_attention_mask": _seen_tiles,
+}

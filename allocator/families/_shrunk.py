@@ -31,6 +31,7 @@ from allocator.families._shrunk_words import shrink_words
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+LIMIT = 64  # pixels of a picture that becomes tokens
 SIDE = 4  # patches along a picture's side
 # settings, and the most that they are in a shrunk model
 LIMITS = {
@@ -44,7 +45,7 @@ LIMITS = {
         r"^(?:moe_)?(?:num|n)_(?:local_|routed_)?experts$": 4,
         r"experts_per_tok$|^moe_k$|^moe_topk$|top_k_experts$|^n_group$": 2,
         r"^topk_group$": 1,
-        r"max_image_size$|min_image_size$": 256,
+        r"max_image_size$|min_image_size$|_posemb_size$": 256,
     }.items()
 }
 PATCHES = re.compile(
@@ -53,6 +54,14 @@ PATCHES = re.compile(
 )
 POOLED = "mm_tokens_per_image"
 MERGES = ("spatial_merge_size", "scale_factor", "downsample_factor")
+# pictures of so many patches are read by so many queries: Aria's settings
+QUERIES_OF = "projector_patch_to_query_dict"
+# blocks of a codebook's encoder halve a picture, down to these sizes
+HALVED, HALVES = "resolution", "attn_resolutions"
+# of random weights: SAM's default leaves its tower silent
+SPREAD, LEAST_SPREAD = "initializer_range", 0.02
+# what a tower's outcome is called
+GIVEN = ("out_hidden_size", "text_hidden_size")
 ROPE = "rope_parameters"
 BY_DEFAULT = re.compile(rf"\"{SECTIONS}\", (\[[\d, ]+\])\)")
 
@@ -79,6 +88,8 @@ def shrunk(config: Any) -> Any:
         for part in parts_of(plain):
             for key, value in part.items():
                 part[key] = _limited(key, value)
+            if isinstance(part.get(SPREAD), float):
+                part[SPREAD] = max(part[SPREAD], LEAST_SPREAD)
         return type(config).from_dict(plain)
 
 
@@ -122,27 +133,54 @@ def _sections_by_default(module: str) -> tuple[int, ...]:
 
 def _agree(plain: dict[str, Any]) -> None:
     """Let a tower give what the language model reads: by default it may not."""
-    tower, text = plain.get("vision_config"), plain.get("text_config")
-    if isinstance(tower, dict) and isinstance(text, dict):
-        for key in ("out_hidden_size", "text_hidden_size"):
-            if isinstance(tower.get(key), int) and text.get("hidden_size"):
-                tower[key] = text["hidden_size"]
+    text = plain.get("text_config")
+    width = text.get("hidden_size") if isinstance(text, dict) else None
+    for name in ("vision_config", "adapter_config"):
+        part = plain.get(name)
+        if not isinstance(part, dict) or width is None:
+            continue
+        gives = [key for key in GIVEN if isinstance(part.get(key), int)]
+        if "embed_dim" in part and not gives:
+            # where the width inside has another name
+            gives = ["hidden_size"]
+        part.update(dict.fromkeys(gives, width))
 
 
 def _shrink_pictures(plain: dict[str, Any]) -> None:
     """Let a picture be a few patches of the same size, which still can be merged."""
     parts = list(parts_of(plain))
-    merges = [p[k] for p in parts for k in MERGES if isinstance(p.get(k), int)]
-    side = max([SIDE, *(2 * merge for merge in merges)])
+    side = _side(plain)
     for part in parts:
         for key, value in part.items():
             if PATCHES.search(key):
                 part[key] = each(value, lambda n: min(n, side**2))
         if numbers_of(part.get("image_size")) and numbers_of(part.get("patch_size")):
             _shrink_picture(plain, part, side)
+        if isinstance(part.get(HALVED), int):
+            _halve_less(part)
+        if part.get(QUERIES_OF):
+            part[QUERIES_OF] = {side**2: SIDE}
+            part[f"max_value_{QUERIES_OF}"] = SIDE
     for part in parts:
         if isinstance(part.get(POOLED), int):
             part[POOLED] = min(part[POOLED], SIDE)
+
+
+def _side(plain: dict[str, Any]) -> int:
+    """Patches along a picture's side: two, or more, of what is merged."""
+    parts = list(parts_of(plain))
+    merges = [p[k] for p in parts for k in MERGES if isinstance(p.get(k), int)]
+    if isinstance(rate := plain.get("downsample_rate"), str):
+        # so many of so many patches along a window's side are left
+        merges.append(int(rate.split("/")[1]) // 2)
+    return max([SIDE, *(2 * merge for merge in merges)])
+
+
+def _halve_less(part: dict[str, Any]) -> None:
+    times = part[HALVED] // LIMIT
+    if times > 1:
+        part[HALVED] = LIMIT
+        part[HALVES] = each(part.get(HALVES), lambda n: max(1, n // times))
 
 
 def _shrink_picture(plain: dict[str, Any], part: dict[str, Any], side: int) -> None:

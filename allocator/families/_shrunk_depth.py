@@ -11,10 +11,10 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from allocator.families._shrunk_widths import each, parts_of
+from allocator.families._shrunk_widths import each, numbers_of, parts_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Sequence
 
 FEWEST = 2
 # the number of a row's blocks; the first that a configuration has
@@ -34,8 +34,13 @@ LAST = re.compile(r"num_kv_shared_layers$")
 FIRST = re.compile(r"first_k_|_layer_id$|layer_index_(?:start|end)$|max_window_layers$")
 EVERY = re.compile(r"_(?:frequency|interval|layer_step)$|sparse_step$")
 LISTED = re.compile(r"indexes$|indices$|idxs$|_layers$")
-# of the tower, where another part than the tower names them
-OF_TOWER = re.compile(r"vision_(?:feature_)?layers?$|target_layers$")
+# of the tower, or of the language model, where another part names them
+OF_TOWER = re.compile(r"vision_(?:feature_)?layers?$")
+OF_TEXT = re.compile(r"spatial_target_layers$")
+# of this row, whose outcomes something else reads
+READ = re.compile(r"intermediate_layers_indices$|deepstack_visual_indexes$")
+# pairs of a block of the tower and one of the language model
+PAIRS = "deepstack_layer_map"
 # whose entries are numbers of blocks
 SOURCES = "kv_source_layers"
 PER_LAYER = "per_layer_config"
@@ -71,22 +76,28 @@ class Row:
 def shrink_depth(plain: dict[str, Any]) -> None:
     """Keep two blocks of each row of a configuration, or one of every kind."""
     parts = list(parts_of(plain))
-    towers = [p["vision_config"] for p in parts if _has_tower(p)]
-    readers = [(p, k) for p in parts for k in p if OF_TOWER.search(k)]
+    towers, texts = (
+        [p[name] for p in parts if isinstance(p.get(name), dict)]
+        for name in ("vision_config", "text_config")
+    )
     for part in parts:
-        first = bool(towers) and part is towers[0]
-        _shrink_row(part, readers if first else ())
+        if part.get(PAIRS):
+            part[PAIRS] = [list(pair) for pair in part[PAIRS]]
+    pairs = [pair for part in parts for pair in part.get(PAIRS) or []]
+    of_tower = [(p, k) for p in parts for k in p if OF_TOWER.search(k)]
+    of_text = [(p, k) for p in parts for k in p if OF_TEXT.search(k)]
+    for part in parts:
+        readers: list[tuple[Any, Any]] = []
+        if towers and part is towers[0]:
+            readers = [*of_tower, *((pair, 0) for pair in pairs)]
+        elif texts and part is texts[0]:
+            readers = [*of_text, *((pair, 1) for pair in pairs)]
+        _shrink_row(part, readers)
 
 
-def _has_tower(part: dict[str, Any]) -> bool:
-    return isinstance(part.get("vision_config"), dict)
-
-
-def _shrink_row(
-    part: dict[str, Any], readers: Iterable[tuple[dict[str, Any], str]]
-) -> None:
+def _shrink_row(part: dict[str, Any], readers: Sequence[tuple[Any, Any]]) -> None:
+    """Keep fewer blocks; `readers` are settings elsewhere that name some."""
     depth = next((part[n] for n in DEPTHS if _is_count(part.get(n))), 0)
-    readers = list(readers)
     row = Row(depth, _kept(part, depth, readers))
     for key, value in part.items():
         part[key] = _fitted(key, value, row)
@@ -99,13 +110,14 @@ def _is_count(value: object) -> bool:
 
 
 def _kept(
-    part: dict[str, Any], depth: int, readers: Iterable[tuple[dict[str, Any], str]]
+    part: dict[str, Any], depth: int, readers: Sequence[tuple[Any, Any]]
 ) -> tuple[int, ...]:
     """Numbers of the blocks to keep: the first of every kind, two at least."""
     told = [_told(key, value, depth) for key, value in part.items()]
     kinds = [tuple(tell(n) for tell in told if tell) for n in range(depth)]
     first = {kind: n for n, kind in reversed(list(enumerate(kinds)))}
-    chosen = {*first.values(), *_read(readers, depth)}
+    read = [n for k, v in part.items() if READ.search(k) for n in numbers_of(v)]
+    chosen = {*first.values(), *_read(readers, depth), *read}
     for number in range(min(depth, FEWEST)):
         if len(chosen) < FEWEST:
             chosen.add(number if number not in chosen else number + 1)
@@ -117,13 +129,10 @@ def _kept(
     return tuple(sorted(chosen))
 
 
-def _read(readers: Iterable[tuple[dict[str, Any], str]], depth: int) -> set[int]:
+def _read(readers: Sequence[tuple[Any, Any]], depth: int) -> set[int]:
     """Blocks whose outcomes are read, whether their inputs count as 0 or they do."""
-    found: list[int] = []
-    for whole, key in readers:
-        value = whole[key]
-        found += value if isinstance(value, list) else [value]
-    numbers = {n if n >= 0 else n + depth + 1 for n in found if isinstance(n, int)}
+    found = [number for whole, key in readers for number in numbers_of(whole[key])]
+    numbers = {n if n >= 0 else n + depth + 1 for n in found}
     return {n - back for n in numbers for back in (0, 1) if 0 <= n - back < depth}
 
 
@@ -175,18 +184,19 @@ def _is_listed(key: str, value: Any, depth: int) -> bool:
 
 def _fitted(key: str, value: Any, row: Row) -> Any:
     """A setting of the whole row as the kept blocks have it."""
+    fitted = value
     if key == PER_LAYER and isinstance(value, dict):
         found = {new: _at(value, old) for new, old in enumerate(row.kept)}
         # keys are padded with zeros
         width = len(next(iter(value), ""))
-        return {f"{new:0{width}d}": said for new, said in found.items() if said}
-    if key == STREAMS:
-        return 1
-    if _is_count(value):
-        return _fitted_count(key, value, row)
-    if isinstance(value, list):
-        return _fitted_list(key, value, row)
-    return value
+        fitted = {f"{new:0{width}d}": said for new, said in found.items() if said}
+    elif key == STREAMS:
+        fitted = 1
+    elif _is_count(value):
+        fitted = _fitted_count(key, value, row)
+    elif isinstance(value, list):
+        fitted = _fitted_list(key, value, row)
+    return fitted
 
 
 def _fitted_count(key: str, value: int, row: Row) -> int:

@@ -16,6 +16,9 @@ TOKEN = re.compile(
 WORDS = re.compile(
     r"(?<!mel_)(?<!type_)vocab_size(?:_per_layer_input)?$|vocab_offset$|token_offset$"
 )
+# names of tokens, most of which are those of a picture's codebook
+NAMES = "vocabulary_map"
+PREFIX = 6  # letters that they have in common
 # how many of a picture's or a sound's tokens there are
 CODES = re.compile(r"codebook_size$|mel_vocab_size$|^num_embeddings$")
 
@@ -27,6 +30,10 @@ def shrink_words(plain: dict[str, Any]) -> None:
     """
     parts = list(parts_of(plain))
     keys = [(p, k) for p in parts for k in p if TOKEN.search(k) or WORDS.search(k)]
+    for part in parts:
+        if part.get(NAMES):
+            part[NAMES] = _fewer(part[NAMES])
+            keys += [(part[NAMES], name) for name in part[NAMES]]
     found = sorted({n for p, k in keys for n in numbers_of(p[k]) if n >= 0})
     new = {n: n for n in found if n <= LOW}
     last = LOW
@@ -39,13 +46,25 @@ def shrink_words(plain: dict[str, Any]) -> None:
         for key, value in part.items():
             if CODES.search(key):
                 part[key] = each(value, lambda n: min(n, FEW))
-    _make_room(parts)
+    _make_room(plain)
 
 
-def _make_room(parts: list[dict[str, Any]]) -> None:
-    """Let the largest vocabulary hold all tokens; by default it may not."""
+def _fewer(names: dict[str, int]) -> dict[str, int]:
+    """A name for each of a small codebook, and all that are none of a codebook."""
+    kept: dict[str, int] = {}
+    for name, number in sorted(names.items(), key=lambda item: item[1]):
+        if sum(other[:PREFIX] == name[:PREFIX] for other in kept) < FEW:
+            kept[name] = number
+    return kept
+
+
+def _make_room(plain: dict[str, Any]) -> None:
+    """Let the language model's vocabulary hold all tokens; by default it may not."""
+    parts = list(parts_of(plain))
     tokens = [n for p in parts for k in p if TOKEN.search(k) for n in numbers_of(p[k])]
-    sizes = [p["vocab_size"] for p in parts if isinstance(p.get("vocab_size"), int)]
+    tokens += [n for part in parts for n in (part.get(NAMES) or {}).values()]
+    text = plain.get("text_config") or plain
+    before = text.get("vocab_size")
     for part in parts:
-        if sizes and part.get("vocab_size") == max(sizes):
-            part["vocab_size"] = max([*sizes, *(n + 1 for n in tokens)])
+        if before is not None and part.get("vocab_size") == before:
+            part["vocab_size"] = max([before, *(n + 1 for n in tokens)])

@@ -9,19 +9,19 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from allocator.families._any_resolution import (
+    BLOCKS,
+    MERGER_3,
+    PLAIN_TOWER,
+    TINY_TEXT,
+    TINY_TOKENS,
+    TINY_VISION,
+    prompts,
+)
 from allocator.families._blocks import Layout, Readers, Row
 from allocator.families._decoders import LLAMA
 from allocator.families._family import Declared, Variant
 from allocator.families._places import Rest
-from allocator.families._qwen import (
-    BLOCKS,
-    MERGER_3,
-    TINY_TEXT,
-    TINY_TOKENS,
-    TINY_VISION,
-    TOWER_3,
-    prompts,
-)
 from allocator.families._words import SHORT_ANSWERS
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ GATES = Rest(
 def layout(_: Any) -> Layout:
     """Where the parts of a Qwen3.5 are."""
     return Layout(
-        vision=Row("vision", BLOCKS, TOWER_3),
+        vision=Row("vision", BLOCKS, PLAIN_TOWER),
         connector=MERGER_3,
         language=Row(
             "language",

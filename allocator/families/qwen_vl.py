@@ -7,20 +7,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from allocator.families._blocks import Layout, Readers, Row
-from allocator.families._decoders import LLAMA
-from allocator.families._family import Declared, Variant
-from allocator.families._qwen import (
+from allocator.families._any_resolution import (
     ATTENTION,
     BLOCKS,
+    GATED_TOWER,
     MERGER_3,
+    PLAIN_TOWER,
     TINY_TEXT,
     TINY_TOKENS,
     TINY_VISION,
-    TOWER_3,
     lay_out_deltas,
     prompts,
 )
+from allocator.families._blocks import Layout, Readers, Row
+from allocator.families._decoders import LLAMA
+from allocator.families._family import Declared, Variant
 from allocator.families._sharing import of_samples
 from allocator.families._words import SHORT_ANSWERS
 
@@ -31,11 +32,6 @@ TOWER_2 = (
     *ATTENTION,
     Readers("mlp.fc1", "ff", "norm2"),
     Readers("mlp.fc2", "ff"),
-)
-TOWER_25 = (
-    *ATTENTION,
-    Readers("mlp.gate_proj mlp.up_proj", "ff", "norm2"),
-    Readers("mlp.down_proj", "ff", "mlp.up_proj"),
 )
 # its norm sees single patches, its linears four side by side: no scale folds
 MERGER = (
@@ -52,7 +48,7 @@ def layout_2(_: Any) -> Layout:
 
 def layout_25(_: Any) -> Layout:
     """Where the parts of a Qwen2.5-VL are."""
-    return Layout(Row("vision", BLOCKS, TOWER_25), MERGER, LANGUAGE)
+    return Layout(Row("vision", BLOCKS, GATED_TOWER), MERGER, LANGUAGE)
 
 
 def layout_3(module: Any) -> Layout:
@@ -63,7 +59,7 @@ def layout_3(module: Any) -> Layout:
     """
     depths = module.config.vision_config.deepstack_visual_indexes
     return Layout(
-        vision=Row("vision", BLOCKS, TOWER_3),
+        vision=Row("vision", BLOCKS, PLAIN_TOWER),
         connector=(*MERGER_3, *(r for n in range(len(depths)) for r in _deep(n))),
         language=LANGUAGE,
         reads=(*depths, -1),

@@ -1,4 +1,4 @@
-"""What the Qwen models share: their vision tower, and prompts for tiny ones."""
+"""Towers of any resolution, whose patches lie in one row: Qwen's and GLM's."""
 
 from __future__ import annotations
 
@@ -16,7 +16,12 @@ ATTENTION = (
     Readers("attn.qkv", "attn", "norm1"),
     Readers("attn.proj", "attn"),
 )
-TOWER_3 = (
+GATED_TOWER = (
+    *ATTENTION,
+    Readers("mlp.gate_proj mlp.up_proj", "ff", "norm2"),
+    Readers("mlp.down_proj", "ff", "mlp.up_proj"),
+)
+PLAIN_TOWER = (
     *ATTENTION,
     Readers("mlp.linear_fc1", "ff", "norm2"),
     Readers("mlp.linear_fc2", "ff"),
