@@ -18,7 +18,7 @@ from allocator.core.cost import Cost
 from allocator.core.plugins import load
 from allocator.core.ports import POSITIONS, Decoding
 from allocator.core.spec import EXTRAS, GRANULARITIES
-from allocator.core.weights import weight_of
+from allocator.core.weights import slice_of, weight_of
 from quant.folding import Folds
 from quant.lru_cache import LRUCache
 from quant.streaming import Spool, in_memory
@@ -125,7 +125,7 @@ def test_the_spec_counts_what_the_checkpoint_holds(case: Case, model: Model) -> 
     for name, shape in spec.others:
         assert model.module.get_parameter(name).shape == shape
     for linear in spec.linears:
-        weight = model.module.get_submodule(linear.name).weight
+        weight = weight_of(model.module, linear.name)
         assert weight.shape == (linear.out_features, linear.in_features)
 
 
@@ -249,15 +249,21 @@ def test_siblings_read_one_input_and_run_in_the_stage_that_names_them(
                     name, args[0]
                 )
             )
-            for name in stage.linears
+            for name in {caller(model, name) for name in stage.linears}
         ]
         with torch.inference_mode():
             state = stage.run(state)
         for hook in hooks:
             hook.remove()
         for group in stage.siblings:
-            first = inputs[group.names[0]]
-            assert all(torch.equal(inputs[name], first) for name in group.names)
+            read = [inputs[caller(model, name)] for name in group.names]
+            assert all(torch.equal(each, read[0]) for each in read)
+
+
+def caller(model: Model, name: str) -> str:
+    """What is called where a linear runs: the linear, or its block's experts."""
+    found = slice_of(model.module, name)
+    return name if found is None else found.stack.rpartition(".")[0]
 
 
 def test_a_scale_folds_into_its_predecessor_without_changing_the_output(
@@ -320,7 +326,7 @@ def test_the_output_is_bit_identical_when_weights_come_back(
 ) -> None:
     before = logits_of(model, case.state)
     for group in case.family.spec(case.folder, include=case.extras).groups:
-        weights = [model.module.get_submodule(x.name).weight for x in group.linears]
+        weights = [weight_of(model.module, x.name) for x in group.linears]
         kept = [weight.clone() for weight in weights]
         for weight in weights:
             weight.zero_()
