@@ -43,10 +43,7 @@ class Auto:
     variants: tuple[str, ...] = (
         "aya_vision",
         "got_ocr2",
-        "florence2",
         "deepseek_vl",
-        "unlimited_ocr",
-        "minimax_m3_vl",
     )
 
     @cached_property
