@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 from allocator.core.errors import ModelError
 from allocator.core.ports import is_stored
+from allocator.core.weights import weight_of as view_of
 from quant.bank import about, missing_cells, write_manifest
 from quant.calibration import calibrate
 from quant.cells import add_cells, packed_cell
 from quant.files import claimed
+from quant.pooling import fed_manifest, keep_fed
 from quant.room import check_bank
 from quant.streaming import Spool
 
@@ -85,7 +87,8 @@ def build_bank(
         while build.lacking:
             build.run(model, source)
             build.look()
-    write_manifest(folder, about(recipe, build.names))
+    fed = fed_manifest(folder, build.names, len(recipe.calibration))
+    write_manifest(folder, {**about(recipe, build.names), **fed})
     return build.made
 
 
@@ -134,8 +137,12 @@ class _Build:
             return self._wanted(model.module, stage, source.device)
 
         for observed in calibrate(model, states, wanted, stages):
+            for pool in dict.fromkeys(one.pool for one in observed):
+                if pool is not None:
+                    keep_fed(self.folder, pool)
             while observed:
-                self._solve(model.module, observed.pop(0), source.device)
+                # one at a time: what is mixed is a copy
+                self._solve(model.module, observed.pop(0).filled(), source.device)
 
     def _reads(self, stage: Stage) -> bool:
         """Whether cells are missing that are made of what their linears read."""
@@ -249,7 +256,7 @@ class _Build:
 
 def weight_of(module: Any, name: str, device: str) -> Tensor:
     """A linear's weight as the checkpoint stores it, on a device."""
-    weight: Tensor = module.get_submodule(name).weight.detach().to(device)
+    weight: Tensor = view_of(module, name).detach().to(device)
     return weight
 
 

@@ -2,19 +2,23 @@
 
 A stage runs on every batch while the inputs of its linears are watched, then its
 statistics are handed over and the next stage starts from its outputs. Activations are
-those of the full-precision model. Only the weights of the stage that runs are in
+those of the full-precision model. Of a block's experts each is watched on the tokens
+routed to it (`quant.routed`). Only the weights of the stage that runs are in
 memory, so a model may be larger than that.
 """
 
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from allocator.core.weights import slice_of, weight_of
 from quant.hessian import InputStatistics
+from quant.pooling import Pool
+from quant.routed import reading
 from quant.streaming import in_memory
 
 if TYPE_CHECKING:
@@ -28,10 +32,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Observed:
-    """A sibling set and the statistics of the input it reads."""
+    """A sibling set and the statistics of the input it reads.
+
+    An expert's are its own; `pool` has those of all experts beside it.
+    """
 
     siblings: Siblings
     inputs: InputStatistics
+    pool: Pool | None = None
+
+    def filled(self) -> Observed:
+        """The same as it is quantized: an expert that saw too little has borrowed."""
+        if self.pool is None:
+            return self
+        return Observed(self.siblings, self.pool.mixed(self.inputs), self.pool)
 
 
 def calibrate(
@@ -51,22 +65,46 @@ def calibrate(
     """
     for stage in stages:
         groups = wanted(stage)
+        # an expert may borrow from those beside it: all of them are watched
+        pools = {group.pool for group in groups} - {None}
+        others = [s for s in stage.siblings if s.pool in pools and s not in groups]
         with in_memory(model.module, stage.uses, states.device):
             observed = [
-                Observed(group, no_inputs(model.module.get_submodule(group.names[0])))
-                for group in groups
+                Observed(group, no_inputs(model.module, group.names[0]))
+                for group in (*groups, *others)
             ]
             for number in range(len(states)):
                 states[number] = watch(model.module, stage, observed, states[number])
         if observed:
+            _pool_(observed)
+            del observed[len(groups) :]
             yield observed
 
 
-def no_inputs(layer: Any) -> InputStatistics:
-    """Statistics of a layer that has read nothing yet."""
-    if isinstance(layer, torch.nn.Embedding):
-        return InputStatistics.even(layer.embedding_dim, layer.weight.device)
-    return InputStatistics.empty(layer.in_features, layer.weight.device)
+def _pool_(observed: list[Observed]) -> None:
+    """Give experts the statistics of all of theirs."""
+    each: dict[str, dict[str, InputStatistics]] = {}
+    for one in observed:
+        if one.siblings.pool is not None:
+            each.setdefault(one.siblings.pool, {})[one.siblings.names[0]] = one.inputs
+    # in the order of their numbers, whichever of them are wanted
+    pools = {
+        name: Pool.of(name, [own[f"{name}.{number}"] for number in range(len(own))])
+        for name, own in each.items()
+    }
+    for at, one in enumerate(observed):
+        if one.siblings.pool is not None:
+            observed[at] = replace(one, pool=pools[one.siblings.pool])
+
+
+def no_inputs(module: Any, name: str) -> InputStatistics:
+    """Statistics of a linear, by full name, that has read nothing yet."""
+    weight = weight_of(module, name)
+    if slice_of(module, name) is None:
+        layer = module.get_submodule(name)
+        if isinstance(layer, torch.nn.Embedding):
+            return InputStatistics.even(layer.embedding_dim, weight.device)
+    return InputStatistics.empty(weight.shape[1], weight.device)
 
 
 @torch.no_grad()
@@ -92,7 +130,8 @@ def listening(
         module: the model.
         stage: what will run.
         takers: sets, and who is given their inputs: [n, in], or [..., in] where nothing
-            is padded; a view of what the linear reads.
+            is padded; a view of what the linear reads. Experts are given what is routed
+            to them, and only where that is something.
         state: the batch; its masks leave padding out.
     """
 
@@ -112,9 +151,11 @@ def listening(
             lambda _, args, own=siblings, take=take: hand(own, take, args[0])
         )
         for siblings, take in takers
+        if siblings.pool is None
     ]
     try:
-        yield
+        with reading(module, stage, [t for t in takers if t[0].pool], state):
+            yield
     finally:
         for hook in hooks:
             hook.remove()

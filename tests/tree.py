@@ -43,6 +43,7 @@ OTHERS = {
     "studies/rivals/": "Ours and others' allocations at equal stored bytes.",
     "studies/search/": "Strategies compared.",
     "studies/statistics/": "Intervals, looks, optimism, importance: simulated.",
+    "studies/families/": "Which architectures are read, and how far.",
     "studies/export/": "Formats times models, in the runtimes that load them.",
     "studies/tuning/": "Learned rounding beside auto-round's, and at 7B width.",
     "studies/gpu/": "What the pieces of a large search take on an accelerator.",

@@ -63,7 +63,7 @@ class Cuts:
     @property
     def prefix(self) -> int:
         """Stages of the prefix."""
-        return self.ends[-1]
+        return self.ends[-1] if self.ends else 0
 
     @property
     def linears(self) -> list[Linear]:

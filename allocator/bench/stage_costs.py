@@ -170,7 +170,7 @@ class _Stage:
 
     def _gather(self) -> list[Observed]:
         observed = [
-            Observed(each, no_inputs(self.module.get_submodule(each.names[0])))
+            Observed(each, no_inputs(self.module, each.names[0]))
             for each in self.stage.siblings
         ]
         for state in self.states:

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
     from allocator.core.ports import Family
 
+# the family of every architecture that no other one names
+AUTO = "auto"
+
 
 def family_of(folder: Path, *, packed: bool = False) -> Family:
     """The family that handles a checkpoint, by its configuration alone.
@@ -43,10 +46,16 @@ def family_of(folder: Path, *, packed: bool = False) -> Family:
     kind = (read_config if packed else read_plain_config)(folder)["model_type"]
     known: dict[str, Family] = {}
     for name in available(__name__):
-        family: Family = load(__name__, name)
-        known.update(dict.fromkeys(family.model_types, family))
-    if kind not in known:
+        if name != AUTO:
+            family: Family = load(__name__, name)
+            known.update(dict.fromkeys(family.model_types, family))
+    if kind in known:
+        return known[kind]
+    # its types are transformers' own: it is asked last
+    auto: Family = load(__name__, AUTO)
+    if kind not in auto.model_types:
         raise ModelError(
-            f"{folder} is a {kind!r} model; supported are {', '.join(sorted(known))}"
+            f"{folder} is a {kind!r} model; supported are {', '.join(sorted(known))}, "
+            "and by its structure any image-text-to-text architecture of transformers"
         )
-    return known[kind]
+    return auto

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 PIXELS = "pixel_values"
 HEAD = "lm_head"
+# of the state: what blocks have left for later ones
+LEFT = "left"
 # of what the image side gives, all that the language model reads
 FEATURES = ("pooler_output", "deepstack_features")
 
@@ -78,7 +80,8 @@ class Layout:
     the vision blocks whose outcome the connector reads (negative: from the end).
     `between` is told module, state, block number and outcome of each language block,
     and gives what the next one reads, where that is something else. `behind` turns what
-    the output head gives into the logits, where they are something else.
+    the output head gives into the logits, where they are something else. `norm` is the
+    name of the norm behind the language blocks, beside their list.
     """
 
     vision: Row
@@ -88,6 +91,7 @@ class Layout:
     reads: tuple[int, ...] = (-1,)
     between: Callable[[Any, State, int, Any], Any] | None = None
     behind: Callable[[Any], Any] | None = None
+    norm: str = "norm"
 
     @property
     def places(self) -> tuple[Place, ...]:
@@ -155,7 +159,8 @@ def _has(module: Any, name: str) -> bool:
     """Whether a module has a linear, or a parameter, of this full name."""
     owner, _, last = name.rpartition(".")
     try:
-        return hasattr(module.get_submodule(owner), last)
+        # transformers leaves None where a kind of block lacks one
+        return getattr(module.get_submodule(owner), last, None) is not None
     except AttributeError:
         return False
 
@@ -213,12 +218,14 @@ class Cut:
         between = self.layout.between if row.component == "language" else None
 
         def run(state: State) -> State:
-            given = state["calls"].call(block, number, state["hidden"])
+            given, left = state["calls"].call(
+                block, number, state["hidden"], state.get(LEFT, {})
+            )
             hidden = given[0] if isinstance(given, tuple) else given
             if between is not None:
                 hidden = between(self.module, state, number, hidden)
             kept = {f"read.{number}": hidden} if reads else {}
-            return {**state, "hidden": hidden, **kept}
+            return {**state, "hidden": hidden, **kept, **({LEFT: left} if left else {})}
 
         groups = tuple(
             s
@@ -250,8 +257,8 @@ class Cut:
         # nobody reads the pixels again, nor the masks of them that some models have
         past = ("read.", "pixel_")
         kept = {k: v for k, v in state.items() if not k.startswith(past)}
-        for key in ("hidden", "calls"):
-            kept.pop(key)
+        for key in ("hidden", "calls", LEFT):
+            kept.pop(key, None)
         return {**kept, "features": type(found)(**wanted)}
 
     def _start(self, state: State) -> State:
@@ -273,10 +280,12 @@ class Cut:
 
     def _head(self) -> Stage:
         text = self.layout.language.path.rpartition(".")[0]
-        norm = self.module.get_submodule(f"{text}.norm")
+        name = f"{text}.{self.layout.norm}"
+        norm = self.module.get_submodule(name)
 
         def run(state: State) -> State:
-            kept = {k: v for k, v in state.items() if k not in ("hidden", "calls")}
+            past = ("hidden", "calls", LEFT)
+            kept = {k: v for k, v in state.items() if k not in past}
             logits = self.module.lm_head(norm(read_positions(state)))
             behind = self.layout.behind
             return {**kept, "logits": logits if behind is None else behind(logits)}
@@ -285,7 +294,7 @@ class Cut:
             "language.head",
             "language",
             run,
-            (f"{text}.norm", HEAD),
+            (name, HEAD),
             (Siblings((HEAD,)),),
             "attention_mask",
         )

@@ -157,15 +157,33 @@ def can_branch(module: Any, length: int) -> bool:
         length: tokens of the longest sequence, replies included.
     """
     from transformers import DynamicCache
+    from transformers.cache_utils import DynamicSlidingWindowLayer
 
     config = module.config.get_text_config(decoder=True)
+    layers = DynamicCache(config=config).layers
     windows = [
         layer.sliding_window
-        for layer in DynamicCache(config=config).layers
-        if getattr(layer, "is_sliding", False)
+        for layer in layers
+        if isinstance(layer, DynamicSlidingWindowLayer)
     ]
     # a window counts padding too
-    return not any(window < length for window in windows) and not _by_length(config)
+    short = any(window < length for window in windows)
+    return not short and all(map(_attends, layers)) and not _by_length(config)
+
+
+def _attends(layer: Any) -> bool:
+    """Whether what a layer keeps can be masked: keys and values, or nothing at all.
+
+    A recurrent state, or the end of what a convolution read, has padding in it.
+    """
+    from transformers.cache_utils import (
+        DummyLayer,
+        DynamicLayer,
+        DynamicSlidingWindowLayer,
+    )
+
+    kinds = (DynamicLayer, DynamicSlidingWindowLayer, DummyLayer)
+    return type(layer) in kinds
 
 
 def _by_length(config: Any) -> bool:

@@ -6,31 +6,71 @@ gave. So what stands before, between and behind them runs by transformers' own c
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
 from contextlib import contextmanager, suppress
+from copy import copy
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+# what blocks leave for later ones: under the name of the dictionary that all of them
+# are called with, what is in it
+Left = dict[str, dict[Any, Any]]
+
 
 class Calls(NamedTuple):
     """What each block of a row is called with beside the hidden states.
 
-    Blocks that are called alike share an entry: masks are large. A plain tuple, so that
+    Blocks share what they are called with: masks are large. A plain tuple, so that
     whoever moves a state finds the tensors in it.
+
+    Attributes:
+        values: each of them once.
+        of_block: for each block the places in `values` of its arguments, those with a
+            name apart.
     """
 
-    distinct: tuple[tuple[tuple[Any, ...], dict[str, Any]], ...]
-    of_block: tuple[int, ...]
+    values: tuple[Any, ...]
+    of_block: tuple[tuple[tuple[int, ...], dict[str, int]], ...]
 
-    def call(self, block: Any, number: int, hidden: Any) -> Any:
-        """Call a block as transformers would."""
-        args, kwargs = self.distinct[self.of_block[number]]
-        return block(hidden, *args, **kwargs)
+    def of(self, number: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """What a block is called with: arguments, and those with a name."""
+        args, kwargs = self.of_block[number]
+        named = {name: self.values[place] for name, place in kwargs.items()}
+        return tuple(self.values[place] for place in args), named
+
+    def call(
+        self, block: Any, number: int, hidden: Any, left: Mapping[str, Any]
+    ) -> tuple[Any, Left]:
+        """Call a block as transformers would.
+
+        Dictionaries that were empty before any block ran are what blocks leave keys
+        and values in for later ones. Each call is given its own: a stage may run again.
+
+        Args:
+            block: of the row.
+            number: its own.
+            hidden: what it reads.
+            left: what the blocks in front of it have left.
+
+        Returns:
+            What it gives, and what is left behind it.
+        """
+        args, kwargs = self.of(number)
+        own = {
+            name: copy(value)
+            for name, value in kwargs.items()
+            if isinstance(value, MutableMapping) and not value
+        }
+        for name, value in own.items():
+            value.update(left.get(name, {}))
+        given = block(hidden, *args, **{**kwargs, **own})
+        return given, {name: dict(value) for name, value in own.items() if value}
 
 
-class _Reached(Exception):
-    """The last block was called: no error, the pass went far enough."""
+class ReachedError(Exception):
+    """What was looked for was called: no error, the pass went far enough."""
 
 
 def caught(blocks: Sequence[Any], run: Callable[[], object]) -> tuple[Any, Calls]:
@@ -48,26 +88,31 @@ def caught(blocks: Sequence[Any], run: Callable[[], object]) -> tuple[Any, Calls
             hidden, rest = kwargs.pop("hidden_states"), []
         seen.append((hidden, tuple(rest), kwargs))
         if len(seen) == len(blocks):
-            raise _Reached
+            raise ReachedError
         return hidden
 
-    with _replaced(blocks, [note] * len(blocks)), suppress(_Reached):
+    with replaced(blocks, [note] * len(blocks)), suppress(ReachedError):
         run()
-    return seen[0][0], _shared([(args, kwargs) for _, args, kwargs in seen])
+    return seen[0][0], shared([(args, kwargs) for _, args, kwargs in seen])
 
 
-def _shared(calls: Sequence[tuple[tuple[Any, ...], dict[str, Any]]]) -> Calls:
-    distinct: dict[tuple[Any, ...], int] = {}
-    kept: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
-    of_block: list[int] = []
-    for args, kwargs in calls:
+def shared(calls: Sequence[tuple[tuple[Any, ...], dict[str, Any]]]) -> Calls:
+    """How blocks are called: with arguments, and with those that have a name."""
+    values: list[Any] = []
+    known: dict[int, int] = {}
+
+    def place(value: Any) -> int:
         # equal only if they are the very same tensors
-        key = (*map(id, args), *((name, id(value)) for name, value in kwargs.items()))
-        if key not in distinct:
-            distinct[key] = len(kept)
-            kept.append((args, kwargs))
-        of_block.append(distinct[key])
-    return Calls(tuple(kept), tuple(of_block))
+        if id(value) not in known:
+            known[id(value)] = len(values)
+            values.append(value)
+        return known[id(value)]
+
+    of_block = tuple(
+        (tuple(map(place, args)), {name: place(each) for name, each in kwargs.items()})
+        for args, kwargs in calls
+    )
+    return Calls(tuple(values), of_block)
 
 
 @contextmanager
@@ -82,12 +127,12 @@ def fed(blocks: Sequence[Any], outcomes: Mapping[int, Any]) -> Iterator[None]:
 
         return forward
 
-    with _replaced(blocks, [feed(number) for number in range(len(blocks))]):
+    with replaced(blocks, [feed(number) for number in range(len(blocks))]):
         yield
 
 
 @contextmanager
-def _replaced(
+def replaced(
     blocks: Sequence[Any], forwards: Sequence[Callable[..., Any]]
 ) -> Iterator[None]:
     """Give blocks another forward for a while; their hooks still run."""

@@ -9,7 +9,7 @@ from allocator.core.errors import ModelError
 from allocator.families._blocks import Readers
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 # Llama, Mistral, Qwen2, Qwen3: a norm stands before what it feeds and scales by its
 # weight, and the gate multiplies what the up projection gives
@@ -54,3 +54,8 @@ def gemma_like(config: Any) -> tuple[Readers, ...]:
         replace(given, fold=f"{before}_layernorm", added=1.0),
         down,
     )
+
+
+def capped(cap: float | None) -> Callable[[Any], Any] | None:
+    """What turns the head's output into logits that stay below a bound, if any."""
+    return None if cap is None else lambda logits: (logits / cap).tanh() * cap

@@ -106,21 +106,26 @@ def _matrices(module: Any) -> Iterator[tuple[str, Any]]:
         if isinstance(child, nn.Linear):
             yield path, child.weight
             continue
-        for stack in _stacks(child):
+        for stack in stacks(child):
             name = f"{path}.{stack}"
             for number in range(len(getattr(child, stack))):
                 yield f"{name}.{number}", weight_of(module, f"{name}.{number}")
 
 
-def _stacks(child: Any) -> list[str]:
+def stacks(child: Any) -> list[str]:
     """Names of the parameters of a module that hold a matrix for each of its experts.
 
-    Those of torch's own modules are convolutions; a single one is no stack.
+    Those of torch's own modules are convolutions; a single one is no stack, and
+    embeddings are looked up.
     """
     if type(child).__module__.startswith("torch."):
         return []
     own = child.named_parameters(recurse=False)
-    return [name for name, each in own if each.dim() == 3 and min(each.shape) > 1]
+    return [
+        name
+        for name, each in own
+        if each.dim() == 3 and min(each.shape) > 1 and "embedding" not in name
+    ]
 
 
 def _routers(

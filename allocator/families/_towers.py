@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from allocator.core.errors import ModelError
 from allocator.families._blocks import Readers, Row
 from allocator.families._places import Rest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 CLIP_LIKE = ("clip_vision_model", "siglip_vision_model")
 # both are named alike
@@ -24,17 +27,17 @@ POOLING_HEAD = Rest(
 )
 
 
-def tower_of(module: Any) -> Row:
-    """The blocks of a model's `vision_tower`.
+def tower_of(module: Any, known: Sequence[str] = CLIP_LIKE) -> Row:
+    """The blocks of a model's `vision_tower`, named as CLIP's are.
 
     Raises:
         ModelError: the tower is none of the known ones.
     """
     kind = module.config.vision_config.model_type
-    if kind not in CLIP_LIKE:
+    if kind not in known:
         raise ModelError(
             f"the vision tower of this {module.config.model_type!r} model is a "
-            f"{kind!r}; known are {', '.join(CLIP_LIKE)}"
+            f"{kind!r}; known are {', '.join(known)}"
         )
     path = "model.vision_tower.encoder.layers"
     if hasattr(module.model.vision_tower, "vision_model"):

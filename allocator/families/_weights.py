@@ -31,6 +31,7 @@ HARMLESS = {
     r"(^|\.)position_ids$": "0, 1, 2 and so on, made anew",
     r"(^|\.)attn\.(masked_)?bias$": "a causal mask, made anew",
     r"(^|\.)num_batches_tracked$": "a count from training",
+    r"^mtp\.": "blocks that guess further tokens ahead, which no reply hangs on",
     r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight$": (
         "old T5 files have it, and no T5 ever read it"
     ),

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from allocator.families._blocks import Layout, Readers, Row
-from allocator.families._decoders import gemma_like
+from allocator.families._decoders import capped, gemma_like
 from allocator.families._family import Declared, Variant
 from allocator.families._tiny import IMAGE, SIZES, VOCABULARY, two_prompts
 from allocator.families._towers import POOLING_HEAD, tower_of
@@ -35,7 +35,7 @@ def layout(module: Any) -> Layout:
             "language", "model.language_model.layers", gemma_like(module.config)
         ),
         rests=(POOLING_HEAD,),
-        behind=None if cap is None else lambda logits: (logits / cap).tanh() * cap,
+        behind=capped(cap),
     )
 
 

@@ -7,47 +7,38 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from allocator.families._any_resolution import (
+    ATTENTION,
+    BLOCKS,
+    GATED_TOWER,
+    MERGER_3,
+    PLAIN_TOWER,
+    TINY_TEXT,
+    TINY_TOKENS,
+    TINY_VISION,
+    lay_out_deltas,
+    prompts,
+)
 from allocator.families._blocks import Layout, Readers, Row
 from allocator.families._decoders import LLAMA
+from allocator.families._experts import ROUTED, TINY_EXPERTS, found, router
 from allocator.families._family import Declared, Variant
 from allocator.families._sharing import of_samples
-from allocator.families._tiny import IMAGE, SIZES, VOCABULARY, two_prompts
 from allocator.families._words import SHORT_ANSWERS
 
 if TYPE_CHECKING:
     from allocator.core.ports import Family, State
 
-# query, key and value are one linear; the projection reads a mixture of a third of what
-# it gives, so no scale of the projection's folds into it
-ATTENTION = (
-    Readers("attn.qkv", "attn", "norm1"),
-    Readers("attn.proj", "attn"),
-)
 TOWER_2 = (
     *ATTENTION,
     Readers("mlp.fc1", "ff", "norm2"),
     Readers("mlp.fc2", "ff"),
-)
-TOWER_25 = (
-    *ATTENTION,
-    Readers("mlp.gate_proj mlp.up_proj", "ff", "norm2"),
-    Readers("mlp.down_proj", "ff", "mlp.up_proj"),
-)
-TOWER_3 = (
-    *ATTENTION,
-    Readers("mlp.linear_fc1", "ff", "norm2"),
-    Readers("mlp.linear_fc2", "ff"),
 )
 # its norm sees single patches, its linears four side by side: no scale folds
 MERGER = (
     Readers("model.visual.merger.mlp.0", "all"),
     Readers("model.visual.merger.mlp.2", "all"),
 )
-MERGER_3 = (
-    Readers("model.visual.merger.linear_fc1", "all"),
-    Readers("model.visual.merger.linear_fc2", "all"),
-)
-BLOCKS = "model.visual.blocks"
 LANGUAGE = Row("language", "model.language_model.layers", LLAMA)
 
 
@@ -58,7 +49,7 @@ def layout_2(_: Any) -> Layout:
 
 def layout_25(_: Any) -> Layout:
     """Where the parts of a Qwen2.5-VL are."""
-    return Layout(Row("vision", BLOCKS, TOWER_25), MERGER, LANGUAGE)
+    return Layout(Row("vision", BLOCKS, GATED_TOWER), MERGER, LANGUAGE)
 
 
 def layout_3(module: Any) -> Layout:
@@ -68,10 +59,12 @@ def layout_3(module: Any) -> Layout:
     the first language blocks give.
     """
     depths = module.config.vision_config.deepstack_visual_indexes
+    readers = found(module, LANGUAGE.path, (*LLAMA, *ROUTED))
     return Layout(
-        vision=Row("vision", BLOCKS, TOWER_3),
+        vision=Row("vision", BLOCKS, PLAIN_TOWER),
         connector=(*MERGER_3, *(r for n in range(len(depths)) for r in _deep(n))),
-        language=LANGUAGE,
+        language=Row("language", LANGUAGE.path, readers),
+        rests=(router(LANGUAGE.path),),
         reads=(*depths, -1),
         between=_add_features,
     )
@@ -99,49 +92,12 @@ def _add_features(module: Any, state: State, number: int, hidden: Any) -> Any:
     return text._deepstack_process(hidden, shown, torch.cat(tuple(deep[number])))
 
 
-def lay_out_deltas(module: Any, picture: Any) -> None:
-    """How far the words behind each picture are moved, once for each sample.
-
-    Args:
-        module: keeps it of the pictures that it has read.
-        picture: the row of each sample's picture: [batch].
-    """
-    module.model.rope_deltas = module.model.rope_deltas[picture]
-
-
-# two images of 32 patches, one lying and one standing; four patches make one token
-TINY_GRIDS = ((1, 4, 8), (1, 8, 4))
-TINY_VISION = {
-    "depth": 2,
-    "num_heads": 4,
-    "patch_size": 4,
-    "hidden_size": 64,
-    "initializer_range": 0.2,
-}
-TINY_TEXT = {
-    **SIZES,
-    "vocab_size": VOCABULARY,
-    "num_key_value_heads": 2,
-    "rope_parameters": {"rope_type": "default", "mrope_section": [2, 3, 3]},
-    "initializer_range": 0.2,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-    "pad_token_id": 0,
-}
-TINY_TOKENS = {
-    "image_token_id": IMAGE,
-    "video_token_id": 5,
-    "vision_start_token_id": 60,
-    "vision_end_token_id": 61,
-}
-
-
 def _tiny_2() -> tuple[Any, State]:
     from transformers import Qwen2VLConfig
 
     vision = {**TINY_VISION, "embed_dim": 64, "mlp_ratio": 2}
     config = Qwen2VLConfig(vision_config=vision, text_config=TINY_TEXT, **TINY_TOKENS)
-    return config, _prompts()
+    return config, prompts()
 
 
 def _tiny_25() -> tuple[Any, State]:
@@ -158,38 +114,40 @@ def _tiny_25() -> tuple[Any, State]:
     config = Qwen2_5_VLConfig(
         vision_config=vision, text_config=TINY_TEXT, **TINY_TOKENS
     )
-    return config, _prompts()
+    return config, prompts()
 
 
-def _tiny_3() -> tuple[Any, State]:
-    from transformers import Qwen3VLConfig
-
-    vision = {
+def _vision_3() -> dict[str, Any]:
+    return {
         **TINY_VISION,
         "intermediate_size": 128,
         "out_hidden_size": 64,
         "num_position_embeddings": 16,
         "deepstack_visual_indexes": [0],
     }
+
+
+def _tiny_3() -> tuple[Any, State]:
+    from transformers import Qwen3VLConfig
+
     config = Qwen3VLConfig(
-        vision_config=vision,
+        vision_config=_vision_3(),
         text_config={**TINY_TEXT, "head_dim": 16},
         tie_word_embeddings=True,
         **TINY_TOKENS,
     )
-    return config, _prompts()
+    return config, prompts()
 
 
-def _prompts() -> State:
-    """Two prompts; patches of both images lie in one row, two frames of each alike."""
-    import torch
+def _tiny_3_experts() -> tuple[Any, State]:
+    from transformers import Qwen3VLMoeConfig
 
-    state = two_prompts([IMAGE] * 8, (2 * 32, 3 * 2 * 4 * 4))
-    return {
-        **state,
-        "image_grid_thw": torch.tensor(TINY_GRIDS),
-        "mm_token_type_ids": (state["input_ids"] == IMAGE).int(),
-    }
+    # a dense block, then one with experts
+    text = {**TINY_TEXT, "head_dim": 16, **TINY_EXPERTS, "mlp_only_layers": [0]}
+    config = Qwen3VLMoeConfig(
+        vision_config=_vision_3(), text_config=text, **TINY_TOKENS
+    )
+    return config, prompts()
 
 
 PLUGIN: Family = Declared(
@@ -217,6 +175,14 @@ PLUGIN: Family = Declared(
             layout_3,
             SHORT_ANSWERS,
             _tiny_3,
+            lay_out=lay_out_deltas,
+        ),
+        "3-moe": Variant(
+            "qwen3_vl_moe",
+            "Qwen3VLMoeForConditionalGeneration",
+            layout_3,
+            SHORT_ANSWERS,
+            _tiny_3_experts,
             lay_out=lay_out_deltas,
         ),
     },

@@ -56,7 +56,7 @@ def blocks(setup: Setup) -> Iterator[tuple[Any, Stage, Around, dict[str, Any]]]:
         for stage in model.stages():
             with in_memory(model.module, stage.uses, source.device):
                 observed = [
-                    Observed(own, no_inputs(model.module.get_submodule(own.names[0])))
+                    Observed(own, no_inputs(model.module, own.names[0]))
                     for own in stage.siblings
                 ]
                 for n in range(len(states)):

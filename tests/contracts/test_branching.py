@@ -36,8 +36,15 @@ ASKED = (
 WIDE = "wide window"
 CASES = [*VARIANTS, ("gemma3", WIDE)]
 NAMES = ["-".join(pair) for pair in CASES]
-# they read a prompt both ways, or do not see what is 4 tokens behind
-REFUSED = {"paligemma-1", "paligemma-2", "blip2-t5", "gemma3-gemma3"}
+# they read a prompt both ways, do not see what is 4 tokens behind, or keep a state of
+# what they have read in which padding would be
+REFUSED = {
+    "paligemma-1",
+    "paligemma-2",
+    "blip2-t5",
+    "gemma3-gemma3",
+    "qwen3_5-dense",
+}
 
 
 @dataclass(frozen=True)

@@ -146,6 +146,15 @@ def test_a_window_has_to_hold_a_prompt_its_reply_and_the_padding_between() -> No
     assert not can_branch(module(windowed(20)), 21)
 
 
+@pytest.mark.parametrize("kind", ["linear_attention", "conv", "hybrid"])
+def test_what_is_kept_of_tokens_in_a_row_is_not_branched_from(kind: str) -> None:
+    config = LlamaConfig(num_hidden_layers=2)
+    config.layer_types = ["full_attention", "full_attention"]
+    assert can_branch(module(config), 10)
+    config.layer_types = [kind, "full_attention"]
+    assert not can_branch(module(config), 10)
+
+
 @pytest.mark.parametrize(
     "rope", [{"rope_type": "dynamic", "factor": 2.0}, {"rope_type": "longrope"}]
 )

@@ -1,0 +1,195 @@
+"""What was found in a small model, carried over to one of full size."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+from allocator.core.errors import SpecError
+from allocator.families._chains import linears_in
+from allocator.families._places import Rest
+from allocator.families._structure import UNPLACED, Structure, named_blocks
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping, Sequence
+
+    from allocator.families._blocks import Readers, Row
+
+    Sizes = Mapping[str, tuple[int, ...]]
+
+# of the weights of all linears, at most so many may stay at 16 bits with no better
+# reason than that they are few
+SMALL = 0.02
+# a linear that gives so many times fewer channels than it reads says how much, not what
+GATE = 16
+GATES = "a gate of few channels, kept at 16 bit"
+SHOWN = 8
+
+
+def fitted(structure: Structure, module: Any) -> Structure:
+    """A structure with the counts of another module of the same architecture.
+
+    Rows have as many blocks as that has, and so have lists within blocks and outside
+    rows. Linears that are gates there stay at 16 bits.
+
+    Args:
+        structure: of a smaller module.
+        module: its weights may be on "meta".
+
+    Raises:
+        SpecError: linears that hold more than 2 % of the weights have no place.
+    """
+    sizes = _sizes(module)
+    rows, gates, counts = [], [], []
+    for row in structure.rows:
+        within = _within(row, sizes)
+        counts.append(len(within))
+        known = {name for block in within for name in block}
+        readers = _grown(row.readers, known)
+        few = _gates(readers, within, sum(map(prod, sizes.values())))
+        rows.append(replace(row, readers=tuple(_without(few, readers))))
+        path = re.escape(row.path)
+        gates += [Rest(rf"{path}\.\d+\.{re.escape(name)}", GATES) for name in few]
+    outside = tuple(
+        replace(each, readers=readers)
+        for each in structure.outside
+        for readers in _grown((each.readers,), set(sizes))
+    )
+    found = Structure(
+        tuple(rows),
+        tuple(_reads(structure, module, counts)),
+        outside,
+        (*structure.rests, *gates),
+    )
+    return _accounted(found, tuple(counts), sizes)
+
+
+def _reads(
+    structure: Structure, module: Any, counts: Sequence[int]
+) -> Iterator[tuple[int, ...]]:
+    """Of each row the numbers of the blocks that are read, in a module's own count."""
+    named = structure.named or (False,) * len(counts)
+    for reads, by_name, count in zip(structure.reads, named, counts, strict=True):
+        if by_name:
+            found = named_blocks(module.config.to_dict(), count)
+            yield tuple(sorted(found.union(number % count for number in reads)))
+        else:
+            yield reads or tuple(range(count))
+
+
+def _sizes(module: Any) -> dict[str, tuple[int, ...]]:
+    """Shapes of the weights of linears, and of parameters of experts, by full name."""
+    from torch import nn
+
+    found = {}
+    for name in linears_in(module):
+        owner, _, last = name.rpartition(".")
+        of = getattr(module.get_submodule(owner), last)
+        found[name] = tuple((of.weight if isinstance(of, nn.Linear) else of).shape)
+    return found
+
+
+def _within(row: Row, sizes: Sizes) -> list[dict[str, tuple[int, ...]]]:
+    """For each block of a row the sizes of its linears, by names within it."""
+    found: dict[int, dict[str, tuple[int, ...]]] = {}
+    for name, size in sizes.items():
+        if name.startswith(f"{row.path}."):
+            number, _, rest = name.removeprefix(f"{row.path}.").partition(".")
+            found.setdefault(int(number), {})[rest] = size
+    return [found.get(number, {}) for number in range(max(found, default=-1) + 1)]
+
+
+def _grown(readers: Sequence[Readers], known: Collection[str]) -> list[Readers]:
+    """Sets with those of further elements of the lists that they are in.
+
+    Args:
+        readers: of a smaller module.
+        known: names of all linears of this one, those of other sets too.
+    """
+    found = [each for each in readers if set(each.names.split()) & set(known)]
+    numbers: dict[str, set[str]] = {}
+    for name in known:
+        steps = name.split(".")
+        for place, step in enumerate(steps):
+            if step.isdigit():
+                numbers.setdefault(".".join(steps[:place]), set()).add(step)
+    for prefix in sorted(numbers, key=lambda path: path.count(".")):
+        covered = {name for each in found for name in each.names.split()}
+        for each in list(found):
+            for other in _others(each, prefix, sorted(numbers[prefix], key=int)):
+                names = set(other.names.split())
+                if names <= set(known) and not names & covered:
+                    covered |= names
+                    found.append(other)
+    return found
+
+
+def _others(readers: Readers, prefix: str, numbers: Sequence[str]) -> Iterator[Readers]:
+    """The same set in the other elements of a list, where it is in one."""
+    start = f"{prefix}." if prefix else ""
+    first = readers.names.split()[0].removeprefix(start)
+    own = first.partition(".")[0]
+    if not (readers.names.startswith(start) and own.isdigit()):
+        return
+    here = re.compile(rf"(?<!\S){re.escape(start)}{own}\.")
+    for number in numbers:
+        there = f"{start}{number}."
+        fold = readers.fold and here.sub(there, readers.fold)
+        yield replace(readers, names=here.sub(there, readers.names), fold=fold)
+
+
+def _gates(
+    readers: Sequence[Readers], within: Sequence[Sizes], total: int
+) -> dict[str, None]:
+    """Names of a row's linears that give few channels, and hold few weights."""
+    found: dict[str, None] = {}
+    for each in readers:
+        for name in each.names.split():
+            shapes = [block[name] for block in within if name in block]
+            narrow = all(GATE * shape[-2] <= shape[-1] for shape in shapes)
+            if narrow and not each.experts and sum(map(prod, shapes)) <= SMALL * total:
+                found[name] = None
+    return found
+
+
+def _without(gates: Collection[str], readers: Sequence[Readers]) -> Iterator[Readers]:
+    """Sets without gates; what feeds a gate too does not feed a set alone."""
+    for each in readers:
+        names = [name for name in each.names.split() if name not in gates]
+        if len(names) == len(each.names.split()):
+            yield each
+        elif names:
+            yield replace(each, names=" ".join(names), fold=None, added=0.0)
+
+
+def _accounted(
+    structure: Structure, counts: tuple[int, ...], sizes: Sizes
+) -> Structure:
+    """A structure in which every linear has its place, or its reason to have none.
+
+    Raises:
+        SpecError: too many have none.
+    """
+    places = [re.compile(place.pattern) for place in structure.places(counts)]
+    rests = [(re.compile(each.pattern), each.reason) for each in structure.rests]
+    lost: list[str] = []
+    further: list[Rest] = []
+    for name, size in sizes.items():
+        linear = f"{name}.0" if len(size) > 2 else name
+        if any(place.fullmatch(linear) for place in places):
+            continue
+        reason = next((why for what, why in rests if what.fullmatch(name)), None)
+        if reason is None:
+            further.append(Rest(rf"{re.escape(name)}(\.\d+)?", UNPLACED))
+        if reason is None or reason.startswith(UNPLACED):
+            lost.append(name)
+    share = sum(prod(sizes[x]) for x in lost) / sum(map(prod, sizes.values()))
+    if share > SMALL:
+        beyond = f" and {len(lost) - SHOWN} more" if len(lost) > SHOWN else ""
+        raise SpecError(
+            f"{share:.0%} of the weights have no place that the structure shows, and "
+            f"at most {SMALL:.0%} may: {', '.join(lost[:SHOWN])}{beyond}"
+        )
+    return replace(structure, rests=(*structure.rests, *further))

@@ -1,0 +1,100 @@
+"""The parts of models that somebody declared, found again by tracing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from allocator.core.plugins import load
+from allocator.families._blocks import Layout, siblings_of
+from allocator.families._fitting import fitted
+from allocator.families._places import Rest, place_linears
+from allocator.families._traced import traced
+from tests.states import VARIANTS, made
+
+if TYPE_CHECKING:
+    from allocator.core.ports import Siblings
+    from allocator.families._structure import Structure
+
+DECLARED = ("gemma3", "internvl", "llava", "paligemma", "qwen_vl", "smolvlm")
+CASES = [pair for pair in VARIANTS if pair[0] in DECLARED]
+# what feeds the projector alone, and is in no declaration
+BETTER = {"model.multi_modal_projector.linear": "model.vision_tower.post_layernorm"}
+
+
+@dataclass(frozen=True)
+class Case:
+    module: Any
+    layout: Layout
+    found: Structure
+
+
+@pytest.fixture(params=CASES, ids=["-".join(pair) for pair in CASES], scope="module")
+def case(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Case:
+    name, variant = request.param
+    family, folder = load("allocator.families", name), tmp_path_factory.mktemp(name)
+    state = made(family, folder, variant)
+    module = family.load(folder, "cpu").module
+    layout = family.by_name[variant].layout(module)
+    return Case(module, layout, fitted(traced(module, state), module))
+
+
+def test_rows_are_those_that_are_declared(case: Case) -> None:
+    wanted = [case.layout.vision, case.layout.language]
+    assert [(row.component, row.path) for row in case.found.rows] == [
+        (row.component, row.path) for row in wanted
+    ]
+
+
+def test_sibling_sets_and_folds_of_blocks_are_those_that_are_declared(
+    case: Case,
+) -> None:
+    wanted = [case.layout.vision, case.layout.language]
+    for row, other in zip(case.found.rows, wanted, strict=True):
+        prefix = f"{row.path}.0."
+        assert [
+            (readers.type, siblings_of(case.module, readers, prefix))
+            for readers in row.readers
+        ] == [
+            (readers.type, siblings_of(case.module, readers, prefix))
+            for readers in other.readers
+        ]
+
+
+def test_connectors_are_those_that_are_declared(case: Case) -> None:
+    def better(siblings: Siblings) -> Siblings:
+        return replace(siblings, fold=siblings.fold or BETTER.get(siblings.names[0]))
+
+    assert {each.component for each in case.found.outside} <= {"connector"}
+    assert {
+        each for x in case.found.outside for each in siblings_of(case.module, x.readers)
+    } == {
+        better(each)
+        for readers in case.layout.connector
+        for each in siblings_of(case.module, readers)
+    }
+
+
+def test_blocks_that_are_read_are_those_that_are_declared(case: Case) -> None:
+    counts = [len(case.module.get_submodule(row.path)) for row in case.found.rows]
+    found = [
+        {number % count for number in reads}
+        for reads, count in zip(case.found.reads, counts, strict=True)
+    ]
+    assert found == [{n % counts[0] for n in case.layout.reads}, {counts[1] - 1}]
+
+
+def test_groups_are_the_same_whether_traced_or_declared(case: Case) -> None:
+    head = Rest("lm_head", "head")
+    counts = tuple(len(case.module.get_submodule(r.path)) for r in case.found.rows)
+    places = case.found.places(counts)
+    found = place_linears("a", case.module, places, case.found.rests, "type")
+    rests = (head, *case.layout.rests)
+    wanted = place_linears("a", case.module, case.layout.places, rests, "type")
+    assert {(g.key, g.linears) for g in found.groups} == {
+        (g.key, g.linears) for g in wanted.groups
+    }
