@@ -18,7 +18,7 @@ from allocator.core.spec import (
     ModelSpec,
     build_groups,
 )
-from allocator.core.weights import key_of, weight_of
+from allocator.core.weights import key_of, slice_of, weight_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -71,7 +71,7 @@ def place_linears(
     for name, weight in matrices:
         if name in extras:
             continue
-        placed = _placed(name, weight, places)
+        placed = _placed(module, name, weight, places)
         if placed:
             linears.append(placed[0])
             unmatched.discard(placed[1])
@@ -199,7 +199,7 @@ def _extras(family: str, module: Any, include: Sequence[str]) -> dict[str, Linea
 
 
 def _placed(
-    name: str, weight: Any, places: Sequence[Place]
+    module: Any, name: str, weight: Any, places: Sequence[Place]
 ) -> tuple[Linear, str] | None:
     for place in places:
         found = re.fullmatch(place.pattern, name)
@@ -212,6 +212,7 @@ def _placed(
                     None if block is None else place.before + int(block),
                     place.type,
                     *weight.shape,
+                    is_expert=slice_of(module, name) is not None,
                 ),
                 place.pattern,
             )
