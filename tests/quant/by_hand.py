@@ -171,7 +171,5 @@ def effective(cell: Any) -> torch.Tensor:
     zero: Any = 2 ** (cell.bits - 1) if cell.zero is None else cell.zero.float()
     columns = torch.arange(cell.codes.shape[1]) // cell.columns
     scale: torch.Tensor = cell.scale.float()[:, columns]
-    whole = (cell.codes.float() - zero[:, columns]) * scale
-    if cell.channel_scale is None:
-        return whole
-    return torch.div(whole, cell.channel_scale.float())
+    whole: torch.Tensor = (cell.codes.float() - zero[:, columns]) * scale
+    return whole if cell.channel_scale is None else whole / cell.channel_scale.float()

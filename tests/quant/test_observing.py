@@ -9,6 +9,7 @@ import torch
 from allocator.core.allocation import Choice
 from allocator.core.ports import Siblings
 from allocator.core.weights import weight_of
+from allocator.families._any_resolution import prompts
 from quant.assignment import Assignment
 from quant.cells import file_of, read_cell
 from quant.observing import together
@@ -16,7 +17,7 @@ from quant.passes import Passes
 from quant.sequential import quantize_in_sequence
 from quant.tuning import Tuning
 from tests.quant.by_hand import by_hand, effective
-from tests.quant.mixtures import BLOCK, Mixture, leaves, mixture, prompts, sourced
+from tests.quant.mixtures import BLOCK, Mixture, leaves, mixture, sourced
 from tests.quant.sequences import FULL, recipe_of
 from tests.states import logits_of
 
