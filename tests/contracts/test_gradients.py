@@ -32,13 +32,15 @@ def sent(after: State) -> tuple[Tensor, Tensor]:
 
 
 def in_one_graph(model: Model, state: State, names: set[str]) -> dict[str, Tensor]:
-    """Gradients of what linears gave, summed over all positions; experts' of weights.
+    """Gradients of what linears gave, summed over all positions but padding.
 
-    All in one go; a stack of experts has one gradient.
+    A convolution sends some there, although what it is of was 0. Of experts it is the
+    gradients of their weights, a stack at a time.
     """
     given: dict[str, Tensor] = {}
     own = {n for n in names if slice_of(model.module, n) is None}
     stacks = {key_of(model.module, n) for n in names - own}
+    weights = {n: model.module.get_parameter(n).requires_grad_() for n in stacks}
 
     def note(name: str) -> Any:
         def hook(_: Any, __: Any, out: Tensor) -> None:
@@ -46,26 +48,30 @@ def in_one_graph(model: Model, state: State, names: set[str]) -> dict[str, Tenso
 
         return hook
 
-    hooks = [
-        model.module.get_submodule(name).register_forward_hook(note(name))
-        for name in own
-    ]
-    weights = {n: model.module.get_parameter(n).requires_grad_() for n in stacks}
     with torch.enable_grad():
         for stage in model.stages():
+            # elsewhere a linear may be called in vain, or give again what it gave
+            hooks = [
+                model.module.get_submodule(name).register_forward_hook(note(name))
+                for name in own.intersection(stage.linears)
+            ]
             state = stage.run(state)
+            for hook in hooks:
+                hook.remove()
         out, gradient = sent(state)
-    for hook in hooks:
-        hook.remove()
-    outputs = {**given, **weights}
-    found = torch.autograd.grad(
-        out, list(outputs.values()), gradient, allow_unused=True
-    )
-    wanted: dict[str, Tensor] = {}
-    for (name, each), gradient in zip(outputs.items(), found, strict=True):
-        whole = torch.zeros_like(each) if gradient is None else gradient
-        wanted[name] = whole if name in stacks else whole.flatten(0, -2).sum(0)
-    return wanted
+    outputs = [*weights.values(), *given.values()]
+    found = torch.autograd.grad(out, outputs, gradient, allow_unused=True)
+    summed = {
+        name: torch.zeros_like(each) if of is None else of
+        for (name, each), of in zip(weights.items(), found, strict=False)
+    }
+    mask = state["attention_mask"].bool()
+    for (name, out), of in zip(given.items(), found[len(weights) :], strict=True):
+        seen = torch.zeros_like(out) if of is None else of
+        if seen.shape[:-1] == mask.shape:
+            seen = seen[mask]
+        summed[name] = seen.flatten(0, -2).sum(0)
+    return summed
 
 
 @pytest.mark.parametrize(("family", "variant"), VARIANTS, ids=TITLES)
