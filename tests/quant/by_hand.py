@@ -130,7 +130,7 @@ def fold(model: Model, siblings: Any, names: list[str], cells: dict[str, Any]) -
     for key, parameter in before.named_parameters(recurse=False):
         if key == "bias" or not low:
             by = scale if parameter.dim() == 1 else scale[:, None]
-            added = 1.0 if type(before).__name__.startswith("Gemma") else 0.0
+            added = siblings.added if key == "weight" else 0.0
             parameter.data.copy_(((parameter + added) / by - added).half())
     if not low:
         return names
