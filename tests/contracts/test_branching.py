@@ -44,6 +44,7 @@ REFUSED = {
     "blip2-t5",
     "gemma3-gemma3",
     "qwen3_5-dense",
+    "qwen3_5-moe",
 }
 
 
