@@ -138,7 +138,7 @@ TINY_VISION = {
     "head_dim": 16,
     "patch_size": 4,
     "pooling_kernel_size": 2,
-    "position_embedding_size": 8,
+    "position_embedding_size": 160,
 }
 TINY_TEXT = {
     **SIZES,

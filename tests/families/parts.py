@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from tests.families import test_blip2 as blip2
 from tests.families import test_gemma3 as gemma3
+from tests.families import test_gemma4 as gemma4
 from tests.families import test_glm4v as glm4v
 from tests.families import test_internvl as internvl
 from tests.families import test_llava as llava
@@ -27,6 +28,7 @@ def _blip2(folder: Path, variant: str) -> None:
 PARTS: dict[str, Callable[[Path, str], None]] = {
     "blip2": _blip2,
     "gemma3": lambda folder, _: gemma3.save_parts(folder),
+    "gemma4": lambda folder, _: gemma4.save_parts(folder),
     "glm4v": glm4v.save_parts,
     "internvl": lambda folder, _: internvl.save_parts(folder),
     "llava": lambda folder, variant: llava.SAVE[variant](folder),
