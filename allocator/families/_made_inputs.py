@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from allocator.core.errors import in_one_sentence
 from allocator.families._checkpoint import quiet
 from allocator.families._made_pictures import (
+    FILM,
+    IMAGE,
     features_of,
     first,
     names_of,
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
 
     from allocator.core.ports import State
 
-IMAGE = ("image_token_id", "image_token_index", "image_patch_id")
 BEGIN = ("vision_start_token_id", "image_start_token_id", "boi_token_id")
 END = ("vision_end_token_id", "image_end_token_id", "eoi_token_id")
 # how many tokens a picture's features stand for where the module does not tell
@@ -56,10 +57,15 @@ def made_inputs(module: Any) -> State:
         for name, make in MORE.items():
             if name in taken:
                 state |= make(module, state)
-        if "input_ids" not in taken:
-            # what is masked are patches then
-            state.pop("attention_mask")
+        if _reads_pictures_alone(module, taken):
+            del state["input_ids"], state["attention_mask"]
         return {name: value for name, value in state.items() if name in taken}
+
+
+def _reads_pictures_alone(module: Any, taken: set[str]) -> bool:
+    """Whether the only words are those that a decoder writes."""
+    pixels = module.main_input_name in ("pixel_values", "flattened_patches")
+    return "input_ids" not in taken or (module.config.is_encoder_decoder and pixels)
 
 
 def _lengths(module: Any, shown: State) -> list[int]:
@@ -84,7 +90,7 @@ def _prompts(module: Any, lengths: list[int]) -> State:
 
     config = module.config
     words = _words(config)
-    image = first(config, IMAGE)
+    image = first(config, (*IMAGE, *FILM))
     if image is None and "image_embeds_position_mask" in names_of(module):
         image = UNNAMED
     lines = [
@@ -122,7 +128,7 @@ def _special(plain: dict[str, Any]) -> Iterator[int]:
 
 
 def _is_image(module: Any, state: State) -> Any:
-    return state["input_ids"] == first(module.config, IMAGE, UNNAMED)
+    return state["input_ids"] == first(module.config, (*IMAGE, *FILM), UNNAMED)
 
 
 def _decoded(module: Any, _: State) -> State:

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 # patches of two pictures, one lying and one standing
 GRIDS = ((4, 8), (8, 4))
 COUNT = 32  # of each
-SIDE = 8  # patches along a picture's side where no configuration says its size
+SIDE = 4  # patches along a picture's side where no configuration says its size
+IMAGE = ("image_token_id", "image_token_index", "image_patch_id")
+FILM = ("video_token_id", "video_token_index")
 CHANNELS = ("num_channels", "in_channels", "in_chans")
 FRAMES = ("temporal_patch_size", "patch_temporal")
 TOWERS = ("vision_config", "vq_config", "encoder")
@@ -94,16 +96,23 @@ def _accepted(module: Any, layouts: Sequence[State]) -> State:
 
 def tower_of(config: Any) -> Any:
     """The part of a configuration that is about pictures, else all of it."""
+    named = [each for name in TOWERS for each in _named(config, name)]
+    return named[0] if named else config
+
+
+def _named(config: Any, name: str) -> Iterator[Any]:
     from transformers import PreTrainedConfig
 
-    for name, value in vars(config).items():
+    for key, value in vars(config).items():
         if isinstance(value, PreTrainedConfig):
-            if name in TOWERS:
-                return value
-            inner = tower_of(value)
-            if inner is not value:
-                return inner
-    return config
+            if key == name:
+                yield value
+            yield from _named(value, name)
+
+
+def reads_films(config: Any) -> bool:
+    """Whether there is a token for films alone, whose frames then are pictures."""
+    return first(config, IMAGE) is None and first(config, FILM) is not None
 
 
 def first(config: Any, names: Sequence[str], default: Any = None) -> Any:
@@ -205,8 +214,8 @@ def _pooled(module: Any, _: set[str]) -> Iterator[State]:
     """One crop of each picture, and which patches each token is made of."""
     import torch
 
-    patch, channels = _sizes(module)
     height, width = _height_and_width(module)
+    patch, channels = _sizes(module)
     rows, cols = height // patch, width // patch
     cells = torch.arange(2 * rows * cols).view(2, rows // 2, 2, cols // 2, 2)
     yield {
@@ -281,7 +290,9 @@ def _squares(module: Any, taken: set[str]) -> Iterator[State]:
             "pixel_values": random(2, 1, *shape),
             "pixel_attention_mask": torch.ones(2, 1, dtype=torch.bool),
         }
-    yield {"pixel_values": random(2, *shape)}
+    if not reads_films(module.config):
+        yield {"pixel_values": random(2, *shape)}
+    # one picture of each prompt, or one frame of each film
     yield {"pixel_values": random(2, 1, *shape)}
     # patches of both in a row, or patches through time
     patch, channels = _sizes(module)

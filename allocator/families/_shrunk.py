@@ -58,7 +58,10 @@ MERGES = ("spatial_merge_size", "scale_factor", "downsample_factor")
 QUERIES_OF = "projector_patch_to_query_dict"
 # blocks of a codebook's encoder halve a picture, down to these sizes
 HALVED, HALVES = "resolution", "attn_resolutions"
-SMALLEST_INIT = 0.02  # SAM's default leaves its tower silent
+# of random weights: SAM's default leaves its tower silent
+SPREAD, LEAST_SPREAD = "initializer_range", 0.02
+# what a tower's outcome is called
+GIVEN = ("out_hidden_size", "text_hidden_size")
 ROPE = "rope_parameters"
 BY_DEFAULT = re.compile(rf"\"{SECTIONS}\", (\[[\d, ]+\])\)")
 
@@ -85,6 +88,8 @@ def shrunk(config: Any) -> Any:
         for part in parts_of(plain):
             for key, value in part.items():
                 part[key] = _limited(key, value)
+            if isinstance(part.get(SPREAD), float):
+                part[SPREAD] = max(part[SPREAD], LEAST_SPREAD)
         return type(config).from_dict(plain)
 
 
@@ -128,46 +133,54 @@ def _sections_by_default(module: str) -> tuple[int, ...]:
 
 def _agree(plain: dict[str, Any]) -> None:
     """Let a tower give what the language model reads: by default it may not."""
-    tower, text = plain.get("vision_config"), plain.get("text_config")
-    if isinstance(tower, dict) and isinstance(text, dict):
-        gives = ["out_hidden_size", "text_hidden_size"]
-        adapter = plain.get("adapter_config") or {}
-        if "text_hidden_size" in adapter and text.get("hidden_size"):
-            adapter["text_hidden_size"] = text["hidden_size"]
-        if "embed_dim" in tower and "out_hidden_size" not in tower:
-            # the first one's name for what a tower gives
-            gives.append("hidden_size")
-        for key in gives:
-            if isinstance(tower.get(key), int) and text.get("hidden_size"):
-                tower[key] = text["hidden_size"]
+    text = plain.get("text_config")
+    width = text.get("hidden_size") if isinstance(text, dict) else None
+    for name in ("vision_config", "adapter_config"):
+        part = plain.get(name)
+        if not isinstance(part, dict) or width is None:
+            continue
+        gives = [key for key in GIVEN if isinstance(part.get(key), int)]
+        if "embed_dim" in part and not gives:
+            # where the width inside has another name
+            gives = ["hidden_size"]
+        part.update(dict.fromkeys(gives, width))
 
 
 def _shrink_pictures(plain: dict[str, Any]) -> None:
     """Let a picture be a few patches of the same size, which still can be merged."""
     parts = list(parts_of(plain))
-    merges = [p[k] for p in parts for k in MERGES if isinstance(p.get(k), int)]
-    if isinstance(rate := plain.get("downsample_rate"), str):
-        # of so many patches along a window's side so many are left
-        merges.append(int(rate.split("/")[1]) // 2)
-    side = max([SIDE, *(2 * merge for merge in merges)])
+    side = _side(plain)
     for part in parts:
         for key, value in part.items():
             if PATCHES.search(key):
                 part[key] = each(value, lambda n: min(n, side**2))
         if numbers_of(part.get("image_size")) and numbers_of(part.get("patch_size")):
             _shrink_picture(plain, part, side)
-    for part in parts:
-        if isinstance(part.get(POOLED), int):
-            part[POOLED] = min(part[POOLED], SIDE)
+        if isinstance(part.get(HALVED), int):
+            _halve_less(part)
         if part.get(QUERIES_OF):
             part[QUERIES_OF] = {side**2: SIDE}
             part[f"max_value_{QUERIES_OF}"] = SIDE
-        if isinstance(part.get(HALVED), int) and part[HALVED] > LIMIT:
-            times = part[HALVED] // LIMIT
-            part[HALVED] = LIMIT
-            part[HALVES] = each(part.get(HALVES), lambda n: max(1, n // times))  # noqa: B023, called at once
-        if isinstance(part.get("initializer_range"), float):
-            part["initializer_range"] = max(part["initializer_range"], SMALLEST_INIT)
+    for part in parts:
+        if isinstance(part.get(POOLED), int):
+            part[POOLED] = min(part[POOLED], SIDE)
+
+
+def _side(plain: dict[str, Any]) -> int:
+    """Patches along a picture's side: two, or more, of what is merged."""
+    parts = list(parts_of(plain))
+    merges = [p[k] for p in parts for k in MERGES if isinstance(p.get(k), int)]
+    if isinstance(rate := plain.get("downsample_rate"), str):
+        # so many of so many patches along a window's side are left
+        merges.append(int(rate.split("/")[1]) // 2)
+    return max([SIDE, *(2 * merge for merge in merges)])
+
+
+def _halve_less(part: dict[str, Any]) -> None:
+    times = part[HALVED] // LIMIT
+    if times > 1:
+        part[HALVED] = LIMIT
+        part[HALVES] = each(part.get(HALVES), lambda n: max(1, n // times))
 
 
 def _shrink_picture(plain: dict[str, Any], part: dict[str, Any], side: int) -> None:

@@ -37,6 +37,8 @@ LISTED = re.compile(r"indexes$|indices$|idxs$|_layers$")
 # of the tower, or of the language model, where another part names them
 OF_TOWER = re.compile(r"vision_(?:feature_)?layers?$")
 OF_TEXT = re.compile(r"spatial_target_layers$")
+# of this row, whose outcomes something else reads
+READ = re.compile(r"intermediate_layers_indices$|deepstack_visual_indexes$")
 # pairs of a block of the tower and one of the language model
 PAIRS = "deepstack_layer_map"
 # whose entries are numbers of blocks
@@ -78,6 +80,9 @@ def shrink_depth(plain: dict[str, Any]) -> None:
         [p[name] for p in parts if isinstance(p.get(name), dict)]
         for name in ("vision_config", "text_config")
     )
+    for part in parts:
+        if part.get(PAIRS):
+            part[PAIRS] = [list(pair) for pair in part[PAIRS]]
     pairs = [pair for part in parts for pair in part.get(PAIRS) or []]
     of_tower = [(p, k) for p in parts for k in p if OF_TOWER.search(k)]
     of_text = [(p, k) for p in parts for k in p if OF_TEXT.search(k)]
@@ -111,7 +116,8 @@ def _kept(
     told = [_told(key, value, depth) for key, value in part.items()]
     kinds = [tuple(tell(n) for tell in told if tell) for n in range(depth)]
     first = {kind: n for n, kind in reversed(list(enumerate(kinds)))}
-    chosen = {*first.values(), *_read(readers, depth)}
+    read = [n for k, v in part.items() if READ.search(k) for n in numbers_of(v)]
+    chosen = {*first.values(), *_read(readers, depth), *read}
     for number in range(min(depth, FEWEST)):
         if len(chosen) < FEWEST:
             chosen.add(number if number not in chosen else number + 1)

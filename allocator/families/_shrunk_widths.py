@@ -6,10 +6,10 @@ import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 STEP = 32  # runtimes pack 32 weights
-WIDEST = 192
+WIDEST = 128
 TIMES = 6  # how many times another a width may be by design
 SMALL = 64  # sizes up to here stay
 MOST_HEADS = 4
@@ -21,9 +21,14 @@ WIDTH = re.compile(
 )
 NO_WIDTH = re.compile(r"patch_dim$|kernel_dim$")
 HEAD_WIDTH = re.compile(r"head_dim$|dim_head$|^d_kv$|^rotary_dim$|ssm_state_size$")
+# widths within a block, which nothing else reads
+INNER = re.compile(r"intermediate|inner|^d_ff$|ffn|mlp")
+SIDES = ("spatial_merge_size", "merge_size")
 HEADS = re.compile(r"heads$|^n_groups$")
 HIDDEN = ("hidden_size", "d_model", "embed_dim")
 COUNTED = ("num_attention_heads", "num_heads", "attention_heads")
+# Granite 4 Vision's code counts its Q-Former's heads by widths of 64
+WIDE_HEADS = "deepstack_layer_map"
 SECTIONS = "mrope_section"
 LATENT = "qk_rope_head_dim"
 
@@ -31,7 +36,10 @@ LATENT = "qk_rope_head_dim"
 def shrink_widths(plain: dict[str, Any]) -> None:
     """Make the widths of a configuration and of its parts small, equal ones alike."""
     parts = list(parts_of(plain))
-    small = _map_of(_sizes(parts))
+    sizes = _sizes(parts)
+    small = _map_of(sizes, _products(parts, sizes))
+    if WIDE_HEADS in plain:
+        small = {size: 2 * narrow for size, narrow in small.items()}
     for part in parts:
         before = dict(part)
         for key, value in before.items():
@@ -78,19 +86,51 @@ def _sizes(parts: Iterable[dict[str, Any]]) -> set[int]:
     return {size for size in found if size > SMALL}
 
 
-def _map_of(sizes: set[int]) -> dict[int, int]:
+def _products(
+    parts: Sequence[dict[str, Any]], sizes: set[int]
+) -> dict[int, tuple[int, int]]:
+    """Widths of several hidden states side by side: which width, and how many."""
+    bases = sizes & {_first(part, HIDDEN) for part in parts}
+    times = {number for part in parts for number in _beside(part) if number > 1}
+    given = {
+        width
+        for part in parts
+        for key, value in part.items()
+        if is_width(key) and not INNER.search(key)
+        for width in numbers_of(value)
+    }
+    return {
+        base * number: (base, number)
+        for base in bases
+        for number in times
+        if base * number in (given & sizes) - bases
+    }
+
+
+def _beside(part: dict[str, Any]) -> Iterator[int]:
+    """How many hidden states a model may put side by side."""
+    for key in SIDES:
+        if isinstance(part.get(key), int):
+            yield part[key] ** 2
+    if isinstance(ratio := part.get("downsample_ratio"), float):
+        yield round(ratio**-2)
+    yield len(part.get("intermediate_layers_indices") or ()) + 1
+
+
+def _map_of(sizes: set[int], products: dict[int, tuple[int, int]]) -> dict[int, int]:
     """A small size for each: multiples of 32, in the same order, multiples as well."""
     small: dict[int, int] = {}
     last = 0
     for size in sorted(sizes):
+        if size in products:
+            base, times = products[size]
+            small[size] = small[base] * times
+            continue
         # the largest one that it is a few times of
         near = [u for u in small if size % u == 0 and size // u <= TIMES]
         times = size // near[-1] if near else 0
         multiple = small[near[-1]] * times if near else 0
-        if last < multiple <= WIDEST:
-            last = multiple
-        else:
-            last += STEP
+        last = multiple if last < multiple <= WIDEST else last + STEP
         small[size] = last
     return small
 

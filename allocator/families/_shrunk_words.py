@@ -46,7 +46,7 @@ def shrink_words(plain: dict[str, Any]) -> None:
         for key, value in part.items():
             if CODES.search(key):
                 part[key] = each(value, lambda n: min(n, FEW))
-    _make_room(parts)
+    _make_room(plain)
 
 
 def _fewer(names: dict[str, int]) -> dict[str, int]:
@@ -58,11 +58,13 @@ def _fewer(names: dict[str, int]) -> dict[str, int]:
     return kept
 
 
-def _make_room(parts: list[dict[str, Any]]) -> None:
-    """Let the largest vocabulary hold all tokens; by default it may not."""
+def _make_room(plain: dict[str, Any]) -> None:
+    """Let the language model's vocabulary hold all tokens; by default it may not."""
+    parts = list(parts_of(plain))
     tokens = [n for p in parts for k in p if TOKEN.search(k) for n in numbers_of(p[k])]
     tokens += [n for part in parts for n in (part.get(NAMES) or {}).values()]
-    sizes = [p["vocab_size"] for p in parts if isinstance(p.get("vocab_size"), int)]
+    text = plain.get("text_config") or plain
+    before = text.get("vocab_size")
     for part in parts:
-        if sizes and part.get("vocab_size") == max(sizes):
-            part["vocab_size"] = max([*sizes, *(n + 1 for n in tokens)])
+        if before is not None and part.get("vocab_size") == before:
+            part["vocab_size"] = max([before, *(n + 1 for n in tokens)])

@@ -31,12 +31,20 @@ ADDED: dict[str, dict[str, Any]] = {
         }
     },
     "deepseek_ocr2": {
+        "vision_config": {
+            "encoder_config": {
+                "hidden_size": 896,
+                "intermediate_size": 4864,
+                "num_attention_heads": 14,
+                "num_key_value_heads": 2,
+            }
+        },
         "text_config": {
             "mlp_layer_types": ["dense", *["sparse"] * 31],
             "n_group": 1,
             "topk_group": 1,
             "num_experts_per_tok": 6,
-        }
+        },
     },
     "diffusion_gemma": {
         "text_config": {
@@ -58,6 +66,7 @@ ADDED: dict[str, dict[str, Any]] = {
         "downsample_rate": "4/8",
         "deepstack_layer_map": [[3, 0], [6, 1], [9, 2]],
         "vision_feature_select_strategy": "full",
+        "image_grid_pinpoints": [[384, 768], [768, 384], [768, 768]],
         "vision_config": {
             "model_type": "siglip_vision_model",
             "image_size": 384,
@@ -82,6 +91,7 @@ ADDED: dict[str, dict[str, Any]] = {
     "minicpm_ocr": {"image_token_id": 151655, "video_token_id": 151656},
     "minicpmv4_6": {"image_token_id": 248056, "video_token_id": 248057},
     "minicpmv4_7": {"image_token_id": 248056, "video_token_id": 248057},
+    "muse_spark": {"out_hidden_size": 6144},
     "nemotron_h_omni": {"image_token_id": 18},
     "ovis2": {"hidden_size": 4096},
     "qwen2_5_omni_thinker": {"vision_start_token_id": 151652},
@@ -101,6 +111,8 @@ ADDED: dict[str, dict[str, Any]] = {
         }
     },
     "step3p7": {"text_config": {"sliding_window": 512}},
+    "udop": {"decoder_start_token_id": 0},
+    "vision-encoder-decoder": {"decoder_start_token_id": 101},
 }
 
 
