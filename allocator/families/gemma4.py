@@ -199,5 +199,14 @@ PLUGIN: Family = Declared(
             num_global_key_value_heads=1,
             use_bidirectional_attention="vision",
         ),
+        "moe": _variant(
+            attention_k_eq_v=True,
+            num_global_key_value_heads=1,
+            use_bidirectional_attention="vision",
+            enable_moe_block=True,
+            num_experts=4,
+            top_k_experts=2,
+            moe_intermediate_size=96,
+        ),
     },
 )

@@ -50,8 +50,10 @@ REFUSED = {
     "gemma3-gemma3",
     "gemma4-small",
     "gemma4-large",
+    "gemma4-moe",
     "minicpmv4_6-minicpmv4_6",
     "qwen3_5-dense",
+    "qwen3_5-moe",
 }
 
 

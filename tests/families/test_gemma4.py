@@ -243,3 +243,43 @@ def test_the_published_size_of_a_large_one_comes_from_its_configuration(
         ("model.vision_tower.patch_embedder.input_proj", "lm_head"),
     )
     check_sizes(GEMMA, published, tmp_path)
+
+
+@pytest.mark.slow
+def test_the_published_size_of_one_with_experts_comes_from_its_configuration(
+    tmp_path: Path,
+) -> None:
+    # google/gemma-4-26B-A4B: of the 25,805,936,206 numbers in its file one a block and
+    # twice 1152 of the tower are no parameters
+    text = {
+        **LARGE,
+        "hidden_size": 2816,
+        "intermediate_size": 2112,
+        "num_hidden_layers": 30,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 8,
+        "num_global_key_value_heads": 2,
+        "enable_moe_block": True,
+        "num_experts": 128,
+        "top_k_experts": 8,
+        "moe_intermediate_size": 704,
+    }
+    config = {**DENSE, "text_config": text}
+    attention = 25 * (2 * 4096 + 2 * 2048) + 5 * (2 * 8192 + 1024)
+    routers = [f"model.language_model.layers.{n}.router.proj" for n in range(30)]
+    published = Published(
+        config,
+        25_805_936_206 - 30 - 2 * 1152,
+        {
+            ("vision", "attn"): 27 * 4 * 1152**2,
+            ("vision", "ff"): 27 * 3 * 1152 * 4304,
+            ("connector", "all"): 1152 * 2816,
+            ("language", "attn"): 2816 * attention,
+            # beside experts each block has a feed-forward part for every token
+            ("language", "ff"): 30 * 3 * 2816 * (128 * 704 + 2112),
+        },
+        ("model.vision_tower.patch_embedder.input_proj", *routers, "lm_head"),
+    )
+    check_sizes(GEMMA, published, tmp_path)
+    experts = [x for x in GEMMA.spec(tmp_path).linears if ".experts." in x.name]
+    assert len(experts) == 30 * 128 * 2
