@@ -62,6 +62,9 @@ def features_of(module: Any, pixels: State) -> Any:
     with torch.no_grad():
         made = ask(**given)
     pooled = getattr(made, "pooler_output", made)
+    if pooled is None and getattr(made, "deepstack_features", None):
+        # pairs of a language block and what it is given
+        return made.deepstack_features[0][1]
     return made.last_hidden_state if pooled is None else pooled
 
 
@@ -246,7 +249,7 @@ def _tiles_and_ratios(module: Any, _: set[str]) -> Iterator[State]:
 def _framed(module: Any, _: set[str]) -> Iterator[State]:
     """One picture of each prompt, in a row of pictures."""
     height, width = _height_and_width(module)
-    _, channels = _sizes(module)
+    channels = _sizes(module)[1]
     yield {"pixel_values": random(2, 1, channels, height, width)}
 
 
