@@ -45,7 +45,8 @@ def pictures(module: Any) -> State:
     for wanted, made in LAYOUTS.items():
         if wanted in taken:
             return _accepted(module, list(made(module, taken)))
-    raise ModelError(f"it takes no pictures, but {', '.join(sorted(taken))}")
+    kind, known = module.config.model_type, ", ".join(sorted(taken))
+    raise ModelError(f"a {kind!r} model takes no pictures that are known, but {known}")
 
 
 def features_of(module: Any, pixels: State) -> Any:

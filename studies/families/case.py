@@ -58,8 +58,8 @@ FULL = Choice(16)
 METHODS = ("uniform", "gptq")
 TOKENS = 6
 FORMATS = ("compressed-tensors", "plan")
-# bytes of addresses that a process may take
-MEMORY = 16 * 2**30
+# bytes of addresses that a process may take, and seconds of a processor
+MEMORY, SECONDS = 16 * 2**30, 100
 
 
 class Unlike(Exception):
@@ -244,7 +244,7 @@ OK = "ok"
 def row(name: str, root: Path, out: Path, *, loud: bool = False) -> dict[str, Any]:
     """Take an architecture through all steps; of each OK, or why not."""
     case = Case(name, root, {"name": name, "steps": {}})
-    began = time.monotonic()
+    began = time.process_time()
     for step, take in STEPS.items():
         case.found["steps"][step] = "takes too long"
         out.write_text(json.dumps(case.found))
@@ -259,7 +259,7 @@ def row(name: str, root: Path, out: Path, *, loud: bool = False) -> dict[str, An
                 break
         else:
             case.found["steps"][step] = OK
-    case.found["seconds"] = round(time.monotonic() - began, 1)
+    case.found["seconds"] = round(time.process_time() - began, 1)
     out.write_text(json.dumps(case.found))
     return case.found
 
@@ -272,6 +272,7 @@ def main() -> None:
     parser.add_argument("--loud", action="store_true", help="show where it failed")
     asked = parser.parse_args()
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
     with tempfile.TemporaryDirectory() as root:
