@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from allocator.core.errors import SpecError
 from allocator.families._chains import linears_in
 from allocator.families._places import Rest
-from allocator.families._structure import UNPLACED, Structure
+from allocator.families._structure import UNPLACED, Structure, named_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -57,12 +57,26 @@ def fitted(structure: Structure, module: Any) -> Structure:
         for each in structure.outside
         for readers in _grown((each.readers,), set(sizes))
     )
-    reads = tuple(
-        each or tuple(range(count))
-        for each, count in zip(structure.reads, counts, strict=True)
+    found = Structure(
+        tuple(rows),
+        tuple(_reads(structure, module, counts)),
+        outside,
+        (*structure.rests, *gates),
     )
-    found = Structure(tuple(rows), reads, outside, (*structure.rests, *gates))
     return _accounted(found, tuple(counts), sizes)
+
+
+def _reads(
+    structure: Structure, module: Any, counts: Sequence[int]
+) -> Iterator[tuple[int, ...]]:
+    """Of each row the numbers of the blocks that are read, in a module's own count."""
+    named = structure.named or (False,) * len(counts)
+    for reads, by_name, count in zip(structure.reads, named, counts, strict=True):
+        if by_name:
+            found = named_blocks(module.config.to_dict(), count)
+            yield tuple(sorted(found.union(number % count for number in reads)))
+        else:
+            yield reads or tuple(range(count))
 
 
 def _sizes(module: Any) -> dict[str, tuple[int, ...]]:

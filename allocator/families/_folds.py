@@ -6,8 +6,9 @@ divided; only where that changes nothing, and each alone does, is it a fold.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from allocator.families._watching import alike
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
     from allocator.families._watching import Call, Watched
 
@@ -52,13 +53,18 @@ class Trial:
         """What the scale of linears that read one input folds into; None: nothing."""
         calls = [self.seen.calls[name] for name in names]
         with torch.no_grad():
-            plain = self.run()
+            plain = self.plain
             for producer in self._producers(calls):
                 # a norm's weight may be what is added to 1
                 for added in (0.0,) if _is_linear(producer.module) else (0.0, 1.0):
                     if self._holds(plain, producer.module, calls, added):
                         return Fold(producer.name, added)
         return None
+
+    @cached_property
+    def plain(self) -> Any:
+        """What the part gives as it is."""
+        return self.run()
 
     def _producers(self, readers: Sequence[Call]) -> list[Call]:
         """Modules that give as many channels as are read, the nearest first."""
@@ -67,13 +73,27 @@ class Trial:
         found = [
             call
             for name in self.within
-            if (call := self.seen.calls.get(name)) is not None
+            if (call := self.seen.calls[name]).end
             and name not in names
             and call.end < first.begin
-            and _channels(call.module) == _width(first.module)
             and self.seen.bit(f"{name}.weight") & first.given
+            and _channels(call.module) == _width(first.module)
+            and not self._feeds_others(call, readers)
         ]
         return sorted(found, key=lambda call: -call.end)
+
+    def _feeds_others(self, producer: Call, readers: Sequence[Call]) -> bool:
+        """Whether a linear is made of a producer, and not by way of its readers."""
+        names = {call.name for call in readers}
+        of = self.seen.bit(f"{producer.name}.weight")
+        through = 0
+        for name in names:
+            through |= self.seen.bit(f"{name}.weight")
+        return any(
+            call.given & of and not call.given & through
+            for name in self.within
+            if name not in names and _is_linear((call := self.seen.calls[name]).module)
+        )
 
     def _holds(
         self, plain: Any, producer: nn.Module, readers: Sequence[Call], added: float
@@ -81,11 +101,11 @@ class Trial:
         linears = [call.module for call in readers]
         by = _scale(_width(linears[0]))
         with _scaled(producer, by, added):
-            if not self._moves(plain):
-                return False
             with _divided(linears, by):
                 if not alike(self.run(), plain, EQUAL):
                     return False
+            if not self._moves(plain):
+                return False
         with _divided(linears, by):
             return self._moves(plain)
 
@@ -151,3 +171,23 @@ def _exchanged(other: Sequence[tuple[Any, dict[str, Tensor]]]) -> Iterator[None]
     finally:
         for parameter, data in own:
             parameter.data = data
+
+
+@contextmanager
+def folded(
+    module: nn.Module, folds: Iterable[tuple[Sequence[str], Fold]]
+) -> Iterator[None]:
+    """Let all folds of a model hold at once.
+
+    Args:
+        module: the model.
+        folds: linears that read one input, and their fold: all by full name.
+    """
+    with ExitStack() as stack:
+        for names, fold in folds:
+            linears = [module.get_submodule(name) for name in names]
+            by = _scale(_width(linears[0]))
+            producer = module.get_submodule(fold.name)
+            stack.enter_context(_scaled(producer, by, fold.added))
+            stack.enter_context(_divided(linears, by))
+        yield

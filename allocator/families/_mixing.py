@@ -68,19 +68,23 @@ def _parts(
 def _mixes(call: Call) -> bool | None:
     """Whether a module mixes tokens; None where that cannot be told."""
     hidden = call.hidden
-    if hidden is None or not hidden.is_floating_point():
+    if hidden is None or hidden.dim() < 2 or not hidden.is_floating_point():
         return None
     try:
         plain = first_of(call.again())
-        told = _moved(call, hidden, plain)
-        if told is None or len(told) != len(_rows(hidden)):
-            return None
-        # tokens that attend to others, and not to each other
-        rows = [_moved(call, other, plain) for other in _others(call, hidden)]
+        # some may be padding
+        moved = [_moved(call, hidden, at, plain) for at in _tokens(hidden)]
+        others = [
+            _moved(call, other, _tokens(other)[0], plain)
+            for other in _others(call, hidden)
+        ]
     except Exception:
         return None
-    crossed = any(x is not None and int(x.sum()) > 1 for x in rows)
-    return crossed or bool(told[1:].any())
+    # tokens that attend to others do not have to mix each other
+    if any(moved) or any(others):
+        return True
+    single = hidden.shape[-2] == 1
+    return None if single or all(each is None for each in moved) else False
 
 
 def _others(call: Call, hidden: Tensor) -> list[Tensor]:
@@ -95,33 +99,46 @@ def _others(call: Call, hidden: Tensor) -> list[Tensor]:
     ]
 
 
+def _tokens(tensor: Tensor) -> list[int]:
+    """Rows of two tokens of the first sample, with others before and behind them."""
+    tokens = tensor.shape[-2]
+    return [tokens // 2, (3 * tokens) // 4]
+
+
 def _rows(tensor: Tensor) -> Tensor:
     return tensor.reshape(-1, tensor.shape[-1])
 
 
-def _moved(call: Call, which: Tensor, plain: Tensor | None) -> Tensor | None:
-    """Which rows of an outcome move with the first row of an argument: [rows]."""
-    other = which.clone()
-    _rows(other)[0] = -2 * _rows(which)[0].flip(0) + which.std()
-    if other.reshape(-1, other.shape[-1]).data_ptr() != other.data_ptr():
-        return None
-    swap = _swapped(call, which, other)
-    moved = first_of(call.again(*swap[0], **swap[1]))
+def _changed(tensor: Tensor, at: int) -> Tensor:
+    """The same with other numbers in one row."""
+    rows = _rows(tensor).clone()
+    rows[at] = -2 * rows[at].flip(0) + rows.std()
+    return rows.view(tensor.shape)
+
+
+def _moved(call: Call, which: Tensor, at: int, plain: Tensor | None) -> bool | None:
+    """Whether an outcome moves at further tokens with one of an argument.
+
+    None where it does not move, or where nobody knows which tokens it has.
+    """
+    other = _changed(which, at)
+    args = tuple(other if x is which else x for x in call.args)
+    named = {k: other if x is which else x for k, x in call.kwargs.items()}
+    moved = first_of(call.again(*args, **named))
     if moved is None or plain is None or moved.shape != plain.shape:
         return None
-    return _changed(moved, plain)
+    rows = _far(moved, plain)
+    alike = len(rows) == len(_rows(which))
+    if not rows.any() or (not alike and which is call.hidden):
+        return None
+    # of others' tokens each is one of several that are read
+    return bool(rows.sum() > 1) or not alike
 
 
-def _changed(moved: Tensor, plain: Tensor) -> Tensor:
+def _far(moved: Tensor, plain: Tensor) -> Tensor:
+    """Which rows differ by more than rounding: [rows]."""
     change = _rows((moved - plain).abs()).amax(1)
     return change > FAINT * max(float(change.max()), float(plain.abs().max()) * FAINT)
-
-
-def _swapped(
-    call: Call, which: Tensor, other: Tensor
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    args = tuple(other if x is which else x for x in call.args)
-    return args, {k: other if x is which else x for k, x in call.kwargs.items()}
 
 
 def _by_linears(block: Call, linears: Sequence[str]) -> dict[str, str]:
@@ -177,9 +194,7 @@ def _reached(
 
     def change(module: Any, args: Any, outcome: Tensor) -> Tensor:
         del module, args
-        other = outcome.clone()
-        other.view(-1, other.shape[-1])[0] = -2 * _rows(outcome)[0].flip(0) + 1
-        return other
+        return _changed(outcome, _tokens(outcome)[0])
 
     def note(name: str) -> Any:
         def hook(module: Any, args: Any) -> None:
@@ -200,5 +215,5 @@ def _reached(
     found = {}
     for name, moved in seen.items():
         if name != source and not torch.equal(moved, plain[name]):
-            found[name] = bool(_changed(moved, plain[name])[1:].any())
+            found[name] = int(_far(moved, plain[name]).sum()) > 1
     return found

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from allocator.families._blocks import either
 from allocator.families._places import Place, Rest
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from allocator.core.spec import Component
     from allocator.families._blocks import Readers, Row
 
@@ -17,6 +20,38 @@ if TYPE_CHECKING:
 EVERY: tuple[int, ...] = ()
 # of a `Rest`: how a reason begins that is none
 UNPLACED = "its place is unknown"
+
+
+# what configurations call the layers of a tower that are read
+NAMING = re.compile(r"feature_layer|deepstack|select_layer|intermediate_layers|out_ind")
+
+
+def named_blocks(config: Any, count: int) -> set[int]:
+    """Numbers of blocks of a row that a configuration may mean: some too many.
+
+    Numbers count hidden states, of which 0 stands before all blocks, or blocks.
+
+    >>> sorted(named_blocks({"vision_feature_layer": [3, -2]}, 24))
+    [2, 3, 22]
+    """
+    return {
+        number
+        for value in named_numbers(config)
+        for number in ((value - 1, value) if value >= 0 else (count + value,))
+        if 0 <= number < count
+    }
+
+
+def named_numbers(value: Any, *, named: bool = False) -> Iterator[int]:
+    """The numbers by which a configuration says which layers of a tower are read."""
+    if isinstance(value, dict):
+        for key, each in value.items():
+            yield from named_numbers(each, named=NAMING.search(str(key)) is not None)
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from named_numbers(each, named=named)
+    elif named and isinstance(value, int) and not isinstance(value, bool):
+        yield value
 
 
 @dataclass(frozen=True)
@@ -34,13 +69,15 @@ class Structure:
     `rows` may be several of a component, and need be none of it. `reads` has for each
     row the numbers of the blocks whose outcome something behind the row reads
     (negative: from the end). `outside` are the linears between, `rests` what stays at
-    16 bits.
+    16 bits. `named` tells of each row whether the configuration names further ones,
+    which `fitted` looks up.
     """
 
     rows: tuple[Row, ...]
     reads: tuple[tuple[int, ...], ...]
     outside: tuple[Outside, ...] = ()
     rests: tuple[Rest, ...] = ()
+    named: tuple[bool, ...] = ()
 
     def places(self, blocks: tuple[int, ...]) -> tuple[Place, ...]:
         """Patterns that put every grouped linear in its place.

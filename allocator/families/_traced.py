@@ -8,21 +8,30 @@ what mixes tokens within a block is attention; and a fold is tried before it is 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from allocator.core.errors import ModelError, in_one_sentence
-from allocator.families._blocks import PIXELS, Readers, Row
+from allocator.families._blocks import PIXELS, Readers, Row, siblings_of
 from allocator.families._calls import fed
 from allocator.families._chains import Chain, chains_of, linears_in, lists_of
-from allocator.families._folds import Trial
+from allocator.families._folds import EQUAL, Fold, Trial, folded
+from allocator.families._joining import joined
 from allocator.families._mixing import ALL, types_of
 from allocator.families._places import Rest, head_and_embeddings
-from allocator.families._structure import EVERY, UNPLACED, Outside, Structure
+from allocator.families._structure import (
+    EVERY,
+    UNPLACED,
+    Outside,
+    Structure,
+    named_blocks,
+    named_numbers,
+)
 from allocator.families._watching import (
     alike,
     logits_of,
     random_weights,
+    sources_behind,
     watched,
 )
 
@@ -33,6 +42,8 @@ if TYPE_CHECKING:
     from allocator.core.spec import Component
     from allocator.families._watching import Call, Watched
 
+# a share of the largest number: below, nothing has changed
+SAME = 1e-6
 WORDS = ("input_ids", "decoder_input_ids")
 HEAD = "output head, kept at 16 bit unless included"
 UNUSED = "not used for pictures"
@@ -88,8 +99,45 @@ class _Tracing:
         inside = tuple(f"{chain.path}." for chain in chains)
         others = [x for x in linears_in(self.module) if not x.startswith(inside)]
         outside, rests = self._others(others, chains, components)
-        reads = tuple(self._reads(chain) for chain in chains)
-        return Structure(rows, reads, tuple(outside), tuple(rests))
+        reads = [self._reads(chain) for chain in chains]
+        found = Structure(
+            rows,
+            tuple(numbers for numbers, _ in reads),
+            tuple(outside),
+            tuple(dict.fromkeys(rests)),
+            tuple(named for _, named in reads),
+        )
+        return self._holding(found)
+
+    def _holding(self, structure: Structure) -> Structure:
+        """A structure with those folds that hold together."""
+        if self._holds(structure):
+            return structure
+        rows = tuple(
+            replace(
+                row, readers=tuple(self._checked(row, each) for each in row.readers)
+            )
+            for row in structure.rows
+        )
+        return replace(structure, rows=rows)
+
+    def _checked(self, row: Row, readers: Readers) -> Readers:
+        alone = Structure((replace(row, readers=(readers,)),), (EVERY,))
+        return readers if self._holds(alone) else replace(readers, fold=None, added=0.0)
+
+    def _holds(self, structure: Structure) -> bool:
+        """Whether a model gives the same with all folds of a structure at once."""
+        folds = [
+            (each.names, Fold(each.fold, each.added))
+            for row in structure.rows
+            for number in range(len(self.module.get_submodule(row.path)))
+            for readers in row.readers
+            for each in siblings_of(self.module, readers, f"{row.path}.{number}.")
+            if each.fold is not None
+        ]
+        with folded(self.module, folds):
+            logits = logits_of(self.module, self.state)
+        return alike(logits, self.seen.outcome, EQUAL)
 
     def _bits(self, names: Iterable[str]) -> int:
         found = 0
@@ -118,9 +166,26 @@ class _Tracing:
 
     def _readers(self, chain: Chain) -> tuple[Readers, ...]:
         found: list[Readers] = []
+        known = set()
         for block in chain.blocks:
-            found = _joined(found, self._readers_of(block))
+            kind = self._kind(block)
+            if kind not in known:
+                known.add(kind)
+                found = joined(found, self._readers_of(block))
         return tuple(found)
+
+    def _kind(self, block: Call) -> tuple[Any, ...]:
+        """Equal for blocks of the same modules that read each other alike."""
+        names = [name for name in self.seen.calls if name.startswith(f"{block.name}.")]
+        given: dict[Any, int] = {}
+        return tuple(
+            (
+                name.removeprefix(block.name),
+                type(self.seen.calls[name].module),
+                given.setdefault(self.seen.calls[name].same, len(given)),
+            )
+            for name in names
+        )
 
     def _readers_of(self, block: Call) -> list[Readers]:
         """What reads what in one block, by names within it."""
@@ -251,48 +316,51 @@ class _Tracing:
             whole = re.escape(path)
             yield Rest(whole if path == name else rf"{whole}\..+", reason)
 
-    def _reads(self, chain: Chain) -> tuple[int, ...]:
-        """Blocks whose outcome something behind the row reads."""
+    def _reads(self, chain: Chain) -> tuple[tuple[int, ...], bool]:
+        """Blocks whose outcome something behind the row reads.
+
+        Returns:
+            Numbers of some, or `EVERY`, and whether the configuration names others.
+        """
+        read, count = self._read(chain), len(chain.blocks)
+        if read is None:
+            return EVERY, False
+        config = self.module.config.to_dict()
+        ends = tuple(number - count for number in read)
+        if {-1, *named_numbers(config)}.issuperset(ends):
+            return ends, False
+        last = (-1,) if -1 in ends else EVERY
+        known = named_blocks(config, count).union(n + count for n in last)
+        return (last, True) if known.issuperset(read) else (EVERY, False)
+
+    def _read(self, chain: Chain) -> list[int] | None:
         blocks = [call.module for call in chain.blocks]
         known = {n: call.outcome for n, call in enumerate(chain.blocks)}
+        try:
+            logits, made_of = sources_behind(
+                self.module, self.state, blocks, list(known.values())
+            )
+        except Exception:
+            return None
+        if not alike(logits, self.seen.outcome, SAME):
+            return None
+        # what is made of one may still not depend on it
+        if len(made_of) < 2:
+            return made_of
+        return [n for n in made_of if self._hangs_on(chain, known, n)]
 
-        def moves(dropped: dict[int, Any]) -> bool:
-            try:
-                with fed(blocks, {**known, **dropped}):
-                    return not alike(
-                        logits_of(self.module, self.state), self.seen.outcome, 1e-6
-                    )
-            except Exception:
-                return True
-
-        if moves({}):
-            return EVERY
-        read = [n for n in known if moves({n: _passed(chain.blocks[n])})]
-        told = {-1, *_from_the_end(self.module.config.to_dict())}
-        ends = tuple(n - len(blocks) for n in read)
-        return ends if told.issuperset(ends) else EVERY
-
-
-def _from_the_end(config: Any, named: bool = False) -> Iterator[int]:
-    """Numbers below zero that a configuration gives for layers."""
-    if isinstance(config, dict):
-        for key, value in config.items():
-            yield from _from_the_end(value, "layer" in str(key))
-    elif isinstance(config, list | tuple):
-        for value in config:
-            yield from _from_the_end(value, named)
-    elif named and isinstance(config, int) and config < 0:
-        yield config
+    def _hangs_on(self, chain: Chain, known: dict[int, Any], number: int) -> bool:
+        blocks = [call.module for call in chain.blocks]
+        other = {**known, number: _passed(chain.blocks[number])}
+        try:
+            with fed(blocks, other):
+                logits = logits_of(self.module, self.state)
+        except Exception:
+            return True
+        return not alike(logits, self.seen.outcome, SAME)
 
 
 def _passed(call: Call) -> Any:
     """What a block gives that passes on what it was given."""
     outcome = call.outcome
     return (call.hidden, *outcome[1:]) if isinstance(outcome, tuple) else call.hidden
-
-
-def _joined(found: list[Readers], others: list[Readers]) -> list[Readers]:
-    """Sets of linears that hold in several blocks: no larger than in any of them."""
-    if not found:
-        return others
-    return [*found, *(x for x in others if x not in found)]

@@ -15,9 +15,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map
+
+from allocator.families._calls import fed
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from allocator.core.ports import State
 
@@ -214,12 +217,33 @@ class _Noting:
             return
         if name in self.blocks:
             self.source(name, first_of(outcome))
+            # the next one may write into it
+            outcome = cloned(outcome)
         self.seen.calls[name] = replace(
             call,
             outcome=outcome,
             gave=self.sources.of(first_of(outcome)),
             end=next(self.ticks),
         )
+
+
+def cloned(value: Any) -> Any:
+    """The same with tensors of its own, in whatever they are nested."""
+    return tree_map(lambda x: x.clone() if isinstance(x, Tensor) else x, value)
+
+
+def sources_behind(
+    module: nn.Module, state: State, blocks: Sequence[nn.Module], outcomes: list[Any]
+) -> tuple[Any, list[int]]:
+    """What a model gives whose blocks are fed, and the blocks that this is made of."""
+    sources = _Sources()
+    given = [cloned(each) for each in outcomes]
+    for number, each in enumerate(given):
+        sources.add(first_of(each), 1 << number)
+    with fed(blocks, dict(enumerate(given))), sources, torch.no_grad():
+        logits = logits_of(module, state)
+    found = sources.of(logits)
+    return logits, [number for number in range(len(given)) if found >> number & 1]
 
 
 def _identity(tensor: Tensor | None) -> tuple[int, ...]:
