@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import tempfile
 import time
 import traceback
+from contextlib import ExitStack, redirect_stderr, redirect_stdout
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -264,19 +266,28 @@ def row(name: str, root: Path, out: Path, *, loud: bool = False) -> dict[str, An
     return case.found
 
 
+def limited(name: str, out: Path, *, loud: bool = False) -> None:
+    """`row`, with limits on this process, and nothing on the screen unless asked."""
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
+    torch.set_num_threads(1)
+    transformers.logging.set_verbosity_error()
+    with ExitStack() as stack:
+        root = stack.enter_context(tempfile.TemporaryDirectory())
+        if not loud:
+            null = stack.enter_context(Path(os.devnull).open("w"))
+            stack.enter_context(redirect_stderr(null))
+            stack.enter_context(redirect_stdout(null))
+        row(name, Path(root), out, loud=loud)
+
+
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("name")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--loud", action="store_true", help="show where it failed")
     asked = parser.parse_args()
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
-    torch.set_num_threads(1)
-    transformers.logging.set_verbosity_error()
-    with tempfile.TemporaryDirectory() as root:
-        row(asked.name, Path(root), asked.out, loud=asked.loud)
+    limited(asked.name, asked.out, loud=True)
 
 
 if __name__ == "__main__":

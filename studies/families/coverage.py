@@ -11,32 +11,25 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
+import multiprocessing
 import tempfile
-from concurrent.futures import ThreadPoolExecutor, as_completed
+import time
 from pathlib import Path
-from signal import SIGXCPU
+from signal import SIGKILL, SIGXCPU
 from typing import TYPE_CHECKING, Any
 
-from transformers.models.auto import modeling_auto
-
 from quant.files import replace_file
+from studies.families.case import CLASSES, OK, STEPS, limited
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-CLASSES = modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 TABLE = Path(__file__).with_name("coverage.md")
 # of a clock; a process ends itself after fewer of a processor
 SECONDS = 900
-OK, SLOW = "ok", "takes too long"
-# as `studies.families.case` takes them; the last that a reply needs
-STEPS = (
-    *("shrunk", "forward", "generate", "inspected", "stages", "banked", "applied"),
-    *("replies", "exported"),
-)
-UP_TO_REPLIES = STEPS[: STEPS.index("replies") + 1]
+SLOW = "takes too long"
+# up to the replies
+WHOLE = list(STEPS)[: list(STEPS).index("replies") + 1]
 # characters of a reason in the table
 LONGEST = 160
 
@@ -72,26 +65,48 @@ what defaults lack from `defaults.py`) is saved to a folder, and goes through:
 """
 
 
-def asked(name: str, seconds: float) -> dict[str, Any]:
-    """An architecture's row, from a process of its own."""
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "row.json"
-        command = [sys.executable, "-m", "studies.families.case", name, "--out", out]
-        found: dict[str, Any] = {"name": name, "steps": {}}
-        try:
-            done = subprocess.run(
-                command, timeout=seconds, capture_output=True, text=True, check=False
-            )
-            said = (done.stderr.strip().splitlines() or ["it ended"])[-1]
-            said = SLOW if done.returncode == -SIGXCPU else said
-        except subprocess.TimeoutExpired:
-            done, said = None, SLOW
-        if out.is_file():
-            found = json.loads(out.read_text())
-        if done is None or done.returncode:
+class Child:
+    """An architecture in a process of its own: forked, since imports take seconds."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.began = name, time.monotonic()
+        self.root = tempfile.TemporaryDirectory()
+        self.out = Path(self.root.name) / "row.json"
+        fork = multiprocessing.get_context("fork")
+        self.process = fork.Process(target=limited, args=(name, self.out))
+        self.process.start()
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended, or was ended since it takes too long."""
+        if time.monotonic() - self.began > SECONDS:
+            self.process.kill()
+            self.process.join()
+        return not self.process.is_alive()
+
+    def row(self) -> dict[str, Any]:
+        """How far it got."""
+        found: dict[str, Any] = {"name": self.name, "steps": {WHOLE[0]: SLOW}}
+        if self.out.is_file():
+            found = json.loads(self.out.read_text())
+        if code := self.process.exitcode:
+            said = SLOW if -code in (SIGXCPU, SIGKILL) else f"ends with code {code}"
             # the step that it was in
-            found["steps"][list(found["steps"] or STEPS[:1])[-1]] = said
-    return found
+            found["steps"][list(found["steps"])[-1]] = said
+        self.root.cleanup()
+        return found
+
+
+def rows_of(names: Sequence[str], jobs: int) -> Iterator[dict[str, Any]]:
+    """Rows of some architectures, as they end."""
+    waiting, running = list(names), list[Child]()
+    while waiting or running:
+        while waiting and len(running) < jobs:
+            running.append(Child(waiting.pop(0)))
+        for child in [each for each in running if each.over]:
+            running.remove(child)
+            yield child.row()
+        time.sleep(0.1)
 
 
 def passes(row: Mapping[str, Any], steps: Sequence[str]) -> bool:
@@ -101,10 +116,8 @@ def passes(row: Mapping[str, Any], steps: Sequence[str]) -> bool:
 
 def totals(rows: Sequence[Mapping[str, Any]]) -> str:
     """How many pass what, in words."""
-    whole = sum(passes(row, UP_TO_REPLIES) for row in rows)
-    auto = sum(
-        passes(row, UP_TO_REPLIES) and row.get("family") == "auto" for row in rows
-    )
+    whole = sum(passes(row, WHOLE) for row in rows)
+    auto = sum(passes(row, WHOLE) and row.get("family") == "auto" for row in rows)
     packed = sum(row.get("format") == "compressed-tensors" for row in rows)
     counts = ", ".join(
         f"{step} {sum(passes(r, [step]) for r in rows)}" for step in STEPS
@@ -174,20 +187,15 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="name", help="all, if none")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--jobs", type=int, default=2, help="processes at once")
-    parser.add_argument("--seconds", type=float, default=SECONDS, help="for each")
     given = parser.parse_args()
     rows: dict[str, Any] = {}
     if given.out.is_file():
         rows = {row["name"]: row for row in json.loads(given.out.read_text())}
-    with ThreadPoolExecutor(given.jobs) as pool:
-        wanted = given.names or list(CLASSES)
-        begun = [pool.submit(asked, name, given.seconds) for name in wanted]
-        for done in as_completed(begun):
-            row = done.result()
-            rows[row["name"]] = row
-            failed = [f"{k}: {v}" for k, v in row["steps"].items() if v != OK]
-            print(row["name"], row.get("seconds"), *(failed or [OK]), flush=True)
-            keep(rows.values(), given.out)
+    for row in rows_of(given.names or list(CLASSES), given.jobs):
+        rows[row["name"]] = row
+        failed = [f"{k}: {v}" for k, v in row["steps"].items() if v != OK]
+        print(row["name"], row.get("seconds"), *(failed or [OK]), flush=True)
+        keep(rows.values(), given.out)
 
 
 if __name__ == "__main__":
