@@ -76,7 +76,7 @@ class Trial:
             if (call := self.seen.calls[name]).end
             and name not in names
             and call.end < first.begin
-            and self.seen.bit(f"{name}.weight") & first.given
+            and self.seen.weight(name) & first.given
             and _channels(call.module) == _width(first.module)
             and not self._feeds_others(call, readers)
         ]
@@ -85,10 +85,8 @@ class Trial:
     def _feeds_others(self, producer: Call, readers: Sequence[Call]) -> bool:
         """Whether a linear is made of a producer, and not by way of its readers."""
         names = {call.name for call in readers}
-        of = self.seen.bit(f"{producer.name}.weight")
-        through = 0
-        for name in names:
-            through |= self.seen.bit(f"{name}.weight")
+        of = self.seen.weight(producer.name)
+        through = self.seen.bit(*(f"{name}.weight" for name in names))
         return any(
             call.given & of and not call.given & through
             for name in self.within
