@@ -14,6 +14,7 @@ from allocator.families._blip2_reply import PROJECTION, Replying, embed, lay_ima
 from allocator.families._places import Place, Rest, embeddings_read, siblings
 from allocator.families._positions import read_positions
 from allocator.families._tiny import VOCABULARY
+from allocator.families._translating import REPLIED, decoded
 from allocator.families._wording import reply_to
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ RESTS = (
     PROJECTION,
     Rest(r"language_model\.lm_head", "output head, kept at 16 bit unless included"),
 )
-ASKED, REPLIED = "attention_mask", "decoder_attention_mask"
+ASKED = "attention_mask"
 
 
 def places(module: Any) -> tuple[Place, ...]:
@@ -67,7 +68,7 @@ def tiny_replies() -> State:
     """What the decoder reads beside two prompts, the second reply padded."""
     import torch
 
-    return _decoded([[0, 7, 8], [0, 9]], 0, torch.device("cpu"))
+    return decoded([[0, 7, 8], [0, 9]], 0, torch.device("cpu"))
 
 
 def part_head(module: Any) -> None:
@@ -84,19 +85,6 @@ def part_head(module: Any) -> None:
         own = language.shared.weight.detach().clone()
         language.lm_head.weight = nn.Parameter(own, requires_grad=False)
         module.all_tied_weights_keys.pop("language_model.lm_head.weight", None)
-
-
-def _decoded(replies: Sequence[Sequence[int]], padding: int, device: Any) -> State:
-    """Replies for the decoder, padded on the right."""
-    import torch
-
-    longest = max(map(len, replies))
-    ids = [[*reply, *[padding] * (longest - len(reply))] for reply in replies]
-    mask = [[1] * len(reply) + [0] * (longest - len(reply)) for reply in replies]
-    return {
-        "decoder_input_ids": torch.tensor(ids, device=device),
-        REPLIED: torch.tensor(mask, device=device),
-    }
 
 
 class Translating(Replying):
@@ -116,7 +104,7 @@ class Translating(Replying):
             )
             replies = [[start, *ids] for ids in said.input_ids]
         padding = self.processor.tokenizer.pad_token_id
-        return {**state, **_decoded(replies, padding, self.device)}
+        return {**state, **decoded(replies, padding, self.device)}
 
     def reply_ids(self, state: State, decoding: Decoding) -> Any:
         """Tokens of the replies alone, without the one that starts them."""

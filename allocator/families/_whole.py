@@ -9,10 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from allocator.core.errors import ModelError
 from allocator.families._calls import replaced
 from allocator.families._generation import generate
 from allocator.families._passes import OWN, Passes
 from allocator.families._pipeline import Pipeline
+from allocator.families._translating import decoded
+from allocator.families._wording import reply_to
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,6 +33,36 @@ class Whole(Pipeline):
     """
 
     found: Found | None = None
+
+    def inputs(self, samples: Sequence[Sample], *, answered: bool = False) -> State:
+        """Pixels and prompts of a batch; a decoder reads the replies."""
+        if not self.module.config.is_encoder_decoder:
+            return super().inputs(samples, answered=answered)
+        state = self.processed(samples, self.texts(samples))
+        start, tokenizer = self._start(), self.processor.tokenizer
+        replies = [[start] for _ in samples]
+        if answered:
+            texts = [reply_to(sample) for sample in samples]
+            said = tokenizer(texts, add_special_tokens=False).input_ids
+            replies = [[start, *ids] for ids in said]
+        return {**state, **decoded(replies, tokenizer.pad_token_id, self.device)}
+
+    def _start(self) -> int:
+        """The token that a decoder begins with.
+
+        Raises:
+            ModelError: no file of the checkpoint names it.
+        """
+        advice, config = self.module.generation_config, self.module.config
+        text = config.get_text_config(decoder=True)
+        for each in (advice, text, config):
+            found = getattr(each, "decoder_start_token_id", None)
+            if isinstance(found, int):
+                return found
+        raise ModelError(
+            f"{self.folder}/config.json has no decoder_start_token_id, with which a "
+            "decoder begins"
+        )
 
     def processed(
         self,

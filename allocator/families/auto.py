@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from allocator.families._structure import Structure
 
 NAME = "auto"
-SEED = 0
 
 
 @dataclass(frozen=True)
@@ -44,10 +43,7 @@ class Auto:
     variants: tuple[str, ...] = (
         "aya_vision",
         "got_ocr2",
-        "florence2",
         "deepseek_vl",
-        "unlimited_ocr",
-        "minimax_m3_vl",
     )
 
     @cached_property
@@ -123,15 +119,16 @@ class Auto:
 
         from allocator.families._made_inputs import made_inputs
         from allocator.families._shrunk import shrunk
+        from allocator.families._watching import random_weights
 
         config = shrunk(AutoConfig.for_model(variant))
         module = self._class(variant, folder)(config).eval()
-        for parameter in module.parameters():
-            # a matrix of zeros hides whatever stands before it
-            if parameter.dim() > 1 and not parameter.any():
-                parameter.data.normal_(std=0.1)
-        state = made_inputs(module)
-        module.half().save_pretrained(folder)
+        # how a reply of full length ends is none of the words' affair
+        module.generation_config.forced_eos_token_id = None
+        # new ones are so small that some blocks change nothing
+        with random_weights(module):
+            state = made_inputs(module)
+            module.half().save_pretrained(folder)
         return state
 
     def _class(self, model_type: str, folder: Path) -> Any:

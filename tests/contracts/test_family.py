@@ -18,7 +18,7 @@ from allocator.core.cost import Cost
 from allocator.core.plugins import load
 from allocator.core.ports import POSITIONS, Decoding
 from allocator.core.spec import EXTRAS, GRANULARITIES
-from allocator.core.weights import weight_of
+from allocator.core.weights import key_of, slice_of, weight_of
 from quant.folding import Folds
 from quant.lru_cache import LRUCache
 from quant.streaming import Spool, in_memory
@@ -125,7 +125,7 @@ def test_the_spec_counts_what_the_checkpoint_holds(case: Case, model: Model) -> 
     for name, shape in spec.others:
         assert model.module.get_parameter(name).shape == shape
     for linear in spec.linears:
-        weight = model.module.get_submodule(linear.name).weight
+        weight = weight_of(model.module, linear.name)
         assert weight.shape == (linear.out_features, linear.in_features)
 
 
@@ -250,12 +250,17 @@ def test_siblings_read_one_input_and_run_in_the_stage_that_names_them(
                 )
             )
             for name in stage.linears
+            # experts are called by the module that they are in
+            if slice_of(model.module, name) is None
         ]
         with torch.inference_mode():
             state = stage.run(state)
         for hook in hooks:
             hook.remove()
         for group in stage.siblings:
+            if group.names[0] not in inputs:
+                assert group.pool == key_of(model.module, *group.names)
+                continue
             first = inputs[group.names[0]]
             assert all(torch.equal(inputs[name], first) for name in group.names)
 
@@ -320,7 +325,7 @@ def test_the_output_is_bit_identical_when_weights_come_back(
 ) -> None:
     before = logits_of(model, case.state)
     for group in case.family.spec(case.folder, include=case.extras).groups:
-        weights = [model.module.get_submodule(x.name).weight for x in group.linears]
+        weights = [weight_of(model.module, x.name) for x in group.linears]
         kept = [weight.clone() for weight in weights]
         for weight in weights:
             weight.zero_()

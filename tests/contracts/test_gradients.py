@@ -43,16 +43,17 @@ def in_one_graph(model: Model, state: State, names: set[str]) -> dict[str, Tenso
 
         return hook
 
-    hooks = [
-        model.module.get_submodule(name).register_forward_hook(note(name))
-        for name in names
-    ]
     with torch.enable_grad():
         for stage in model.stages():
+            # elsewhere a linear may be called in vain, or give again what it gave
+            hooks = [
+                model.module.get_submodule(name).register_forward_hook(note(name))
+                for name in names.intersection(stage.linears)
+            ]
             state = stage.run(state)
+            for hook in hooks:
+                hook.remove()
         out, gradient = sent(state)
-    for hook in hooks:
-        hook.remove()
     outputs = list(given.values())
     found = torch.autograd.grad(out, outputs, gradient, allow_unused=True)
     mask = state["attention_mask"].bool()

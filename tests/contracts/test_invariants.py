@@ -12,6 +12,7 @@ from allocator.bench import originals
 from allocator.bench.workbench import Workbench
 from allocator.core.allocation import Allocation, Choice, Scheme
 from allocator.core.plugins import load
+from allocator.core.weights import key_of, weight_of
 from allocator.families import family_of
 from evals.tasks.vqav2 import PLUGIN as VQAV2
 from quant.bank import Recipe
@@ -99,7 +100,7 @@ def test_a_group_at_two_bits_changes_each_of_its_weights_and_no_other(
         changed = {
             n for n, p in module.named_parameters() if not torch.equal(p, before[n])
         }
-        assert changed == {f"{linear.name}.weight" for linear in group.linears}
+        assert changed == {key_of(module, linear.name) for linear in group.linears}
 
 
 def test_an_exception_changes_its_linear_and_no_other(bench: Bench) -> None:
@@ -113,7 +114,7 @@ def test_an_exception_changes_its_linear_and_no_other(bench: Bench) -> None:
         changed = {
             n for n, p in module.named_parameters() if not torch.equal(p, before[n])
         }
-        assert changed == {f"{linear.name}.weight"}
+        assert changed == {key_of(module, linear.name)}
         fine = bench.over(spec.by_linear())
         assert fine.applied(found.over(spec, fine.spec)) == bench.applied(found)
         assert bench.applied(found) != bench.applied(whole)
@@ -149,7 +150,7 @@ def test_what_is_read_again_from_a_checkpoints_files_is_bit_identical(
 def test_two_bits_leave_at_most_four_values_in_each_grid(bench: Bench) -> None:
     bench.apply(Allocation.uniform(bench.spec, Choice(2, "uniform")))
     for linear in bench.spec.linears:
-        weight = bench.model.module.get_submodule(linear.name).weight
+        weight = weight_of(bench.model.module, linear.name)
         columns = Scheme().columns(linear.in_features)
         for row in weight.unflatten(1, (-1, columns)).flatten(0, 1):
             assert len(row.unique()) <= 4
