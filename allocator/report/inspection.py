@@ -16,7 +16,7 @@ from allocator.core.prompts import check_prompt, filled
 from allocator.core.spec import COMPONENTS
 from allocator.core.targets import TARGETS
 from allocator.embedded import model_folder
-from allocator.families import family_of, has_weights
+from allocator.families import declaration_of, family_of, has_weights
 from allocator.space.model import ModelSpace
 from evals.taskset import TaskSet, tasks_of
 
@@ -64,6 +64,7 @@ def inspect_model(
         "model": asked.model,
         "target": target_json(TARGETS[asked.target]),
         "family": spec.family,
+        "declaration": declaration_of(folder),
         "parameters": spec.parameters,
         "quantized_weights": spec.weights,
         "components": _components(spec),

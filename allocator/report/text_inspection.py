@@ -12,6 +12,11 @@ from allocator.report.console import PlainConsole, say
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+PLACED = (
+    "placed by its structure: no family names this architecture, so a small random "
+    "model of its configuration was run and watched; what it shows, as a declaration:"
+)
+
 
 def print_inspection(found: Mapping[str, Any]) -> None:
     """Print what `inspect_model` found."""
@@ -23,6 +28,10 @@ def print_inspection(found: Mapping[str, Any]) -> None:
         f"{found['model']} ({found['family']}): {found['parameters']:,} parameters, "
         f"{found['quantized_weights']:,} weights in groups",
     )
+    if found["declaration"] is not None:
+        say(console, PLACED)
+        for line in found["declaration"].splitlines():
+            say(console, line)
     for line in _target(found["target"]):
         say(console, line)
     if sentence := _assumption(found["head"]):
