@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from quant.calibration import listening
 from quant.lru_cache import size_of
 from quant.passes import all_states
+from quant.routed import Routed, experts_of, routing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,15 +24,17 @@ if TYPE_CHECKING:
 
     from allocator.core.ports import Siblings, Stage, State
     from quant.passes import Passes
+    from quant.routed import Experts
     from quant.streaming import Spool
 
 # of the inputs of one stage's sets, all batches together
 READ_BYTES = 2**28
-Reads = dict[str, "list[Tensor]"]
+# by the first linear of a set what it reads, by a module of experts what calls it
+Reads = dict[str, "list[Any]"]
 
 
 class _EnoughError(BaseException):
-    """A set has read all it reads: no error, what comes behind would be thrown away.
+    """All that is read has been read: no error, what comes behind would be thrown away.
 
     No `Exception`, which a stage would take for a failure of the model.
     """
@@ -61,9 +64,43 @@ def reads_of(
     return found
 
 
+def calls_of(
+    stage: Stage, experts: Experts, state: State, count: int | None
+) -> list[Routed]:
+    """What a module of experts is called with in one batch, without padding.
+
+    Args:
+        stage: that it is in, loaded.
+        experts: the module.
+        state: the batch in front of the stage.
+        count: how often it is called, if that is known: the stage runs no further.
+    """
+    found: list[Routed] = []
+
+    def take(routed: Routed) -> None:
+        found.append(_kept(routed))
+        if len(found) == count:
+            raise _EnoughError
+
+    with suppress(_EnoughError), routing(stage, {experts: take}, state):
+        stage.run(state)
+    return found
+
+
+def _kept(routed: Routed) -> Routed:
+    """A call whose tensors nobody changes any more."""
+    return Routed(*(each.clone() for each in routed))
+
+
 def _rows(x: Tensor) -> Tensor:
     """Inputs [..., in] as rows [n, in] that nobody changes any more."""
     return x.reshape(-1, x.shape[-1]).clone()
+
+
+def _keeping(to: Reads, name: str, kept: Callable[[Any], Any]) -> Callable[[Any], None]:
+    """Who keeps what is handed over, under a name."""
+    row = to.setdefault(name, [])
+    return lambda given: row.append(kept(given))
 
 
 @dataclass
@@ -102,13 +139,21 @@ class FullPass:
         reads: list[Reads] = []
         behind: list[State] = []
         for n in range(len(self.states)):
-            own: Reads = {siblings.names[0]: [] for siblings in stage.siblings}
+            own: Reads = {}
             takers = [
-                (siblings, lambda x, to=own[siblings.names[0]]: to.append(_rows(x)))
-                for siblings in stage.siblings
+                (s, _keeping(own, s.names[0], _rows))
+                for s in stage.siblings
+                if not s.pool
             ]
+            called = {
+                each: _keeping(own, each.name, _kept)
+                for each in experts_of(self.module, stage.siblings)
+            }
             state = self.states[n]
-            with listening(self.module, stage, takers, state):
+            with (
+                listening(self.module, stage, takers, state),
+                routing(stage, called, state),
+            ):
                 behind.append(stage.run(state))
             reads.append(own)
             if size_of([own, behind[-1]]) * len(self.states) > READ_BYTES:
@@ -122,6 +167,13 @@ class FullPass:
             return self._reads[number][siblings.names[0]]
         with self.aside():
             return reads_of(self.module, stage, siblings, self.states[number], None)
+
+    def calls(self, stage: Stage, experts: Experts, number: int) -> list[Routed]:
+        """What a module of experts is called with in a batch."""
+        if self._reads is not None:
+            return self._reads[number][experts.name]
+        with self.aside():
+            return calls_of(stage, experts, self.states[number], None)
 
     def leave(self, at: int, stage: Stage) -> None:
         """Take the states behind a stage."""

@@ -29,6 +29,11 @@ ENOUGH = 2
 FED = ".experts"
 
 
+def borrows(tokens: int, inputs: int) -> bool:
+    """Whether an expert that saw so many tokens has too few for so many inputs."""
+    return tokens < ENOUGH * inputs
+
+
 @dataclass(frozen=True, eq=False)
 class Pool:
     """What all experts of a stack have read together.
@@ -65,11 +70,11 @@ class Pool:
 
     def mixed(self, own: InputStatistics) -> InputStatistics:
         """What an expert is quantized with: its own statistics, if it saw enough."""
-        share = own.tokens / (ENOUGH * len(own.mean_abs))
-        if share >= 1:
+        if not borrows(own.tokens, len(own.mean_abs)):
             return own
         if not own.tokens:
             return self.inputs
+        share = own.tokens / (ENOUGH * len(own.mean_abs))
         return InputStatistics(
             torch.lerp(self.inputs.hessian, own.hessian, share),
             torch.lerp(self.inputs.mean_abs, own.mean_abs, share),

@@ -49,6 +49,12 @@ class Routed(NamedTuple):
     experts: Tensor
     shares: Tensor
 
+    def tokens(self, experts: int) -> list[int]:
+        """How many tokens each of so many experts has."""
+        known = self.experts[(self.experts >= 0) & (self.experts < experts)]
+        counts: list[int] = torch.bincount(known, minlength=experts).tolist()
+        return counts
+
     def to(self, number: int) -> Routed:
         """The tokens of one expert, in order, and no other expert."""
         token, place = torch.where(self.experts == number)
@@ -112,7 +118,7 @@ class Experts:
             given: Tensor = self._plain(self.owner, *routed)
         experts = len(self.module.get_parameter(self.stacks[0]))
         unseen = set(self.stacks) - products.seen
-        if unseen and bool((routed.experts < experts).any()):
+        if unseen and any(routed.tokens(experts)):
             raise ModelError(
                 f"no product with {min(unseen)} is to be seen in the code of "
                 f"{type(self.owner).__name__}: what each expert reads is not known"

@@ -24,19 +24,19 @@ last: until then the embeddings count at full precision.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from allocator.core.errors import BankError, ModelError
-from quant.calibration import Observed, no_inputs
+from allocator.core.weights import slice_of, weight_of
 from quant.cells import add_cells, file_of, packed_cell, read_cell
-from quant.drift import Drift
 from quant.files import locked
 from quant.finalized import Finalized, write_manifest
 from quant.folding import FoldError, Folds, common, divided
-from quant.full_pass import FullPass, reads_of
+from quant.full_pass import FullPass
 from quant.grid import decode, scale_dtype
+from quant.observing import Observing, together
 from quant.passes import Passes, all_states, beginnings, calibrated, lend
 from quant.placed import Placed
 from quant.room import CLAIM, check_finalized, clear
@@ -54,6 +54,8 @@ if TYPE_CHECKING:
     from allocator.core.spec import Linear
     from quant.assignment import Assignment
     from quant.build import Source
+    from quant.calibration import Observed
+    from quant.drift import Drift
     from quant.grid import Cell
 
 
@@ -131,8 +133,11 @@ class _Sequence:
     ) -> _Sequence:
         """A pass that has yet to begin."""
         model = passes.model(wanted.recipe, source)
-        named = dict(model.module.named_parameters(remove_duplicate=False))
-        exact = {name: parameter.detach() for name, parameter in named.items()}
+        placed = Placed.of(model.module)
+        exact = {name: each.detach() for name, each in placed.parameters.items()}
+        for name in (n for stage in model.stages() for n in stage.linears):
+            # an expert's goes by the name that one of its own would have
+            exact[f"{name}.weight"] = weight_of(model.module, name).detach()
         folds = Folds(exact, scale_dtype(wanted.recipe.scheme))
         full, states = (Spool(folder, source.device) for _ in range(2))
         sequence = _Sequence(
@@ -145,13 +150,11 @@ class _Sequence:
             passes,
             progress,
             folds,
-            Placed(named),
+            placed,
         )
         if wanted.corrected or wanted.tune:
             name = calibrated(wanted.recipe, source)
-            sequence.full = FullPass(
-                model.module, full, passes, name, sequence.placed.aside
-            )
+            sequence.full = FullPass(model.module, full, passes, name, placed.aside)
         return sequence
 
     @torch.no_grad()
@@ -222,9 +225,7 @@ class _Sequence:
                 self.full.enter(at, stage)
             self._place(self.folds.changed, self.made)
             if not known:
-                for siblings in stage.siblings:
-                    if self.keys.keys() & set(siblings.names):
-                        self._solve(*self._observe(stage, siblings))
+                self._quantize(stage)
             if self.full and (behind or self.wanted.tune):
                 self.full.leave(at, stage)
                 self._tune(stage)
@@ -235,45 +236,42 @@ class _Sequence:
                 self.passes.put(all_states(self.states), behind)
         self.placed.own.clear()
 
-    def _observe(self, stage: Stage, siblings: Siblings) -> tuple[Observed, Drift]:
-        """What a sibling set reads, and how far that has moved."""
-        module = self.model.module
-        layer: Any = module.get_submodule(siblings.names[0])
-        observed = Observed(siblings, no_inputs(module, siblings.names[0]))
-        drift = Drift.empty(layer.weight.shape[1], layer.weight.device)
-        for n in range(len(self.states) - self.source.judging):
-            before = self.full.read(stage, siblings, n) if self.full else None
-            count = None if before is None else len(before)
-            now = reads_of(module, stage, siblings, self.states[n], count)
-            for read in now:
-                observed.inputs.add(read)
-            for full, read in zip(before or (), now, strict=before is not None):
-                drift.add(full, read)
-        return observed, drift
+    def _quantize(self, stage: Stage) -> None:
+        """Quantize what is wanted of a stage, one sibling set behind the other."""
+        seen = len(self.states) - self.source.judging
+        around = (self.states, seen, self.full, self.folder)
+        observing = Observing(self.model.module, stage, *around)
+        for row in together(stage.siblings):
+            wanted = [s for s in row if self.keys.keys() & set(s.names)]
+            for observed, drift in observing.observed(row, wanted):
+                self._solve(observed, drift)
 
     def _tune(self, stage: Stage) -> None:
-        """Learn the cells of the stage that is worked on, if that is wanted."""
-        if self.full and self.wanted.tune and self.cells:
+        """Learn the cells of the stage that is worked on, if that is wanted.
+
+        Those of experts stay as they are: what learning holds of each weight would be
+        several times the block in memory, and each of them sees a few tokens of a step.
+        """
+        module = self.model.module
+        cells = {n: c for n, c in self.cells.items() if slice_of(module, n) is None}
+        if self.full and self.wanted.tune and cells:
             to = self.states.device
-            weights = {name: self.folds.weight(name).to(to) for name in self.cells}
+            weights = {name: self.folds.weight(name).to(to) for name in cells}
             seen = len(self.states) - self.source.judging
             around = Around(self.states, self.full.states, seen)
-            how = (weights, around, self.wanted.tune)
-            self.cells = tuned(self.model.module, stage, self.cells, *how)
-            self._place((), self.cells)
+            learned = tuned(module, stage, cells, weights, around, self.wanted.tune)
+            self.cells |= learned
+            self._place((), learned)
 
     def _place(self, changed: Iterable[str], names: Iterable[str]) -> None:
         """Put what a checkpoint will hold in place of what a loaded stage uses."""
-        for key in (*changed, *(f"{name}.weight" for name in names)):
+        for key in changed:
             if self.placed.has(key):
-                self.placed.put(key, self._value(key))
-
-    def _value(self, key: str) -> Tensor:
-        """What a parameter has become, by full name."""
-        if key in self.folds.changed:
-            return self.folds.changed[key]
-        cell = self._cell(key.removesuffix(".weight"))
-        return decode(cell.codes, cell)
+                self.placed.put(key, self.folds.changed[key])
+        for name in names:
+            if self.placed.has(self.placed.key(name)):
+                cell = self._cell(name)
+                self.placed.put_weight(name, decode(cell.codes, cell))
 
     def _cell(self, name: str) -> Cell:
         if name in self.cells:

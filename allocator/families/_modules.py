@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 
 TIED = "tie_word_embeddings"
 FEW_ROWS = 16
+# one expert after the other: as fast as all at once on a CPU, and by plain products,
+# which take weights wherever they lie. An accelerator is left to transformers, whose
+# kernels for all experts at once it waits for much less
+EXPERTS_ON_CPU = {"experts_implementation": "eager"}
 
 
 class AsStored:
@@ -95,11 +99,15 @@ def _fit(module: Any, folder: Path) -> None:
     from transformers.core_model_loading import convert_and_load_state_dict_in_model
     from transformers.modeling_utils import LoadStateDictConfig
 
-    files = check_weights(folder)
+    from allocator.families._stacks import converted, nowhere
+
+    files = weight_files(folder)
+    stored = read_headers(folder, files)
     said = f"{folder} cannot be loaded"
     with in_one_sentence(said), quiet(), _tensors(files, True) as tensors:
+        plain = get_model_conversion_mapping(module)
         renamed = LoadStateDictConfig(
-            weight_mapping=get_model_conversion_mapping(module)
+            weight_mapping=converted(plain, module, folder, stored, nowhere)
         )
         found, _ = convert_and_load_state_dict_in_model(module, tensors, renamed)
         _refuse_shapes(folder, found.mismatched_keys)
@@ -208,10 +216,10 @@ def read_checkpoint(
     Raises:
         ModelError: the weights do not fit the configuration or cannot be read.
     """
-    files = check_weights(folder)
+    check_weights(folder)
     on_cpu = device.startswith("cpu")
     dtype = running_type(folder) if mapped else computing_type(folder, device)
-    module = _read(kind, folder, files, dtype, as_stored=mapped and on_cpu)
+    module = _read(kind, folder, dtype, mapped=mapped, on_cpu=on_cpu)
     return module if mapped else module.to(device)
 
 
@@ -253,14 +261,21 @@ def running_type(folder: Path) -> str:
     return dtype
 
 
-def _read(
-    kind: Any, folder: Path, files: Sequence[Path], dtype: str, *, as_stored: bool
-) -> Any:
+def _read(kind: Any, folder: Path, dtype: str, *, mapped: bool, on_cpu: bool) -> Any:
     import torch
     from transformers import AutoConfig
 
+    from allocator.families._stacks import converted, converting, on_disk
+
+    files = weight_files(folder)
+    stored, room = read_headers(folder, files), on_disk if mapped else None
+
+    def change(module: Any, plain: list[Any]) -> list[Any]:
+        return converted(plain, module, folder, stored, room)
+
     said = f"{folder} cannot be loaded"
-    with in_one_sentence(said), quiet(), _tensors(files, as_stored) as given:
+    tensors = _tensors(files, as_stored=mapped and on_cpu)
+    with in_one_sentence(said), quiet(), tensors as given, converting(change):
         module, loaded = kind.from_pretrained(
             None,
             config=AutoConfig.from_pretrained(folder, local_files_only=True),
@@ -270,6 +285,7 @@ def _read(
             output_loading_info=True,
             # they are refused below, by name
             ignore_mismatched_sizes=True,
+            **(EXPERTS_ON_CPU if on_cpu else {}),
         )
         _refuse_shapes(folder, loaded["mismatched_keys"])
         _check_head(module, folder, given, loaded["missing_keys"])

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
+from allocator.core.errors import ModelError
 from allocator.families._pictures import read_image
 
 if TYPE_CHECKING:
@@ -18,6 +20,11 @@ if TYPE_CHECKING:
 PIXEL_BYTES = 2**29
 # of a picture that is not read yet: its file, and whether it is turned upright
 SHOWN = "shown"
+PIXELS = "pixel_values"
+# sizes in patches of pictures whose patches stand in one row, on the last axis
+PACKED = "target_sizes"
+# numbers of patches among those of all pictures; below 0 stands for none
+POOLED = "image_token_pooling"
 
 
 def shown(file: Path, *, upright: bool) -> Any:
@@ -71,24 +78,64 @@ class _ByPicture:
                 made[key] = own
                 size = sum(getattr(value, "nbytes", 0) for value in own.values())
                 self.kept.put(key, size, own)
-        found = [made[key] for key in keys]
-        return BatchFeature({k: joined([each[k] for each in found]) for k in found[0]})
+        return BatchFeature(laid([made[key] for key in keys]))
 
 
 def parted(made: Mapping[str, Any], count: int) -> list[dict[str, Any]]:
-    """What was made of some pictures of one size: of each the same number of rows."""
+    """What was made of some pictures of one size: of each the same number of rows.
+
+    Raises:
+        ModelError: of several pictures something was made that has no such rows.
+    """
     import torch
 
-    def part(value: Any, number: int) -> Any:
-        rows = len(value) // count
-        own = value[number * rows : (number + 1) * rows]
+    def part(key: str, value: Any, number: int) -> Any:
+        is_tensor = isinstance(value, torch.Tensor)
+        axis = _axis(key, made)
+        rows, rest = divmod(value.shape[axis] if is_tensor else len(value), count)
+        if rest:
+            raise ModelError(
+                f"the processor makes {rows * count + rest} rows of {key} of {count} "
+                "pictures of one size: it is not known which are whose"
+            )
+        if not is_tensor:
+            return value[number * rows : (number + 1) * rows]
+        own = value.narrow(axis, number * rows, rows)
         # not a view, which would keep all of it
-        return own.clone() if isinstance(own, torch.Tensor) else own
+        own = own.clone(memory_format=torch.contiguous_format)
+        return _moved_on(own, -number * patches) if key == POOLED else own
 
-    return [{k: part(v, n) for k, v in made.items()} for n in range(count)]
+    patches = _patches(made) // count if POOLED in made else 0
+    return [{k: part(k, v, n) for k, v in made.items()} for n in range(count)]
 
 
-def joined(values: Sequence[Any]) -> Any:
+def laid(made: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What was made of single pictures, one behind the other."""
+    found = [dict(each) for each in made]
+    if POOLED in found[0]:
+        befores = accumulate(map(_patches, made), initial=0)
+        for each, before in zip(found, befores, strict=False):
+            each[POOLED] = _moved_on(each[POOLED], before)
+    return {k: joined([x[k] for x in found], _axis(k, found[0])) for k in found[0]}
+
+
+def _axis(key: str, made: Mapping[str, Any]) -> int:
+    """On which pictures stand behind one another."""
+    return -1 if key == PIXELS and PACKED in made else 0
+
+
+def _patches(made: Mapping[str, Any]) -> int:
+    """In all crops together: pixels are [crops, patches, values]."""
+    crops, patches = made[PIXELS].shape[:2]
+    return int(crops * patches)
+
+
+def _moved_on(numbers: Any, count: int) -> Any:
+    """Numbers of patches behind, or in front of, others."""
+    return numbers.where(numbers < 0, numbers + count)
+
+
+def joined(values: Sequence[Any], axis: int = 0) -> Any:
     """Values of one picture each behind one another: [pictures or pieces, ...].
 
     >>> joined([[1], [2, 3]])
@@ -98,6 +145,8 @@ def joined(values: Sequence[Any]) -> Any:
 
     if not isinstance(values[0], torch.Tensor):
         return [each for value in values for each in value]
+    if axis:
+        return torch.cat(list(values), axis)
     most = torch.tensor([value.shape[1:] for value in values]).amax(0).tolist()
     if all(list(value.shape[1:]) == most for value in values):
         return torch.cat(list(values))

@@ -18,6 +18,7 @@ from allocator.families._any_resolution import (
 )
 from allocator.families._blocks import Layout, Readers, Row
 from allocator.families._decoders import LLAMA
+from allocator.families._experts import ROUTED, TINY_EXPERTS, found, router, shared
 from allocator.families._family import Declared, Variant
 from allocator.families._words import SHORT_ANSWERS
 
@@ -39,18 +40,25 @@ DENSE = (
     Readers("mlp.gate_up_proj", "ff", "post_attention_layernorm"),
     Readers("mlp.down_proj", "ff"),
 )
+# its first blocks are as Llama's
+MIXED = (*LLAMA, *ROUTED, *shared("shared_experts"))
+TEXT = "model.language_model.layers"
 
 
-def layout(_: Any) -> Layout:
-    """Where the parts of a GLM-V are."""
+def layout(module: Any) -> Layout:
+    """Where the parts of a GLM-V are, dense or with experts."""
+    is_dense = module.config.text_config.model_type == "glm4v_text"
     return Layout(
         vision=Row("vision", BLOCKS, GATED_TOWER),
         connector=MERGER,
-        language=Row("language", "model.language_model.layers", DENSE),
+        language=Row(
+            "language", TEXT, found(module, TEXT, DENSE if is_dense else MIXED)
+        ),
+        rests=(router(TEXT),),
     )
 
 
-def _tiny(kind: str) -> Callable[[], tuple[Any, State]]:
+def _tiny(name: str, kind: str) -> Callable[[], tuple[Any, State]]:
     def make() -> tuple[Any, State]:
         import transformers
 
@@ -66,12 +74,16 @@ def _tiny(kind: str) -> Callable[[], tuple[Any, State]]:
             "mrope_section": [2, 1, 1],
             "partial_rotary_factor": 0.5,
         }
-        config = getattr(transformers, kind)(
-            vision_config={**vision, "model_type": "glm4v_vision"},
+        # a dense block, then one with experts
+        experts = {**TINY_EXPERTS, "first_k_dense_replace": 1, "head_dim": 16}
+        experts["n_routed_experts"] = experts.pop("num_experts")
+        text = {**TINY_TEXT, "rope_parameters": rope}
+        config = getattr(transformers, name)(
+            vision_config={**vision, "model_type": f"{kind}_vision"},
             text_config={
-                **TINY_TEXT,
-                "model_type": "glm4v_text",
-                "rope_parameters": rope,
+                **text,
+                **(experts if "moe" in kind else {}),
+                "model_type": f"{kind}_text",
             },
             **TINY_TOKENS,
         )
@@ -80,18 +92,22 @@ def _tiny(kind: str) -> Callable[[], tuple[Any, State]]:
     return make
 
 
-def _variant(kind: str, name: str) -> Variant:
+def _variant(kind: str, name: str, text: str = "glm4v") -> Variant:
     return Variant(
         kind,
         f"{name}ForConditionalGeneration",
         layout,
         SHORT_ANSWERS,
-        _tiny(f"{name}Config"),
+        _tiny(f"{name}Config", text),
         lay_out=lay_out_deltas,
     )
 
 
 PLUGIN: Family = Declared(
     "glm4v",
-    {"4.1": _variant("glm4v", "Glm4v"), "4.6": _variant("glm46v", "Glm46V")},
+    {
+        "4.1": _variant("glm4v", "Glm4v"),
+        "4.5": _variant("glm4v_moe", "Glm4vMoe", "glm4v_moe"),
+        "4.6": _variant("glm46v", "Glm46V"),
+    },
 )

@@ -66,58 +66,68 @@ def layout(module: Any) -> Layout:
 
 
 def _tiny(norms: str) -> Callable[[], tuple[Any, State]]:
-    """Two crops of 16 patches a picture, four patches pooled to a token, or two."""
+    """Norms of queries and keys as one kind of language model has them."""
 
     def make() -> tuple[Any, State]:
-        import torch
         from transformers import Molmo2Config
 
-        heads = {
-            "num_key_value_heads": 4,
-            "head_dim": 16,
-            # so that pictures matter beside the words they are added to
-            "initializer_range": 0.2,
-        }
         config = Molmo2Config(
-            vision_config={"image_size": [16, 16], "patch_size": 4, **SIZES, **heads},
-            adapter_config={
-                "vision_feature_layer": [1, 0],
-                "hidden_size": 64,
-                "intermediate_size": 128,
-                "text_hidden_size": 64,
-                "num_attention_heads": 4,
-                **heads,
-            },
+            vision_config={**TINY_VISION, "num_key_value_heads": 4},
+            adapter_config=TINY_ADAPTER,
             text_config={
-                **SIZES,
-                "vocab_size": VOCABULARY - 2,
-                "additional_vocab_size": 2,
-                "num_key_value_heads": 2,
-                "head_dim": 16,
+                **TINY_TEXT,
                 "qk_norm_type": norms,
                 "norm_after": norms == "olmo",
-                "rope_scaling_layers": [1],
-                "rope_parameters": {"rope_type": "linear", "factor": 2.0},
             },
             image_patch_id=IMAGE,
             image_start_token_id=IMAGE + 1,
             image_end_token_id=IMAGE + 2,
         )
-        shown = [IMAGE + 1, *[IMAGE] * 6, IMAGE + 2]
-        state = two_prompts(shown, (4, 16, 3 * 4 * 4))
-        pooled = torch.arange(32).view(8, 4)
-        # four tokens of the first crop, of the second two, one of them at an edge
-        pooled = torch.stack([*pooled[:5], torch.tensor([22, 23, -1, -1])])
-        kinds = (state["input_ids"] >= IMAGE) & (state["input_ids"] <= IMAGE + 2)
-        return config, {
-            **state,
-            "image_token_pooling": torch.cat([pooled, pooled + 32 * (pooled >= 0)]),
-            "image_grids": torch.tensor([[2, 2, 1, 2]] * 2),
-            "image_num_crops": torch.tensor([2, 2]),
-            "mm_token_type_ids": kinds.long(),
-        }
+        return config, _prompts()
 
     return make
+
+
+# pictures are to matter beside the words that they are added to
+TINY_SIZES = {**SIZES, "head_dim": 16, "initializer_range": 0.08}
+TINY_VISION = {**TINY_SIZES, "image_size": [16, 16], "patch_size": 4}
+TINY_ADAPTER = {
+    "vision_feature_layer": [1, 0],
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "text_hidden_size": 64,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 4,
+    "head_dim": 16,
+    "initializer_range": 0.08,
+}
+TINY_TEXT = {
+    **SIZES,
+    "head_dim": 16,
+    "vocab_size": VOCABULARY - 2,
+    "additional_vocab_size": 2,
+    "num_key_value_heads": 2,
+    "rope_scaling_layers": [1],
+    "rope_parameters": {"rope_type": "linear", "factor": 2.0},
+}
+
+
+def _prompts() -> State:
+    """Two crops of 16 patches a picture; four patches are pooled to a token, or two."""
+    import torch
+
+    state = two_prompts([IMAGE + 1, *[IMAGE] * 6, IMAGE + 2], (4, 16, 3 * 4 * 4))
+    pooled = torch.arange(32).view(8, 4)
+    # four tokens of the first crop; of the second two, one of them at an edge
+    pooled = torch.stack([*pooled[:5], torch.tensor([22, 23, -1, -1])])
+    kinds = (state["input_ids"] >= IMAGE) & (state["input_ids"] <= IMAGE + 2)
+    return {
+        **state,
+        "image_token_pooling": torch.cat([pooled, pooled + 32 * (pooled >= 0)]),
+        "image_grids": torch.tensor([[2, 2, 1, 2]] * 2),
+        "image_num_crops": torch.tensor([2, 2]),
+        "mm_token_type_ids": kinds.long(),
+    }
 
 
 def _variant(norms: str) -> Variant:

@@ -21,6 +21,7 @@ from allocator.families._any_resolution import (
 )
 from allocator.families._blocks import Layout, Readers, Row
 from allocator.families._decoders import LLAMA
+from allocator.families._experts import ROUTED, TINY_EXPERTS, found, router
 from allocator.families._family import Declared, Variant
 from allocator.families._sharing import of_samples
 from allocator.families._words import SHORT_ANSWERS
@@ -58,10 +59,12 @@ def layout_3(module: Any) -> Layout:
     the first language blocks give.
     """
     depths = module.config.vision_config.deepstack_visual_indexes
+    readers = found(module, LANGUAGE.path, (*LLAMA, *ROUTED))
     return Layout(
         vision=Row("vision", BLOCKS, PLAIN_TOWER),
         connector=(*MERGER_3, *(r for n in range(len(depths)) for r in _deep(n))),
-        language=LANGUAGE,
+        language=Row("language", LANGUAGE.path, readers),
+        rests=(router(LANGUAGE.path),),
         reads=(*depths, -1),
         between=_add_features,
     )
@@ -114,21 +117,35 @@ def _tiny_25() -> tuple[Any, State]:
     return config, prompts()
 
 
-def _tiny_3() -> tuple[Any, State]:
-    from transformers import Qwen3VLConfig
-
-    vision = {
+def _vision_3() -> dict[str, Any]:
+    return {
         **TINY_VISION,
         "intermediate_size": 128,
         "out_hidden_size": 64,
         "num_position_embeddings": 16,
         "deepstack_visual_indexes": [0],
     }
+
+
+def _tiny_3() -> tuple[Any, State]:
+    from transformers import Qwen3VLConfig
+
     config = Qwen3VLConfig(
-        vision_config=vision,
+        vision_config=_vision_3(),
         text_config={**TINY_TEXT, "head_dim": 16},
         tie_word_embeddings=True,
         **TINY_TOKENS,
+    )
+    return config, prompts()
+
+
+def _tiny_3_experts() -> tuple[Any, State]:
+    from transformers import Qwen3VLMoeConfig
+
+    # a dense block, then one with experts
+    text = {**TINY_TEXT, "head_dim": 16, **TINY_EXPERTS, "mlp_only_layers": [0]}
+    config = Qwen3VLMoeConfig(
+        vision_config=_vision_3(), text_config=text, **TINY_TOKENS
     )
     return config, prompts()
 
@@ -158,6 +175,14 @@ PLUGIN: Family = Declared(
             layout_3,
             SHORT_ANSWERS,
             _tiny_3,
+            lay_out=lay_out_deltas,
+        ),
+        "3-moe": Variant(
+            "qwen3_vl_moe",
+            "Qwen3VLMoeForConditionalGeneration",
+            layout_3,
+            SHORT_ANSWERS,
+            _tiny_3_experts,
             lay_out=lay_out_deltas,
         ),
     },

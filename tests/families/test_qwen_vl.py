@@ -10,10 +10,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from allocator.core.errors import ModelError
 from allocator.core.plugins import load
 from allocator.core.ports import Decoding, Sample
-from allocator.families import family_of
 from allocator.families._pipeline import Pipeline
 from tests.families.processors import (
     check_lengths,
@@ -179,9 +177,3 @@ def test_a_checkpoint_with_the_published_names_is_read(
     model = QWEN.load(tmp_path, "cpu", mapped=mapped)
     model.module.float()
     torch.testing.assert_close(logits_of(model, state), wanted, atol=1e-4, rtol=1e-4)
-
-
-def test_a_mixture_of_experts_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "qwen3_vl_moe"}))
-    with pytest.raises(ModelError, match="is a 'qwen3_vl_moe' model; supported are"):
-        family_of(tmp_path)

@@ -89,7 +89,7 @@ def mixture(**text: Any) -> Mixture:
         vision_config=vision, text_config=own, **qwen_vl.TINY_TOKENS
     )
     torch.manual_seed(0)
-    module = Qwen3VLMoeForConditionalGeneration(config).eval()
+    module = Qwen3VLMoeForConditionalGeneration(config).eval().half().float()
     return Mixture(module.requires_grad_(False))
 
 
