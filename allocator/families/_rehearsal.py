@@ -11,7 +11,7 @@ from allocator.families._passes import MADE, RUNNING, Passes
 from allocator.families._watching import random_weights
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from allocator.core.ports import State
     from allocator.core.spec import Component
@@ -45,11 +45,13 @@ def rehearsed(module: Any, structure: Structure, state: State) -> Course:
         found = dict(state)
         for stage in passes.stages():
             found = stage.run(found)
-    _check(module, state, found["logits"], logits)
+    _check(module, state, found["logits"], logits, sorted(several))
     return replace(passes.course, again=frozenset(passes.again))
 
 
-def _check(module: Any, state: State, found: Any, wanted: Any) -> None:
+def _check(
+    module: Any, state: State, found: Any, wanted: Any, several: Sequence[str]
+) -> None:
     """Refuse stages that together are another model.
 
     Raises:
@@ -61,9 +63,10 @@ def _check(module: Any, state: State, found: Any, wanted: Any) -> None:
     seen = torch.ones(wanted.shape[:2]) if fitting is None else state[fitting]
     near = torch.isclose(found, wanted, rtol=1e-3, atol=1e-4)
     if not bool(near[seen.bool()].all()):
+        why = f": blocks of {' and '.join(several)} may run again on what they gave"
         raise ModelError(
             f"a small {module.config.model_type!r} model gives something else in "
-            "stages than as a whole"
+            f"stages than as a whole{why if several else ''}"
         )
 
 
