@@ -28,11 +28,7 @@ def print_inspection(found: Mapping[str, Any]) -> None:
         f"{found['model']} ({found['family']}): {found['parameters']:,} parameters, "
         f"{found['quantized_weights']:,} weights in groups",
     )
-    if found["declaration"] is not None:
-        say(console, PLACED)
-        for line in found["declaration"].splitlines():
-            say(console, line)
-    for line in _target(found["target"]):
+    for line in (*_placed(found["declaration"]), *_target(found["target"])):
         say(console, line)
     if sentence := _assumption(found["head"]):
         say(console, sentence)
@@ -58,6 +54,11 @@ def print_inspection(found: Mapping[str, Any]) -> None:
         f"smallest possible budget: {found['smallest_bpw']:.4f} bpw "
         f"({found['budget_scope']} scope{', ' * bool(pins)}{pins})",
     )
+
+
+def _placed(declaration: str | None) -> list[str]:
+    """What a placement by structure has found; nothing where a family declares it."""
+    return [] if declaration is None else [PLACED, *declaration.splitlines()]
 
 
 def _target(target: Mapping[str, Any]) -> list[str]:
