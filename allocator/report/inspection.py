@@ -68,10 +68,7 @@ def inspect_model(
         "parameters": spec.parameters,
         "quantized_weights": spec.weights,
         "components": _components(spec),
-        "groups": [
-            {"key": g.key, "weights": g.weights, "linears": [x.name for x in g.linears]}
-            for g in spec.groups
-        ],
+        "groups": _groups(spec),
         "group_sizes": _group_sizes(spec, asked),
         "left_out": [asdict(each) for each in spec.left_out],
         "other_parameters": spec.rest - sum(x.weights for x in spec.left_out),
@@ -96,6 +93,14 @@ def target_json(target: Target) -> dict[str, Any]:
         "symmetric": list(target.symmetries),
         "fused": [list(names) for names in target.fused],
     }
+
+
+def _groups(spec: ModelSpec) -> list[dict[str, Any]]:
+    """Each group with its weights and linears."""
+    return [
+        {"key": g.key, "weights": g.weights, "linears": [x.name for x in g.linears]}
+        for g in spec.groups
+    ]
 
 
 def _head(spec: ModelSpec, *, assumed: bool) -> dict[str, Any] | None:
