@@ -8,7 +8,7 @@ import math
 import re
 from collections import Counter
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from allocator.core.errors import BudgetError, SpecError, UnknownNameError
@@ -207,17 +207,25 @@ def linear_bytes(
 
     The zero-point of the per-tensor grid is not an integer, and takes 16 bits.
     """
-    return _matrix_bytes(linear.out_features, linear.in_features, scheme, bits, layout)
+    shape = (linear.out_features, linear.in_features)
+    return _matrix_bytes(*shape, scheme, bits, layout)
 
 
+@lru_cache(maxsize=4096)
 def _matrix_bytes(
     rows: int, columns: int, scheme: Scheme, bits: int, layout: str | None
 ) -> int:
+    """Of a matrix; a block's experts are hundreds of one shape."""
     if bits == FULL:
         return 2 * rows * columns
     zero_bits = FULL if scheme.group_size == "tensor" else bits
-    zeros = 0 if scheme.symmetric else zero_bits
-    matrix = Matrix(rows, columns, scheme.grids(rows, columns), bits, zeros)
+    matrix = Matrix(
+        rows,
+        columns,
+        scheme.grids(rows, columns),
+        bits,
+        0 if scheme.symmetric else zero_bits,
+    )
     return _layout(scheme, layout).matrix(matrix)
 
 

@@ -29,6 +29,7 @@ from tests.exporters.models import (
     with_exceptions,
 )
 from tests.exporters.written import expected, needs_library, written
+from tests.families.checkpoints import change
 from tests.states import TITLES, VARIANTS, logits_of, made
 
 if TYPE_CHECKING:
@@ -57,6 +58,13 @@ def change_types(folder: Path, dtype: torch.dtype) -> None:
     save_file(weights, file, metadata={"format": "pt"})
 
 
+def publish(folder: Path) -> None:
+    """Let a model of a kind whose published names nobody knows pass for published."""
+    kind = json.loads((folder / "config.json").read_text())["model_type"]
+    if kind not in PUBLISHED:
+        change(folder / "config.json", transformers_version="4.57.0")
+
+
 @needs_library
 @pytest.mark.parametrize(("family", "variant"), VARIANTS, ids=TITLES)
 def test_every_family_reads_as_it_was_written(
@@ -64,6 +72,7 @@ def test_every_family_reads_as_it_was_written(
 ) -> None:
     source, out = tmp_path / "source", tmp_path / "out"
     state = made(load("allocator.families", family), source, variant)
+    publish(source)
     wanted = with_exceptions(checkpoint_of(source, WIDTHS), WIDTHS, random.Random(0))
     if wanted.config.model_type not in PUBLISHED:
         # nobody knows how others would have it; experts are refused before that

@@ -108,11 +108,7 @@ def check_loaded(checkpoint: Checkpoint, out: Path) -> None:
         assert torch.equal(found[f"{name}.weight"], wanted), name
 
 
-# of other kinds it is not known how they are published
-PUBLISHED = [pair for pair in VARIANTS if "-".join(pair) in NAMES]
-
-
-@pytest.fixture(params=PUBLISHED, ids="-".join)
+@pytest.fixture(params=[x for x in VARIANTS if "-".join(x) in NAMES], ids="-".join)
 def variant(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Path]:
     """A family's model as transformers 5 saves it, with all files."""
     family, name = request.param
