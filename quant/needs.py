@@ -66,10 +66,11 @@ def bits_of(key: str) -> int:
 
 def finalized_bytes(wanted: Assignment, linears: Iterable[Linear]) -> int:
     """Bytes that finalized weights will take at most."""
+    keys = wanted.keys
     return sum(
         stored_bytes(linear, wanted.recipe.scheme, wanted.choices[linear.name].bits)
         for linear in linears
-        if linear.name in wanted.keys
+        if linear.name in keys
     )
 
 

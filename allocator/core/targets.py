@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 GGML_WIDTHS = {4: "Q4_0", 5: "Q5_0", 8: "Q8_0"}
 
 
-# transformers 5.24, quantizers/quantizer_compressed_tensors.py; unpacked, they all have
-# the grid of one group, without zero-points (integrations/compressed_tensors.py)
+# transformers 5.24, as it was tried: it refuses packed experts, or, asked to unpack
+# them, reads all by the grid of one layer and says nothing, and reads no zero-points
+# (integrations/compressed_tensors.py, `get_experts_scheme`)
 PACKED_EXPERTS = (
     "transformers keeps a block's experts as one parameter, which reads nothing packed"
 )
