@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from allocator.core.errors import SpecError
 from allocator.families._chains import linears_in
 from allocator.families._places import Rest
-from allocator.families._structure import UNPLACED, Structure, named_blocks
+from allocator.families._structure import UNPLACED, Outside, Structure, named_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 # of the weights of all linears, at most so many may stay at 16 bits with no better
 # reason than that they are few
 SMALL = 0.02
-# a linear that gives so many times fewer channels than it reads says how much, not what
-GATE = 16
+# a linear that gives so few channels, and so many times fewer than it reads, says how
+# much of something there is; keys of a single head may be as few as a part of it
+FEW, FEWER = 128, 16
 GATES = "a gate of few channels, kept at 16 bit"
 SHOWN = 8
 
@@ -53,9 +54,12 @@ def fitted(structure: Structure, module: Any) -> Structure:
         path = re.escape(row.path)
         gates += [Rest(rf"{path}\.\d+\.{re.escape(name)}", GATES) for name in few]
     outside = tuple(
-        replace(each, readers=readers)
-        for each in structure.outside
-        for readers in _grown((each.readers,), set(sizes))
+        Outside(component, readers)
+        for component in dict.fromkeys(each.component for each in structure.outside)
+        for readers in _grown(
+            [x.readers for x in structure.outside if x.component == component],
+            set(sizes),
+        )
     )
     found = Structure(
         tuple(rows),
@@ -148,7 +152,9 @@ def _gates(
     for each in readers:
         for name in each.names.split():
             shapes = [block[name] for block in within if name in block]
-            narrow = all(GATE * shape[-2] <= shape[-1] for shape in shapes)
+            narrow = all(
+                shape[-2] < FEW and FEWER * shape[-2] <= shape[-1] for shape in shapes
+            )
             if narrow and not each.experts and sum(map(prod, shapes)) <= SMALL * total:
                 found[name] = None
     return found

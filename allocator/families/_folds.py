@@ -76,19 +76,37 @@ class Trial:
             if (call := self.seen.calls[name]).end
             and name not in names
             and call.end < first.begin
-            and self.seen.bit(f"{name}.weight") & first.given
+            and self.seen.weight(name) & first.given
             and _channels(call.module) == _width(first.module)
+            and not self._stands_between(call, readers)
             and not self._feeds_others(call, readers)
         ]
         return sorted(found, key=lambda call: -call.end)
 
+    def _stands_between(self, producer: Call, readers: Sequence[Call]) -> bool:
+        """Whether what has weights changes what a producer gives, before it is read."""
+        of = self.seen.weight(producer.name)
+        return any(
+            call.given & of and own & readers[0].given
+            for call, own in self._weighted
+            if call is not producer and call not in readers
+        )
+
+    @cached_property
+    def _weighted(self) -> list[tuple[Call, int]]:
+        """Calls of modules with weights of their own, and the bits of these."""
+        found = []
+        for name in self.within:
+            call = self.seen.calls[name]
+            own = self.seen.bit(*(f"{name}.{each}" for each in call.module._parameters))
+            found += [(call, own)] if own else []
+        return found
+
     def _feeds_others(self, producer: Call, readers: Sequence[Call]) -> bool:
         """Whether a linear is made of a producer, and not by way of its readers."""
         names = {call.name for call in readers}
-        of = self.seen.bit(f"{producer.name}.weight")
-        through = 0
-        for name in names:
-            through |= self.seen.bit(f"{name}.weight")
+        of = self.seen.weight(producer.name)
+        through = self.seen.bit(*(f"{name}.weight" for name in names))
         return any(
             call.given & of and not call.given & through
             for name in self.within

@@ -75,8 +75,8 @@ def _mixes(call: Call) -> bool | None:
         # some may be padding
         moved = [_moved(call, hidden, at, plain) for at in _tokens(hidden)]
         others = [
-            _moved(call, other, _tokens(other)[0], plain)
-            for other in _others(call, hidden)
+            _moved(call, x, _tokens(x)[0] if _alike(x, hidden) else None, plain)
+            for x in _others(call, hidden)
         ]
     except Exception:
         return None
@@ -99,6 +99,10 @@ def _others(call: Call, hidden: Tensor) -> list[Tensor]:
     ]
 
 
+def _alike(tensor: Tensor, other: Tensor) -> bool:
+    return tensor.shape[:-1] == other.shape[:-1]
+
+
 def _tokens(tensor: Tensor) -> list[int]:
     """Rows of two tokens of the first sample, with others before and behind them."""
     tokens = tensor.shape[-2]
@@ -109,17 +113,21 @@ def _rows(tensor: Tensor) -> Tensor:
     return tensor.reshape(-1, tensor.shape[-1])
 
 
-def _changed(tensor: Tensor, at: int) -> Tensor:
-    """The same with other numbers in one row."""
+def _changed(tensor: Tensor, at: int | None) -> Tensor:
+    """The same with other numbers in one row, or in all of the first sample."""
     rows = _rows(tensor).clone()
-    rows[at] = -2 * rows[at].flip(0) + rows.std()
+    where = slice(tensor.shape[-2]) if at is None else slice(at, at + 1)
+    rows[where] = -2 * rows[where].flip(-1) + rows.std()
     return rows.view(tensor.shape)
 
 
-def _moved(call: Call, which: Tensor, at: int, plain: Tensor | None) -> bool | None:
+def _moved(
+    call: Call, which: Tensor, at: int | None, plain: Tensor | None
+) -> bool | None:
     """Whether an outcome moves at further tokens with one of an argument.
 
-    None where it does not move, or where nobody knows which tokens it has.
+    None where it does not move, or where nobody knows which tokens it has. Of as many
+    tokens each may go with one; of any other number, what is read is a mixture.
     """
     other = _changed(which, at)
     args = tuple(other if x is which else x for x in call.args)
@@ -128,10 +136,9 @@ def _moved(call: Call, which: Tensor, at: int, plain: Tensor | None) -> bool | N
     if moved is None or plain is None or moved.shape != plain.shape:
         return None
     rows = _far(moved, plain)
-    alike = len(rows) == len(_rows(which))
+    alike = len(rows) == which.numel() // which.shape[-1]
     if not rows.any() or (not alike and which is call.hidden):
         return None
-    # of others' tokens each is one of several that are read
     return bool(rows.sum() > 1) or not alike
 
 

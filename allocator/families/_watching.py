@@ -17,8 +17,6 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
-from allocator.families._calls import fed
-
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
@@ -100,12 +98,39 @@ class Watched:
     gave: int = 0
     bits: dict[str, int] = field(default_factory=dict)
 
-    def bit(self, name: str) -> int:
-        """The bit of a source; none for a name that is no source."""
-        return self.bits.get(name, 0)
+    def bit(self, *names: str) -> int:
+        """The bits of sources; none for a name that is no source."""
+        found = 0
+        for name in names:
+            found |= self.bits.get(name, 0)
+        return found
+
+    def is_stack(self, name: str) -> bool:
+        """Whether a name is that of a parameter of experts, and not of a linear."""
+        return name in self.bits
+
+    def weight(self, name: str) -> int:
+        """The bit of a linear's weight, or of a parameter of experts."""
+        return self.bit(name if self.is_stack(name) else f"{name}.weight")
+
+    def call(self, name: str) -> Call | None:
+        """The call of a linear, or of the module of experts; None: never called."""
+        return self.calls.get(name.rpartition(".")[0] if self.is_stack(name) else name)
+
+    def sets(self, names: Sequence[str], types: Mapping[str, str]) -> list[list[str]]:
+        """Called linears that are given the very same tensor, and are of one type.
+
+        In the order in which they are called; parameters of experts one by one.
+        """
+        calls = [(call, name) for name in names if (call := self.call(name))]
+        found: dict[Any, list[str]] = {}
+        for call, name in sorted(calls, key=lambda pair: pair[0].begin):
+            same = name if self.is_stack(name) else (call.same, types[name])
+            found.setdefault(same, []).append(name)
+        return list(found.values())
 
 
-class _Sources(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class Sources(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Knows of each tensor what it comes from: by its storage, which views share."""
 
     def __init__(self) -> None:
@@ -154,6 +179,9 @@ def watched(
     noting = _Noting(blocks)
     for name, parameter in module.named_parameters():
         noting.source(name, parameter)
+    # a matrix that goes by several names is one source
+    for name, parameter in module.named_parameters(remove_duplicate=False):
+        noting.seen.bits[name] = noting.sources.of(parameter)
     for name, value in state.items():
         noting.source(name, value)
     with ExitStack() as stack, torch.no_grad():
@@ -171,7 +199,7 @@ class _Noting:
 
     def __init__(self, blocks: Collection[str]) -> None:
         self.seen = Watched()
-        self.sources = _Sources()
+        self.sources = Sources()
         self.blocks = blocks
         self.ticks = count()
 
@@ -230,20 +258,6 @@ class _Noting:
 def cloned(value: Any) -> Any:
     """The same with tensors of its own, in whatever they are nested."""
     return tree_map(lambda x: x.clone() if isinstance(x, Tensor) else x, value)
-
-
-def sources_behind(
-    module: nn.Module, state: State, blocks: Sequence[nn.Module], outcomes: list[Any]
-) -> tuple[Any, list[int]]:
-    """What a model gives whose blocks are fed, and the blocks that this is made of."""
-    sources = _Sources()
-    given = [cloned(each) for each in outcomes]
-    for number, each in enumerate(given):
-        sources.add(first_of(each), 1 << number)
-    with fed(blocks, dict(enumerate(given))), sources, torch.no_grad():
-        logits = logits_of(module, state)
-    found = sources.of(logits)
-    return logits, [number for number in range(len(given)) if found >> number & 1]
 
 
 def _identity(tensor: Tensor | None) -> tuple[int, ...]:
