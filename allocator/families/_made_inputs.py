@@ -168,6 +168,10 @@ MORE: dict[str, Callable[[Any, State], State]] = {
     "mm_token_type_ids": lambda module, state: {
         "mm_token_type_ids": _is_image(module, state).int()
     },
+    # which tokens go to experts for pictures
+    "moe_mm_token_type_ids": lambda module, state: {
+        "moe_mm_token_type_ids": _is_image(module, state).int()
+    },
     "token_type_ids": lambda module, state: {
         "token_type_ids": _is_image(module, state).long()
     },

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from quant.files import replace_file
 from studies.families.case import CLASSES, OK, STEPS, limited
+from studies.families.defaults import OTHERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -152,6 +153,8 @@ def told(row: Mapping[str, Any]) -> str:
 def reasons(row: Mapping[str, Any]) -> list[str]:
     """What stands in an architecture's way, step by step."""
     said = [(step, text) for step, text in row["steps"].items() if text != OK]
+    if row["name"] in OTHERS:
+        return [f"- {row['name']}: {OTHERS[row['name']]}"]
     return [f"- {row['name']}, {step}: {_short(text)}" for step, text in said]
 
 
