@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from allocator.core.ports import Decoding
 
 ADVICE = "generation_config.json"
+ADVISED = "generation_config"
 # of the advice: tokens that have a part to play, and what bars or weighs words the
 # same way whenever it is asked
 KEPT = (
@@ -145,13 +146,16 @@ def _texts(folder: Path, found: object) -> Iterable[str]:
 
 def generate(module: Any, decoding: Decoding, ends: Ends, **inputs: Any) -> Any:
     """Tokens that a transformers module generates: [batch, tokens]."""
-    before = module.generation_config
-    # transformers fills what a call leaves open from here
-    module.generation_config = _settings(module, decoding, ends)
+    # transformers fills what a call leaves open from here; some leave it to a part
+    parts = [each for each in module.modules() if hasattr(each, ADVISED)]
+    before = [each.generation_config for each in parts]
+    for each in parts:
+        each.generation_config = _settings(each, decoding, ends)
     try:
         return module.generate(**inputs)
     finally:
-        module.generation_config = before
+        for each, advice in zip(parts, before, strict=True):
+            each.generation_config = advice
 
 
 def _settings(module: Any, decoding: Decoding, ends: Ends) -> Any:
