@@ -6,6 +6,7 @@ gives comes from all sources of what it reads, whatever it does with them.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 
 # arguments with what was read before: a block that is run again is to read it anew
 CACHES = ("past_key_values", "past_key_value", "cache", "cache_params")
+
+
+# operations that read how large a tensor is, and none of its numbers
+SIZES_ALONE = re.compile(r"aten::(new_.*|.*_like)$")
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:
@@ -139,6 +144,11 @@ class Sources(TorchDispatchMode):  # type: ignore[no-untyped-call]
         # an address is not used again as long as its tensor is there
         self.kept: list[Any] = []
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # else torch imports its compiler, which takes longer than everything here
+        return False
+
     def of(self, value: Any) -> int:
         found = 0
         for tensor in tensors_in(value):
@@ -157,7 +167,7 @@ class Sources(TorchDispatchMode):  # type: ignore[no-untyped-call]
         outcome = func(*args, **kwargs)
         self.kept.append(outcome)
         found = self.of(args) | self.of(kwargs)
-        if found:
+        if found and not SIZES_ALONE.match(func._schema.name):
             self.add(outcome, found)
         return outcome
 
