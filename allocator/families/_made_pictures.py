@@ -45,7 +45,8 @@ def pictures(module: Any) -> State:
     for wanted, made in LAYOUTS.items():
         if wanted in taken:
             return _accepted(module, list(made(module, taken)))
-    raise ModelError(f"it takes no pictures, but {', '.join(sorted(taken))}")
+    kind, known = module.config.model_type, ", ".join(sorted(taken))
+    raise ModelError(f"a {kind!r} model takes no pictures that are known, but {known}")
 
 
 def features_of(module: Any, pixels: State) -> Any:
@@ -62,6 +63,9 @@ def features_of(module: Any, pixels: State) -> Any:
     with torch.no_grad():
         made = ask(**given)
     pooled = getattr(made, "pooler_output", made)
+    if pooled is None and getattr(made, "deepstack_features", None):
+        # pairs of a language block and what it is given
+        return made.deepstack_features[0][1]
     return made.last_hidden_state if pooled is None else pooled
 
 
@@ -246,7 +250,7 @@ def _tiles_and_ratios(module: Any, _: set[str]) -> Iterator[State]:
 def _framed(module: Any, _: set[str]) -> Iterator[State]:
     """One picture of each prompt, in a row of pictures."""
     height, width = _height_and_width(module)
-    _, channels = _sizes(module)
+    channels = _sizes(module)[1]
     yield {"pixel_values": random(2, 1, channels, height, width)}
 
 

@@ -33,11 +33,13 @@ if TYPE_CHECKING:
 
 LIMIT = 64  # pixels of a picture that becomes tokens
 SIDE = 4  # patches along a picture's side
+LENGTH = "max_position_embeddings"
+ROPE = "rope_parameters"
 # settings, and the most that they are in a shrunk model
 LIMITS = {
     re.compile(pattern): limit
     for pattern, limit in {
-        r"max_position_embeddings$|^seq_len$|max_source_positions$": 512,
+        rf"^{LENGTH}$|^seq_len$|max_source_positions$|max_2d_\w+$": 512,
         r"^sliding_window(?:_size)?$|attention_chunk_size$|floor_scale$": 8,
         r"index_topk$|index_block_size$|index_kpool$|rel_extent$|^chunk_size$": 8,
         r"position_embedding_size$|posemb_grid_size$|pos_emb_(?:height|width)$": 16,
@@ -62,7 +64,6 @@ HALVED, HALVES = "resolution", "attn_resolutions"
 SPREAD, LEAST_SPREAD = "initializer_range", 0.02
 # what a tower's outcome is called
 GIVEN = ("out_hidden_size", "text_hidden_size")
-ROPE = "rope_parameters"
 BY_DEFAULT = re.compile(rf"\"{SECTIONS}\", (\[[\d, ]+\])\)")
 
 
@@ -86,8 +87,11 @@ def shrunk(config: Any) -> Any:
         shrink_depth(plain)
         shrink_widths(plain)
         for part in parts_of(plain):
+            stretched = f"original_{LENGTH}" in (part.get(ROPE) or part)
             for key, value in part.items():
-                part[key] = _limited(key, value)
+                # positions are stretched from one length to the other
+                if not (key == LENGTH and stretched):
+                    part[key] = _limited(key, value)
             if isinstance(part.get(SPREAD), float):
                 part[SPREAD] = max(part[SPREAD], LEAST_SPREAD)
         return type(config).from_dict(plain)
@@ -148,21 +152,23 @@ def _agree(plain: dict[str, Any]) -> None:
 
 def _shrink_pictures(plain: dict[str, Any]) -> None:
     """Let a picture be a few patches of the same size, which still can be merged."""
-    parts = list(parts_of(plain))
     side = _side(plain)
-    for part in parts:
-        for key, value in part.items():
-            if PATCHES.search(key):
-                part[key] = each(value, lambda n: min(n, side**2))
+    for part in parts_of(plain):
+        part.update(
+            (key, each(value, lambda n: min(n, side**2)))
+            for key, value in part.items()
+            if PATCHES.search(key)
+        )
         if numbers_of(part.get("image_size")) and numbers_of(part.get("patch_size")):
             _shrink_picture(plain, part, side)
-        if isinstance(part.get(HALVED), int):
+        if numbers_of(part.get(HALVED)):
             _halve_less(part)
         if part.get(QUERIES_OF):
             part[QUERIES_OF] = {side**2: SIDE}
             part[f"max_value_{QUERIES_OF}"] = SIDE
-    for part in parts:
-        if isinstance(part.get(POOLED), int):
+    # the size of a picture is about as many patches as are pooled
+    for part in parts_of(plain):
+        if part.get(POOLED):
             part[POOLED] = min(part[POOLED], SIDE)
 
 
@@ -173,7 +179,7 @@ def _side(plain: dict[str, Any]) -> int:
     if isinstance(rate := plain.get("downsample_rate"), str):
         # so many of so many patches along a window's side are left
         merges.append(int(rate.split("/")[1]) // 2)
-    return max([SIDE, *(2 * merge for merge in merges)])
+    return max(SIDE, 2 * max(merges, default=1))
 
 
 def _halve_less(part: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ STEP = 32  # runtimes pack 32 weights
 WIDEST = 128
 TIMES = 6  # how many times another a width may be by design
 SMALL = 64  # sizes up to here stay
+NARROW = 1024
 MOST_HEADS = 4
 HEAD = 8  # what a head's width is divided by, and a multiple of
 
@@ -34,9 +35,14 @@ LATENT = "qk_rope_head_dim"
 
 
 def shrink_widths(plain: dict[str, Any]) -> None:
-    """Make the widths of a configuration and of its parts small, equal ones alike."""
+    """Make the widths of a configuration and of its parts small, equal ones alike.
+
+    Where none is over 1,024 they stay.
+    """
     parts = list(parts_of(plain))
     sizes = _sizes(parts)
+    if max(sizes, default=0) <= NARROW:
+        return
     small = _map_of(sizes, _products(parts, sizes))
     if WIDE_HEADS in plain:
         small = {size: 2 * narrow for size, narrow in small.items()}

@@ -285,7 +285,7 @@ def test_a_scale_folds_into_its_predecessor_without_changing_the_output(
         kept = {name: parameters[name].detach().clone() for name in folding.changed}
         place(parameters, folding.changed)
         after = logits_of(model, case.state)
-        assert relative(after, before) <= 1e-5, group
+        assert relative(after, before) <= 5e-5, group
         # without what comes before the set would be another, where it is read at all
         place(parameters, {k: v for k, v in kept.items() if k.startswith(group.fold)})
         told += relative(logits_of(model, case.state), before) > 1e-4
