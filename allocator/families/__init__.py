@@ -59,3 +59,18 @@ def family_of(folder: Path, *, packed: bool = False) -> Family:
             "and by its structure any image-text-to-text architecture of transformers"
         )
     return auto
+
+
+def declaration_of(folder: Path) -> str | None:
+    """How a model that no family names is placed, written as one would declare it.
+
+    None where a family names it.
+
+    Raises:
+        ModelError: see `family_of`, or its structure cannot be found.
+    """
+    from allocator.families._declaring import declared
+    from allocator.families.auto import Auto
+
+    family = family_of(folder)
+    return declared(family.structure(folder)) if isinstance(family, Auto) else None

@@ -84,7 +84,7 @@ def in_form(hidden: Any, form: int) -> Any:
 
 @dataclass
 class _Link:
-    """A chain that is being caught."""
+    """A chain that is being caught; `kept` is what nobody writes into."""
 
     hidden: Any
     kept: Any
@@ -150,7 +150,7 @@ class Catching:
             places = tuple(of.get(k, NEVER) for k in rest)
             own = told[n] if told else {}
             found.append(Chain(calls, self.begin, places, link.key, own))
-        return [link.hidden for link in self.links], found
+        return [link.kept for link in self.links], found
 
     @property
     def end(self) -> int:
@@ -180,7 +180,7 @@ def _split(
 
 
 def _copy(hidden: Any) -> Any:
-    return hidden.detach().clone() if hasattr(hidden, "detach") else hidden
+    return hidden.clone() if hasattr(hidden, "clone") else hidden
 
 
 def _same(hidden: Any, link: _Link) -> bool:

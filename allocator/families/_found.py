@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 SEED = 0
 # what says how weights are stored, and nothing of the architecture
-STORED = ("quantization_config", "dtype", "torch_dtype")
+STORED = ("quantization_config", "dtype")
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from allocator.core.prompts import check_prompt, filled
 from allocator.core.spec import COMPONENTS
 from allocator.core.targets import TARGETS
 from allocator.embedded import model_folder
-from allocator.families import family_of, has_weights
+from allocator.families import declaration_of, family_of, has_weights
 from allocator.space.model import ModelSpace
 from evals.taskset import TaskSet, tasks_of
 
@@ -64,13 +64,11 @@ def inspect_model(
         "model": asked.model,
         "target": target_json(TARGETS[asked.target]),
         "family": spec.family,
+        "declaration": declaration_of(folder),
         "parameters": spec.parameters,
         "quantized_weights": spec.weights,
         "components": _components(spec),
-        "groups": [
-            {"key": g.key, "weights": g.weights, "linears": [x.name for x in g.linears]}
-            for g in spec.groups
-        ],
+        "groups": _groups(spec),
         "group_sizes": _group_sizes(spec, asked),
         "left_out": [asdict(each) for each in spec.left_out],
         "other_parameters": spec.rest - sum(x.weights for x in spec.left_out),
@@ -95,6 +93,14 @@ def target_json(target: Target) -> dict[str, Any]:
         "symmetric": list(target.symmetries),
         "fused": [list(names) for names in target.fused],
     }
+
+
+def _groups(spec: ModelSpec) -> list[dict[str, Any]]:
+    """Each group with its weights and linears."""
+    return [
+        {"key": g.key, "weights": g.weights, "linears": [x.name for x in g.linears]}
+        for g in spec.groups
+    ]
 
 
 def _head(spec: ModelSpec, *, assumed: bool) -> dict[str, Any] | None:

@@ -12,6 +12,11 @@ from allocator.report.console import PlainConsole, say
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+PLACED = (
+    "placed by its structure: no family names this architecture, so a small random "
+    "model of its configuration was run and watched; what it shows, as a declaration:"
+)
+
 
 def print_inspection(found: Mapping[str, Any]) -> None:
     """Print what `inspect_model` found."""
@@ -23,7 +28,7 @@ def print_inspection(found: Mapping[str, Any]) -> None:
         f"{found['model']} ({found['family']}): {found['parameters']:,} parameters, "
         f"{found['quantized_weights']:,} weights in groups",
     )
-    for line in _target(found["target"]):
+    for line in (*_placed(found["declaration"]), *_target(found["target"])):
         say(console, line)
     if sentence := _assumption(found["head"]):
         say(console, sentence)
@@ -49,6 +54,11 @@ def print_inspection(found: Mapping[str, Any]) -> None:
         f"smallest possible budget: {found['smallest_bpw']:.4f} bpw "
         f"({found['budget_scope']} scope{', ' * bool(pins)}{pins})",
     )
+
+
+def _placed(declaration: str | None) -> list[str]:
+    """What a placement by structure has found; nothing where a family declares it."""
+    return [] if declaration is None else [PLACED, *declaration.splitlines()]
 
 
 def _target(target: Mapping[str, Any]) -> list[str]:

@@ -9,10 +9,17 @@ import pytest
 import torch
 from torch import nn
 
-from allocator.core.errors import AllocateError, SpecError
+from allocator.core.errors import ModelError, SpecError
 from allocator.core.plugins import load
 from allocator.core.ports import Decoding
-from allocator.families import auto, family_of
+from allocator.families import (
+    _blocks,
+    _places,
+    _structure,
+    auto,
+    declaration_of,
+    family_of,
+)
 from tests.families.checkpoints import change
 from tests.families.processors import (
     check_answers,
@@ -23,7 +30,7 @@ from tests.families.processors import (
     word_tokenizer,
 )
 from tests.families.test_llava import INSTRUCT
-from tests.states import logits_of, made, prefixed
+from tests.states import made, prefixed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,3 +72,80 @@ def test_a_model_with_its_processor_answers_as_transformers_does(
     samples = two_samples(tmp_path)
     check_answers(model, samples)
     check_beams(model, model.inputs(samples))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A ViP-LLaVA on disk, to read."""
+    made(AUTO, found := tmp_path_factory.mktemp("auto"), "vipllava")
+    return found
+
+
+def grow(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    """Let every module of full size have a linear that nothing calls."""
+    build = auto.build
+
+    def grown(*args: Any) -> Any:
+        module = build(*args)
+        module.model.add_module("adapter", nn.Linear(width, width))
+        return module
+
+    monkeypatch.setattr(auto, "build", grown)
+
+
+def test_a_small_linear_without_a_place_is_left_out_by_name(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grow(monkeypatch, 8)
+    left = {each.name: each.reason for each in AUTO.spec(folder).left_out}
+    assert left["model.adapter"].startswith("its place is unknown")
+
+
+def test_a_large_linear_without_a_place_is_an_error_that_names_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grow(monkeypatch, 1024)
+    with pytest.raises(SpecError, match=r"at most 2% may: model\.adapter$"):
+        AUTO.spec(folder)
+
+
+def test_the_declaration_makes_the_structure_again(folder: Path) -> None:
+    words = {**vars(_blocks), **vars(_places), **vars(_structure)}
+    said = declaration_of(folder)
+    assert said is not None
+    assert max(map(len, said.splitlines())) <= 88
+    assert isinstance(AUTO, auto.Auto)
+    assert eval(said, words) == AUTO.structure(folder)
+
+
+def test_an_architecture_that_a_family_names_is_that_familys(tmp_path: Path) -> None:
+    llava = load("allocator.families", "llava")
+    made(llava, tmp_path)
+    assert "llava" in AUTO.model_types
+    assert family_of(tmp_path) is llava
+    assert declaration_of(tmp_path) is None
+
+
+def test_what_is_no_image_text_to_text_architecture_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
+    said = (
+        r"is a 'bert' model; supported are .*llava.*, and by its structure any image-"
+    )
+    with pytest.raises(ModelError, match=said):
+        family_of(tmp_path)
+
+
+def test_replies_come_of_what_the_prefix_has_kept(folder: Path) -> None:
+    """With other features they are others: nothing looks at the picture again."""
+    torch.manual_seed(0)
+    state = made(AUTO, folder, "vipllava")
+    model: Any = AUTO.load(folder, "cpu")
+    seen = prefixed(model, state)
+    other = prefixed(model, {**state, "pixel_values": -state["pixel_values"]})
+    swapped = {**seen, "features": other["features"]}
+    with torch.inference_mode():
+        found = model.reply_ids(swapped, Decoding(6))
+        wanted = model.reply_ids(other, Decoding(6))
+        before = model.reply_ids(seen, Decoding(6))
+    assert torch.equal(found, wanted)
+    assert not torch.equal(found, before)
