@@ -35,16 +35,16 @@ def types_of(
         linears: full names of its linears, and of its parameters of experts.
     """
     parts = _parts(block.name, calls, linears)
-    mixing = {part: _mixes(calls[part]) for part in parts if part not in linears}
+    mixing = {part: mixes(calls[part]) for part in parts if part not in linears}
     if True not in mixing.values():
-        if _mixes(block) is False:
+        if mixes(block) is False:
             return dict.fromkeys(linears, FEED_FORWARD)
         return _by_linears(block, linears)
     found: dict[str, str] = {}
     everything = set(mixing) == set(parts) and all(mixing.values())
     for part, own in parts.items():
         within = _parts(part, calls, own) if everything else {}
-        if any(x not in linears and _mixes(calls[x]) for x in within):
+        if any(x not in linears and mixes(calls[x]) for x in within):
             found |= types_of(calls[part], calls, own)
         else:
             kinds = {True: ATTENTION, False: FEED_FORWARD, None: ALL}
@@ -65,7 +65,7 @@ def _parts(
     return parts
 
 
-def _mixes(call: Call) -> bool | None:
+def mixes(call: Call) -> bool | None:
     """Whether a module mixes tokens; None where that cannot be told."""
     hidden = call.hidden
     if hidden is None or hidden.dim() < 2 or not hidden.is_floating_point():

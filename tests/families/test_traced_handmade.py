@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -188,6 +189,41 @@ def test_what_a_norm_adds_to_its_weight_is_found() -> None:
     assert [each.added for each in language(Added)] == [1.0, 0.0, 0.0, 0.0]
 
 
+class Crossed(nn.Module):
+    """Tokens that read a picture's, and not each other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cross, self.mlp = Attention(), Gated()
+
+    def forward(self, hidden: Tensor, others: Tensor) -> Tensor:
+        cross = self.cross
+        shares = (cross.q(hidden) @ cross.k(others).mT).softmax(-1)
+        return self.mlp(hidden + cross.o(shares @ cross.v(others)))
+
+
+class Keyed(Model):
+    def forward(
+        self, pixel_values: Tensor, input_ids: Tensor, use_cache: bool = False
+    ) -> Any:
+        del use_cache
+        others, hidden = self.seen(pixel_values), self.words(input_ids)
+        for layer in self.layers:
+            hidden = layer(hidden, others)
+        return SimpleNamespace(logits=self.head(self.norm(hidden)))
+
+
+def test_cross_attention_is_attention_and_its_keys_a_set_of_their_own() -> None:
+    found = traced(Keyed(Crossed), two_prompts()).rows[1].readers
+    assert {(each.names, each.type, each.fold) for each in found} == {
+        ("cross.q", "attn", None),
+        ("cross.k cross.v", "attn", None),
+        ("cross.o", "attn", "cross.v"),
+        ("mlp.gate mlp.up", "ff", None),
+        ("mlp.down", "ff", "mlp.up"),
+    }
+
+
 def test_blocks_of_several_kinds_are_one_row() -> None:
     kinds = iter([Block, Calm, Block])
     assert set(language(lambda: next(kinds)())) == {
@@ -218,6 +254,30 @@ def test_a_row_that_runs_one_block_twice_is_none() -> None:
     module.layers = nn.ModuleList([module.layers[0]] * 2)
     with pytest.raises(ModelError, match="none can be its language model"):
         traced(module, two_prompts())
+
+
+class Turns(Model):
+    """Blocks of two lists take turns: no list is called in a row."""
+
+    def __init__(self) -> None:
+        super().__init__(layers=3)
+        self.turns = nn.ModuleList(Block() for _ in range(3))
+
+    def seen(self, pixel_values: Tensor) -> Tensor:
+        hidden = self.patches(pixel_values)
+        for block, other in zip(self.tower, self.turns, strict=True):
+            hidden = other(block(hidden))
+        return self.projectors[0](hidden)
+
+
+def test_blocks_that_take_turns_with_others_are_named_and_not_placed() -> None:
+    module = Turns()
+    found = traced(module, two_prompts())
+    assert [row.path for row in found.rows] == ["layers"]
+    astray = {x.pattern for x in found.rests if "one after the other" in x.reason}
+    assert astray == {r"tower\..+", r"turns\..+"}
+    with pytest.raises(SpecError, match=r"^65% of the weights have no place"):
+        fitted(found, module)
 
 
 class Hidden(Block):
