@@ -22,7 +22,7 @@ from allocator.core.weights import key_of, slice_of, weight_of
 from quant.folding import Folds
 from quant.lru_cache import LRUCache
 from quant.streaming import Spool, in_memory
-from tests.states import TITLES, VARIANTS, copied, logits_of, made, prefixed
+from tests.states import EVERY, copied, logits_of, made, prefixed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,7 +47,7 @@ class Case:
         return EXTRAS if self.family.gives(self.folder) == "reply" else ()
 
 
-@pytest.fixture(params=VARIANTS, ids=TITLES, scope="module")
+@pytest.fixture(params=EVERY, ids="-".join, scope="module")
 def case(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Case:
@@ -175,8 +175,7 @@ def test_the_head_reads_the_positions_that_are_named_and_no_others(
     # of each sample others, one of them from the front; one that ranks has no such head
     rows, places = torch.tensor([[0], [1]]), torch.tensor([[-1, 0], [-1, -2]])
     read: list[torch.Size] = []
-    head = getattr(model.module, "lm_head", None)
-    head = getattr(getattr(model.module, "language_model", None), "lm_head", head)
+    head = model.module.get_output_embeddings()
     if head is not None:
         head.register_forward_pre_hook(lambda _, args: read.append(args[0].shape[:2]))
     found = logits_of(model, {**case.state, POSITIONS: places})
