@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -289,7 +290,8 @@ def test_a_scale_folds_into_its_predecessor_without_changing_the_output(
         place(parameters, {k: v for k, v in kept.items() if k.startswith(group.fold)})
         told += relative(logits_of(model, case.state), before) > 1e-4
         place(parameters, kept)
-    unread = 3 if "Next" in type(model.module).__name__ else 0
+    # nothing reads their last vision block
+    unread = 3 if re.match("LlavaNext|VipLlava", type(model.module).__name__) else 0
     assert told == len(folds) - unread > 0
 
 
