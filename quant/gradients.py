@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils._pytree import tree_leaves, tree_map
 
+from allocator.core.weights import weight_of
+from quant.routed import experts_of, replaced
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
 
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 
     from allocator.core.ports import Model, Siblings, Stage, State
 
+    Noted = tuple[tuple[str, Siblings], Tensor, Tensor]
     Seed = Callable[[State], tuple[Tensor, Tensor]]
 
 
@@ -31,6 +35,8 @@ class Passed:
         name: the linear's full name.
         read: [n, in] its inputs, or [n] the rows that embeddings looked up.
         gradient: [n, out] of what it gave: 0 where nothing reads that.
+
+    An expert's n are the tokens that were routed to it, which may be none.
     """
 
     name: str
@@ -59,7 +65,7 @@ def passed(
     sent: list[Tensor | None] | None = None
     for stage in reversed(stages):
         before = _mapped(_leaf, states.pop())
-        with torch.enable_grad(), _noted(model.module, stage, names) as noted:
+        with torch.enable_grad(), _noted(model.module, stage, names, before) as noted:
             after = stage.run(before)
             pairs = [seed(after)] if sent is None else _paired(_floats(after), sent)
         inputs, outputs = _floats(before), [given for *_, given in noted]
@@ -68,15 +74,18 @@ def passed(
         for each, gradient in zip(noted, found[len(inputs) :], strict=True):
             (name, siblings), read, given = each
             own = torch.zeros_like(given) if gradient is None else gradient
-            yield _attended(name, read, own, before, siblings.mask or stage.mask)
+            # what experts read is no padding
+            mask = None if siblings.pool else siblings.mask or stage.mask
+            yield _attended(name, read, own, before, mask)
+        yield from _unrouted(model.module, stage, names, noted)
 
 
 @contextmanager
 def _noted(
-    module: Any, stage: Stage, names: Collection[str]
-) -> Iterator[list[tuple[tuple[str, Siblings], Tensor, Tensor]]]:
+    module: Any, stage: Stage, names: Collection[str], state: State
+) -> Iterator[list[Noted]]:
     """Notes what the linears of a stage read and give while it runs."""
-    noted: list[tuple[tuple[str, Siblings], Tensor, Tensor]] = []
+    noted: list[Noted] = []
 
     def note(own: tuple[str, Siblings]) -> Callable[[Any, Any, Tensor], None]:
         def hook(_: Any, args: Any, given: Tensor) -> None:
@@ -87,14 +96,40 @@ def _noted(
         return hook
 
     own = [(n, each) for each in stage.siblings for n in each.names if n in names]
+    routed = {name: each for name, each in own if each.pool is not None}
+
+    def see(name: str, x: Tensor, run: Callable[[], Tensor]) -> Tensor:
+        given = run()
+        if name in routed:
+            note((name, routed[name]))(None, (x,), given)
+        return given
+
     hooks = [
-        module.get_submodule(each[0]).register_forward_hook(note(each)) for each in own
+        module.get_submodule(each[0]).register_forward_hook(note(each))
+        for each in own
+        if each[1].pool is None
     ]
+    watched = experts_of(module, routed.values())
     try:
-        yield noted
+        with replaced(stage, watched, see, state):
+            yield noted
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _unrouted(
+    module: Any, stage: Stage, names: Collection[str], noted: Sequence[Noted]
+) -> Iterator[Passed]:
+    """Experts of a stage that no token of the batch was routed to."""
+    seen = {name for (name, _), *_ in noted}
+    for siblings in stage.siblings:
+        [name, *_] = siblings.names
+        if siblings.pool is not None and name in names and name not in seen:
+            weight = weight_of(module, name).detach()
+            outputs, inputs = weight.shape
+            empty = weight.new_empty(0)
+            yield Passed(name, empty.view(0, inputs), empty.view(0, outputs))
 
 
 def _attended(

@@ -90,13 +90,7 @@ class Experts:
             ModelError: it is not called with tokens, experts and shares, or nobody can
                 tell which of the tokens are padding.
         """
-        given = inspect.signature(self._plain).bind(self.owner, *args, **kwargs)
-        found = list(given.arguments.values())[1:4]
-        if len(found) < 3 or not all(isinstance(x, torch.Tensor) for x in found):
-            raise ModelError(
-                f"{self.name} is not called with tokens, their experts and the shares "
-                "of these: what each expert reads is not known"
-            )
+        found = self._arguments(args, kwargs)
         rows = [each.reshape(-1, each.shape[-1]) for each in found]
         if attended is None:
             return Routed(*rows)
@@ -106,6 +100,29 @@ class Experts:
                 f"{attended.numel()}: which of them are padding is not known"
             )
         return Routed(*(each[attended.flatten()] for each in rows))
+
+    def _arguments(self, args: Any, kwargs: Any) -> list[Tensor]:
+        """Tokens, their experts and the shares of these, as a call gives them."""
+        given = inspect.signature(self._plain).bind(self.owner, *args, **kwargs)
+        found = list(given.arguments.values())[1:4]
+        if len(found) < 3 or not all(isinstance(x, torch.Tensor) for x in found):
+            raise ModelError(
+                f"{self.name} is not called with tokens, their experts and the shares "
+                "of these: what each expert reads is not known"
+            )
+        return found
+
+    def instead(self, args: Any, kwargs: Any, attended: Tensor | None, see: See) -> Any:
+        """What a call gives, by the plain forward, each product shown to somebody.
+
+        It is 0 at padding, which nothing reads.
+        """
+        given = self.run(self.routed(args, kwargs, attended), see)
+        if attended is not None:
+            rows = given
+            given = rows.new_zeros(attended.numel(), rows.shape[-1])
+            given[attended.flatten()] = rows
+        return given.reshape(self._arguments(args, kwargs)[0].shape)
 
     def run(self, routed: Routed, see: See) -> Tensor:
         """What the experts give, [n, out], each product shown to somebody.
@@ -269,3 +286,33 @@ def reading(
     watched = experts_of(module, (siblings for siblings, _ in takers))
     with routing(stage, {each: run(each) for each in watched}, state):
         yield
+
+
+@contextmanager
+def replaced(
+    stage: Stage, watched: Iterable[Experts], see: See, state: State
+) -> Iterator[None]:
+    """Run experts by their plain forward, each product shown to somebody.
+
+    What a stage gives is then the same up to rounding, but for padding.
+
+    Args:
+        stage: what will run.
+        watched: the modules whose forward is replaced meanwhile.
+        see: is told each product.
+        state: the batch; the mask of the experts' sets is that of their stage.
+    """
+    attended = None if stage.mask is None else state[stage.mask].bool()
+
+    def forward(experts: Experts) -> Callable[..., Any]:
+        return lambda *args, **kwargs: experts.instead(args, kwargs, attended, see)
+
+    owners = {experts: experts.owner for experts in watched}
+    try:
+        for experts, owner in owners.items():
+            owner.forward = forward(experts)
+        yield
+    finally:
+        for owner in owners.values():
+            # the class's own comes back
+            owner.__dict__.pop("forward", None)

@@ -70,6 +70,11 @@ class Cuts:
         """Linears in groups, in order of execution."""
         return [linear for own in self.first_read for linear in own]
 
+    def depths(self, spec: ModelSpec) -> dict[str, int]:
+        """How many linears are read before the first of each group of a model."""
+        places = {linear.name: at for at, linear in enumerate(self.linears)}
+        return {g.key: min(places[x.name] for x in g.linears) for g in spec.groups}
+
     def blocks(self, begin: int, end: int) -> int:
         """Stages with linears of their own among some in a row."""
         return sum(bool(own) for own in self.first_read[begin:end])

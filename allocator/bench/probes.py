@@ -111,7 +111,7 @@ def _probe(
     full = Allocation.uniform(bench.spec, Choice(FULL))
     probes = {at: full.replace(dict([at])) for at in wanted if at not in found}
     low = [at for at in probes if at[1].bits < FULL]
-    low.sort(key=lambda at: bench.depth(at[0]))
+    low.sort(key=lambda at: bench.depths[at[0]])
     found.update({at: 0.0 for at in probes if at[1].bits == FULL})
     first = probes[low[0]] if low else None
     reference = bench.logits(full, samples, first)

@@ -116,10 +116,10 @@ class Workbench:
         wanted = allocation.of_linears(self.spec)
         return tuple(str(wanted[linear.name]) for linear in self.cuts.linears)
 
-    def depth(self, key: str) -> int:
-        """How many linears are read before the first of a group."""
-        own = next(group.linears for group in self.spec.groups if group.key == key)
-        return min(map(self.cuts.linears.index, own))
+    @cached_property
+    def depths(self) -> dict[str, int]:
+        """How many linears are read before the first of each group."""
+        return self.cuts.depths(self.spec)
 
     def apply(self, allocation: Allocation) -> None:
         """Put an allocation's weights in place, loading only what changes."""

@@ -8,7 +8,7 @@ import math
 import re
 from collections import Counter
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from allocator.core.errors import BudgetError, SpecError, UnknownNameError
@@ -32,6 +32,8 @@ UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9}
 UNITS |= {"kib": 2**10, "mib": 2**20, "gib": 2**30}
 
 Scope = Literal["model", "quantized"]
+# made once: `json.dumps` makes one for each digest
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 
 
 @dataclass(frozen=True)
@@ -119,10 +121,9 @@ class Allocation:
         return Allocation.from_linears(other, self.of_linears(spec))
 
     def __getitem__(self, key: str) -> Choice:
-        chosen = dict(self.choices)
-        if key not in chosen:
-            raise UnknownNameError("group", key, chosen)
-        return chosen[key]
+        if key not in self._places:
+            raise UnknownNameError("group", key, self._places)
+        return self.choices[self._places[key]][1]
 
     def __iter__(self) -> Iterator[tuple[str, Choice]]:
         return iter(self.choices)
@@ -133,11 +134,16 @@ class Allocation:
         Raises:
             SpecError: a change to a group that is not there.
         """
-        unknown = sorted(set(changes) - {key for key, _ in self.choices})
-        if unknown:
-            raise SpecError(f"there is no group {unknown[0]!r} to change")
-        changed = tuple((key, changes.get(key, c)) for key, c in self.choices)
-        return Allocation(changed, self.layers)
+        changed = list(self.choices)
+        for key in sorted(changes):
+            if key not in self._places:
+                raise SpecError(f"there is no group {key!r} to change")
+            changed[self._places[key]] = key, changes[key]
+        return Allocation(tuple(changed), self.layers)
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {key: at for at, (key, _) in enumerate(self.choices)}
 
     def part(self, components: Sequence[str]) -> Allocation:
         """The choices of some components' groups alone."""
@@ -171,8 +177,7 @@ def _read(data: Mapping[str, Mapping[str, Any]]) -> dict[str, Choice]:
 
 def digest(value: Any) -> str:
     """First 16 hexadecimal digits of the SHA-256 of a value's canonical JSON."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(_CANONICAL.encode(value).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -202,17 +207,37 @@ def linear_bytes(
 
     The zero-point of the per-tensor grid is not an integer, and takes 16 bits.
     """
+    shape = (linear.out_features, linear.in_features)
+    return _matrix_bytes(*shape, scheme, bits, layout)
+
+
+@lru_cache(maxsize=4096)
+def _matrix_bytes(
+    rows: int, columns: int, scheme: Scheme, bits: int, layout: str | None
+) -> int:
+    """Of a matrix; a block's experts are hundreds of one shape."""
     if bits == FULL:
-        return 2 * linear.weights
+        return 2 * rows * columns
     zero_bits = FULL if scheme.group_size == "tensor" else bits
     matrix = Matrix(
-        linear.out_features,
-        linear.in_features,
-        scheme.grids(linear.out_features, linear.in_features),
+        rows,
+        columns,
+        scheme.grids(rows, columns),
         bits,
         0 if scheme.symmetric else zero_bits,
     )
     return _layout(scheme, layout).matrix(matrix)
+
+
+def summed_bytes(
+    linears: Iterable[tuple[Linear, int]], scheme: Scheme, layout: str | None = None
+) -> int:
+    """Bytes of linears at so many bits each; thousands of experts are all alike."""
+    alike = Counter((x.out_features, x.in_features, bits) for x, bits in linears)
+    return sum(
+        count * _matrix_bytes(*shape, scheme, bits, layout)
+        for (*shape, bits), count in alike.items()
+    )
 
 
 def rest_bytes(spec: ModelSpec, scheme: Scheme, layout: str | None = None) -> int:
@@ -232,10 +257,8 @@ def stored_size(
     `layout` says how (of `LAYOUTS`); None: as the scheme's target has it.
     """
     chosen = allocation.of_linears(spec)
-    quantized = sum(
-        linear_bytes(linear, scheme, chosen[linear.name].bits, layout)
-        for linear in spec.linears
-    )
+    each = ((linear, chosen[linear.name].bits) for linear in spec.linears)
+    quantized = summed_bytes(each, scheme, layout)
     whole = quantized + rest_bytes(spec, scheme, layout)
     return Size(whole, spec.parameters, quantized, spec.weights)
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 import inspect
 import re
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from allocator.core.errors import ModelError
 from allocator.core.ports import Siblings, Stage
-from allocator.families._calls import caught, fed
+from allocator.families._calls import caught, fed, read_behind
 from allocator.families._places import Place, Rest, embeddings_read
 from allocator.families._positions import read_positions
 from allocator.families._sharing import of_samples
@@ -73,6 +74,27 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Inserted:
+    """A module between two vision blocks: its full name, and what it is behind.
+
+    It belongs to the tower, and to none of its blocks; `behind` is not the last one.
+    """
+
+    path: str
+    behind: int
+    readers: tuple[Readers, ...]
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """Patterns of its linears."""
+        path = re.escape(self.path)
+        return tuple(
+            Place(rf"{path}\.{either(each)}", "vision", each.type)
+            for each in self.readers
+        )
+
+
+@dataclass(frozen=True)
 class Layout:
     """Where the parts of an image-text model are.
 
@@ -81,7 +103,8 @@ class Layout:
     `between` is told module, state, block number and outcome of each language block,
     and gives what the next one reads, where that is something else. `behind` turns what
     the output head gives into the logits, where they are something else. `norm` is the
-    name of the norm behind the language blocks, beside their list.
+    name of the norm behind the language blocks, beside their list. `inserted` stands
+    within the tower.
     """
 
     vision: Row
@@ -92,6 +115,7 @@ class Layout:
     between: Callable[[Any, State, int, Any], Any] | None = None
     behind: Callable[[Any], Any] | None = None
     norm: str = "norm"
+    inserted: Inserted | None = None
 
     @property
     def places(self) -> tuple[Place, ...]:
@@ -103,7 +127,8 @@ class Layout:
             Place(either(readers), "connector", readers.type)
             for readers in self.connector
         )
-        return (*of_blocks, *of_connector)
+        of_inserted = () if self.inserted is None else self.inserted.places
+        return (*of_blocks, *of_inserted, *of_connector)
 
 
 def blocks_behind(layers: int | Sequence[int], blocks: int) -> tuple[int, ...]:
@@ -181,7 +206,7 @@ class Cut:
         words = embeddings_read(self.module)
         return (
             Stage("vision.embed", "vision", self._see, around["vision"]),
-            *self._blocks(layout.vision, None),
+            *self._tower(),
             Stage("connector", "connector", self._connect, around["vision"], connector),
             Stage("language.embed", "language", self._start, around["language"], words),
             *self._blocks(layout.language, "attention_mask"),
@@ -211,6 +236,26 @@ class Cut:
         return [
             self._block(row, number, mask) for number in range(len(self._list(row)))
         ]
+
+    def _tower(self) -> list[Stage]:
+        """The vision blocks, and what stands between two of them."""
+        stages, within = self._blocks(self.layout.vision, None), self.layout.inserted
+        if within is None:
+            return stages
+        blocks = self._list(self.layout.vision)
+        see = self.module.model.get_image_features
+
+        def run(state: State) -> State:
+            given = self._given(see, state)
+            hidden = read_behind(
+                blocks, within.behind, state["hidden"], lambda: see(**given)
+            )
+            return {**state, "hidden": hidden}
+
+        own = (siblings_of(self.module, r, f"{within.path}.") for r in within.readers)
+        sets, uses = tuple(chain.from_iterable(own)), self._around()["vision"]
+        stage = Stage(within.path, "vision", run, uses, sets)
+        return [*stages[: within.behind + 1], stage, *stages[within.behind + 1 :]]
 
     def _block(self, row: Row, number: int, mask: str | None) -> Stage:
         block, name = self._list(row)[number], f"{row.path}.{number}"

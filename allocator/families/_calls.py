@@ -131,6 +131,35 @@ def fed(blocks: Sequence[Any], outcomes: Mapping[int, Any]) -> Iterator[None]:
         yield
 
 
+def read_behind(
+    blocks: Sequence[Any], number: int, outcome: Any, run: Callable[[], object]
+) -> Any:
+    """What the next block reads, where something stands between them.
+
+    Args:
+        blocks: of the row.
+        number: of the block in front, which is not the last one.
+        outcome: what that one gave.
+        run: runs the row.
+    """
+    seen: list[Any] = []
+
+    def passing(place: int) -> Callable[..., Any]:
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            hidden = args[0] if args else kwargs["hidden_states"]
+            if place <= number:
+                return outcome if place == number else hidden
+            seen.append(hidden)
+            raise ReachedError
+
+        return forward
+
+    forwards = [passing(place) for place in range(len(blocks))]
+    with replaced(blocks, forwards), suppress(ReachedError):
+        run()
+    return seen[0]
+
+
 @contextmanager
 def replaced(
     blocks: Sequence[Any], forwards: Sequence[Callable[..., Any]]

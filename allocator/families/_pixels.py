@@ -113,9 +113,9 @@ def laid(made: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """What was made of single pictures, one behind the other."""
     found = [dict(each) for each in made]
     if POOLED in found[0]:
-        befores = accumulate(map(_patches, made), initial=0)
-        for each, before in zip(found, befores, strict=False):
-            each[POOLED] = _moved_on(each[POOLED], before)
+        counts = accumulate(map(_patches, made), initial=0)
+        for each, count in zip(found, counts, strict=False):
+            each[POOLED] = _moved_on(each[POOLED], count)
     return {k: joined([x[k] for x in found], _axis(k, found[0])) for k in found[0]}
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from allocator.core.errors import SpecError
 from allocator.core.ports import Siblings
@@ -18,7 +19,7 @@ from allocator.core.spec import (
     ModelSpec,
     build_groups,
 )
-from allocator.core.weights import key_of, weight_of
+from allocator.core.weights import TRANSPOSED
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -67,17 +68,20 @@ def place_linears(
     linears: list[Linear] = []
     left: list[LeftOut] = []
     unmatched = {place.pattern for place in places}
+    coded = {id(module.get_submodule(name).weight) for name in extras}
     matrices = list(_matrices(module))
-    for name, weight in matrices:
-        if name in extras:
+    for each in matrices:
+        if each.names[0] in extras:
             continue
-        placed = _placed(name, weight, places)
-        if placed:
-            linears.append(placed[0])
-            unmatched.discard(placed[1])
-        else:
-            left.append(_left(family, name, weight, rests))
-    left += _routers(module, rests, {name for name, _ in matrices})
+        place = _place(each, places)
+        if place is None:
+            left += _left(family, each, rests)
+            continue
+        linears += _linears(each, place)
+        unmatched.discard(place.pattern)
+        coded.add(id(each.parameter))
+    named = {name for each in matrices for name in each.names}
+    left += _routers(module, rests, named)
     if unmatched:
         parts = {f"{p.component} {p.type}" for p in places if p.pattern in unmatched}
         raise SpecError(
@@ -93,23 +97,41 @@ def place_linears(
     return ModelSpec(
         *(family, parameters, build_groups(linears, granularity), tuple(left)),
         *_head(module),
-        _others(module, linears),
+        _others(module, coded),
         module.config.model_type,
     )
 
 
-def _matrices(module: Any) -> Iterator[tuple[str, Any]]:
-    """Weights [out, in] of all linears, those of experts among them, by full name."""
+class _Matrices(NamedTuple):
+    """What one parameter holds: the matrix of a linear, or those of a block's experts.
+
+    Attributes:
+        names: full names of the linears.
+        shape: [out, in] of each.
+        parameter: that holds them.
+    """
+
+    names: tuple[str, ...]
+    shape: tuple[int, int]
+    parameter: Any
+
+
+def _matrices(module: Any) -> Iterator[_Matrices]:
+    """The weights of all linears, those of experts among them."""
     from torch import nn
 
     for path, child in module.named_modules():
         if isinstance(child, nn.Linear):
-            yield path, child.weight
+            out, columns = child.weight.shape
+            yield _Matrices((path,), (out, columns), child.weight)
             continue
         for stack in stacks(child):
-            name = f"{path}.{stack}"
-            for number in range(len(getattr(child, stack))):
-                yield f"{name}.{number}", weight_of(module, f"{name}.{number}")
+            own = getattr(child, stack)
+            count, out, columns = own.shape
+            if getattr(child, TRANSPOSED, False):
+                out, columns = columns, out
+            names = tuple(f"{path}.{stack}.{number}" for number in range(count))
+            yield _Matrices(names, (out, columns), own)
 
 
 def stacks(child: Any) -> list[str]:
@@ -143,11 +165,12 @@ def _routers(
 
 
 def _others(
-    module: Any, linears: Sequence[Linear]
+    module: Any, coded: Collection[int]
 ) -> tuple[tuple[str, tuple[int, ...]], ...]:
-    """Names and shapes of all parameters but the linears' weights, tied ones once."""
-    # by identity: a tied matrix goes by the name of the embeddings
-    coded = {id(module.get_parameter(key_of(module, x.name))) for x in linears}
+    """Names and shapes of all parameters but the linears' weights, tied ones once.
+
+    Those are told by identity: a tied matrix goes by the name of the embeddings.
+    """
     return tuple(
         (name, tuple(parameter.shape))
         for name, parameter in module.named_parameters()
@@ -198,32 +221,33 @@ def _extras(family: str, module: Any, include: Sequence[str]) -> dict[str, Linea
     }
 
 
-def _placed(
-    name: str, weight: Any, places: Sequence[Place]
-) -> tuple[Linear, str] | None:
+def _place(matrices: _Matrices, places: Sequence[Place]) -> Place | None:
+    """Where matrices belong; experts of a block belong together."""
     for place in places:
-        found = re.fullmatch(place.pattern, name)
-        if found:
-            block = found.groupdict().get("block")
-            return (
-                Linear(
-                    name,
-                    place.component,
-                    None if block is None else place.before + int(block),
-                    place.type,
-                    *weight.shape,
-                ),
-                place.pattern,
-            )
+        if re.fullmatch(place.pattern, matrices.names[0]):
+            return place
     return None
 
 
-def _left(family: str, name: str, weight: Any, rests: Sequence[Rest]) -> LeftOut:
+def _linears(matrices: _Matrices, place: Place) -> list[Linear]:
+    """The linears that are in a place."""
+    found = re.fullmatch(place.pattern, matrices.names[0])
+    number = None if found is None else found.groupdict().get("block")
+    block = None if number is None else place.before + int(number)
+    return [
+        Linear(name, place.component, block, place.type, *matrices.shape)
+        for name in matrices.names
+    ]
+
+
+def _left(family: str, matrices: _Matrices, rests: Sequence[Rest]) -> list[LeftOut]:
+    """What stays at 16 bit, and why."""
+    first, weights = matrices.names[0], math.prod(matrices.shape)
     for rest in rests:
-        if re.fullmatch(rest.pattern, name):
-            return LeftOut(name, weight.numel(), rest.reason)
+        if re.fullmatch(rest.pattern, first):
+            return [LeftOut(name, weights, rest.reason) for name in matrices.names]
     raise SpecError(
-        f"family {family!r} does not know the linear layer {name!r}; "
+        f"family {family!r} does not know the linear layer {first!r}; "
         "it is neither in a group nor named as left out"
     )
 

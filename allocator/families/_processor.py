@@ -213,8 +213,8 @@ class _NoVideos(dict[str, Any]):
     """Stands for a part that is not there: transformers writes parts out as dicts."""
 
     model_input_names = ()
-    # SmolVLM's processor looks at these, whatever it is given
-    num_frames = fps = None
+    # SmolVLM's and MiniCPM's processors look at these, whatever they are given
+    num_frames = fps = slice_mode = downsample_mode = None
 
 
 @contextmanager

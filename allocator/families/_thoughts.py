@@ -9,8 +9,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 # what begins and ends a thought: of Qwen3, GLM-V, MiniCPM-V and most others; of Kimi-VL
-# (https://huggingface.co/moonshotai/Kimi-VL-A3B-Thinking); of Magistral
-MARKS = (("<think>", "</think>"), ("◁think▷", "◁/think▷"), ("[THINK]", "[/THINK]"))
+# (https://huggingface.co/moonshotai/Kimi-VL-A3B-Thinking); of Magistral; of Gemma 4
+# (https://ai.google.dev/gemma/docs/core/prompt-formatting-gemma4)
+MARKS = (
+    ("<think>", "</think>"),
+    ("◁think▷", "◁/think▷"),
+    ("[THINK]", "[/THINK]"),
+    ("<|channel>", "<channel|>"),
+)
 # what GLM-V puts around the answer itself, be it within a sentence
 # (https://github.com/zai-org/GLM-V)
 BOX = ("<|begin_of_box|>", "<|end_of_box|>")

@@ -74,7 +74,7 @@ class Whole(Pipeline):
     ) -> State:
         """What the checkpoint's processor makes of pictures and texts, each its own."""
         del shared
-        return super().processed(samples, texts, **more)
+        return super().processed(samples, texts, shared=False, **more)
 
     def branches(
         self, module: Any, state: State, decoding: Decoding

@@ -138,7 +138,7 @@ TINY_VISION = {
     "head_dim": 16,
     "patch_size": 4,
     "pooling_kernel_size": 2,
-    "position_embedding_size": 8,
+    "position_embedding_size": 160,
 }
 TINY_TEXT = {
     **SIZES,
@@ -198,6 +198,15 @@ PLUGIN: Family = Declared(
             attention_k_eq_v=True,
             num_global_key_value_heads=1,
             use_bidirectional_attention="vision",
+        ),
+        "moe": _variant(
+            attention_k_eq_v=True,
+            num_global_key_value_heads=1,
+            use_bidirectional_attention="vision",
+            enable_moe_block=True,
+            num_experts=4,
+            top_k_experts=2,
+            moe_intermediate_size=96,
         ),
     },
 )

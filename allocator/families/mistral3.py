@@ -93,6 +93,8 @@ def _variant(text: str) -> Variant:
         layout,
         SHORT_ANSWERS,
         _tiny(text),
+        # a head of their own, unless config.json says otherwise
+        tied=False,
     )
 
 

@@ -6,24 +6,27 @@ output is gated in the fourth.
 
 from __future__ import annotations
 
-import re
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from allocator.families._any_resolution import (
     BLOCKS,
     MERGER_3,
     PLAIN_TOWER,
-    TINY_TEXT,
     TINY_TOKENS,
     TINY_VISION,
     prompts,
 )
-from allocator.families._blocks import Layout, Readers, Row
-from allocator.families._decoders import LLAMA
+from allocator.families._blocks import Layout, Row
 from allocator.families._experts import ROUTED, TINY_EXPERTS, found, router, shared
 from allocator.families._family import Declared, Variant
-from allocator.families._places import Rest
+from allocator.families._hybrid import (
+    ATTENTION,
+    DENSE,
+    GATES,
+    RECURRENT,
+    TEXT,
+    TINY_HYBRID,
+)
 from allocator.families._words import SHORT_ANSWERS
 
 if TYPE_CHECKING:
@@ -31,24 +34,10 @@ if TYPE_CHECKING:
 
     from allocator.core.ports import Family, State
 
-# the norm in front of them feeds the gates too, which stay at 16 bit, and what the
-# output projection reads has been through a norm, a head at a time: no scale folds
-RECURRENT = (
-    Readers("linear_attn.in_proj_qkv linear_attn.in_proj_z", "attn"),
-    Readers("linear_attn.out_proj", "attn"),
-)
-# norms scale by 1 plus their weight; half of what queries give is the output's gate,
-# which multiplies what the values gave, a channel at a time
-ATTENTION = (replace(LLAMA[0], added=1.0), LLAMA[1])
 FEED_FORWARD = (
-    *(replace(LLAMA[2], added=1.0), LLAMA[3]),
+    *DENSE,
     *ROUTED,
     *shared("shared_expert"),
-)
-TEXT = "model.language_model.layers"
-GATES = Rest(
-    rf"{re.escape(TEXT)}\.\d+\.linear_attn\.in_proj_[ab]",
-    "a row a head, which says how fast a recurrent state is forgotten and rewritten",
 )
 
 
@@ -61,19 +50,6 @@ def layout(module: Any) -> Layout:
         language=Row("language", TEXT, readers),
         rests=(GATES, router(TEXT, "mlp.shared_expert_gate")),
     )
-
-
-TINY_HYBRID = {
-    **TINY_TEXT,
-    "head_dim": 32,
-    # a quarter of each head is turned
-    "rope_parameters": {"rope_type": "default", "mrope_section": [2, 1, 1]},
-    "layer_types": ["linear_attention", "full_attention"],
-    "linear_num_key_heads": 2,
-    "linear_num_value_heads": 4,
-    "linear_key_head_dim": 16,
-    "linear_value_head_dim": 16,
-}
 
 
 def _tiny(name: str) -> Callable[[], tuple[Any, State]]:

@@ -15,9 +15,9 @@ from allocator.core.allocation import (
     Scheme,
     Size,
     digest,
-    linear_bytes,
     rest_bytes,
     stored_size,
+    summed_bytes,
 )
 from allocator.core.errors import BudgetError, SpecError
 from allocator.core.holding import fused
@@ -80,13 +80,18 @@ class ModelSpace(Space):
     @cached_property
     def group_bytes(self) -> dict[str, dict[int, int]]:
         """Stored bytes of each group at each width."""
-        return {
-            group.key: {
-                bits: sum(linear_bytes(x, self.scheme, bits) for x in group.linears)
-                for bits in (*self.widths, FULL)
-            }
-            for group in self.spec.groups
-        }
+        found: dict[str, dict[int, int]] = {}
+        # single experts are thousands of groups of one shape
+        alike: dict[tuple[tuple[int, int], ...], dict[int, int]] = {}
+        for group in self.spec.groups:
+            shapes = tuple((x.out_features, x.in_features) for x in group.linears)
+            if shapes not in alike:
+                alike[shapes] = {
+                    bits: summed_bytes(((x, bits) for x in group.linears), self.scheme)
+                    for bits in (*self.widths, FULL)
+                }
+            found[group.key] = alike[shapes]
+        return found
 
     @cached_property
     def room(self) -> float:

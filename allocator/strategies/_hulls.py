@@ -53,6 +53,15 @@ class Steps:
         start = np.array([hull[0] for hull in hulls], dtype=np.int64)
         return Steps(start, owner[order], pick[order], cost[order], loss[order])
 
+    def behind(self, values: Sequence[Floats]) -> Floats:
+        """What each class and those behind it have at their starts, and 0 at last.
+
+        Args:
+            values: for each class those of its choices, costs or losses.
+        """
+        own = [float(each[at]) for each, at in zip(values, self.start, strict=True)]
+        return np.concatenate([np.cumsum(own[::-1])[::-1], [0.0]])
+
 
 def _hull(cost: Floats, loss: Floats) -> list[int]:
     """Choices on the lower convex hull, of rising cost and falling loss."""

@@ -192,6 +192,15 @@ class _Search:
         self.close = CLOSE * sum(float(np.abs(each).max()) for each in losses)
         self.best = np.inf
         self.picks: tuple[int, ...] | None = None
+        self.steps = steps = Steps.of(costs, losses)
+        self.left = self.room - steps.behind(costs)[0]
+        reach = np.cumsum(steps.cost)
+        self.last = int(np.searchsorted(reach, self.left, side="right"))
+        # the relaxed answer, its last step not taken
+        picks = steps.start.copy()
+        picks[steps.owner[: self.last]] = steps.pick[: self.last]
+        if not (self.excluded == picks).all(1).any():
+            self.offer(picks)
 
     @property
     def target(self) -> float:
@@ -200,10 +209,10 @@ class _Search:
 
     def offer(self, picks: Integers) -> None:
         """Keep an answer if it is the best so far."""
-        chosen = list(zip(self.losses, picks.tolist(), strict=True))
-        loss = math.fsum(float(each[at]) for each, at in chosen)
+        at = tuple(picks.tolist())
+        loss = math.fsum(float(x[k]) for x, k in zip(self.losses, at, strict=True))
         if loss < self.best:
-            self.best, self.picks = loss, tuple(picks.tolist())
+            self.best, self.picks = loss, at
 
     def look(self, beam: int) -> float:
         """Improve the answer; a bound on the answers that were not looked at."""
@@ -215,19 +224,15 @@ class _Search:
 
     def _worth(self) -> list[Integers]:
         """The choices of each class that may be part of a better answer."""
-        steps = Steps.of(self.costs, self.losses)
-        starts = list(zip(self.costs, self.losses, steps.start, strict=True))
-        left = self.room - sum(float(cost[at]) for cost, _, at in starts)
-        reach = np.cumsum(steps.cost)
-        last = int(np.searchsorted(reach, left, side="right"))
-        full = last == len(reach)
+        steps, left, last = self.steps, self.left, self.last
+        full = last == len(steps.cost)
         price = 0.0 if full else -float(steps.loss[last] / steps.cost[last])
         paid = [x + price * c for c, x in zip(self.costs, self.losses, strict=True)]
         relaxed = sum(float(each.min()) for each in paid) - price * self.room
         limit = self.target - relaxed
         return [
             np.flatnonzero((each - each.min() < limit) & (cost - cost[at] <= left))
-            for each, (cost, _, at) in zip(paid, starts, strict=True)
+            for each, cost, at in zip(paid, self.costs, steps.start, strict=True)
         ]
 
 
@@ -246,16 +251,27 @@ class _Pass:
         self.costs = [search.costs[k][kept[k]] for k in self.order]
         self.losses = [search.losses[k][kept[k]] for k in self.order]
         self.steps = Steps.of(self.costs, self.losses)
-        self.parents: list[Integers] = []
-        self.chosen: list[Integers] = []
+        # what the classes behind take at least, and lose then
+        self.least = self.steps.behind(self.costs)
+        self.base = self.steps.behind(self.losses)
+        # classes with a single choice are decided
+        self.decided = sum(len(each) == 1 for each in kept)
+        first = [np.zeros(1, np.int64)] * self.decided
+        self.parents, self.chosen = first, list(first)
 
     def run(self, beam: int) -> float:
         """Improve the search's answer; the least bound of the states left out."""
-        search, lost = self.search, np.inf
-        cost, loss = np.zeros(1), np.zeros(1)
-        node = np.full(1, 0 if len(search.excluded) else -1)
-        among = np.zeros(len(search.excluded), dtype=np.int64)
-        for level, (c, x) in enumerate(zip(self.costs, self.losses, strict=True)):
+        search, lost, decided = self.search, np.inf, self.decided
+        cost = np.array([math.fsum(float(c[0]) for c in self.costs[:decided])])
+        loss = np.array([math.fsum(float(x[0]) for x in self.losses[:decided])])
+        only = [int(each[0]) for each in self.kept[:decided]]
+        begun = (search.excluded[:, self.order[:decided]] == only).all(1)
+        among = np.where(begun, 0, -1)
+        node = np.full(1, 0 if begun.any() else -1)
+        if decided == len(self.costs):
+            self._bounds(decided - 1, cost, loss, node)
+        for level in range(decided, len(self.costs)):
+            c, x = self.costs[level], self.losses[level]
             table, among = self._table(level, among)
             parent = np.repeat(np.arange(len(cost)), len(c))
             pick = np.tile(np.arange(len(c)), len(cost))
@@ -279,14 +295,11 @@ class _Pass:
 
     def _bounds(self, level: int, cost: Floats, loss: Floats, node: Integers) -> Floats:
         """Least losses that states can lead to; offers the best way to round them."""
-        steps, rest = self.steps, range(level + 1, len(self.costs))
-        start = steps.start
-        least_cost = sum(float(self.costs[k][start[k]]) for k in rest)
-        base = sum(float(self.losses[k][start[k]]) for k in rest)
+        steps, base = self.steps, self.base[level + 1]
         ahead = np.flatnonzero(steps.owner > level)
         reach = np.concatenate([[0.0], np.cumsum(steps.cost[ahead])])
         gain = np.concatenate([[0.0], np.cumsum(steps.loss[ahead])])
-        left = self.search.room - least_cost - cost
+        left = self.search.room - self.least[level + 1] - cost
         bound: Floats = loss + base + np.interp(left, reach, gain)
         bound[left < 0] = np.inf
         taken = np.searchsorted(reach, left, side="right") - 1

@@ -11,6 +11,7 @@ import torch
 from allocator.bench.workbench import Workbench
 from allocator.core.allocation import Allocation, Choice, Scheme
 from allocator.core.plugins import load
+from allocator.core.weights import slice_of
 from evals.tasks.vqav2 import PLUGIN as VQAV2
 from quant.bank import Recipe
 from quant.folding import folded
@@ -67,6 +68,16 @@ def parameters(model: Any) -> dict[str, Tensor]:
     return {name: p.detach().clone() for name, p in model.module.named_parameters()}
 
 
+def put(model: Any, values: dict[str, Tensor], name: str, weight: Tensor) -> None:
+    """Put a linear's weight among parameters; an expert's is a part of one."""
+    found = slice_of(model.module, name)
+    if found is None:
+        values[f"{name}.weight"] = weight
+    else:
+        values[found.stack] = values[found.stack].clone()
+        values[found.stack][found.number] = weight
+
+
 def test_finalized_weights_in_place_are_codes_and_what_folding_changed(
     case: Case, finalized: Finalized
 ) -> None:
@@ -79,7 +90,7 @@ def test_finalized_weights_in_place_are_codes_and_what_folding_changed(
     for linear in case.spec.linears:
         cell = finalized.cell(linear, AWQ)
         assert cell.channel_scale is None
-        expected[f"{linear.name}.weight"] = decode(cell.codes, cell)
+        put(case.model, expected, linear.name, decode(cell.codes, cell))
     assert changed
     assert changed.keys() <= here.keys()
     assert all(torch.equal(value, expected[name]) for name, value in here.items())
@@ -107,10 +118,10 @@ def test_folding_the_scales_of_a_bank_hardly_moves_the_logits(case: Case) -> Non
         torch.float16,
     )
     assert folds.changed
-    values = dict(folds.changed)
+    values = {**parameters(bench.model), **folds.changed}
     for name, linear in linears.items():
         cell = folds.cell(name, bank.cell(linear, AWQ))
-        values[f"{name}.weight"] = decode(cell.codes, cell)
+        put(case.model, values, name, decode(cell.codes, cell))
     with torch.no_grad():
         for name, value in values.items():
             bench.model.module.get_parameter(name).copy_(value)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from allocator.core.plugins import load
+from allocator.core.weights import key_of, slice_of
 from quant.gradients import passed
 from tests.states import TITLES, VARIANTS, made
 
@@ -33,9 +34,13 @@ def sent(after: State) -> tuple[Tensor, Tensor]:
 def in_one_graph(model: Model, state: State, names: set[str]) -> dict[str, Tensor]:
     """Gradients of what linears gave, summed over all positions but padding.
 
-    A convolution sends some there, although what it is of was 0.
+    A convolution sends some there, although what it is of was 0. Of experts it is the
+    gradients of their weights, a stack at a time.
     """
     given: dict[str, Tensor] = {}
+    own = {n for n in names if slice_of(model.module, n) is None}
+    stacks = {key_of(model.module, n) for n in names - own}
+    weights = {n: model.module.get_parameter(n).requires_grad_() for n in stacks}
 
     def note(name: str) -> Any:
         def hook(_: Any, __: Any, out: Tensor) -> None:
@@ -48,18 +53,21 @@ def in_one_graph(model: Model, state: State, names: set[str]) -> dict[str, Tenso
             # elsewhere a linear may be called in vain, or give again what it gave
             hooks = [
                 model.module.get_submodule(name).register_forward_hook(note(name))
-                for name in names.intersection(stage.linears)
+                for name in own.intersection(stage.linears)
             ]
             state = stage.run(state)
             for hook in hooks:
                 hook.remove()
         out, gradient = sent(state)
-    outputs = list(given.values())
+    outputs = [*weights.values(), *given.values()]
     found = torch.autograd.grad(out, outputs, gradient, allow_unused=True)
+    summed = {
+        name: torch.zeros_like(each) if of is None else of
+        for (name, each), of in zip(weights.items(), found, strict=False)
+    }
     mask = state["attention_mask"].bool()
-    summed: dict[str, Tensor] = {}
-    for (name, out), own in zip(given.items(), found, strict=True):
-        seen = torch.zeros_like(out) if own is None else own
+    for (name, out), of in zip(given.items(), found[len(weights) :], strict=True):
+        seen = torch.zeros_like(out) if of is None else of
         if seen.shape[:-1] == mask.shape:
             seen = seen[mask]
         summed[name] = seen.flatten(0, -2).sum(0)
@@ -77,6 +85,13 @@ def test_stage_by_stage_gives_the_gradients_of_one_graph(
     names = {linear.name for linear in spec.linears}
     found = {each.name: each for each in passed(model, state, names, sent)}
     assert set(found) == names
-    for name, wanted in in_one_graph(model, dict(state), names).items():
-        got = found[name].gradient.sum(0)
-        torch.testing.assert_close(got, wanted, rtol=1e-3, atol=1e-4)
+    wanted = in_one_graph(model, dict(state), names)
+    for name, each in found.items():
+        part = slice_of(model.module, name)
+        if part is None:
+            got, own = each.gradient.sum(0), wanted[name]
+        else:
+            got, own = each.gradient.T @ each.read, wanted[part.stack][part.number]
+            # a stack may be stored the other way round
+            got = got if got.shape == own.shape else got.T
+        torch.testing.assert_close(got, own, rtol=1e-3, atol=1e-4)

@@ -94,6 +94,7 @@ def test_a_group_at_two_bits_changes_each_of_its_weights_and_no_other(
 ) -> None:
     module = bench.model.module
     before = {name: p.clone() for name, p in module.named_parameters()}
+    old = {x.name: weight_of(module, x.name).clone() for x in bench.spec.linears}
     full = Allocation.uniform(bench.spec, FULL)
     for group in bench.spec.groups:
         bench.apply(full.replace({group.key: Choice(2, method)}))
@@ -101,6 +102,9 @@ def test_a_group_at_two_bits_changes_each_of_its_weights_and_no_other(
             n for n, p in module.named_parameters() if not torch.equal(p, before[n])
         }
         assert changed == {key_of(module, linear.name) for linear in group.linears}
+        # experts share a parameter, and each of them is another matrix
+        for linear in group.linears:
+            assert not torch.equal(weight_of(module, linear.name), old[linear.name])
 
 
 def test_an_exception_changes_its_linear_and_no_other(bench: Bench) -> None:

@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from allocator.core.errors import ModelError
-from tests.states import made
+from tests.states import logits_of, made
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from allocator.core.ports import Family
@@ -121,3 +123,20 @@ def check_refused(family: Family, folder: Path, said: str, **values: Any) -> Non
     change(folder / "config.json", **values)
     with pytest.raises(ModelError, match=said):
         family.spec(folder)
+
+
+def check_renamed(
+    family: Family, folder: Path, variant: str, renamed: Callable[[str], str]
+) -> None:
+    """A checkpoint whose tensors have other names is read as it was before."""
+    state = made(family, folder, variant)
+    wanted = logits_of(family.load(folder, "cpu"), state)
+    spec, file = family.spec(folder), folder / "model.safetensors"
+    stored = {renamed(name): tensor for name, tensor in load_file(file).items()}
+    assert stored.keys() != load_file(file).keys()
+    save_file(stored, file, {"format": "pt"})
+    assert family.spec(folder) == spec
+    assert torch.equal(logits_of(family.load(folder, "cpu"), state), wanted)
+    mapped = family.load(folder, "cpu", mapped=True).module
+    names = (linear.name for linear in spec.linears)
+    assert all(mapped.get_submodule(name).weight.any() for name in names)

@@ -120,6 +120,8 @@ def test_a_switch_is_found_wherever_a_folder_has_its_template(
         ("◁think▷Is it?◁/think▷red", "red"),
         ("◁think▷Is it", ""),
         ("[THINK]Is it?[/THINK]red", "red"),
+        ("<|channel>thought\nIs it?<channel|>red", "red"),
+        ("<|channel>thought\nIs it", ""),
         ("<think>a</think>It is <|begin_of_box|>red<|end_of_box|>.", "red"),
         ("<|begin_of_box|>a<|end_of_box|> or <|begin_of_box|>red", "red"),
         # words that only look alike

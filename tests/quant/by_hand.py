@@ -130,7 +130,7 @@ def fold(model: Model, siblings: Any, names: list[str], cells: dict[str, Any]) -
     for key, parameter in before.named_parameters(recurse=False):
         if key == "bias" or not low:
             by = scale if parameter.dim() == 1 else scale[:, None]
-            added = 1.0 if type(before).__name__.startswith("Gemma") else 0.0
+            added = siblings.added if key == "weight" else 0.0
             parameter.data.copy_(((parameter + added) / by - added).half())
     if not low:
         return names
@@ -171,7 +171,5 @@ def effective(cell: Any) -> torch.Tensor:
     zero: Any = 2 ** (cell.bits - 1) if cell.zero is None else cell.zero.float()
     columns = torch.arange(cell.codes.shape[1]) // cell.columns
     scale: torch.Tensor = cell.scale.float()[:, columns]
-    whole = (cell.codes.float() - zero[:, columns]) * scale
-    if cell.channel_scale is None:
-        return whole
-    return torch.div(whole, cell.channel_scale.float())
+    whole: torch.Tensor = (cell.codes.float() - zero[:, columns]) * scale
+    return whole if cell.channel_scale is None else whole / cell.channel_scale.float()

@@ -9,6 +9,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from allocator.families import qwen_vl
+from allocator.families._any_resolution import (
+    TINY_TEXT,
+    TINY_TOKENS,
+    TINY_VISION,
+    prompts,
+)
 from allocator.families._blocks import Cut, Layout, Readers, Row
 from allocator.families._places import Rest, place_linears
 from quant.build import Source
@@ -70,14 +76,14 @@ def mixture(**text: Any) -> Mixture:
     from transformers import Qwen3VLMoeConfig, Qwen3VLMoeForConditionalGeneration
 
     vision = {
-        **qwen_vl.TINY_VISION,
+        **TINY_VISION,
         "intermediate_size": 128,
         "out_hidden_size": 64,
         "num_position_embeddings": 16,
         "deepstack_visual_indexes": [0],
     }
     own = {
-        **qwen_vl.TINY_TEXT,
+        **TINY_TEXT,
         "head_dim": 16,
         "num_experts": EXPERTS,
         "num_experts_per_tok": CHOSEN,
@@ -85,17 +91,24 @@ def mixture(**text: Any) -> Mixture:
         "decoder_sparse_step": 1,
         **text,
     }
-    config = Qwen3VLMoeConfig(
-        vision_config=vision, text_config=own, **qwen_vl.TINY_TOKENS
-    )
+    config = Qwen3VLMoeConfig(vision_config=vision, text_config=own, **TINY_TOKENS)
     torch.manual_seed(0)
     module = Qwen3VLMoeForConditionalGeneration(config).eval().half().float()
     return Mixture(module.requires_grad_(False))
 
 
-def prompts() -> State:
-    """Two prompts, the second padded by one token."""
-    return qwen_vl._prompts()
+def unused(model: Mixture, number: int) -> Mixture:
+    """The same, where the first block's router never chooses one expert."""
+    # others leave what stands for no expert to whoever runs several devices
+    model.module.set_experts_implementation("eager")
+    gate = model.module.get_submodule(f"{BLOCK}.mlp.gate")
+
+    def choose(_: Any, __: Any, given: Any) -> Any:
+        logits, shares, experts = given
+        return logits, shares, torch.where(experts == number, EXPERTS, experts)
+
+    gate.register_forward_hook(choose)
+    return model
 
 
 def sourced(model: Mixture, *batches: State) -> Source:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from allocator.core.plugins import load
+from allocator.core.weights import key_of
 from quant.calibration import calibrate
 from quant.streaming import Spool, in_memory
 from tests.states import TITLES, VARIANTS, made
@@ -101,8 +102,8 @@ def test_every_parameter_is_used_by_one_stage_or_by_none_that_quantizes(
                 for key, weight in model.module.named_parameters(remove_duplicate=False)
                 if weight.dtype == torch.float32
             }
-        linears = {f"{n}.weight" for s in stage.siblings for n in s.names}
-        assert linears <= loaded
+        weights = {key_of(model.module, name) for name in stage.linears}
+        assert weights <= loaded
         assert loaded, stage.name
 
 

@@ -9,6 +9,7 @@ import torch
 from allocator.core.allocation import Choice
 from allocator.core.ports import Siblings
 from allocator.core.weights import weight_of
+from allocator.families._any_resolution import prompts
 from quant.assignment import Assignment
 from quant.cells import file_of, read_cell
 from quant.observing import together
@@ -16,7 +17,7 @@ from quant.passes import Passes
 from quant.sequential import quantize_in_sequence
 from quant.tuning import Tuning
 from tests.quant.by_hand import by_hand, effective
-from tests.quant.mixtures import BLOCK, Mixture, leaves, mixture, prompts, sourced
+from tests.quant.mixtures import BLOCK, Mixture, leaves, mixture, sourced, unused
 from tests.quant.sequences import FULL, recipe_of
 from tests.states import logits_of
 
@@ -144,3 +145,18 @@ def test_tuning_leaves_experts_as_they_were(tmp_path: Path) -> None:
     changed = {n for n in block if found[0].sums[n] != found[1].sums[n]}
     assert changed
     assert not any(".experts." in name for name in changed)
+
+
+def test_an_expert_that_saw_nothing_is_quantized_by_what_all_read(
+    tmp_path: Path,
+) -> None:
+    exact: Any = unused(mixture(), 3)
+    experts = [n for n in assigned(exact, FULL).choices if ".0.mlp.experts" in n]
+    choices = {**assigned(exact, FULL).choices, **dict.fromkeys(experts, GPTQ)}
+    wanted = Assignment(recipe_of("gptq"), choices)
+    found = finalized(tmp_path, wanted, exact.apart())
+    naive = by_hand(exact.apart(), exact, wanted, prompts())
+    for linear in exact.spec.linears:
+        if linear.name in naive:
+            weight = found.weight(linear, GPTQ)
+            assert torch.equal(weight, effective(naive[linear.name])), linear.name

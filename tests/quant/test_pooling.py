@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from allocator.core.plugins import load
+from allocator.families._any_resolution import prompts
 from quant.bank import read_manifest
 from quant.build import build_bank
 from quant.calibration import calibrate
@@ -24,8 +25,8 @@ from tests.quant.mixtures import (
     before,
     by_hand,
     mixture,
-    prompts,
     sourced,
+    unused,
 )
 from tests.quant.sequences import recipe_of
 
@@ -119,18 +120,6 @@ def test_one_expert_that_is_made_again_borrows_as_it_did(tmp_path: Path) -> None
     one, other = whole[name].filled().inputs, alone[name].filled().inputs
     assert torch.equal(one.hessian, other.hessian)
     assert torch.equal(one.mean_abs, other.mean_abs)
-
-
-def unused(model: Mixture, number: int) -> Mixture:
-    """The first block's router never chooses one expert."""
-    gate = model.module.get_submodule(f"{BLOCK}.mlp.gate")
-
-    def choose(_: Any, __: Any, given: Any) -> Any:
-        logits, shares, experts = given
-        return logits, shares, torch.where(experts == number, EXPERTS, experts)
-
-    gate.register_forward_hook(choose)
-    return model
 
 
 def built(root: Path, recipe: Recipe, model: Mixture) -> Path:

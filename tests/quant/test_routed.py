@@ -10,6 +10,7 @@ from torch import nn
 
 from allocator.core.errors import ModelError
 from allocator.core.ports import Siblings, Stage
+from allocator.families._any_resolution import prompts
 from quant.calibration import listening
 from quant.routed import Experts, Routed, experts_of, routing
 from tests.quant.mixtures import (
@@ -22,7 +23,6 @@ from tests.quant.mixtures import (
     by_hand,
     mixture,
     noting,
-    prompts,
 )
 
 if TYPE_CHECKING:

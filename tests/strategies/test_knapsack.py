@@ -228,3 +228,18 @@ class _Empty(ModelSpace):
     @property
     def rows(self) -> Sequence[Allocation]:
         return ()
+
+
+def test_thousands_of_classes_are_solved_to_optimality() -> None:
+    """As many as a mixture of experts has linears: most are decided at once."""
+    draw = np.random.default_rng(0)
+    costs = [np.array([2.0, 3.0, 4.0, 8.0])] * 2000
+    losses = [draw.lognormal() / 4.0 ** costs[0] for _ in costs]
+    found = solve(costs, losses, 4.0 * len(costs))
+    assert found is not None
+    assert sum(costs[0][at] for at in found.picks) <= 4.0 * len(costs)
+    assert found.bound == found.loss
+    second = solve(costs, losses, 4.0 * len(costs), [found.picks])
+    assert second is not None
+    assert second.picks != found.picks
+    assert second.loss >= found.loss
