@@ -9,6 +9,7 @@ import pytest
 
 from allocator.core.plugins import load
 from allocator.families._blocks import Layout, siblings_of
+from allocator.families._family import Declared
 from allocator.families._fitting import fitted
 from allocator.families._places import Rest, place_linears
 from allocator.families._traced import traced
@@ -18,8 +19,11 @@ if TYPE_CHECKING:
     from allocator.core.ports import Siblings
     from allocator.families._structure import Structure
 
-DECLARED = ("gemma3", "internvl", "llava", "paligemma", "qwen_vl", "smolvlm")
-CASES = [pair for pair in VARIANTS if pair[0] in DECLARED]
+CASES = [
+    (name, variant)
+    for name, variant in VARIANTS
+    if isinstance(load("allocator.families", name), Declared)
+]
 # what feeds the projector alone, and is in no declaration
 BETTER = {"model.multi_modal_projector.linear": "model.vision_tower.post_layernorm"}
 
@@ -55,14 +59,17 @@ def test_sibling_sets_and_folds_of_blocks_are_those_that_are_declared(
 ) -> None:
     wanted = [case.layout.vision, case.layout.language]
     for row, other in zip(case.found.rows, wanted, strict=True):
-        prefix = f"{row.path}.0."
-        assert [
-            (readers.type, siblings_of(case.module, readers, prefix))
-            for readers in row.readers
-        ] == [
-            (readers.type, siblings_of(case.module, readers, prefix))
-            for readers in other.readers
-        ]
+        for number in range(len(case.module.get_submodule(row.path))):
+            prefix = f"{row.path}.{number}."
+            assert {
+                (readers.type, each)
+                for readers in row.readers
+                for each in siblings_of(case.module, readers, prefix)
+            } == {
+                (readers.type, each)
+                for readers in other.readers
+                for each in siblings_of(case.module, readers, prefix)
+            }
 
 
 def test_connectors_are_those_that_are_declared(case: Case) -> None:
