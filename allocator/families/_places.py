@@ -82,15 +82,7 @@ def place_linears(
         coded.add(id(each.parameter))
     named = {name for each in matrices for name in each.names}
     left += _routers(module, rests, named)
-    if unmatched:
-        parts = {f"{p.component} {p.type}" for p in places if p.pattern in unmatched}
-        raise SpecError(
-            f"family {family!r}: this model has no linear layers where those of "
-            f"{', '.join(sorted(parts))} should be"
-        )
-    empty = [linear.name for linear in linears if not linear.weights]
-    if empty:
-        raise SpecError(f"the linear layer {empty[0]!r} has no weights")
+    _check(family, linears, [p for p in places if p.pattern in unmatched])
     linears += extras.values()
     linears.sort(key=lambda linear: COMPONENTS.index(linear.component))
     parameters = sum(parameter.numel() for parameter in module.parameters())
@@ -100,6 +92,23 @@ def place_linears(
         _others(module, coded),
         module.config.model_type,
     )
+
+
+def _check(family: str, linears: Sequence[Linear], unmatched: Sequence[Place]) -> None:
+    """Refuse places without linears, and linears without weights.
+
+    Raises:
+        SpecError: there are some.
+    """
+    if unmatched:
+        parts = {f"{place.component} {place.type}" for place in unmatched}
+        raise SpecError(
+            f"family {family!r}: this model has no linear layers where those of "
+            f"{', '.join(sorted(parts))} should be"
+        )
+    empty = [linear.name for linear in linears if not linear.weights]
+    if empty:
+        raise SpecError(f"the linear layer {empty[0]!r} has no weights")
 
 
 class _Matrices(NamedTuple):
