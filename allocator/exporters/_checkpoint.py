@@ -72,7 +72,8 @@ class Checkpoint:
     def rest(self) -> Iterator[tuple[str, Tensor]]:
         """Every parameter that has no codes, by full name, in 16 bits; tied ones once.
 
-        The weight of a linear at 16 bits is one of them, and so is every bias.
+        The weight of a linear at 16 bits is one of them, and so is every bias. Buffers
+        that checkpoints hold follow.
         """
         module = self.model.module
         # a head may be the same matrix as the embeddings
@@ -80,6 +81,10 @@ class Checkpoint:
         for name, parameter in module.named_parameters():
             if id(parameter) not in coded:
                 yield name, self.changed.get(name, parameter.detach()).to(self.dtype)
+        stored = module.state_dict()
+        for name, buffer in module.named_buffers():
+            if name in stored:
+                yield name, buffer.to(self.dtype)
 
     def weight(self, name: str) -> Tensor:
         """Weight of a linear below 16 bits as it is to be read: [out, in] float32."""

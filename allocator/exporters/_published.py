@@ -31,12 +31,14 @@ class Published:
         flat: settings of the language model lie beside the others in config.json.
         tower: `model_type` of `vision_config`; None: as transformers has it.
         rope: type of `rope_scaling` where it cuts a head in sections.
+        newer: transformers 5 was there first: config.json stays as it saves it.
     """
 
     renamed: tuple[tuple[str, str], ...] = ()
     flat: bool = False
     tower: str | None = None
     rope: str | None = None
+    newer: bool = False
 
     def key(self, name: str) -> str:
         """The published name of a tensor."""
@@ -70,6 +72,8 @@ PUBLISHED = {
     "qwen3_vl": Published(tower="qwen3_vl"),  # Qwen/Qwen3-VL-2B-Instruct
     "idefics3": Published(),  # HuggingFaceM4/Idefics3-8B-Llama3
     "smolvlm": Published(),  # HuggingFaceTB/SmolVLM2-2.2B-Instruct
+    "gemma4": Published(newer=True),  # google/gemma-4-E2B-it
+    "minicpmv4_6": Published(newer=True),  # openbmb/MiniCPM-V-4.6
     "blip-2": Published(),  # Salesforce/blip2-opt-2.7b, Salesforce/blip2-flan-t5-xl
 }
 
@@ -102,6 +106,8 @@ def published_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """
     published, kind = published_as(config), config["model_type"]
     made = deepcopy(dict(config))
+    if published.newer:
+        return made
     parts = {f"{name}.": part for name, part in made.items() if isinstance(part, dict)}
     for name, part in {"": made, **parts}.items():
         if ROPE in part:
