@@ -76,12 +76,12 @@ def calibrate(
             for number in range(len(states)):
                 states[number] = watch(model.module, stage, observed, states[number])
         if observed:
-            _pool_(observed)
+            pool_(observed)
             del observed[len(groups) :]
             yield observed
 
 
-def _pool_(observed: list[Observed]) -> None:
+def pool_(observed: list[Observed]) -> None:
     """Give experts the statistics of all of theirs."""
     each: dict[str, dict[str, InputStatistics]] = {}
     for one in observed:

@@ -74,6 +74,11 @@ def test_every_family_reads_as_it_was_written(
     state = made(load("allocator.families", family), source, variant)
     publish(source)
     wanted = with_exceptions(checkpoint_of(source, WIDTHS), WIDTHS, random.Random(0))
+    if family == "molmo2" or any(x.is_expert for x in wanted.spec.linears):
+        # several matrices are one tensor in its files, or experts have no place
+        with pytest.raises((ModelError, SpecError), match=r"one tensor|experts"):
+            PLUGIN.check(Export({}, lambda: wanted))
+        return
     export = written(wanted, out)
     reopened = PLUGIN.reopen(export, out)
     assert reopened is not None
