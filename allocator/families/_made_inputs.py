@@ -14,6 +14,7 @@ from allocator.families._checkpoint import quiet
 from allocator.families._made_pictures import (
     FILM,
     IMAGE,
+    cast,
     features_of,
     first,
     names_of,
@@ -59,7 +60,7 @@ def made_inputs(module: Any) -> State:
                 state |= make(module, state)
         if _reads_pictures_alone(module, taken):
             del state["input_ids"], state["attention_mask"]
-        return {name: value for name, value in state.items() if name in taken}
+        return {k: cast(value, module) for k, value in state.items() if k in taken}
 
 
 def _reads_pictures_alone(module: Any, taken: set[str]) -> bool:
@@ -166,6 +167,10 @@ def _seen_tiles(_: Any, state: State) -> State:
 MORE: dict[str, Callable[[Any, State], State]] = {
     "mm_token_type_ids": lambda module, state: {
         "mm_token_type_ids": _is_image(module, state).int()
+    },
+    # which tokens go to experts for pictures
+    "moe_mm_token_type_ids": lambda module, state: {
+        "moe_mm_token_type_ids": _is_image(module, state).int()
     },
     "token_type_ids": lambda module, state: {
         "token_type_ids": _is_image(module, state).long()

@@ -59,7 +59,7 @@ def features_of(module: Any, pixels: State) -> Any:
     known = inspect.signature(ask).parameters
     if "qformer_input_ids" in known:
         pixels = {**pixels, **questions()}
-    given = {name: value for name, value in pixels.items() if name in known}
+    given = {k: cast(value, module) for k, value in pixels.items() if k in known}
     with torch.no_grad():
         made = ask(**given)
     pooled = getattr(made, "pooler_output", made)
@@ -67,6 +67,12 @@ def features_of(module: Any, pixels: State) -> Any:
         # pairs of a language block and what it is given
         return made.deepstack_features[0][1]
     return made.last_hidden_state if pooled is None else pooled
+
+
+def cast(value: Any, module: Any) -> Any:
+    """A tensor where a module is, and of its type where it is no number of a token."""
+    dtype = module.dtype if value.is_floating_point() else value.dtype
+    return value.to(module.device, dtype)
 
 
 def questions() -> State:

@@ -68,7 +68,7 @@ BY_DEFAULT = re.compile(rf"\"{SECTIONS}\", (\[[\d, ]+\])\)")
 
 
 def shrunk(config: Any) -> Any:
-    """The same configuration, small: some 10^4 to 10^6 parameters.
+    """The same configuration, small: some 10^4 to 10^6 parameters, of float32.
 
     Args:
         config: a configuration of transformers; it stays as it is.
@@ -87,6 +87,8 @@ def shrunk(config: Any) -> Any:
         shrink_depth(plain)
         shrink_widths(plain)
         for part in parts_of(plain):
+            # parts that are built by themselves would have another type than the rest
+            part.pop("dtype", None)
             stretched = f"original_{LENGTH}" in (part.get(ROPE) or part)
             for key, value in part.items():
                 # positions are stretched from one length to the other

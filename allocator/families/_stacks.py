@@ -200,7 +200,8 @@ def _check_experts(
             if found := wanted.search(name):
                 own = there.setdefault(name[: found.start()], set())
                 own.add((pattern, int(found[1])))
-    count = _count(module, conversion.target_patterns[0])
+    # some share theirs out to several stacks
+    count = sum(_count(module, target) for target in conversion.target_patterns)
     whole = {(pattern, number) for pattern in patterns for number in range(count)}
     missing = [_named(x, *y) for x, own in there.items() for y in whole - own]
     beyond = [_named(x, *y) for x, own in there.items() for y in own - whole]

@@ -150,7 +150,7 @@ class Case:
 
     def inspects(self) -> None:
         """Every linear has a place, or a reason."""
-        self.found["family"] = self.family.name
+        self.found["family"] = self.spec.family
         self.found["groups"] = len(self.spec.groups)
         self.found["linears"] = len(self.spec.linears)
 

@@ -10,6 +10,7 @@ all others that are in the file stay. Each runs in a process of its own
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import multiprocessing
 import tempfile
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from quant.files import replace_file
 from studies.families.case import CLASSES, OK, STEPS, limited
+from studies.families.defaults import OTHERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -28,6 +30,8 @@ TABLE = Path(__file__).with_name("coverage.md")
 # of a clock; a process ends itself after fewer of a processor
 SECONDS = 900
 SLOW = "takes too long"
+# what a process would take seconds to import
+FIRST = ("compressed_tensors", "transformers.models.llava.modeling_llava")
 # up to the replies
 WHOLE = list(STEPS)[: list(STEPS).index("replies") + 1]
 # characters of a reason in the table
@@ -149,6 +153,8 @@ def told(row: Mapping[str, Any]) -> str:
 def reasons(row: Mapping[str, Any]) -> list[str]:
     """What stands in an architecture's way, step by step."""
     said = [(step, text) for step, text in row["steps"].items() if text != OK]
+    if row["name"] in OTHERS:
+        return [f"- {row['name']}: {OTHERS[row['name']]}"]
     return [f"- {row['name']}, {step}: {_short(text)}" for step, text in said]
 
 
@@ -191,6 +197,8 @@ def main() -> None:
     rows: dict[str, Any] = {}
     if given.out.is_file():
         rows = {row["name"]: row for row in json.loads(given.out.read_text())}
+    for name in FIRST:
+        importlib.import_module(name)
     for row in rows_of(given.names or list(CLASSES), given.jobs):
         rows[row["name"]] = row
         failed = [f"{k}: {v}" for k, v in row["steps"].items() if v != OK]

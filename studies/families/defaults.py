@@ -115,6 +115,16 @@ ADDED: dict[str, dict[str, Any]] = {
     "vision-encoder-decoder": {"decoder_start_token_id": 101},
 }
 
+# what none of this is for
+OTHERS = {
+    "diffusion_gemma": "writes whole blocks by diffusion, not token by token",
+    "evolla": "reads proteins, not pictures",
+    "llama4": "transformers' own forward pass fails: it reads `image_outputs`, which "
+    "its language model does not give",
+    "mistral4": "reads words alone",
+    "pi0": "steers a robot: it does not write",
+}
+
 
 def default_config(kind: str) -> Any:
     """The default configuration of an architecture, with what it lacks."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from functools import cache
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 import transformers
+from transformers import AutoConfig
 from transformers.models.auto import modeling_auto
 
 from allocator.core.errors import ModelError
@@ -197,6 +200,28 @@ def test_a_tiny_configuration_keeps_its_sizes() -> None:
     wanted = config.to_dict()
     wanted["text_config"]["max_position_embeddings"] = 512
     assert shrunk(config).to_dict() == wanted
+
+
+def test_a_published_configuration_is_shrunk_as_well() -> None:
+    folder = Path(__file__).parents[2] / "studies" / "scale" / "configs"
+    config = AutoConfig.from_pretrained(folder / "qwen2.5-vl-7b-instruct")
+    found = shrunk(config)
+    # 1280, 3420, 3584 and 18944; heads are 28 and 4, of 128; [16, 24, 24] of 64
+    assert config.text_config.hidden_size == 3584
+    assert (found.text_config.hidden_size, found.vision_config.hidden_size) == (96, 32)
+    assert found.vision_config.out_hidden_size == 96
+    assert found.text_config.num_attention_heads == 4
+    assert found.text_config.num_key_value_heads == 2
+    assert found.text_config.rope_parameters["mrope_section"] == [4, 4, 4]
+    module = getattr(transformers, CLASSES[found.model_type])(found)
+    assert {p.dtype for p in module.parameters()} == {torch.float32}
+
+
+def test_inputs_are_of_the_type_of_the_module() -> None:
+    module = deepcopy(small("qwen3_5_moe")).bfloat16()
+    state = made_inputs(module)
+    assert state["pixel_values"].dtype == torch.bfloat16
+    assert state["input_ids"].dtype == torch.long
 
 
 def test_what_transformers_refuses_is_named() -> None:
