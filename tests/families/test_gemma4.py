@@ -108,6 +108,14 @@ def test_a_stage_that_runs_twice_gives_the_same(tmp_path: Path) -> None:
     assert left[-6:] == [set(), {"sliding_attention"}, kinds, kinds, kinds, set()]
 
 
+def test_no_stage_loads_the_side_that_hears(tmp_path: Path) -> None:
+    saved(tmp_path, "small")
+    model = GEMMA.load(tmp_path, "cpu")
+    used = {name for stage in model.stages() for name in stage.uses}
+    assert any("patch_embedder" in name for name in used)
+    assert not any("audio" in name for name in used)
+
+
 def test_linears_that_clip_by_their_own_bounds_share_nothing(tmp_path: Path) -> None:
     state = saved(tmp_path, "small")
     file = tmp_path / "model.safetensors"
