@@ -82,15 +82,7 @@ def place_linears(
         coded.add(id(each.parameter))
     named = {name for each in matrices for name in each.names}
     left += _routers(module, rests, named)
-    if unmatched:
-        parts = {f"{p.component} {p.type}" for p in places if p.pattern in unmatched}
-        raise SpecError(
-            f"family {family!r}: this model has no linear layers where those of "
-            f"{', '.join(sorted(parts))} should be"
-        )
-    empty = [linear.name for linear in linears if not linear.weights]
-    if empty:
-        raise SpecError(f"the linear layer {empty[0]!r} has no weights")
+    _refuse_none(family, [p for p in places if p.pattern in unmatched], linears)
     linears += extras.values()
     linears.sort(key=lambda linear: COMPONENTS.index(linear.component))
     parameters = sum(value.numel() for _, value in _stored(module))
@@ -100,6 +92,21 @@ def place_linears(
         _others(module, coded),
         module.config.model_type,
     )
+
+
+def _refuse_none(
+    family: str, unmatched: Sequence[Place], linears: Sequence[Linear]
+) -> None:
+    """Refuse places without a linear, and linears without a weight."""
+    if unmatched:
+        parts = {f"{place.component} {place.type}" for place in unmatched}
+        raise SpecError(
+            f"family {family!r}: this model has no linear layers where those of "
+            f"{', '.join(sorted(parts))} should be"
+        )
+    empty = [linear.name for linear in linears if not linear.weights]
+    if empty:
+        raise SpecError(f"the linear layer {empty[0]!r} has no weights")
 
 
 class _Matrices(NamedTuple):
