@@ -11,6 +11,7 @@ import json
 import shutil
 from copy import deepcopy
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from allocator.core.errors import ModelError, SpecError
@@ -151,7 +152,8 @@ def _one_each(
     for name, value in module.state_dict(keep_vars=True).items():
         same.setdefault(id(value), []).append(name)
     found = {}
-    for name, parameter in module.named_parameters():
+    buffers = ((n, b) for n, b in module.named_buffers() if id(b) in same)
+    for name, parameter in chain(module.named_parameters(), buffers):
         alike = dict.fromkeys([name, *same[id(parameter)]])
         keys = next((stored[n] for n in alike if n in stored), [])
         if len(keys) == 1 and not keys[0].endswith(CONVERTED):

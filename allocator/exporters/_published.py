@@ -76,6 +76,8 @@ PUBLISHED = {
     # (conversion_mapping.py), so that what is published has the names of its modules
     **dict.fromkeys(("glm4v", "glm46v", "qwen3_5"), Published(as_saved=True)),
     "mistral3": Published(LLAVA, as_saved=True),  # mistralai/Ministral-3-3B-Instruct-..
+    "gemma4": Published(as_saved=True),  # google/gemma-4-E2B-it
+    "minicpmv4_6": Published(as_saved=True),  # openbmb/MiniCPM-V-4.6
     "blip-2": Published(),  # Salesforce/blip2-opt-2.7b, Salesforce/blip2-flan-t5-xl
 }
 

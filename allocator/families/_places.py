@@ -85,7 +85,7 @@ def place_linears(
     _check(family, linears, [p for p in places if p.pattern in unmatched])
     linears += extras.values()
     linears.sort(key=lambda linear: COMPONENTS.index(linear.component))
-    parameters = sum(parameter.numel() for parameter in module.parameters())
+    parameters = sum(value.numel() for _, value in _stored(module))
     return ModelSpec(
         *(family, parameters, build_groups(linears, granularity), tuple(left)),
         *_head(module),
@@ -181,10 +181,17 @@ def _others(
     Those are told by identity: a tied matrix goes by the name of the embeddings.
     """
     return tuple(
-        (name, tuple(parameter.shape))
-        for name, parameter in module.named_parameters()
-        if id(parameter) not in coded
+        (name, tuple(value.shape))
+        for name, value in _stored(module)
+        if id(value) not in coded
     )
+
+
+def _stored(module: Any) -> Iterator[tuple[str, Any]]:
+    """Parameters, and the buffers that checkpoints hold, by full name; each once."""
+    yield from module.named_parameters()
+    stored = module.state_dict()
+    yield from ((n, each) for n, each in module.named_buffers() if n in stored)
 
 
 def head_and_embeddings(module: Any) -> dict[str, str]:
