@@ -8,9 +8,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from allocator.families._blocks import Readers
-from allocator.families._chains import linears_in
+from allocator.families._chains import linears_in, lists_of
 from allocator.families._folds import Trial
-from allocator.families._mixing import ALL
+from allocator.families._mixing import ALL, mixes
 from allocator.families._places import Rest, head_and_embeddings
 from allocator.families._structure import UNPLACED, Outside
 from allocator.families._watching import logits_of
@@ -33,6 +33,7 @@ TIED = "the same matrix as the embeddings, kept at 16 bit"
 SHARED = f"{UNPLACED}: its matrix is another linear's too"
 UNCALLED = f"{UNPLACED}: its weight is read, and it is never called"
 LOOSE = f"{UNPLACED}: experts in no row of blocks"
+ASTRAY = f"{UNPLACED}: the blocks that it is in are not called one after the other"
 BESIDE = f"{UNPLACED}: it reads no picture, and is in no row of blocks"
 
 
@@ -98,7 +99,21 @@ class Beside:
             return UNREAD if called else UNUSED
         if not called:
             return UNCALLED
-        return LOOSE if self.seen.is_stack(name) else None
+        if self.seen.is_stack(name):
+            return LOOSE
+        return ASTRAY if any(name.startswith(x) for x in self._strays) else None
+
+    @cached_property
+    def _strays(self) -> list[str]:
+        """Beginnings of names in blocks that are in no row, though they mix tokens."""
+        inside = tuple(f"{chain.path}." for chain in self.chains)
+        calls = [
+            self.seen.calls[name]
+            for names in lists_of(self.module).values()
+            for name in names
+            if name in self.seen.calls and not name.startswith(inside)
+        ]
+        return [f"{call.name}." for call in calls if mixes(call)]
 
     def _rows(self, component: Component) -> list[Chain]:
         pairs = zip(self.chains, self.components, strict=True)
@@ -114,8 +129,8 @@ class Beside:
         call, of = self.seen.calls[name], self.seen.weight(name)
         if call.gave & self.words:
             return None
-        if any(chain.given & of for chain in self._rows("vision")):
-            # between two rows of a tower
+        if any(chain.met & of for chain in self._rows("vision")):
+            # between two blocks of a tower
             return "vision" if call.given & self._blocks("vision") else None
         return "connector" if (call.gave | self._meets(of)) & self.pixels else None
 

@@ -30,6 +30,14 @@ class Chain:
         return self.blocks[0].given
 
     @property
+    def met(self) -> int:
+        """Sources of what any block reads."""
+        found = 0
+        for block in self.blocks:
+            found |= block.given
+        return found
+
+    @property
     def gave(self) -> int:
         """Sources of what any block gives."""
         found = 0
@@ -70,7 +78,8 @@ def linears_in(module: nn.Module, prefix: str = "") -> Iterator[str]:
 def chains_of(module: nn.Module, seen: Watched) -> list[Chain]:
     """The rows of a model, in the order in which its forward pass comes to them.
 
-    Lists within a block of a row are none.
+    Lists within a block of a row are none, nor are lists whose blocks take turns with
+    those of another.
     """
     found: list[Chain] = []
     for path, names in lists_of(module).items():
@@ -79,29 +88,41 @@ def chains_of(module: nn.Module, seen: Watched) -> list[Chain]:
         blocks = tuple(seen.calls[name] for name in names if name in seen.calls)
         if len(blocks) == len(names) and _is_row(blocks, seen):
             found.append(Chain(path, blocks))
-    return sorted(found, key=lambda chain: chain.blocks[0].begin)
+    loose = [chain for chain in found if not _is_tight(chain, seen)]
+    rows = [
+        chain
+        for chain in found
+        if chain not in loose
+        or not any(_overlap(chain, x) for x in found if x is not chain)
+    ]
+    return sorted(rows, key=lambda chain: chain.blocks[0].begin)
 
 
 def _is_row(blocks: tuple[Call, ...], seen: Watched) -> bool:
-    first = blocks[0]
+    """Whether each block reads what the one before it gave."""
     if len(blocks) == 1:
         # nothing follows that could tell
-        shapes = [
-            getattr(x, "shape", None) for x in (first.hidden, first_of(first.outcome))
-        ]
-        return shapes[0] is not None and shapes[0] == shapes[1]
-    return all(_follows(before, block, seen) for before, block in pairwise(blocks))
-
-
-def _follows(before: Call, block: Call, seen: Watched) -> bool:
-    """Whether a block reads what another gave, and no linear stands between them."""
-    if not (before.end < block.begin and block.given & seen.bit(before.name)):
-        return False
-    between = [
-        call
-        for call in seen.calls.values()
-        if before.end < call.begin < block.begin and isinstance(call.module, nn.Linear)
-    ]
-    return not any(
-        seen.bit(f"{call.name}.weight") & block.given & ~before.gave for call in between
+        gave, hidden = first_of(blocks[0].outcome), blocks[0].hidden
+        if gave is None or hidden is None:
+            return False
+        return gave.shape == hidden.shape
+    return all(
+        before.end < block.begin and block.given & seen.bit(before.name)
+        for before, block in pairwise(blocks)
     )
+
+
+def _is_tight(chain: Chain, seen: Watched) -> bool:
+    """Whether no linear stands between the blocks of a row."""
+    linears = [x for x in seen.calls.values() if isinstance(x.module, nn.Linear)]
+    return not any(
+        before.end < call.begin < block.begin
+        and seen.weight(call.name) & block.given & ~before.gave
+        for before, block in pairwise(chain.blocks)
+        for call in linears
+    )
+
+
+def _overlap(chain: Chain, other: Chain) -> bool:
+    first, second = chain.blocks, other.blocks
+    return first[0].begin < second[-1].end and second[0].begin < first[-1].end

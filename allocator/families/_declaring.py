@@ -58,7 +58,12 @@ def _broken(name: str, parts: list[tuple[str, Any]], depth: int) -> str:
     """What stands in brackets on a line of its own if it fits, else on a line each."""
     start = INDENT * (depth + 1)
     line = start + ", ".join(_flat(key, value) for key, value in parts)
-    if len(line) <= WIDTH and not any(isinstance(x, tuple) for _, x in parts):
+    # one value in brackets is no tuple without a comma
+    if (
+        len(parts) > 1
+        and len(line) <= WIDTH
+        and not any(isinstance(x, tuple) for _, x in parts)
+    ):
         return f"{name}(\n{line}\n{INDENT * depth})"
     lines = [f"{start}{_written(key, each, depth + 1)},\n" for key, each in parts]
     return f"{name}(\n{''.join(lines)}{INDENT * depth})"
@@ -70,7 +75,6 @@ def _flat(key: str, value: Any) -> str:
         return _flat(f"{key}{type(value).__name__}", _given(value))
     if isinstance(value, tuple):
         inner = ", ".join(_flat("", each) for each in value)
-        # one value in brackets is no tuple without a comma
         return f"{key}({inner}{',' if len(value) == 1 else ''})"
     if isinstance(value, list):
         return f"{key}({', '.join(_flat(name, each) for name, each in value)})"

@@ -137,9 +137,9 @@ def _others(readers: Readers, prefix: str, numbers: Sequence[str]) -> Iterator[R
     own = first.partition(".")[0]
     if not (readers.names.startswith(start) and own.isdigit()):
         return
-    here = re.compile(rf"(?<!\S){re.escape(start)}{own}\.")
+    here = re.compile(rf"(?<!\S){re.escape(start)}{own}(?=[.\s]|$)")
     for number in numbers:
-        there = f"{start}{number}."
+        there = f"{start}{number}"
         fold = readers.fold and here.sub(there, readers.fold)
         yield replace(readers, names=here.sub(there, readers.names), fold=fold)
 

@@ -5,19 +5,21 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from allocator.families._mixing import ALL
+from allocator.families._mixing import ALL, ATTENTION, FEED_FORWARD
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from allocator.families._blocks import Readers
 
+TYPES = (ATTENTION, FEED_FORWARD, ALL)
+
 
 def joined(found: Sequence[Readers], others: Sequence[Readers]) -> list[Readers]:
     """Sets of linears that hold in several blocks: no larger than in any of them.
 
     Linears that a block does not have stay with those that they are with elsewhere. A
-    fold is that of all blocks, or none.
+    fold is that of all blocks, or none; what mixes tokens in one is attention in all.
 
     >>> from allocator.families._blocks import Readers
     >>> joined([Readers("q k v", "attn")], [Readers("q", "attn"), Readers("o", "attn")])
@@ -66,8 +68,9 @@ def _both(names: Sequence[str], sets: Sequence[Readers]) -> Readers:
     """A set of what is in one set, or in both of two."""
     one, other = sets[0], sets[-1]
     found = replace(one, names=" ".join(names))
-    if one.type != other.type:
-        found = replace(found, type=ALL)
+    # some blocks read keys where nobody sees them, and some show nothing
+    types = sorted({each.type for each in sets}, key=TYPES.index)
+    found = replace(found, type=types[0])
     whole = all(set(each.names.split()) <= set(names) for each in sets)
     if whole and (one.fold, one.added) == (other.fold, other.added):
         return found

@@ -35,16 +35,16 @@ def types_of(
         linears: full names of its linears, and of its parameters of experts.
     """
     parts = _parts(block.name, calls, linears)
-    mixing = {part: _mixes(calls[part]) for part in parts if part not in linears}
+    mixing = {part: mixes(calls[part]) for part in parts if part not in linears}
     if True not in mixing.values():
-        if _mixes(block) is False:
+        if mixes(block) is False:
             return dict.fromkeys(linears, FEED_FORWARD)
         return _by_linears(block, linears)
     found: dict[str, str] = {}
     everything = set(mixing) == set(parts) and all(mixing.values())
     for part, own in parts.items():
         within = _parts(part, calls, own) if everything else {}
-        if any(x not in linears and _mixes(calls[x]) for x in within):
+        if any(x not in linears and mixes(calls[x]) for x in within):
             found |= types_of(calls[part], calls, own)
         else:
             kinds = {True: ATTENTION, False: FEED_FORWARD, None: ALL}
@@ -65,7 +65,7 @@ def _parts(
     return parts
 
 
-def _mixes(call: Call) -> bool | None:
+def mixes(call: Call) -> bool | None:
     """Whether a module mixes tokens; None where that cannot be told."""
     hidden = call.hidden
     if hidden is None or hidden.dim() < 2 or not hidden.is_floating_point():
@@ -88,14 +88,14 @@ def _mixes(call: Call) -> bool | None:
 
 
 def _others(call: Call, hidden: Tensor) -> list[Tensor]:
-    """Arguments that may be further tokens: of as many dimensions, and samples."""
+    """Arguments that may be further tokens, keys or values: of as many samples."""
     return [
         x
         for x in tensors_in((call.args, call.kwargs))
         if x is not hidden
         and x.is_floating_point()
-        and x.dim() == hidden.dim()
-        and (x.dim() == 2 or len(x) == len(hidden))
+        and x.dim() >= hidden.dim()
+        and (hidden.dim() == 2 or len(x) == len(hidden))
     ]
 
 
@@ -129,10 +129,7 @@ def _moved(
     None where it does not move, or where nobody knows which tokens it has. Of as many
     tokens each may go with one; of any other number, what is read is a mixture.
     """
-    other = _changed(which, at)
-    args = tuple(other if x is which else x for x in call.args)
-    named = {k: other if x is which else x for k, x in call.kwargs.items()}
-    moved = first_of(call.again(*args, **named))
+    moved = first_of(call.again(which, _changed(which, at)))
     if moved is None or plain is None or moved.shape != plain.shape:
         return None
     rows = _far(moved, plain)

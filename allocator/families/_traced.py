@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from allocator.core.errors import ModelError, in_one_sentence
 from allocator.families._beside import Beside, shared
 from allocator.families._blocks import Readers, Row, siblings_of
@@ -54,7 +56,7 @@ def traced(module: Any, state: State) -> Structure:
         module.eval()
         elements = {x for names in lists_of(module).values() for x in names}
         blocks = {name: module.get_submodule(name) for name in elements}
-        with random_weights(module):
+        with random_weights(module), torch.no_grad():
             seen = watched(module, state, blocks)
             return _Tracing(module, state, seen).structure()
 

@@ -6,6 +6,7 @@ gives comes from all sources of what it reads, whatever it does with them.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 
 # arguments with what was read before: a block that is run again is to read it anew
 CACHES = ("past_key_values", "past_key_value", "cache", "cache_params")
+
+
+# operations that read how large a tensor is, and none of its numbers
+SIZES_ALONE = re.compile(r"aten::(new_.*|.*_like)$")
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:
@@ -68,17 +73,19 @@ class Call:
     gave: int = 0
     end: int = 0
 
-    def again(self, *args: Any, **kwargs: Any) -> Any:
-        """What it gives for the same arguments, or others in their places."""
-        args = tuple(_own(x) for x in (*args, *self.args[len(args) :]))
-        named = {**self.kwargs, **kwargs}
-        named = {k: None if k in CACHES else _own(v) for k, v in named.items()}
-        return self.module(*args, **named)
+    def again(self, which: Tensor | None = None, other: Tensor | None = None) -> Any:
+        """What it gives for the same arguments, or with one tensor in place of another.
 
+        It is given copies: a block may write into what it reads.
+        """
 
-def _own(value: Any) -> Any:
-    # a block may change what it is given
-    return value.clone() if isinstance(value, Tensor) else value
+        def own(value: Any) -> Any:
+            value = other if value is which and which is not None else value
+            return value.clone() if isinstance(value, Tensor) else value
+
+        named = {k: None if k in CACHES else v for k, v in self.kwargs.items()}
+        args, kwargs = tree_map(own, (self.args, named))
+        return self.module(*args, **kwargs)
 
 
 @dataclass
@@ -139,6 +146,11 @@ class Sources(TorchDispatchMode):  # type: ignore[no-untyped-call]
         # an address is not used again as long as its tensor is there
         self.kept: list[Any] = []
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # else torch imports its compiler, which takes longer than everything here
+        return False
+
     def of(self, value: Any) -> int:
         found = 0
         for tensor in tensors_in(value):
@@ -157,7 +169,7 @@ class Sources(TorchDispatchMode):  # type: ignore[no-untyped-call]
         outcome = func(*args, **kwargs)
         self.kept.append(outcome)
         found = self.of(args) | self.of(kwargs)
-        if found:
+        if found and not SIZES_ALONE.match(func._schema.name):
             self.add(outcome, found)
         return outcome
 
@@ -297,12 +309,15 @@ def alike(found: Any, wanted: Any, share: float = 1e-4) -> bool:
 def random_weights(module: nn.Module) -> Iterator[None]:
     """Give a model other weights for a while, none of which hides another.
 
-    Biases and gates of zero, and norms of one, are random too.
+    Biases and gates of zero, and norms of one, are random too; bounds without an end,
+    as they are before training, bind.
     """
     generator = torch.Generator().manual_seed(0)
-    own = {parameter: parameter.data for parameter in module.parameters()}
+    parameters, buffers = list(module.parameters()), list(module.buffers())
+    own = [(each, each.data) for each in (*parameters, *buffers)]
     try:
-        for parameter, data in own.items():
+        for parameter in parameters:
+            data = parameter.data
             noise = torch.randn(data.shape, generator=generator)
             if data.dim() == 2:
                 parameter.data = noise / data.shape[1] ** 0.5
@@ -310,7 +325,10 @@ def random_weights(module: nn.Module) -> Iterator[None]:
                 parameter.data = noise / data.shape[2] ** 0.5
             else:
                 parameter.data = data + 0.2 * noise
+        for buffer in buffers:
+            if buffer.numel() == 1 and buffer.is_floating_point() and buffer.isinf():
+                buffer.data = buffer.sign()
         yield
     finally:
-        for parameter, data in own.items():
-            parameter.data = data
+        for each, data in own:
+            each.data = data
