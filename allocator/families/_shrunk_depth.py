@@ -35,10 +35,12 @@ FIRST = re.compile(r"first_k_|_layer_id$|layer_index_(?:start|end)$|max_window_l
 EVERY = re.compile(r"_(?:frequency|interval|layer_step)$|sparse_step$")
 LISTED = re.compile(r"indexes$|indices$|idxs$|_layers$")
 # of the tower, or of the language model, where another part names them
-OF_TOWER = re.compile(r"vision_(?:feature_)?layers?$")
+OF_TOWER = re.compile(r"vision_(?:feature_)?layers?$|^insert_layer_id$")
 OF_TEXT = re.compile(r"spatial_target_layers$")
 # of this row, whose outcomes something else reads
 READ = re.compile(r"intermediate_layers_indices$|deepstack_visual_indexes$")
+# behind which patches are merged: blocks before it and behind are of two kinds
+INSERTED = "insert_layer_id"
 # pairs of a block of the tower and one of the language model
 PAIRS = "deepstack_layer_map"
 # whose entries are numbers of blocks
@@ -89,6 +91,8 @@ def shrink_depth(plain: dict[str, Any]) -> None:
     for part in parts:
         readers: list[tuple[Any, Any]] = []
         if towers and part is towers[0]:
+            # what a tower says of its own blocks is told with them
+            of_tower = [(whole, key) for whole, key in of_tower if whole is not part]
             readers = [*of_tower, *((pair, 0) for pair in pairs)]
         elif texts and part is texts[0]:
             readers = [*of_text, *((pair, 1) for pair in pairs)]
@@ -159,7 +163,7 @@ def _counted(key: str, value: int, depth: int) -> Callable[[int], object] | None
     if LAST.search(key):
         return lambda n: n >= depth - value
     if FIRST.search(key):
-        return lambda n: n >= value
+        return lambda n: (n >= value, key == INSERTED and n > value)
     return (lambda n: n % value == 0) if EVERY.search(key) else None
 
 

@@ -51,7 +51,7 @@ from tests.states import bank_of, copied, logits_of, prefixed
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from allocator.core.ports import Family, Model, State
+    from allocator.core.ports import Family, State
     from allocator.core.spec import ModelSpec
     from quant.bank import Bank
 
@@ -112,8 +112,8 @@ class Case:
         return self.family.spec(self.folder)
 
     @cached_property
-    def model(self) -> Model:
-        """As the family loads it."""
+    def model(self) -> Any:
+        """As the family loads it: a `Model`, which replies."""
         return self.family.load(self.folder, "cpu")
 
     @cached_property

@@ -87,6 +87,12 @@ ADDED: dict[str, dict[str, Any]] = {
         "vision_config": {"projection_dim": 4096},
         "vq_config": {"projection_dim": 4096, "image_token_embed_dim": 4096},
     },
+    "lfm2_vl": {
+        "text_config": {
+            "num_hidden_layers": 16,
+            "full_attn_idxs": [2, 5, 8, 10, 12, 14],
+        }
+    },
     "llama4": {"vision_config": {"hidden_size": 1408, "vision_output_dim": 4096}},
     "minicpm_ocr": {"image_token_id": 151655, "video_token_id": 151656},
     "minicpmv4_6": {"image_token_id": 248056, "video_token_id": 248057},

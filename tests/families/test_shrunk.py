@@ -163,6 +163,17 @@ def test_blocks_that_are_read_are_kept_and_numbered_anew() -> None:
     assert text == {"num_hidden_layers": 2, "cross_attention_layers": [1]}
 
 
+def test_what_is_inserted_between_blocks_stays_between_them() -> None:
+    plain: dict[str, Any] = {
+        "insert_layer_id": 6,
+        "vision_config": {"depth": 27, "insert_layer_id": 6},
+    }
+    shrink_depth(plain)
+    # of 0, 5, 6 and 7 the third
+    assert plain["vision_config"] == {"depth": 4, "insert_layer_id": 2}
+    assert plain["insert_layer_id"] == 2
+
+
 def test_tokens_keep_their_order_and_are_inside() -> None:
     plain: dict[str, Any] = {
         "image_token_id": 151655,
