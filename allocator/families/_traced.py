@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from allocator.core.errors import ModelError, in_one_sentence
-from allocator.families._beside import Beside, shared
+from allocator.families._beside import Beside, matrices, shared
 from allocator.families._blocks import Readers, Row, siblings_of
 from allocator.families._chains import Chain, chains_of, linears_in, lists_of
 from allocator.families._folds import EQUAL, Fold, Trial, folded
@@ -100,7 +100,7 @@ class _Tracing:
             rows,
             tuple(numbers for numbers, _ in reads),
             tuple(outside),
-            tuple(rests),
+            (*rests, *matrices(self.module, self.seen, chains)),
             tuple(named for _, named in reads),
         )
         return self._holding(found)
