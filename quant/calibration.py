@@ -76,12 +76,12 @@ def calibrate(
             for number in range(len(states)):
                 states[number] = watch(model.module, stage, observed, states[number])
         if observed:
-            _pool_(observed)
+            pool_(observed)
             del observed[len(groups) :]
             yield observed
 
 
-def _pool_(observed: list[Observed]) -> None:
+def pool_(observed: list[Observed]) -> None:
     """Give experts the statistics of all of theirs."""
     each: dict[str, dict[str, InputStatistics]] = {}
     for one in observed:
@@ -117,6 +117,23 @@ def watch(
         return stage.run(state)
 
 
+def attended(x: Tensor, mask: Tensor) -> Tensor:
+    """Without padding: what is read of the tokens of a mask [batch, n].
+
+    Args:
+        x: [batch, n, ...]; [batch x n, ...], as OPT's feed-forward linears read it, or
+            the same behind dimensions of 1; or [batch, heads, n, ...], as latents of
+            attention come.
+        mask: true for what is no padding.
+    """
+    if x.shape[:2] == mask.shape:
+        return x[mask]
+    if x.dim() > 3 and (len(x), x.shape[2]) == mask.shape:
+        return x.transpose(1, 2)[mask]
+    rows = x if len(x) == mask.numel() else x.flatten(0, -2)
+    return rows[mask.flatten()]
+
+
 @contextmanager
 def listening(
     module: Any,
@@ -141,9 +158,7 @@ def listening(
             return
         mask = siblings.mask or stage.mask
         if mask is not None:
-            attended = state[mask].bool()
-            # OPT flattens batch and tokens before its feed-forward linears
-            x = x[attended if x.dim() == 3 else attended.flatten()]
+            x = attended(x, state[mask].bool())
         take(x)
 
     hooks = [

@@ -14,6 +14,7 @@ import torch
 from torch.utils._pytree import tree_leaves, tree_map
 
 from allocator.core.weights import weight_of
+from quant.calibration import attended
 from quant.routed import experts_of, replaced
 
 if TYPE_CHECKING:
@@ -137,11 +138,12 @@ def _attended(
 ) -> Passed:
     """Without positions that are padding, or whose numbers are none."""
     is_looked_up = not read.is_floating_point()
+    if mask is not None:
+        real = state[mask].bool()
+        read, gradient = attended(read, real), attended(gradient, real)
     read = read.flatten() if is_looked_up else read.flatten(0, -2)
     gradient = gradient.flatten(0, -2)
     kept = gradient.isfinite().all(1)
-    if mask is not None:
-        kept &= state[mask].bool().flatten()
     if not is_looked_up:
         kept &= read.isfinite().all(1)
     return Passed(name, read[kept], gradient[kept])

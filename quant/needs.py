@@ -66,10 +66,11 @@ def bits_of(key: str) -> int:
 
 def finalized_bytes(wanted: Assignment, linears: Iterable[Linear]) -> int:
     """Bytes that finalized weights will take at most."""
+    keys = wanted.keys
     return sum(
         stored_bytes(linear, wanted.recipe.scheme, wanted.choices[linear.name].bits)
         for linear in linears
-        if linear.name in wanted.keys
+        if linear.name in keys
     )
 
 
@@ -83,7 +84,9 @@ def building(
 
     A stage runs with its weights in memory and a Hessian for each input that is read,
     then its sibling sets are solved one by one. Which linears those are no spec says:
-    all of a block that have as many inputs count as one. Activations count as far as
+    all of a block that have as many inputs count as one, but for experts, each of which
+    is a set, and has another Hessian beside it: what all of them read, or a mixture.
+    Activations count as far as
     they are held between stages; those of the batch that runs come on top.
 
     Args:
@@ -103,10 +106,11 @@ def building(
     computed = packed = 0
     for stage in stages.values():
         moments = sum(4 * linear.in_features**2 for linear in stage)
+        pooled = {x.in_features for x in stage if x.is_expert}
+        moments += sum(2 * 4 * features**2 for features in pooled)
         running = running_bytes * sum(linear.weights for linear in stage)
-        for features in {linear.in_features for linear in stage}:
-            own = [linear for linear in stage if linear.in_features == features]
-            rows = sum(linear.out_features for linear in own)
+        for own in _sets(stage):
+            rows, features = sum(x.out_features for x in own), own[0].in_features
             solving = _solving(rows, features, len(recipe.low), device)
             solving += solved_bytes * rows * features
             computed = max(computed, HELD_BYTES + moments + max(running, solving))
@@ -115,6 +119,18 @@ def building(
     if on_cpu:
         return Needs(disk, computed + packed, 0)
     return Needs(disk, packed, computed)
+
+
+def _sets(stage: Iterable[Linear]) -> list[list[Linear]]:
+    """Linears of a block that count as solved together; of equal experts one."""
+    found: dict[tuple[int, ...], list[Linear]] = {}
+    for linear in stage:
+        shape = linear.out_features, linear.in_features
+        if linear.is_expert:
+            found[shape] = [linear]
+        else:
+            found.setdefault(shape[1:], []).append(linear)
+    return list(found.values())
 
 
 def _solving(rows: int, features: int, widths: int, device: str) -> int:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from allocator.core.plugins import available, load
+from allocator.families import AUTO
 from quant.bank import Bank
 from quant.build import Source, build_bank, weight_of
 
@@ -21,10 +22,17 @@ if TYPE_CHECKING:
     from quant.bank import Recipe
 
 
-VARIANTS = [
+# of the variants of what is placed by its structure, those that all tests try
+MOST = 3
+EVERY = [
     (name, variant)
     for name in available("allocator.families")
     for variant in load("allocator.families", name).variants
+]
+VARIANTS = [
+    (name, variant)
+    for name, variant in EVERY
+    if name != AUTO or variant in load("allocator.families", AUTO).variants[:MOST]
 ]
 TITLES = ["-".join(pair) for pair in VARIANTS]
 

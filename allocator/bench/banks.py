@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from allocator.bench.loading import bank_home, build, recipe_of, tell_needs
+from allocator.bench.loading import bank_home, build, fed_of, recipe_of, tell_needs
 from allocator.bench.prepare import prepare
 from allocator.bench.references import referred
 from allocator.core.plugins import available, load
@@ -54,6 +54,7 @@ def build_bank_of(asked: StudySpec, watch: Watch) -> dict[str, Any]:
             for name, own in fallbacks.items()
             if own.keys() & set(recipe.keys)
         },
+        "experts": fed_of(folder),
         "announced_bytes": needed.disk,
         "bytes": disk_bytes(folder),
         "seconds": time.monotonic() - started,

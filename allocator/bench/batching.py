@@ -69,13 +69,11 @@ class Room:
         weight = next(module.parameters())
         size, device = weight.element_size(), weight.device
         text = module.config.get_text_config()
-        # some speak of it as another kind of model does
-        width = text.hidden_size
-        heads = getattr(text, "num_attention_heads", 1)
-        own = getattr(text, "head_dim", None) or width // heads
-        kept = (getattr(text, "num_key_value_heads", None) or heads) * own
         layers = getattr(text, "num_hidden_layers", 1)
-        token = 2 * layers * kept + _numbers(text)
+        # of some, layers differ, and the whole will not speak for them
+        own = getattr(text, "is_heterogeneous", False)
+        each = list(text.per_layer_config) if own else [text] * layers
+        token = 2 * sum(map(_keys, each)) + _numbers(text)
         # probabilities are of 32 bits, and there are two of each
         logits = 2 * 4 * positions * int(getattr(text, "vocab_size", 0))
         is_cpu = device.type == "cpu"
@@ -86,6 +84,14 @@ class Room:
             TOKENS_ON_CPU if is_cpu else None,
             SAMPLES_ON_CPU,
         )
+
+
+def _keys(layer: Any) -> int:
+    """Numbers in the keys that a layer keeps of a token."""
+    # some speak of it as another kind of model does
+    heads = getattr(layer, "num_attention_heads", 1)
+    own = getattr(layer, "head_dim", None) or layer.hidden_size // heads
+    return int((getattr(layer, "num_key_value_heads", None) or heads) * own)
 
 
 def _numbers(config: Any) -> int:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from allocator.bench.tasks import data_folder, sample_digest
+from allocator.core.amounts import fed_in_words
 from allocator.core.home import cache_home
 from allocator.core.plugins import load
 
@@ -133,7 +134,19 @@ def build(setup: Setup, recipe: Recipe, watch: Watch) -> int:
         )
     source, linears = source_of(setup), setup.model.linears
     with watch.phase("bank") as progress:
-        return build_bank(bank_home(), recipe, linears, source, progress)
+        made = build_bank(bank_home(), recipe, linears, source, progress)
+    if told := fed_in_words(fed_of(bank_home() / recipe.digest)):
+        watch.say(f"{told} (--calibration)")
+    return made
+
+
+def fed_of(folder: Path) -> dict[str, int] | None:
+    """How far calibration fed the experts of a finished bank; None: it has none."""
+    from quant.bank import read_manifest
+    from quant.pooling import feeding
+
+    found = feeding(read_manifest(folder))
+    return None if found is None else asdict(found)
 
 
 def tell_needs(setup: Setup, recipe: Recipe, watch: Watch, least: int = 0) -> Needs:

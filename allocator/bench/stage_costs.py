@@ -30,11 +30,12 @@ from allocator.core.allocation import Choice
 from allocator.core.plugins import load
 from allocator.core.weights import weight_of
 from quant.bank import DECODED_BYTES, Bank
-from quant.calibration import Observed, no_inputs, watch
+from quant.calibration import Observed, no_inputs, pool_, watch
 from quant.cells import add_cells, packed_cell
 from quant.drift import Drift
 from quant.full_pass import reads_of
 from quant.lru_cache import LRUCache
+from quant.observing import together
 from quant.streaming import Spool
 from quant.tuning import Around, Tuning, tuned
 
@@ -83,7 +84,8 @@ def stage_costs(setup: Setup, model: Model) -> StageCosts:
     """
     linears, found = setup.model.linears, StageCosts()
     for stage, states, few in _chosen(setup, model):
-        own = [linear for linear in linears if linear.name in stage.linears]
+        names = set(stage.linears)
+        own = [linear for linear in linears if linear.name in names]
         alike = [linear for linear in linears if linear.component == stage.component]
         # the stage stands for its component
         times = _weights(alike) / _weights(own) / _weights(linears)
@@ -135,6 +137,19 @@ def _inputs(model: Model, samples: Sequence[Sample], size: int) -> list[State]:
     return [model.inputs(samples[at : at + size], answered=True) for at in places]
 
 
+# sibling sets that are looked at, and how many each of them stands for
+_StandIns = list[tuple[Observed, int]]
+
+
+def _stand_ins(observed: Iterable[Observed]) -> _StandIns:
+    """All sets; of the experts of a stack one, that saw about as much as most."""
+    alike: dict[str, list[Observed]] = {}
+    for each in observed:
+        alike.setdefault(each.siblings.pool or each.siblings.names[0], []).append(each)
+    by_tokens = (sorted(own, key=lambda x: x.inputs.tokens) for own in alike.values())
+    return [(own[len(own) // 2], len(own)) for own in by_tokens]
+
+
 @dataclass
 class _Stage:
     """One stage, and how long each kind of work on it takes."""
@@ -151,7 +166,8 @@ class _Stage:
         run = sum(len(state["input_ids"]) for state in self.states)
         share = len(self.setup.samples["calibration"]) / run
         once, _ = timed(device, lambda: [self.stage.run(s) for s in self.states])
-        gathering, observed = timed(device, self._gather)
+        gathering, gathered = timed(device, self._gather)
+        observed = _stand_ins(gathered)
         methods = recipe_of(self.setup).methods
         solve = {
             name: self._solve(method, observed, asked.low_widths)
@@ -159,14 +175,17 @@ class _Stage:
         }
         width = [min(asked.low_widths, key=lambda bits: abs(bits - ONE))]
         one = sum(self._solve(each, observed, width) for each in methods.values())
-        adding, correcting = self._drift()
+        adding, correcting = self._drift(observed)
         # each set reads again behind those before it, at full precision and as it is;
         # then all states pass, both
-        passes = (len(self.stage.siblings) + 2) * once + 2 * (gathering - once)
+        rows = together(self.stage.siblings)
+        passes = (len(rows) + 2) * once + 2 * (gathering - once)
         finalize = (passes + adding) * share + correcting + one / len(methods)
         tune = self._tune() if asked.tunes(self.setup.model.parameters) else 0.0
         tune += finalize
-        return StageCosts(self._swap(), gathering * share, finalize, tune, solve)
+        return StageCosts(
+            self._swap(observed), gathering * share, finalize, tune, solve
+        )
 
     def _gather(self) -> list[Observed]:
         observed = [
@@ -175,30 +194,32 @@ class _Stage:
         ]
         for state in self.states:
             watch(self.module, self.stage, observed, state)
+        pool_(observed)
         return observed
 
     def _values(self, names: Sequence[str]) -> list[Tensor]:
         return [weight_of(self.module, name).detach() for name in names]
 
     def _solve(
-        self, method: Method, observed: Sequence[Observed], widths: Sequence[int]
+        self, method: Method, observed: _StandIns, widths: Sequence[int]
     ) -> float:
         """Seconds of one method for all sets, from some rows of each.
 
         What does not depend on the rows, such as a factor, is taken once.
         """
         total = 0.0
-        for each in observed:
+        for one, count in observed:
+            each = one.filled()
             whole = self._values(each.siblings.names)
             rows = max(map(len, whole))
             if rows <= 2 * ROWS:
-                total += self._rows(method, each, whole, widths)
+                total += count * self._rows(method, each, whole, widths)
                 continue
             few, twice = (
-                self._rows(method, each, [w[:count] for w in whole], widths)
-                for count in (ROWS, 2 * ROWS)
+                self._rows(method, each, [w[:size] for w in whole], widths)
+                for size in (ROWS, 2 * ROWS)
             )
-            total += few + max(0.0, twice - few) / ROWS * (rows - ROWS)
+            total += count * (few + max(0.0, twice - few) / ROWS * (rows - ROWS))
         return total
 
     def _rows(
@@ -216,10 +237,11 @@ class _Stage:
 
         return timed(self.setup.device, solve)[0]
 
-    def _drift(self) -> tuple[float, float]:
+    def _drift(self, observed: _StandIns) -> tuple[float, float]:
         """Seconds of noting how inputs have moved, and of making up for it."""
         adding = correcting = 0.0
-        for each in self.stage.siblings:
+        for one, count in observed:
+            each = one.siblings
             reads = [
                 read
                 for state in self.states
@@ -239,27 +261,29 @@ class _Stage:
                 return drift.corrected(own)
 
             seconds, drift = timed(self.setup.device, add)
-            adding += seconds
-            correcting += timed(self.setup.device, partial(correct, drift))[0]
+            adding += count * seconds
+            correcting += count * timed(self.setup.device, partial(correct, drift))[0]
         return adding, correcting
 
-    def _cells(self, bits: int) -> dict[str, Cell]:
-        """Cells of the stage by rounding."""
-        names, rounding = self.stage.linears, load("quant.methods", "uniform")
+    def _cells(self, names: Sequence[str], bits: int) -> dict[str, Cell]:
+        """Cells of some linears by rounding."""
+        rounding = load("quant.methods", "uniform")
         scheme = self.setup.scheme
         made = rounding.quantize(self._values(names), None, scheme, [bits])[bits]
         return dict(zip(names, made, strict=True))
 
-    def _swap(self) -> float:
+    def _swap(self, observed: _StandIns) -> float:
         """Seconds of putting the stage's weights in place, their cells kept."""
-        own = [x for x in self.setup.model.linears if x.name in self.stage.linears]
+        names = [name for one, _ in observed for name in one.siblings.names]
+        linears, here = self.setup.model.linears, set(self.stage.linears)
+        all_, own = ([x for x in linears if x.name in at] for at in (here, set(names)))
         whole = recipe_of(self.setup)
         method = next(iter(whole.methods))
         recipe = replace(whole, widths=SWAPPED, methods={method: whole.methods[method]})
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             for bits in SWAPPED:
-                cells, key = self._cells(bits), recipe.key(method, bits)
+                cells, key = self._cells(names, bits), recipe.key(method, bits)
                 add_cells(folder, {n: {key: packed_cell(c)} for n, c in cells.items()})
             spec: Any = SimpleNamespace(linears=own)
             bank, in_place = Bank(folder, recipe, spec), InPlace(self.module, own)
@@ -277,13 +301,13 @@ class _Stage:
             exchange()
             seconds, _ = timed(self.setup.device, exchange)
             in_place.restore()
-        return seconds / len(SWAPPED)
+        return seconds / len(SWAPPED) * _weights(all_) / _weights(own)
 
     def _tune(self) -> float:
         """Seconds of learning the stage's rounding, from a few steps of it."""
         device, names = self.setup.device, self.stage.linears
         size = len(self.few[0]["input_ids"])
-        cells, found = self._cells(ONE), []
+        cells, found = self._cells(names, ONE), []
         weights = dict(zip(names, self._values(names), strict=True))
         with tempfile.TemporaryDirectory() as folder:
             states, targets = Spool(Path(folder), device), Spool(Path(folder), device)

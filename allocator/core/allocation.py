@@ -235,8 +235,8 @@ def summed_bytes(
     """Bytes of linears at so many bits each; thousands of experts are all alike."""
     alike = Counter((x.out_features, x.in_features, bits) for x, bits in linears)
     return sum(
-        count * _matrix_bytes(*shape, scheme, bits, layout)
-        for (*shape, bits), count in alike.items()
+        count * _matrix_bytes(rows, columns, scheme, bits, layout)
+        for (rows, columns, bits), count in alike.items()
     )
 
 

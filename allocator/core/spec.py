@@ -29,7 +29,8 @@ class Linear:
     """One weight matrix of shape [out_features, in_features].
 
     `block` is its place in the component, None where the component has no blocks;
-    `type` is "attn", "ff", one of `EXTRAS`, or "all" where there is no such split.
+    `type` is "attn", "ff", one of `EXTRAS`, or "all" where there is no such split. Of
+    an expert the weight is a slice of a parameter (`allocator.core.weights`).
     """
 
     name: str
@@ -38,6 +39,7 @@ class Linear:
     type: str
     out_features: int
     in_features: int
+    is_expert: bool = False
 
     @property
     def weights(self) -> int:

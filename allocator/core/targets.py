@@ -19,6 +19,14 @@ if TYPE_CHECKING:
 GGML_WIDTHS = {4: "Q4_0", 5: "Q5_0", 8: "Q8_0"}
 
 
+# transformers 5.24, as it was tried: it refuses packed experts, or, asked to unpack
+# them, reads all by the grid of one layer and says nothing, and reads no zero-points
+# (integrations/compressed_tensors.py, `get_experts_scheme`)
+PACKED_EXPERTS = (
+    "transformers keeps a block's experts as one parameter, which reads nothing packed"
+)
+
+
 @dataclass(frozen=True)
 class Target:
     """A runtime, and what it loads.
@@ -40,6 +48,7 @@ class Target:
         scales: the type that scales always have; None: that of the checkpoint.
         notes: what is to be known of a width.
         because: why it reads no other grids.
+        experts: why it takes no model with experts; "": it does.
     """
 
     name: str
@@ -57,6 +66,7 @@ class Target:
     scales: str | None = None
     notes: Mapping[int, str] = field(default_factory=dict)
     because: str = ""
+    experts: str = ""
 
     @property
     def defaults(self) -> dict[str, Any]:
@@ -148,6 +158,7 @@ _EVERY: tuple[Target, ...] = (
         "transformers with compressed-tensors 0.17",
         "transformers",
         extras=("head", "embeddings"),
+        experts=PACKED_EXPERTS,
         because="pack-quantized has a scale for each group or row",
     ),
     # kernels: vllm 0.32, model_executor/kernels/linear/mixed_precision; divisors as

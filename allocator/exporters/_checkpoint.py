@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from allocator.core.allocation import FULL
+from allocator.core.weights import beside
 from quant.grid import decode, scale_dtype
 
 if TYPE_CHECKING:
@@ -74,12 +75,8 @@ class Checkpoint:
 
         The weight of a linear at 16 bits is one of them, and so is every bias.
         """
-        module = self.model.module
-        # a head may be the same matrix as the embeddings
-        coded = {id(module.get_submodule(name).weight) for name in self.low}
-        for name, parameter in module.named_parameters():
-            if id(parameter) not in coded:
-                yield name, self.changed.get(name, parameter.detach()).to(self.dtype)
+        for name, parameter in beside(self.model.module, self.low):
+            yield name, self.changed.get(name, parameter.detach()).to(self.dtype)
 
     def weight(self, name: str) -> Tensor:
         """Weight of a linear below 16 bits as it is to be read: [out, in] float32."""

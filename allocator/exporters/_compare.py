@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from allocator.core.errors import ModelError
+from allocator.core.weights import weight_of
 from quant.grid import by_group, decode, encode
 from quant.streaming import in_memory
 
@@ -65,7 +66,7 @@ def _weights(made: Checkpoint, reopened: Reopened, tell: Tell) -> dict[str, Any]
         used.setdefault(cell.bits, []).append(
             (int(counts.min()), float(counts.double().mean()))
         )
-        source = made.model.module.get_submodule(name).weight
+        source = weight_of(made.model.module, name)
         collapsed += _collapsed(source.detach(), counts)
     tell(len(made.low), len(made.low))
     told = f"{collapsed} groups have one code for all their weights, as measured"
@@ -245,8 +246,8 @@ def as_measured(made: Checkpoint) -> Weights:
 
 def _by_identity(made: Checkpoint) -> dict[int, str]:
     """Names of the linears below 16 bits by their matrices: one may be tied."""
-    get = made.model.module.get_submodule
-    return {id(get(name).weight): name for name in made.low}
+    module = made.model.module
+    return {id(weight_of(module, name)): name for name in made.low}
 
 
 def _used(module: Any, uses: Sequence[str]) -> list[tuple[str, Tensor]]:

@@ -19,6 +19,7 @@ from safetensors import safe_open
 
 from allocator.core.errors import ModelError, SpecError
 from allocator.core.exporting import EXACT, NO_OPTIONS, Tolerance, installed
+from allocator.exporters._experts import check_experts
 from allocator.exporters._hub import hub_of
 from allocator.exporters._loaded import load
 from allocator.exporters._shards import tensor_bytes, write_shards
@@ -45,6 +46,7 @@ KINDS = ("qweight", "qzeros", "scales")
 MULTIPLE = 32
 # Loading takes a tensor of three dimensions, here the query tokens, for the weights of
 # experts (`modeling/fused_moe/moe_experts_interface.py`), and then misses it.
+EXPERTS = "its loader takes the experts of a block apart, and was not tried with them"
 UNREAD = {"blip2": "it takes the query tokens for the weights of experts"}
 
 
@@ -81,6 +83,7 @@ class AutoRound:
                 "auto-round reads a scale for each row or group, none for a matrix: "
                 "search with another --group-size than tensor"
             )
+        check_experts(made, LIBRARY, EXPERTS)
         for linear in made.spec.linears:
             if linear.name in made.low:
                 _check_linear(linear, tied=made.spec.tied)

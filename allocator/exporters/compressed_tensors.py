@@ -29,6 +29,8 @@ from safetensors import safe_open
 from allocator.core.errors import ModelError, SpecError
 from allocator.core.exporting import EXACT, NO_OPTIONS, installed
 from allocator.core.spec import EXTRAS
+from allocator.core.targets import PACKED_EXPERTS
+from allocator.exporters._experts import check_experts
 from allocator.exporters._hub import hub_of
 from allocator.exporters._lines import transformers_lines
 from allocator.exporters._loaded import load
@@ -88,6 +90,7 @@ class CompressedTensors:
                 "a whole matrix: search with --group-size 128, 64, 32 or channel"
             )
         _check_extras(made)
+        check_experts(made, LIBRARY, PACKED_EXPERTS)
         hub_of(made)
 
     def write(

@@ -12,8 +12,10 @@ from allocator.families._json import is_there, read_json
 from allocator.families._prompts import PROMPTS_FILE
 from allocator.families._weights import (
     ADAPTER_FILES,
+    AHEAD,
     INDEX,
     check_weights,
+    part_tensors,
     weight_files,
 )
 
@@ -119,6 +121,7 @@ def unread_files(folder: Path) -> tuple[str, ...]:
     """Weights in a folder, by name, that nobody reads: people may mean them.
 
     Adapters beside the weights are refused; those in a folder below may be others'.
+    What guesses tokens ahead is a part of files that are read.
     """
     loaded = {file.name for file in weight_files(folder)}
     beside = [
@@ -132,4 +135,9 @@ def unread_files(folder: Path) -> tuple[str, ...]:
         if (folder / name / ADAPTER_FILES[0]).is_file()
     ]
     known = [name for name in sorted(beside) if not TRAINING.match(name)]
-    return (*known, *adapters)
+    ahead = part_tensors(folder, AHEAD)
+    return (
+        *known,
+        *adapters,
+        *([f"a part {AHEAD} ({ahead} tensors)"] if ahead else []),
+    )

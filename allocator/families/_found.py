@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 SEED = 0
 # what says how weights are stored, and nothing of the architecture
-STORED = ("quantization_config", "dtype")
+STORED = ("quantization_config", "dtype", "torch_dtype", "transformers_version")
 
 
 @dataclass(frozen=True)
@@ -52,20 +52,27 @@ def found_of(kind: Any, config: Any) -> Found:
         ModelError: it cannot be shrunk, run, placed or cut; says which.
     """
     small = shrunk(config)
-    for name in STORED:
-        if getattr(small, name, None) is not None:
-            setattr(small, name, None)
-    key = f"{kind.__name__} {small.to_json_string(use_diff=False)}"
+    if getattr(small, "quantization_config", None) is not None:
+        small.quantization_config = None
+    key = f"{kind.__name__} {_plain(small.to_dict())}"
     if key not in _known:
         _known[key] = _watched(kind, small)
     return _known[key]
+
+
+def _plain(config: Any) -> Any:
+    """A configuration, and its parts, without what says how weights are stored."""
+    if not isinstance(config, dict):
+        return config
+    return {k: _plain(v) for k, v in config.items() if k not in STORED}
 
 
 def _watched(kind: Any, config: Any) -> Found:
     import torch
 
     said = f"no small {config.model_type!r} model can be built"
-    with torch.random.fork_rng(devices=()):
+    # whoever watches looks at gradients, and at versions of tensors
+    with torch.random.fork_rng(devices=()), torch.inference_mode(mode=False):
         torch.manual_seed(SEED)
         with in_one_sentence(said), quiet():
             module = kind(config).float().eval().requires_grad_(False)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from allocator.core.ports import Decoding
 
 ADVICE = "generation_config.json"
+KEPT_AS = "generation_config"
 # of the advice: tokens that have a part to play, and what bars or weighs words the
 # same way whenever it is asked
 KEPT = (
@@ -145,13 +146,18 @@ def _texts(folder: Path, found: object) -> Iterable[str]:
 
 def generate(module: Any, decoding: Decoding, ends: Ends, **inputs: Any) -> Any:
     """Tokens that a transformers module generates: [batch, tokens]."""
-    before = module.generation_config
-    # transformers fills what a call leaves open from here
-    module.generation_config = _settings(module, decoding, ends)
+    # some models leave it to a part of theirs, which has a configuration of its own
+    parts = [m for m in module.modules() if getattr(m, KEPT_AS, None) is not None]
+    before = [part.generation_config for part in parts]
+    settings = _settings(module, decoding, ends)
     try:
+        for part in parts:
+            # transformers fills what a call leaves open from here
+            part.generation_config = settings
         return module.generate(**inputs)
     finally:
-        module.generation_config = before
+        for part, own in zip(parts, before, strict=True):
+            part.generation_config = own
 
 
 def _settings(module: Any, decoding: Decoding, ends: Ends) -> Any:

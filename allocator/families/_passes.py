@@ -88,8 +88,10 @@ class Passes:
 
     def _behind(self, part: Part) -> Stage:
         """What runs behind all rows."""
-        siblings, uses = self._siblings(part), self._outside(words=False)
+        siblings = self._siblings(part)
         head = head_and_embeddings(self.module).get("head")
+        # a head that nobody names may be the embeddings
+        uses = self._outside(words=head is None)
         if head is not None:
             siblings, uses = (*siblings, Siblings((head,))), (*uses, head)
         mask = self.course.masks.get(HEAD)

@@ -235,7 +235,10 @@ def _linears(matrices: _Matrices, place: Place) -> list[Linear]:
     number = None if found is None else found.groupdict().get("block")
     block = None if number is None else place.before + int(number)
     return [
-        Linear(name, place.component, block, place.type, *matrices.shape)
+        Linear(
+            *(name, place.component, block, place.type, *matrices.shape),
+            is_expert=matrices.parameter.dim() == 3,
+        )
         for name in matrices.names
     ]
 

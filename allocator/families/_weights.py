@@ -25,13 +25,15 @@ SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 NAMED = re.compile(r"model(-\d+-of-\d+)?\.safetensors")
 # as safetensors names them, narrow to wide
 FLOATS = ("F16", "BF16", "F32", "F64")
+# a part of Qwen3.5's files
+AHEAD = "mtp"
 # tensors that may lie in a file without being read, and why
 HARMLESS = {
     r"(^|\.)rotary_emb\.inv_freq$": "frequencies of positions, computed anew",
     r"(^|\.)position_ids$": "0, 1, 2 and so on, made anew",
     r"(^|\.)attn\.(masked_)?bias$": "a causal mask, made anew",
     r"(^|\.)num_batches_tracked$": "a count from training",
-    r"^mtp\.": "blocks that guess further tokens ahead, which no reply hangs on",
+    rf"^{AHEAD}\.": "blocks that guess further tokens ahead, which no reply hangs on",
     r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight$": (
         "old T5 files have it, and no T5 ever read it"
     ),
@@ -128,6 +130,14 @@ def stored_names(folder: Path) -> tuple[str, ...]:
     """Names of tensors as the index has them; empty where there is no index."""
     index = folder / INDEX
     return tuple(_listed(index)) if index.is_file() else ()
+
+
+def part_tensors(folder: Path, part: str) -> int:
+    """How many tensors of a part the files hold, as far as they are there."""
+    names: Collection[str] = stored_names(folder)
+    if not names and (folder / SINGLE).is_file():
+        names = _header(folder, folder / SINGLE)
+    return sum(name.startswith(f"{part}.") for name in names)
 
 
 def has_weights(folder: Path) -> bool:

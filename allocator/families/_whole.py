@@ -9,9 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from allocator.core.errors import ModelError
+from allocator.core.errors import AllocateError, ModelError
 from allocator.families._calls import replaced
 from allocator.families._generation import generate
+from allocator.families._made_pictures import IMAGE
 from allocator.families._passes import OWN, Passes
 from allocator.families._pipeline import Pipeline
 from allocator.families._translating import decoded
@@ -33,6 +34,45 @@ class Whole(Pipeline):
     """
 
     found: Found | None = None
+
+    @property
+    def _ends_prompts(self) -> bool:  # type: ignore[override]
+        """Whether an encoder reads where a prompt ends."""
+        return bool(self.module.config.is_encoder_decoder)
+
+    @property
+    def processor(self) -> Any:
+        """The checkpoint's; it says which token stands for a picture.
+
+        Raises:
+            ModelError: see `read_processor`, or no file names that token.
+        """
+        found = super().processor
+        if getattr(found, "image_token", None) is None:
+            found.image_token = self._image_token(found.tokenizer)
+        return found
+
+    def _image_token(self, tokenizer: Any) -> str:
+        numbers = (getattr(self.module.config, name, None) for name in IMAGE)
+        number = next((n for n in numbers if isinstance(n, int)), None)
+        if number is None or number >= len(tokenizer):
+            raise ModelError(
+                f"neither the processor of {self.folder} nor its config.json names a "
+                "token that stands for a picture"
+            )
+        token: str = tokenizer.convert_ids_to_tokens(number)
+        return token
+
+    def lengths(self, samples: Sequence[Sample]) -> list[int]:
+        """Tokens of each sample's prompt, about; of its words, if no more is known."""
+        try:
+            return super().lengths(samples)
+        except AllocateError:
+            raise
+        except Exception:
+            # not every processor tells how many tokens it makes of a picture
+            texts = [each.text.encode(errors="replace").decode() for each in samples]
+            return [len(ids) for ids in self.processor.tokenizer(texts).input_ids]
 
     def inputs(self, samples: Sequence[Sample], *, answered: bool = False) -> State:
         """Pixels and prompts of a batch; a decoder reads the replies."""
@@ -74,7 +114,14 @@ class Whole(Pipeline):
     ) -> State:
         """What the checkpoint's processor makes of pictures and texts, each its own."""
         del shared
-        return super().processed(samples, texts, shared=False, **more)
+        state = super().processed(samples, texts, shared=False, **more)
+        if self.device.startswith("cpu"):
+            return state
+        # not every model casts its pixels
+        dtype = self.module.dtype
+        return {
+            k: v.to(dtype) if v.is_floating_point() else v for k, v in state.items()
+        }
 
     def branches(
         self, module: Any, state: State, decoding: Decoding

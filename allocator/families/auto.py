@@ -39,11 +39,20 @@ class Auto:
     """Every architecture of a mapping; see `allocator.core.ports.Family`."""
 
     name: str = NAME
-    # of tests: architectures that no other family names, each with something of its own
+    # of tests: architectures that no other family names, the first ones tried most
     variants: tuple[str, ...] = (
         "aya_vision",
+        "idefics2",  # three rows
+        "aria",  # experts
+        "mistral_large4",  # something happens between blocks
         "got_ocr2",
-        "deepseek_vl",
+        "deepseek_vl_hybrid",
+        "lfm3_vl",
+        "vipllava",
+        "git",
+        "lighton_ocr",
+        "cohere2_vision",
+        "exaone4_5",
     )
 
     @cached_property

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from allocator.core.amounts import fed_in_words
 from allocator.report.console import PlainConsole
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ def print_build(found: Mapping[str, Any]) -> None:
         + (f", {found['damaged']} of them were damaged" * bool(found["damaged"]))
         + (f"; {fallbacks} are plain rounding, which was better" * bool(fallbacks)),
     )
+    if told := fed_in_words(found["experts"]):
+        console.print(told)
     console.print(f"{found['bytes'] / 1e9:,.3f} GB in {found['bank']}")
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
+from rich.table import Column, Table
 
 from allocator.core.pins import in_words
 from allocator.report.console import PlainConsole, say
@@ -41,9 +42,9 @@ def print_inspection(found: Mapping[str, Any]) -> None:
     console.print(groups)
     for sentence in _other_sizes(found["group_sizes"]):
         say(console, sentence)
-    left = Table("left at 16 bit", "weights", "why")
-    for each in found["left_out"]:
-        left.add_row(each["name"], f"{each['weights']:,}", each["reason"])
+    left = Table(Column("left at 16 bit", overflow="fold"), "weights", "why")
+    for name, weights, reason in _alike(found["left_out"]):
+        left.add_row(name, f"{weights:,}", reason)
     other = f"{found['other_parameters']:,}"
     left.add_row("everything else", other, "embeddings, norms, biases: no linear layer")
     console.print(left)
@@ -54,6 +55,22 @@ def print_inspection(found: Mapping[str, Any]) -> None:
         f"smallest possible budget: {found['smallest_bpw']:.4f} bpw "
         f"({found['budget_scope']} scope{', ' * bool(pins)}{pins})",
     )
+
+
+def _alike(left: Sequence[Mapping[str, Any]]) -> list[tuple[str, int, str]]:
+    """What stays at 16 bit: name, weights, reason; those of all blocks in one row."""
+    rows: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for each in left:
+        name = re.sub(r"\.\d+(?=\.|$)", ".*", each["name"])
+        rows.setdefault((name, each["reason"]), []).append(each)
+    return [
+        (
+            f"{name} ({len(own)})" if len(own) > 1 else own[0]["name"],
+            sum(each["weights"] for each in own),
+            reason,
+        )
+        for (name, reason), own in rows.items()
+    ]
 
 
 def _placed(declaration: str | None) -> list[str]:

@@ -119,7 +119,7 @@ ADDED: dict[str, dict[str, Any]] = {
 OTHERS = {
     "diffusion_gemma": "writes whole blocks by diffusion, not token by token",
     "evolla": "reads proteins, not pictures",
-    "llama4": "transformers' own forward pass fails: it asks for `image_outputs`, which "
+    "llama4": "transformers' own forward pass fails: it reads `image_outputs`, which "
     "its language model does not give",
     "mistral4": "reads words alone",
     "pi0": "steers a robot: it does not write",

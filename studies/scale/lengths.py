@@ -103,6 +103,7 @@ PICTURES = {
     "qwen2_vl": _merged,
     "qwen2_5_vl": _merged,
     "qwen3_vl": _merged,
+    "qwen3_5": _merged,
     "blip-2": _queried,
     "gemma3": _pooled,
     "internvl": _shuffled,

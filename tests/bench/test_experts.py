@@ -13,11 +13,14 @@ from allocator.bench.counting import count_tokens
 from allocator.bench.in_place import InPlace
 from allocator.core.allocation import Choice
 from allocator.core.cost import Cost
+from allocator.core.plugins import load
+from allocator.core.weights import slice_of
 from quant.folding import settled
 from tests.experts import DOWN, IN, OUT, UP, Block, linears
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
     from allocator.core.spec import Linear
 
@@ -81,6 +84,31 @@ def test_experts_of_one_stack_have_choices_of_their_own_and_come_back_bit_by_bit
     in_place.restore()
     for name, value in module.state_dict().items():
         assert torch.equal(value, stored.state_dict()[name]), name
+
+
+def test_an_expert_of_a_checkpoint_comes_back_from_its_mapped_files(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(originals, "COPIED_BYTES", 0)
+    family = load("allocator.families", "qwen_vl")
+    family.tiny(tmp_path, "3-moe")
+    module, spec = family.load(tmp_path, "cpu").module, family.spec(tmp_path)
+    before = deepcopy(module.state_dict())
+
+    def mapped() -> Any:
+        return family.load(tmp_path, "cpu", mapped=True).module
+
+    in_place = InPlace(module, spec.linears, mapped=mapped)
+    one = next(linear.name for linear in spec.linears if linear.is_expert)
+    chosen = {x.name: LOW if x.name == one else FULL for x in spec.linears}
+    in_place.put(chosen, Alone())
+    moved = {n for n, x in module.state_dict().items() if not torch.equal(x, before[n])}
+    own = slice_of(module, one)
+    assert own is not None
+    assert moved == {own.stack}
+    in_place.put(dict.fromkeys(chosen, FULL), None)
+    for name, value in module.state_dict().items():
+        assert torch.equal(value, before[name]), name
 
 
 def test_an_exchange_counts_the_weights_of_the_experts_that_change() -> None:

@@ -14,8 +14,10 @@ from allocator.core.plugins import load
 from allocator.core.ports import Decoding
 from allocator.families import (
     _blocks,
+    _pipeline,
     _places,
     _structure,
+    _whole,
     auto,
     declaration_of,
     family_of,
@@ -149,3 +151,22 @@ def test_replies_come_of_what_the_prefix_has_kept(folder: Path) -> None:
         before = model.reply_ids(seen, Decoding(6))
     assert torch.equal(found, wanted)
     assert not torch.equal(found, before)
+
+
+def test_a_processor_without_an_image_token_gets_the_configurations(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made(AUTO, tmp_path / "model", "vipllava")
+    save_parts(tmp_path / "model")
+    model: Any = AUTO.outline(tmp_path / "model")
+    processor = model.processor
+    processor.image_token = None
+    assert model.processor.image_token == "<image>"
+    monkeypatch.setattr(_whole, "IMAGE", ("no_such_setting",))
+    processor.image_token = None
+    with pytest.raises(ModelError, match="names a token that stands for a picture"):
+        _ = model.processor
+    # one that cannot tell how many tokens a picture takes: of the words alone
+    monkeypatch.setattr(_pipeline, "lengths_of", lambda *_: 1 // 0)
+    processor.image_token = "<image>"
+    assert model.lengths(two_samples(tmp_path)) == [3, 7]

@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from transformers import InstructBlipForConditionalGeneration
 
 from allocator.core.errors import ModelError
 from allocator.core.ports import Decoding
 from allocator.embedded import HERE
 from allocator.families import family_of
-from allocator.families._generation import KEPT, Ends, named_ends
+from allocator.families._generation import KEPT, Ends, generate, named_ends
+from allocator.families._made_inputs import made_inputs
+from allocator.families._shrunk import shrunk
+from studies.families.defaults import default_config
 from tests.families.checkpoints import change
 from tests.families.processors import two_samples
 from tests.states import prefixed
@@ -197,3 +201,16 @@ def test_advice_that_cannot_be_read_is_said_before_weights_are_read(
     (folder / "model.safetensors").unlink()
     with pytest.raises(ModelError, match=r"generation_config\.json"):
         loaded(folder)
+
+
+def test_a_part_that_writes_in_a_models_place_is_told_how_long() -> None:
+    torch.manual_seed(0)
+    module = InstructBlipForConditionalGeneration(
+        shrunk(default_config("instructblip"))
+    ).eval()
+    advice = module.language_model.generation_config
+    state = made_inputs(module)
+    with torch.inference_mode():
+        ids = generate(module, Decoding(3), Ends(ids=(2,)), **state)
+    assert ids.shape[1] == state["input_ids"].shape[1] + 3
+    assert module.language_model.generation_config is advice

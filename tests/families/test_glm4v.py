@@ -41,9 +41,11 @@ SPECIAL = {
     "<|begin_of_video|>": 6,
     "<|end_of_video|>": 7,
 }
+# what stands behind a question that is to be answered at once
+SILENT = "no" + "think"
 WORDS = (
     "what colour is this answer the red question using a single word or phrase . "
-    "Answer Provide one - sentence caption ./ nothink ?"
+    f"Answer Provide one - sentence caption ./ {SILENT} ?"
 )
 # as the published one begins, and ends where it is told not to think
 TEMPLATE = (
@@ -52,7 +54,8 @@ TEMPLATE = (
     "<|{{ message.role }}|>\n{% for part in message.content %}"
     "{% if part.type == 'image' %}<|begin_of_image|><|image|><|end_of_image|>"
     "{% else %}{{ part.text }}{% endif %}{% endfor %}"
-    "{% if enable_thinking is defined and not enable_thinking %}/nothink{% endif %}"
+    "{% if enable_thinking is defined and not enable_thinking %}/"
+    f"{SILENT}{{% endif %}}"
     "{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>\n"
     "{% if enable_thinking is defined and not enable_thinking %}<think></think>\n"
@@ -103,7 +106,7 @@ def test_pictures_and_questions_become_a_batch(model: Model, tmp_path: Path) -> 
     assert torch.equal(state["mm_token_type_ids"].bool(), shown)
     told = model.prompt(samples[0])
     assert told.replace(" ", "").startswith("[gMASK]<sop><|user|><|begin_of_image|>")
-    assert told.replace(" ", "").endswith("./nothink<|assistant|><think></think>")
+    assert told.replace(" ", "").endswith(f"./{SILENT}<|assistant|><think></think>")
 
 
 @pytest.mark.parametrize("beams", [1, 3])

@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from allocator.core.plugins import load
 from allocator.core.ports import Decoding
+from allocator.families import unread_files
 from tests.families import test_qwen_vl as qwen_vl
 from tests.families.processors import check_lengths, padding, two_samples
 from tests.states import made, prefixed
@@ -96,5 +97,6 @@ def test_blocks_that_guess_ahead_are_neither_read_nor_counted(
     more = {"mtp.fc.weight": torch.ones(64, 128), "mtp.norm.weight": torch.ones(64)}
     save_file({**load_file(file), **more}, file, {"format": "pt"})
     assert FAMILY.spec(tmp_path) == spec
+    assert unread_files(tmp_path) == ("a part mtp (2 tensors)",)
     module = FAMILY.load(tmp_path, "cpu", mapped=mapped).module
     assert sum(p.numel() for p in module.parameters()) == spec.parameters

@@ -142,6 +142,36 @@ PUBLISHED = {
 }
 
 
+def experts() -> Published:
+    """Qwen3-VL-30B-A3B: 128 experts in each of 48 blocks."""
+    text = Decoder(48, 2048, 768, 32, 4, 151936, 128)
+    config = nested(text)
+    config["model_type"] = "qwen3_vl_moe"
+    config["tie_word_embeddings"] = False
+    config["text_config"] |= {
+        "model_type": "qwen3_vl_moe_text",
+        "intermediate_size": 6144,
+        "mlp_only_layers": [],
+        "moe_intermediate_size": 768,
+        "num_experts": 128,
+        "num_experts_per_tok": 8,
+    }
+    config["vision_config"] |= {
+        "model_type": "qwen3_vl_moe",
+        "depth": 27,
+        "hidden_size": 1152,
+        "intermediate_size": 4304,
+        "deepstack_visual_indexes": [8, 16, 24],
+    }
+    weights = tower(27, 1152, 4304) | mergers(4, 4608, text) | text.weights
+    weights["language", "ff"] *= 128
+    routers = [f"model.language_model.layers.{n}.mlp.gate" for n in range(48)]
+    return Published(config, 31_070_754_032, weights, ("lm_head", *routers))
+
+
+PUBLISHED["Qwen3-VL-30B-A3B"] = experts()
+
+
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_sizes_are_those_of_the_published_models(name: str, tmp_path: Path) -> None:
     check_sizes(QWEN, PUBLISHED[name], tmp_path)

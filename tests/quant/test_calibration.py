@@ -8,7 +8,7 @@ import torch
 
 from allocator.core.plugins import load
 from allocator.core.weights import key_of
-from quant.calibration import calibrate
+from quant.calibration import attended, calibrate
 from quant.streaming import Spool, in_memory
 from tests.states import TITLES, VARIANTS, made
 
@@ -45,6 +45,23 @@ def test_padding_is_not_counted(folder: Path) -> None:
     # twice two prompts of eight tokens, one of them padding; five tokens an image
     assert tokens["model.language_model.layers.0.mlp.gate_proj"] == 2 * 15
     assert tokens["model.vision_tower.encoder.layers.0.mlp.fc1"] == 2 * 10
+
+
+@pytest.mark.parametrize(
+    "shape", [(2, 3, 4), (6, 4), (1, 6, 4), (2, 1, 3, 4), (2, 3, 1, 4)]
+)
+def test_padding_is_left_out_however_tokens_lie(shape: tuple[int, ...]) -> None:
+    tokens = torch.arange(24.0).view(6, 4)
+    mask = torch.tensor([[False, True, True], [True, True, False]])
+    found = attended(tokens.view(shape), mask)
+    assert torch.equal(found.reshape(-1, 4), tokens[1:5])
+
+
+def test_heads_of_a_token_are_read_with_it() -> None:
+    mask = torch.tensor([[False, True, True], [True, False, False]])
+    x = torch.arange(24.0).view(2, 2, 3, 2)
+    expected = torch.stack([x[0, :, 1], x[0, :, 2], x[1, :, 0]])
+    assert torch.equal(attended(x, mask), expected)
 
 
 @EACH

@@ -53,6 +53,17 @@ def test_on_a_device_only_what_is_packed_is_in_memory(
     assert found.host == A2 + A4
 
 
+def test_experts_are_solved_one_by_one_and_have_what_all_read_beside_them() -> None:
+    experts = [
+        replace(LINEARS[0], name=f"e.{number}", is_expert=True) for number in range(8)
+    ]
+    lacking = {linear.name: list(RECIPE.keys) for linear in experts}
+    # a Hessian each, that of all, and one that is mixed of both
+    computed = HELD_BYTES + 4 * 128**2 * (8 + 2) + 12 * 128**2
+    found = building(RECIPE, experts, lacking)
+    assert found == Needs(8 * (A2 + A4), computed + A2 + A4, 0)
+
+
 def test_what_is_there_or_is_not_stored_takes_nothing() -> None:
     assert building(RECIPE, LINEARS, {}) == Needs(0, 0, 0)
     rounded = {name: [RECIPE.key("uniform", 2)] for name in LACKING}

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MODELS = {"Qwen2.5-VL-3B": QWEN["Qwen2.5-VL-3B"], "SmolVLM": SMOLVLM["500M"]}
+MODELS["Qwen3-VL-30B-A3B"] = QWEN["Qwen3-VL-30B-A3B"]
 MODELS |= {"SmolVLM-2.2B": SMOLVLM["2.2B"]}
 
 
@@ -126,3 +127,13 @@ def test_one_scale_a_matrix_is_refused_but_for_rounding(words: tuple[str, ...]) 
     assert "'tensor' goes with method 'uniform' alone, not with gptq, awq" in str(
         found.output
     )
+
+
+def test_what_stays_in_every_block_alike_is_one_row(tmp_path: Path) -> None:
+    folder = folder_of("Qwen3-VL-30B-A3B", tmp_path)
+    said = CliRunner().invoke(main, ("inspect", "--model", folder)).stdout
+    rows = [row.split("│") for row in said.splitlines() if row.startswith("│")]
+    # 48 routers of 128 x 2048, whose name takes two lines
+    (at,) = [n for n, row in enumerate(rows) if row[2].strip() == "12,582,912"]
+    name = rows[at][1].strip() + rows[at + 1][1].strip()
+    assert name == "model.language_model.layers.*.mlp.gate (48)"

@@ -37,9 +37,12 @@ def test_a_build_says_what_was_made_and_what_fell_back(
     found = {
         **{"bank": "/somewhere", "linears": 3, "cells": 12, "made": 4, "damaged": 0},
         **{"fallbacks": {"a": {"gptq.2.2": "uniform"}}, "bytes": 2e9, "seconds": 3.2},
+        "experts": {"experts": 2, "mixed": 1, "unseen": 1, "needed": 640},
     }
     print_build(found)
     said = capsys.readouterr().out
+    assert "1 of 2 experts saw few tokens (1 of them none) and borrow" in said
+    assert "more than 640 samples would feed all" in said
     assert "12 cells of 3 linears: 4 made now in 3 s" in said
     assert "1 are plain rounding, which was better" in said
     assert "damaged" not in said
