@@ -123,7 +123,8 @@ def attended(x: Tensor, mask: Tensor) -> Tensor:
     Args:
         x: [batch, n, ...]; [batch x n, ...], as OPT's feed-forward linears read it, or
             the same behind dimensions of 1; or [batch, heads, n, ...], as latents of
-            attention come.
+            attention come. What else there is are features of pictures, which have no
+            padding: all of them are read.
         mask: true for what is no padding.
     """
     if x.shape[:2] == mask.shape:
@@ -131,7 +132,7 @@ def attended(x: Tensor, mask: Tensor) -> Tensor:
     if x.dim() > 3 and (len(x), x.shape[2]) == mask.shape:
         return x.transpose(1, 2)[mask]
     rows = x if len(x) == mask.numel() else x.flatten(0, -2)
-    return rows[mask.flatten()]
+    return rows[mask.flatten()] if len(rows) == mask.numel() else rows
 
 
 @contextmanager

@@ -148,3 +148,10 @@ def test_a_spool_gives_back_what_it_was_given(folder: Path) -> None:
             assert found["nothing"] is None
         # nothing that a kill would leave behind
         assert not list(folder.iterdir())
+
+
+def test_what_is_no_word_has_no_padding() -> None:
+    # two prompts of three tokens read five features of a picture each
+    mask = torch.tensor([[True, True, True], [False, True, True]])
+    features = torch.randn(2, 5, 4)
+    assert torch.equal(attended(features, mask), features.flatten(0, 1))
