@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 # of the variants of what is placed by its structure, those that all tests try
-MOST = 3
+MOST = 2
 EVERY = [
     (name, variant)
     for name in available("allocator.families")
@@ -91,3 +91,10 @@ def opened(
         for linear in spec.linears
     }
     return Bank(folder, recipe, spec, rebuild, weights.__getitem__)
+
+
+def stored_by(module: Any) -> dict[str, torch.Tensor]:
+    """Parameters and buffers that a module's checkpoint holds, tied ones once."""
+    kept = module.state_dict()
+    buffers = {n: each for n, each in module.named_buffers() if n in kept}
+    return {**dict(module.named_parameters()), **buffers}

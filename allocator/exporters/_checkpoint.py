@@ -73,10 +73,16 @@ class Checkpoint:
     def rest(self) -> Iterator[tuple[str, Tensor]]:
         """Every parameter that has no codes, by full name, in 16 bits; tied ones once.
 
-        The weight of a linear at 16 bits is one of them, and so is every bias.
+        The weight of a linear at 16 bits is one of them, and so is every bias. Buffers
+        that checkpoints hold follow.
         """
         for name, parameter in beside(self.model.module, self.low):
             yield name, self.changed.get(name, parameter.detach()).to(self.dtype)
+        module = self.model.module
+        stored = module.state_dict()
+        for name, buffer in module.named_buffers():
+            if name in stored:
+                yield name, buffer.to(self.dtype)
 
     def weight(self, name: str) -> Tensor:
         """Weight of a linear below 16 bits as it is to be read: [out, in] float32."""

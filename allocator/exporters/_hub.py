@@ -11,6 +11,7 @@ import json
 import shutil
 from copy import deepcopy
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from allocator.core.errors import ModelError, SpecError
@@ -83,13 +84,15 @@ def hub_of(checkpoint: Checkpoint) -> Hub:
     """The names and files that a checkpoint is written with.
 
     Raises:
-        ModelError: a quantized linear is stored in parts, or transformers 5 saved the
-            checkpoint and how such models are published is not known.
+        ModelError: a quantized linear is stored in parts, something is stored that is
+            no parameter, or transformers 5 saved the checkpoint and how such models are
+            published is not known.
     """
     folder, module = checkpoint.folder, checkpoint.model.module
     source = read_config(folder)
     stored = stored_keys(module, read_headers(folder, weight_files(folder)))
     published = published_as(source)
+    _check_parameters(folder, module, stored)
     names = _one_each(checkpoint, stored)
     keys = {name: published.key(key) for name, key in names.items()}
     _check_once(folder, names, keys)
@@ -149,7 +152,8 @@ def _one_each(
     for name, value in module.state_dict(keep_vars=True).items():
         same.setdefault(id(value), []).append(name)
     found = {}
-    for name, parameter in module.named_parameters():
+    buffers = ((n, b) for n, b in module.named_buffers() if id(b) in same)
+    for name, parameter in chain(module.named_parameters(), buffers):
         alike = dict.fromkeys([name, *same[id(parameter)]])
         keys = next((stored[n] for n in alike if n in stored), [])
         if len(keys) == 1 and not keys[0].endswith(CONVERTED):
@@ -163,6 +167,21 @@ def _one_each(
             "tensor can be written in its place"
         )
     return found
+
+
+def _check_parameters(folder: Path, module: Any, stored: Iterable[str]) -> None:
+    """Refuse what a reader needs and nobody writes, as Gemma 4's scales of layers.
+
+    Raises:
+        ModelError: names the first.
+    """
+    own = {name for name, _ in module.named_parameters(remove_duplicate=False)}
+    more = sorted(module.state_dict().keys() & set(stored) - own)
+    if more:
+        raise ModelError(
+            f"{folder} stores {len(more)} tensors that are no parameters, such as "
+            f"{more[0]}, and only these are written: export --format plan"
+        )
 
 
 def _check_once(

@@ -31,12 +31,14 @@ class Published:
         flat: settings of the language model lie beside the others in config.json.
         tower: `model_type` of `vision_config`; None: as transformers has it.
         rope: type of `rope_scaling` where it cuts a head in sections.
+        as_saved: config.json stays as transformers 5 has it, which is what reads it.
     """
 
     renamed: tuple[tuple[str, str], ...] = ()
     flat: bool = False
     tower: str | None = None
     rope: str | None = None
+    as_saved: bool = False
 
     def key(self, name: str) -> str:
         """The published name of a tensor."""
@@ -70,6 +72,12 @@ PUBLISHED = {
     "qwen3_vl": Published(tower="qwen3_vl"),  # Qwen/Qwen3-VL-2B-Instruct
     "idefics3": Published(),  # HuggingFaceM4/Idefics3-8B-Llama3
     "smolvlm": Published(),  # HuggingFaceTB/SmolVLM2-2.2B-Instruct
+    # transformers 5.24 renames nothing of these when it reads them
+    # (conversion_mapping.py), so that what is published has the names of its modules
+    **dict.fromkeys(("glm4v", "glm46v", "qwen3_5"), Published(as_saved=True)),
+    "mistral3": Published(LLAVA, as_saved=True),  # mistralai/Ministral-3-3B-Instruct-..
+    "gemma4": Published(as_saved=True),  # google/gemma-4-E2B-it
+    "minicpmv4_6": Published(as_saved=True),  # openbmb/MiniCPM-V-4.6
     "blip-2": Published(),  # Salesforce/blip2-opt-2.7b, Salesforce/blip2-flan-t5-xl
 }
 
@@ -102,6 +110,8 @@ def published_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """
     published, kind = published_as(config), config["model_type"]
     made = deepcopy(dict(config))
+    if published.as_saved:
+        return made
     parts = {f"{name}.": part for name, part in made.items() if isinstance(part, dict)}
     for name, part in {"": made, **parts}.items():
         if ROPE in part:

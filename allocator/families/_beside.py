@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from torch import nn
+
 from allocator.families._blocks import Readers
 from allocator.families._chains import linears_in, lists_of
 from allocator.families._folds import Trial
 from allocator.families._mixing import ALL, mixes
 from allocator.families._places import Rest, head_and_embeddings
-from allocator.families._structure import UNPLACED, Outside
+from allocator.families._structure import MATRIX, UNPLACED, Outside
 from allocator.families._watching import logits_of
 
 if TYPE_CHECKING:
@@ -50,6 +52,27 @@ def shared(module: Any, seen: Watched) -> dict[str, str]:
         for name in several
         if bit == tied or len(several) > 1
     }
+
+
+def matrices(module: Any, seen: Watched, chains: Sequence[Chain]) -> list[Rest]:
+    """Patterns of parameters that are multiplied as linears are, and are none.
+
+    Those of modules by the module's name: routers, most of them.
+    """
+    words = {x for x, each in module.named_modules() if isinstance(each, nn.Embedding)}
+    known = {*linears_in(module), *words, *head_and_embeddings(module).values()}
+    found: dict[str, None] = {}
+    for name, parameter in module.named_parameters():
+        path = name.removesuffix(".weight")
+        live = seen.bit(name) & seen.multiplied & seen.gave
+        if parameter.dim() > 1 and live and path not in known:
+            row = next((c.path for c in chains if path.startswith(f"{c.path}.")), None)
+            if row is None:
+                found[re.escape(path)] = None
+            else:
+                inner = path.removeprefix(f"{row}.").partition(".")[2]
+                found[rf"{re.escape(row)}\.\d+\.{re.escape(inner)}"] = None
+    return [Rest(pattern, MATRIX) for pattern in found]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from allocator.core.errors import ModelError
 from allocator.core.ports import Siblings, Stage
 from allocator.families._calls import caught, fed, read_behind
 from allocator.families._places import Place, Rest, embeddings_read
@@ -104,7 +103,7 @@ class Layout:
     and gives what the next one reads, where that is something else. `behind` turns what
     the output head gives into the logits, where they are something else. `norm` is the
     name of the norm behind the language blocks, beside their list. `inserted` stands
-    within the tower.
+    within the tower. `idle` are modules that are there and never run, by full name.
     """
 
     vision: Row
@@ -116,6 +115,7 @@ class Layout:
     behind: Callable[[Any], Any] | None = None
     norm: str = "norm"
     inserted: Inserted | None = None
+    idle: tuple[str, ...] = ()
 
     @property
     def places(self) -> tuple[Place, ...]:
@@ -129,25 +129,6 @@ class Layout:
         )
         of_inserted = () if self.inserted is None else self.inserted.places
         return (*of_blocks, *of_inserted, *of_connector)
-
-
-def blocks_behind(layers: int | Sequence[int], blocks: int) -> tuple[int, ...]:
-    """Numbers of the blocks that give some hidden states; 0 stands before them all.
-
-    >>> blocks_behind([3, -2], 24)
-    (2, -2)
-
-    Raises:
-        ModelError: one that a tower of so many blocks does not have.
-    """
-    numbers = [layers] if isinstance(layers, int) else layers
-    beyond = [n for n in numbers if not -blocks <= n <= blocks]
-    if beyond:
-        raise ModelError(
-            f"config.json has vision_feature_layer {beyond[0]}, and its vision tower "
-            f"has {blocks} blocks"
-        )
-    return tuple(n - 1 if n > 0 else n for n in numbers if n)
 
 
 def either(readers: Readers) -> str:
@@ -216,7 +197,7 @@ class Cut:
     def _around(self) -> dict[str, tuple[str, ...]]:
         """Full names of the tensors outside the blocks, by the side they are on."""
         paths = (self.layout.vision.path, self.layout.language.path)
-        inside = tuple(f"{path}." for path in paths)
+        inside = tuple(f"{path}." for path in (*paths, *self.layout.idle))
         text = self.layout.language.path.rpartition(".")[0] + "."
         named = [
             *(name for name, _ in self.module.named_parameters()),

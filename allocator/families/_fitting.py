@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any
 from allocator.core.errors import SpecError
 from allocator.families._chains import linears_in
 from allocator.families._places import Rest
-from allocator.families._structure import UNPLACED, Outside, Structure, named_blocks
+from allocator.families._structure import (
+    MATRIX,
+    UNPLACED,
+    Outside,
+    Structure,
+    named_blocks,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -29,7 +35,7 @@ GATES = "a gate of few channels, kept at 16 bit"
 SHOWN = 8
 
 
-def fitted(structure: Structure, module: Any) -> Structure:
+def fitted(structure: Structure, module: Any, most: float = SMALL) -> Structure:
     """A structure with the counts of another module of the same architecture.
 
     Rows have as many blocks as that has, and so have lists within blocks and outside
@@ -38,9 +44,11 @@ def fitted(structure: Structure, module: Any) -> Structure:
     Args:
         structure: of a smaller module.
         module: its weights may be on "meta".
+        most: share of the weights that may have no place: of a small module, whose
+            widths are not in proportion, all.
 
     Raises:
-        SpecError: linears that hold more than 2 % of the weights have no place.
+        SpecError: more than that have none.
     """
     sizes = _sizes(module)
     rows, gates, counts = [], [], []
@@ -67,7 +75,16 @@ def fitted(structure: Structure, module: Any) -> Structure:
         outside,
         (*structure.rests, *gates),
     )
-    return _accounted(found, tuple(counts), sizes)
+    unplaced = _unplaced(found, tuple(counts), sizes)
+    bare = _bare(found, module)
+    _refuse_more(most, {**bare, **unplaced}, {**bare, **sizes})
+    named = [re.compile(each.pattern) for each in found.rests]
+    further = (
+        Rest(rf"{re.escape(name)}(\.\d+)?", UNPLACED)
+        for name in unplaced
+        if not any(each.fullmatch(name) for each in named)
+    )
+    return replace(found, rests=(*found.rests, *further))
 
 
 def _reads(
@@ -152,9 +169,7 @@ def _gates(
     for each in readers:
         for name in each.names.split():
             shapes = [block[name] for block in within if name in block]
-            narrow = all(
-                shape[-2] < FEW and FEWER * shape[-2] <= shape[-1] for shape in shapes
-            )
+            narrow = all(map(_is_narrow, shapes))
             if narrow and not each.experts and sum(map(prod, shapes)) <= SMALL * total:
                 found[name] = None
     return found
@@ -170,32 +185,50 @@ def _without(gates: Collection[str], readers: Sequence[Readers]) -> Iterator[Rea
             yield replace(each, names=" ".join(names), fold=None, added=0.0)
 
 
-def _accounted(
-    structure: Structure, counts: tuple[int, ...], sizes: Sizes
-) -> Structure:
-    """A structure in which every linear has its place, or its reason to have none.
+def _unplaced(structure: Structure, counts: tuple[int, ...], sizes: Sizes) -> Sizes:
+    """Linears that have no place, and no reason to have none."""
+    places = [re.compile(place.pattern) for place in structure.places(counts)]
+    reasons = [
+        re.compile(each.pattern)
+        for each in structure.rests
+        if not each.reason.startswith(UNPLACED)
+    ]
+    return {
+        name: size
+        for name, size in sizes.items()
+        if not any(x.fullmatch(f"{name}.0" if len(size) > 2 else name) for x in places)
+        and not any(each.fullmatch(name) for each in reasons)
+    }
+
+
+def _bare(structure: Structure, module: Any) -> dict[str, tuple[int, ...]]:
+    """Shapes of matrices in rows that are no linears, nor gates, by full name."""
+    inside = tuple(f"{row.path}." for row in structure.rows)
+    bare = [re.compile(x.pattern) for x in structure.rests if x.reason == MATRIX]
+    return {
+        name: tuple(parameter.shape)
+        for name, parameter in module.named_parameters()
+        if name.startswith(inside)
+        and any(each.fullmatch(name.removesuffix(".weight")) for each in bare)
+        and not _is_narrow(parameter.shape)
+    }
+
+
+def _is_narrow(shape: Sequence[int]) -> bool:
+    """Whether a linear gives too few channels to say what there is."""
+    return shape[-2] < FEW and FEWER * shape[-2] <= shape[-1]
+
+
+def _refuse_more(most: float, lost: Sizes, sizes: Sizes) -> None:
+    """Refuse weights without a place.
 
     Raises:
-        SpecError: too many have none.
+        SpecError: they are more than a share of all.
     """
-    places = [re.compile(place.pattern) for place in structure.places(counts)]
-    rests = [(re.compile(each.pattern), each.reason) for each in structure.rests]
-    lost: list[str] = []
-    further: list[Rest] = []
-    for name, size in sizes.items():
-        linear = f"{name}.0" if len(size) > 2 else name
-        if any(place.fullmatch(linear) for place in places):
-            continue
-        reason = next((why for what, why in rests if what.fullmatch(name)), None)
-        if reason is None:
-            further.append(Rest(rf"{re.escape(name)}(\.\d+)?", UNPLACED))
-        if reason is None or reason.startswith(UNPLACED):
-            lost.append(name)
-    share = sum(prod(sizes[x]) for x in lost) / sum(map(prod, sizes.values()))
-    if share > SMALL:
+    share = sum(map(prod, lost.values())) / sum(map(prod, sizes.values()))
+    if share > most:
         beyond = f" and {len(lost) - SHOWN} more" if len(lost) > SHOWN else ""
         raise SpecError(
             f"{share:.0%} of the weights have no place that the structure shows, and "
-            f"at most {SMALL:.0%} may: {', '.join(lost[:SHOWN])}{beyond}"
+            f"at most {most:.0%} may: {', '.join([*lost][:SHOWN])}{beyond}"
         )
-    return replace(structure, rests=(*structure.rests, *further))

@@ -78,5 +78,5 @@ def _watched(kind: Any, config: Any) -> Found:
             module = kind(config).float().eval().requires_grad_(False)
         state = made_inputs(module)
         structure = traced(module, state)
-        own = fitted(structure, module)
+        own = fitted(structure, module, most=1.0)
         return Found(structure, rehearsed(module, own, state))

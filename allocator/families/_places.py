@@ -82,8 +82,26 @@ def place_linears(
         coded.add(id(each.parameter))
     named = {name for each in matrices for name in each.names}
     left += _routers(module, rests, named)
+    _check(family, linears, [p for p in places if p.pattern in unmatched])
+    linears += extras.values()
+    linears.sort(key=lambda linear: COMPONENTS.index(linear.component))
+    parameters = sum(value.numel() for _, value in _stored(module))
+    return ModelSpec(
+        *(family, parameters, build_groups(linears, granularity), tuple(left)),
+        *_head(module),
+        _others(module, coded),
+        module.config.model_type,
+    )
+
+
+def _check(family: str, linears: Sequence[Linear], unmatched: Sequence[Place]) -> None:
+    """Refuse places without linears, and linears without weights.
+
+    Raises:
+        SpecError: there are some.
+    """
     if unmatched:
-        parts = {f"{p.component} {p.type}" for p in places if p.pattern in unmatched}
+        parts = {f"{place.component} {place.type}" for place in unmatched}
         raise SpecError(
             f"family {family!r}: this model has no linear layers where those of "
             f"{', '.join(sorted(parts))} should be"
@@ -91,15 +109,6 @@ def place_linears(
     empty = [linear.name for linear in linears if not linear.weights]
     if empty:
         raise SpecError(f"the linear layer {empty[0]!r} has no weights")
-    linears += extras.values()
-    linears.sort(key=lambda linear: COMPONENTS.index(linear.component))
-    parameters = sum(parameter.numel() for parameter in module.parameters())
-    return ModelSpec(
-        *(family, parameters, build_groups(linears, granularity), tuple(left)),
-        *_head(module),
-        _others(module, coded),
-        module.config.model_type,
-    )
 
 
 class _Matrices(NamedTuple):
@@ -172,10 +181,17 @@ def _others(
     Those are told by identity: a tied matrix goes by the name of the embeddings.
     """
     return tuple(
-        (name, tuple(parameter.shape))
-        for name, parameter in module.named_parameters()
-        if id(parameter) not in coded
+        (name, tuple(value.shape))
+        for name, value in _stored(module)
+        if id(value) not in coded
     )
+
+
+def _stored(module: Any) -> Iterator[tuple[str, Any]]:
+    """Parameters, and the buffers that checkpoints hold, by full name; each once."""
+    yield from module.named_parameters()
+    stored = module.state_dict()
+    yield from ((n, each) for n, each in module.named_buffers() if n in stored)
 
 
 def head_and_embeddings(module: Any) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +38,7 @@ def rehearsed(module: Any, structure: Structure, state: State) -> Course:
     with random_weights(module), torch.inference_mode():
         watch, logits = _watched(module, structure, state)
         paths = [row.path for row in structure.rows]
-        several = frozenset(path for path in paths if watch.calls[path] > 1)
+        several = frozenset(path for (path, _), n in watch.calls.items() if n > 1)
         course = Course(tuple(watch.order), {}, several, frozenset(paths))
         first = Passes(module, structure, course)
         masks, prefix = dict(_masks(first, state)), _prefix(first, state)
@@ -72,16 +73,16 @@ def _check(
 
 @dataclass
 class _Watch:
-    """What is called first, second, ...; how often each row; and which row in turn."""
+    """What is called first, second, ...; how often each block; which row in turn."""
 
     order: dict[str, None] = field(default_factory=dict)
-    calls: dict[str, int] = field(default_factory=dict)
+    calls: Counter[tuple[str, int]] = field(default_factory=Counter)
     turns: list[str] = field(default_factory=list)
 
     def of_block(self, path: str, number: int) -> Callable[..., None]:
         def enter(*_: Any) -> None:
             self.order.setdefault(path)
-            self.calls[path] = self.calls.get(path, 0) + (number == 0)
+            self.calls[path, number] += 1
             if self.turns[-1:] != [path]:
                 self.turns.append(path)
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 EVERY: tuple[int, ...] = ()
 # of a `Rest`: how a reason begins that is none
 UNPLACED = "its place is unknown"
+# of a `Rest`: parameters that are multiplied, and are neither linears nor experts
+MATRIX = "a matrix that is no linear layer, kept at 16 bit"
 
 
 # what configurations call the layers of a tower that are read

@@ -43,3 +43,22 @@ def tower_of(module: Any, known: Sequence[str] = CLIP_LIKE) -> Row:
     if hasattr(module.model.vision_tower, "vision_model"):
         path = "model.vision_tower.vision_model.encoder.layers"
     return Row("vision", path, CLIP)
+
+
+def blocks_behind(layers: int | Sequence[int], blocks: int) -> tuple[int, ...]:
+    """Numbers of the blocks that give some hidden states; 0 stands before them all.
+
+    >>> blocks_behind([3, -2], 24)
+    (2, -2)
+
+    Raises:
+        ModelError: one that a tower of so many blocks does not have.
+    """
+    numbers = [layers] if isinstance(layers, int) else layers
+    beyond = [n for n in numbers if not -blocks <= n <= blocks]
+    if beyond:
+        raise ModelError(
+            f"config.json has vision_feature_layer {beyond[0]}, and its vision tower "
+            f"has {blocks} blocks"
+        )
+    return tuple(n - 1 if n > 0 else n for n in numbers if n)

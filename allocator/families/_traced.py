@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from allocator.core.errors import ModelError, in_one_sentence
-from allocator.families._beside import Beside, shared
+from allocator.families._beside import Beside, matrices, shared
 from allocator.families._blocks import Readers, Row, siblings_of
 from allocator.families._chains import Chain, chains_of, linears_in, lists_of
 from allocator.families._folds import EQUAL, Fold, Trial, folded
@@ -51,14 +51,18 @@ def traced(module: Any, state: State) -> Structure:
     Raises:
         ModelError: it cannot be run, or shows no row of blocks that reads words.
     """
-    kind = module.config.model_type
-    with in_one_sentence(f"this {kind!r} model cannot be placed by its structure"):
+    with in_one_sentence(_beginning(module)):
         module.eval()
         elements = {x for names in lists_of(module).values() for x in names}
         blocks = {name: module.get_submodule(name) for name in elements}
         with random_weights(module), torch.no_grad():
             seen = watched(module, state, blocks)
             return _Tracing(module, state, seen).structure()
+
+
+def _beginning(module: Any) -> str:
+    kind = module.config.model_type
+    return f"this {kind!r} model cannot be placed by its structure"
 
 
 @dataclass(frozen=True)
@@ -71,13 +75,14 @@ class _Tracing:
 
     def structure(self) -> Structure:
         if not self.seen.gave & self._pixels:
-            raise ModelError(
-                "the replies do not depend on the pictures that it is shown"
+            raise self._error(
+                "its replies do not depend on the pictures that it is shown, as where "
+                "its configuration names no image token"
             )
         chains = [c for c in chains_of(self.module, self.seen) if self._live(c)]
         components = self._components(chains)
         if "language" not in components:
-            raise ModelError(
+            raise self._error(
                 "no blocks that are called one after the other read words: none can be "
                 "its language model"
             )
@@ -100,10 +105,13 @@ class _Tracing:
             rows,
             tuple(numbers for numbers, _ in reads),
             tuple(outside),
-            tuple(rests),
+            (*rests, *matrices(self.module, self.seen, chains)),
             tuple(named for _, named in reads),
         )
         return self._holding(found)
+
+    def _error(self, reason: str) -> ModelError:
+        return ModelError(f"{_beginning(self.module)}: {reason}")
 
     def _holding(self, structure: Structure) -> Structure:
         """A structure with those folds that hold together."""

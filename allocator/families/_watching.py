@@ -30,6 +30,8 @@ CACHES = ("past_key_values", "past_key_value", "cache", "cache_params")
 # operations that read how large a tensor is, and none of its numbers
 SIZES_ALONE = re.compile(r"aten::(new_.*|.*_like)$")
 
+PRODUCTS = re.compile(r"aten::(mm|addmm|bmm|baddbmm|mv|addmv|_grouped_mm|linear)$")
+
 
 def tensors_in(value: Any) -> Iterator[Tensor]:
     """All tensors in nested tuples, lists and mappings."""
@@ -96,6 +98,7 @@ class Watched:
         calls: first calls by the module's full name, in order of their beginning.
         outcome: what the model gives: logits.
         gave: sources of that.
+        multiplied: sources that were matrices of products.
         bits: of each source, by the full name of a parameter, by the name of an input,
             or by the full name of a module whose outcome it is.
     """
@@ -103,6 +106,7 @@ class Watched:
     calls: dict[str, Call] = field(default_factory=dict)
     outcome: Any = None
     gave: int = 0
+    multiplied: int = 0
     bits: dict[str, int] = field(default_factory=dict)
 
     def bit(self, *names: str) -> int:
@@ -143,6 +147,8 @@ class Sources(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.of_storage: dict[int, int] = defaultdict(int)
+        # sources that a product read as they are, or in another type
+        self.multiplied = 0
         # an address is not used again as long as its tensor is there
         self.kept: list[Any] = []
 
@@ -168,6 +174,10 @@ class Sources(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs = kwargs or {}
         outcome = func(*args, **kwargs)
         self.kept.append(outcome)
+        if PRODUCTS.match(func._schema.name):
+            for each in map(self.of, tensors_in(args)):
+                # of one source alone
+                self.multiplied |= each if not each & (each - 1) else 0
         found = self.of(args) | self.of(kwargs)
         if found and not SIZES_ALONE.match(func._schema.name):
             self.add(outcome, found)
@@ -203,6 +213,7 @@ def watched(
         stack.enter_context(noting.sources)
         noting.seen.outcome = logits_of(module, state)
     noting.seen.gave = noting.sources.of(noting.seen.outcome)
+    noting.seen.multiplied = noting.sources.multiplied
     return noting.seen
 
 

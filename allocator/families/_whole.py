@@ -144,7 +144,7 @@ class Whole(Pipeline):
         parts = [module.get_submodule(name) for name in forwards]
         with replaced(parts, list(forwards.values())):
             ids = generate(module, decoding, self.ends, **told)
-        return _behind(ids, state.get("input_ids", ids[:, :0]), module.config)
+        return _behind(ids, state.get("input_ids"), module.config)
 
 
 def stages_of(module: Any, found: Found) -> tuple[Stage, ...]:
@@ -161,9 +161,9 @@ def _is_reply(name: str) -> bool:
 
 
 def _behind(ids: Any, prompts: Any, config: Any) -> Any:
-    """Tokens behind the prompts, if a model repeats these."""
-    count = prompts.shape[1]
-    if ids.shape[1] > count > 0 and bool((ids[:, :count] == prompts).all()):
+    """Tokens behind the prompts, if there are any and a model repeats them."""
+    count = 0 if prompts is None else prompts.shape[1]
+    if count and ids.shape[1] > count and bool((ids[:, :count] == prompts).all()):
         return ids[:, count:]
     # a decoder repeats what it begins with
     return ids[:, 1:] if config.is_encoder_decoder else ids

@@ -95,6 +95,7 @@ def layout(module: Any) -> Layout:
         ),
         rests=RESTS,
         behind=capped(text.final_logit_softcapping),
+        idle=("model.audio_tower", "model.embed_audio"),
     )
 
 

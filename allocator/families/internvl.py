@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from allocator.families._blocks import Layout, Readers, Row, blocks_behind
+from allocator.families._blocks import Layout, Readers, Row
 from allocator.families._decoders import llama_like
 from allocator.families._family import Declared, Variant
 from allocator.families._tiny import IMAGE, SIZES, VOCABULARY, two_prompts
+from allocator.families._towers import blocks_behind
 from allocator.families._words import SHORT_ANSWERS
 
 if TYPE_CHECKING:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from allocator.core.ports import Stage, State
 
 HIDDEN, INNER, CHOSEN, BATCH = 2048, 768, 8, 2048
-WIDTHS = (2, 3, 4, 5, 6, 8, 16)
+METHODS, WIDTHS = "awq,gptq,uniform", "2,3,4,5,6,8"
 STACKS = ("experts.gate_up_proj", "experts.down_proj")
 KINDS = ("experts", "linears")
 
@@ -127,8 +127,9 @@ def tokens(count: int, share: float) -> Iterator[State]:
         yield {"hidden": (rows[:, : round(share * BATCH)] @ mix) * loud}
 
 
-def measure(kind: str, experts: int, count: int, parts: int) -> dict[str, Any]:
+def measure(kind: str, asked: argparse.Namespace) -> dict[str, Any]:
     """Make all cells of a block in this process; what that took."""
+    experts, parts = asked.experts, asked.parts
     from allocator.core.allocation import Scheme
     from allocator.core.plugins import load
     from allocator.core.spec import Linear
@@ -146,15 +147,16 @@ def measure(kind: str, experts: int, count: int, parts: int) -> dict[str, Any]:
         Linear(name, "language", 0, "ff", *weight_of(block.module, name).shape)
         for name in names
     ]
-    methods = {name: load("quant.methods", name) for name in ("awq", "gptq", "uniform")}
-    recipe = Recipe("random", ("tokens",), Scheme(), methods, WIDTHS)
+    methods = {name: load("quant.methods", name) for name in asked.methods.split(",")}
+    widths = tuple(map(int, asked.widths.split(",")))
+    recipe = Recipe("random", ("tokens",), Scheme(), methods, (*widths, 16))
     told: list[float] = []
 
     def progress(done: int, _: int) -> None:
         if done:
             told.append(time.process_time())
 
-    batches = list(tokens(count, share))
+    batches = list(tokens(asked.tokens, share))
     began = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
         source = Source(lambda: block, lambda _: iter(batches))
@@ -177,7 +179,7 @@ def measure(kind: str, experts: int, count: int, parts: int) -> dict[str, Any]:
 def in_a_process(kind: str, options: argparse.Namespace) -> dict[str, Any]:
     """The same in a process of its own, whose memory is nobody else's."""
     command = [sys.executable, "-m", "studies.bank.experts", "--kind", kind]
-    for name in ("experts", "tokens", "parts"):
+    for name in ("experts", "tokens", "parts", "methods", "widths"):
         command += [f"--{name}", str(getattr(options, name))]
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     found: dict[str, Any] = json.loads(output.stdout.splitlines()[-1])
@@ -196,13 +198,14 @@ def main() -> None:
     parser.add_argument("--experts", type=int, default=128)
     parser.add_argument("--tokens", type=int, default=2**16)
     parser.add_argument("--parts", type=int, default=4, help="ordinary ones beside")
+    parser.add_argument("--methods", default=METHODS)
+    parser.add_argument("--widths", default=WIDTHS)
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--kind", choices=KINDS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.kind:
-        asked = (options.kind, options.experts, options.tokens, options.parts)
-        print(json.dumps(measure(*asked)))
+        print(json.dumps(measure(options.kind, options)))
         return
     runs = [
         in_a_process(kind, options) for _ in range(options.repeats) for kind in KINDS
@@ -214,6 +217,8 @@ def main() -> None:
     found = {
         "experts": options.experts,
         "tokens": options.tokens,
+        "methods": options.methods,
+        "widths": options.widths,
         "seconds_each": medians,
         "expert_over_linear": medians["experts"] / medians["linears"],
         "runs": runs,

@@ -10,6 +10,7 @@ import torch
 
 from allocator.bench import originals
 from allocator.bench.counting import count_tokens
+from allocator.bench.cuts import Cuts
 from allocator.bench.in_place import InPlace
 from allocator.core.allocation import Choice
 from allocator.core.cost import Cost
@@ -124,3 +125,20 @@ def test_rows_that_experts_read_are_counted_where_they_come_first() -> None:
     count_tokens(module, linears(component="vision")[1:], cost)
     module(torch.zeros(7, IN))
     assert cost.tokens == {"vision": 7}
+
+
+def test_experts_are_first_read_where_their_block_runs(tmp_path: Path) -> None:
+    family = load("allocator.families", "qwen_vl")
+    family.tiny(tmp_path, "3-moe")
+    model, spec = family.load(tmp_path, "cpu"), family.spec(tmp_path)
+    cuts = Cuts.of(model, spec.by_linear())
+    experts = [linear for linear in spec.linears if linear.is_expert]
+    [place] = [at for at, own in enumerate(cuts.first_read) if experts[0] in own]
+    assert set(experts) <= set(cuts.first_read[place])
+    assert cuts.stages[place].name == "model.language_model.layers.1"
+    before = [x for own in cuts.first_read[:place] for x in own]
+    assert cuts.depths(spec)["language.all.attn"] < len(before)
+    # the dense block's feed-forward linears come before
+    assert cuts.depths(spec)["language.all.ff"] < len(before)
+    fine = cuts.depths(spec.by_linear())
+    assert all(fine[f"language.{x.name}"] >= len(before) for x in experts)

@@ -23,7 +23,7 @@ from allocator.core.weights import key_of, slice_of, weight_of
 from quant.folding import Folds
 from quant.lru_cache import LRUCache
 from quant.streaming import Spool, in_memory
-from tests.states import EVERY, copied, logits_of, made, prefixed
+from tests.states import EVERY, copied, logits_of, made, prefixed, stored_by
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -120,11 +120,12 @@ def connecting(model: Model) -> list[Stage]:
 
 def test_the_spec_counts_what_the_checkpoint_holds(case: Case, model: Model) -> None:
     spec = case.family.spec(case.folder, include=case.extras)
-    assert spec.parameters == sum(p.numel() for p in model.module.parameters())
+    stored = stored_by(model.module)
+    assert spec.parameters == sum(value.numel() for value in stored.values())
     assert spec.rest == sum(math.prod(shape) for _, shape in spec.others)
     assert spec.model_type == model.module.config.model_type
     for name, shape in spec.others:
-        assert model.module.get_parameter(name).shape == shape
+        assert stored[name].shape == shape
     for linear in spec.linears:
         weight = weight_of(model.module, linear.name)
         assert weight.shape == (linear.out_features, linear.in_features)

@@ -98,6 +98,30 @@ def test_lists_outside_rows_are_as_long_as_those_of_the_other_module() -> None:
     assert sorted(names) == ["projectors.0", "projectors.1", "projectors.2"]
 
 
+class Bare(Block):
+    """A matrix that is no linear layer, and large; another that is small."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fused = nn.Parameter(torch.randn(WIDTH, WIDTH))
+        self.router = nn.ParameterDict({"weight": nn.Parameter(torch.randn(1, WIDTH))})
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        share = (hidden @ self.router["weight"].T).sigmoid()
+        return super().forward(hidden) + share * (hidden @ self.fused)
+
+
+def test_matrices_that_are_no_linears_are_named_and_counted() -> None:
+    module = Model(Bare)
+    found = traced(module, two_prompts())
+    bare = {each.pattern for each in found.rests if "no linear" in each.reason}
+    assert bare == {r"layers\.\d+\.fused", r"layers\.\d+\.router"}
+    with pytest.raises(SpecError, match=r"^4% .* layers\.0\.fused, layers\.1\.fused"):
+        fitted(found, module)
+    # in a small model of which only the structure counts
+    assert fitted(found, module, most=1.0).rows == found.rows
+
+
 class Routed(Block):
     """Experts in a list, of which some may read nothing."""
 

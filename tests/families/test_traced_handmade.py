@@ -259,7 +259,7 @@ class Broken(Model):
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        (Blind, "the replies do not depend on the pictures that it is shown"),
+        (Blind, "this 'handmade' model .*: its replies do not depend on the pictures"),
         (Broken, "this 'handmade' model cannot be placed by its structure: no room"),
     ],
 )

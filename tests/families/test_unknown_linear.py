@@ -27,6 +27,7 @@ UNKNOWN = {
     "internvl": "model.multi_modal_projector.linear_3",
     "lfm2_vl": "model.multi_modal_projector.linear_3",
     "llava": "model.vision_tower.headless_adapter",
+    "minicpmv4_6": "model.vision_tower.vit_merger.linear_3",
     "mistral3": "model.multi_modal_projector.linear_3",
     "molmo2": "model.adapter",
     "paligemma": "model.vision_tower.headless_adapter",
