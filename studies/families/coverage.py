@@ -14,6 +14,7 @@ import importlib
 import json
 import multiprocessing
 import tempfile
+import textwrap
 import time
 from pathlib import Path
 from signal import SIGKILL, SIGXCPU
@@ -159,8 +160,7 @@ def reasons(row: Mapping[str, Any]) -> list[str]:
 
 
 def _short(text: str) -> str:
-    line = " ".join(text.split()).replace("|", "/")
-    return line if len(line) <= LONGEST else f"{line[:LONGEST]} ..."
+    return textwrap.shorten(text.replace("|", "/"), LONGEST, placeholder=" ...")
 
 
 def rendered(rows: Sequence[Mapping[str, Any]]) -> str:
