@@ -82,7 +82,8 @@ class Checkpoint:
         stored = module.state_dict()
         for name, buffer in module.named_buffers():
             if name in stored:
-                yield name, buffer.to(self.dtype)
+                floating = buffer.is_floating_point()
+                yield name, buffer.to(self.dtype if floating else buffer.dtype)
 
     def weight(self, name: str) -> Tensor:
         """Weight of a linear below 16 bits as it is to be read: [out, in] float32."""

@@ -84,15 +84,13 @@ def hub_of(checkpoint: Checkpoint) -> Hub:
     """The names and files that a checkpoint is written with.
 
     Raises:
-        ModelError: a quantized linear is stored in parts, something is stored that is
-            no parameter, or transformers 5 saved the checkpoint and how such models are
-            published is not known.
+        ModelError: a quantized linear is stored in parts, or transformers 5 saved the
+            checkpoint and how such models are published is not known.
     """
     folder, module = checkpoint.folder, checkpoint.model.module
     source = read_config(folder)
     stored = stored_keys(module, read_headers(folder, weight_files(folder)))
     published = published_as(source)
-    _check_parameters(folder, module, stored)
     names = _one_each(checkpoint, stored)
     keys = {name: published.key(key) for name, key in names.items()}
     _check_once(folder, names, keys)
@@ -167,21 +165,6 @@ def _one_each(
             "tensor can be written in its place"
         )
     return found
-
-
-def _check_parameters(folder: Path, module: Any, stored: Iterable[str]) -> None:
-    """Refuse what a reader needs and nobody writes, as Gemma 4's scales of layers.
-
-    Raises:
-        ModelError: names the first.
-    """
-    own = {name for name, _ in module.named_parameters(remove_duplicate=False)}
-    more = sorted(module.state_dict().keys() & set(stored) - own)
-    if more:
-        raise ModelError(
-            f"{folder} stores {len(more)} tensors that are no parameters, such as "
-            f"{more[0]}, and only these are written: export --format plan"
-        )
 
 
 def _check_once(

@@ -60,7 +60,7 @@ class Steps:
             values: for each class those of its choices, costs or losses.
         """
         own = [float(each[at]) for each, at in zip(values, self.start, strict=True)]
-        return np.concatenate([np.cumsum(own[::-1])[::-1], [0.0]])
+        return np.array([sum(own[at:]) for at in range(len(own) + 1)], float)
 
 
 def _hull(cost: Floats, loss: Floats) -> list[int]:

@@ -38,6 +38,9 @@ BEAMS = (256, 2048, 16_384)
 WORK = 6_000_000
 # answers closer than this, relative to the losses, count as equal
 CLOSE = 1e-13
+# classes, such as experts, from which on a pass over all of them takes long: what is
+# decided already is left out then, and among equal answers another may come first
+MANY = 2000
 
 
 @dataclass(frozen=True)
@@ -196,11 +199,12 @@ class _Search:
         self.left = self.room - steps.behind(costs)[0]
         reach = np.cumsum(steps.cost)
         self.last = int(np.searchsorted(reach, self.left, side="right"))
-        # the relaxed answer, its last step not taken
-        picks = steps.start.copy()
-        picks[steps.owner[: self.last]] = steps.pick[: self.last]
-        if not (self.excluded == picks).all(1).any():
-            self.offer(picks)
+        if len(costs) >= MANY:
+            # the relaxed answer, its last step not taken
+            picks = steps.start.copy()
+            picks[steps.owner[: self.last]] = steps.pick[: self.last]
+            if not (self.excluded == picks).all(1).any():
+                self.offer(picks)
 
     @property
     def target(self) -> float:
@@ -255,7 +259,8 @@ class _Pass:
         self.least = self.steps.behind(self.costs)
         self.base = self.steps.behind(self.losses)
         # classes with a single choice are decided
-        self.decided = sum(len(each) == 1 for each in kept)
+        many = len(kept) >= MANY
+        self.decided = sum(len(each) == 1 for each in kept) if many else 0
         first = [np.zeros(1, np.int64)] * self.decided
         self.parents, self.chosen = first, list(first)
 

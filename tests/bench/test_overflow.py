@@ -45,9 +45,8 @@ def logits_of(spec: ModelSpec, value: float) -> tuple[SimpleNamespace, Allocatio
             other[1, 0, 0] = value
         return other.log_softmax(-1)
 
-    fake = SimpleNamespace(
-        spec=spec, references={}, logits=logits, depth=spec.keys.index
-    )
+    depths = {key: at for at, key in enumerate(spec.keys)}
+    fake = SimpleNamespace(spec=spec, references={}, logits=logits, depths=depths)
     return fake, Allocation.uniform(spec, Choice(2, "awq"))
 
 

@@ -133,8 +133,9 @@ class Probed:
         self.spec = SimpleNamespace(keys=("a",))
         self.moved, self.ran = moved, list[Choice]()
 
-    def depth(self, key: str) -> int:
-        return int(self.spec.keys.index(key))
+    @property
+    def depths(self) -> dict[str, int]:
+        return {key: at for at, key in enumerate(self.spec.keys)}
 
     def logits(self, allocation: Any, samples: Any, ahead: Any) -> Tensor:
         del samples, ahead

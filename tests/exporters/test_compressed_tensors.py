@@ -74,10 +74,9 @@ def test_every_family_reads_as_it_was_written(
     state = made(load("allocator.families", family), source, variant)
     publish(source)
     wanted = with_exceptions(checkpoint_of(source, WIDTHS), WIDTHS, random.Random(0))
-    mixed = any(linear.is_expert for linear in wanted.spec.linears)
-    if mixed or wanted.config.model_type not in PUBLISHED:
-        # nobody knows how others would have it; experts are refused before that
-        with pytest.raises((ModelError, SpecError), match=r"published|experts"):
+    if family == "molmo2" or any(x.is_expert for x in wanted.spec.linears):
+        # several matrices are one tensor in its files, or experts have no place
+        with pytest.raises((ModelError, SpecError), match=r"is made of|experts"):
             PLUGIN.check(Export({}, lambda: wanted))
         return
     export = written(wanted, out)

@@ -62,8 +62,8 @@ def half_precision() -> Iterator[None]:
     """Let a CPU compute in float16, as an accelerator would."""
     usual = _modules._read
 
-    def read(kind: Any, folder: Path, files: Any, _: str, **more: Any) -> Any:
-        return usual(kind, folder, files, "float16", **more)
+    def read(kind: Any, folder: Path, _: str, **more: Any) -> Any:
+        return usual(kind, folder, "float16", **more)
 
     half = SimpleNamespace(**{**vars(torch), "float32": torch.float16})
     with pytest.MonkeyPatch.context() as patch:

@@ -103,8 +103,8 @@ AIR_WEIGHTS = seen(10944) | {
     ("language", "attn"): 46 * 4096 * 128 * (2 * 96 + 2 * 8),
     ("language", "ff"): 3 * 4096 * (10944 + 45 * (128 + 1) * 1408),
 }
-# a router in all but the first block; two norms
-AIR_REST = SIDE + FRAME + 46 * (128 * (96 + 2 * 8) + 2 * 4096) + 45 * 128 * 4096
+# a router in all but the first block, with a correction for each expert; two norms
+AIR_REST = SIDE + FRAME + 46 * (128 * (96 + 2 * 8) + 2 * 4096) + 45 * 128 * (4096 + 1)
 ROUTERS = [f"model.language_model.layers.{n}.mlp.gate" for n in range(1, 46)]
 
 

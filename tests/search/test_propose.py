@@ -315,8 +315,9 @@ class Probed(FakeBench):
 
     spec: Any = None
 
-    def depth(self, key: str) -> int:
-        return int(self.spec.keys.index(key))
+    @property
+    def depths(self) -> dict[str, int]:
+        return {key: at for at, key in enumerate(self.spec.keys)}
 
     def logits(
         self, allocation: Allocation, some: list[Sample], ahead: Any = None
