@@ -15,8 +15,7 @@ from allocator.core.errors import ModelError
 from allocator.core.plugins import load
 from allocator.exporters import _hub
 from allocator.exporters._hub import hub_of
-from allocator.exporters._published import PUBLISHED as PUBLISHED_AS
-from allocator.exporters._published import Published, published_config
+from allocator.exporters._published import published_config
 from allocator.families import family_of
 from tests.exporters.models import KINDS, checkpoint_of, random_model
 from tests.families.checkpoints import change
@@ -318,13 +317,3 @@ def test_a_layout_that_transformers_reads_otherwise_is_refused(
     monkeypatch.setattr(_hub, "published_config", other)
     with pytest.raises(ModelError, match=r"rope_theta 10000\.0 would be read as 7\.0"):
         hub_of(checkpoint_of(tmp_path))
-
-
-def test_what_is_stored_and_is_no_parameter_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Gemma 4 scales what its layers give by numbers that nobody trains."""
-    made(load("allocator.families", "gemma4"), tmp_path, "small")
-    monkeypatch.setitem(PUBLISHED_AS, "gemma4", Published(as_saved=True))
-    with pytest.raises(ModelError, match=r"tensors that are no parameters, such as"):
-        hub_of(checkpoint_of(tmp_path, (4, 16)))
