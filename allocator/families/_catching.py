@@ -187,5 +187,7 @@ def _same(hidden: Any, link: _Link) -> bool:
     """Whether a block is given what was passed on, unchanged in place too."""
     if hidden is not link.hidden:
         return False
-    same: Any = getattr(hidden, "equal", None)
-    return True if same is None else bool(same(link.kept))
+    if not hasattr(hidden, "equal") or bool(hidden.equal(link.kept)):
+        return True
+    # what is no number equals nothing, itself neither
+    return bool(hidden.allclose(link.kept, rtol=0, atol=0, equal_nan=True))

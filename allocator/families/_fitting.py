@@ -208,7 +208,9 @@ def _bare(structure: Structure, module: Any) -> dict[str, tuple[int, ...]]:
     return {
         name: tuple(parameter.shape)
         for name, parameter in module.named_parameters()
-        if name.startswith(inside)
+        # a matrix in one block may be a vector in another
+        if parameter.dim() > 1
+        and name.startswith(inside)
         and any(each.fullmatch(name.removesuffix(".weight")) for each in bare)
         and not _is_narrow(parameter.shape)
     }

@@ -8,6 +8,7 @@ names, the first that the module makes features of is the one.
 from __future__ import annotations
 
 import inspect
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 from allocator.core.errors import ModelError
@@ -314,7 +315,10 @@ def _squares(module: Any, taken: set[str]) -> Iterator[State]:
 def _height_and_width(module: Any) -> tuple[int, int]:
     tower = tower_of(module.config)
     patch, _ = _sizes(module)
-    size = first(tower, ("image_size", "resolution"), patch * SIDE)
+    # stages of a tower see ever fewer patches: several are left for the last one
+    strides = first(tower, ("patch_stride",), 1)
+    least = prod(strides) if isinstance(strides, list | tuple) else patch
+    size = first(tower, ("image_size", "resolution"), max(patch, least) * SIDE)
     return tuple(size) if isinstance(size, list | tuple) else (size, size)
 
 

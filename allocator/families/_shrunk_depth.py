@@ -203,12 +203,19 @@ def _fitted(key: str, value: Any, row: Row) -> Any:
     return fitted
 
 
+def _counts(key: str) -> bool:
+    """Whether a setting counts blocks, and does not name those of another part."""
+    return bool(COUNTS.search(key)) and not (
+        OF_TOWER.search(key) or OF_TEXT.search(key)
+    )
+
+
 def _fitted_count(key: str, value: int, row: Row) -> int:
     if LAST.search(key):
         return sum(n >= row.depth - value for n in row.kept)
     if FIRST.search(key) and row.depth:
         return sum(n < value for n in row.kept)
-    if COUNTS.search(key):
+    if _counts(key):
         return len(row.kept) if value == row.depth else min(value, FEWEST)
     return value
 
@@ -221,6 +228,6 @@ def _fitted_list(key: str, value: list[Any], row: Row) -> list[Any]:
         fitted = [new for new, old in enumerate(row.kept) if old in value]
     elif _is_per_block(value, row.depth):
         fitted = [value[n] for n in row.kept]
-    elif COUNTS.search(key):
+    elif _counts(key):
         fitted = each(value, lambda n: min(n, FEWEST))
     return fitted

@@ -11,7 +11,7 @@ import torch
 from allocator.bench.workbench import Workbench
 from allocator.core.allocation import Allocation, Choice, Scheme
 from allocator.core.plugins import load
-from allocator.core.weights import slice_of
+from allocator.core.weights import TRANSPOSED, slice_of
 from evals.tasks.vqav2 import PLUGIN as VQAV2
 from quant.bank import Recipe
 from quant.folding import folded
@@ -74,8 +74,10 @@ def put(model: Any, values: dict[str, Tensor], name: str, weight: Tensor) -> Non
     if found is None:
         values[f"{name}.weight"] = weight
     else:
+        owner = model.module.get_submodule(found.stack.rpartition(".")[0])
+        turned = getattr(owner, TRANSPOSED, False)
         values[found.stack] = values[found.stack].clone()
-        values[found.stack][found.number] = weight
+        values[found.stack][found.number] = weight.T if turned else weight
 
 
 def test_finalized_weights_in_place_are_codes_and_what_folding_changed(

@@ -122,6 +122,13 @@ def test_matrices_that_are_no_linears_are_named_and_counted() -> None:
     assert fitted(found, module, most=1.0).rows == found.rows
 
 
+def test_a_matrix_may_be_a_vector_in_another_block() -> None:
+    module = Model(Bare)
+    found = traced(module, two_prompts())
+    module.layers[1].router["weight"] = nn.Parameter(torch.randn(WIDTH))
+    assert fitted(found, module, most=1.0).rows == found.rows
+
+
 class Routed(Block):
     """Experts in a list, of which some may read nothing."""
 

@@ -324,6 +324,19 @@ def test_what_a_small_model_did_not_show_is_an_error() -> None:
         run(Passes(Added().eval(), STRUCTURE, course), prompts())
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_no_number_is_passed_on_as_what_it_is(value: float) -> None:
+    module, state = Toy().eval(), prompts()
+    passes = Passes(module, STRUCTURE, rehearsed(module, STRUCTURE, state))
+    with torch.inference_mode():
+        module.words.weight[7] = value
+        wanted = module(**state)["logits"]
+        for stage in passes.stages():
+            state = stage.run(state)
+    torch.testing.assert_close(state["logits"], wanted, equal_nan=True)
+    assert 0 < wanted.isnan().sum() < wanted.numel()
+
+
 def test_the_head_reads_the_positions_that_are_named() -> None:
     module, state = Toy().eval(), prompts()
     passes = Passes(module, STRUCTURE, rehearsed(module, STRUCTURE, state))

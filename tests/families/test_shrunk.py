@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
@@ -163,6 +164,20 @@ def test_blocks_that_are_read_are_kept_and_numbered_anew() -> None:
     assert text == {"num_hidden_layers": 2, "cross_attention_layers": [1]}
 
 
+def test_numbers_of_blocks_are_no_counts_whatever_they_are_called() -> None:
+    plain: dict[str, Any] = {
+        "vision_feature_layers": [-2, 6],
+        "spatial_target_layers": [12, 15],
+        "vision_config": {"num_hidden_layers": 24},
+        "text_config": {"num_hidden_layers": 32},
+    }
+    shrink_depth(plain)
+    # 5, 6, 22 and 23 of the tower, if 0 is its first block's input or its outcome
+    assert plain["vision_feature_layers"] == [-2, 2]
+    # 0, 11, 12, 14 and 15
+    assert plain["spatial_target_layers"] == [2, 4]
+
+
 def test_what_is_inserted_between_blocks_stays_between_them() -> None:
     plain: dict[str, Any] = {
         "insert_layer_id": 6,
@@ -266,6 +281,12 @@ def test_there_are_as_many_image_tokens_as_features(
     state = made_inputs(module)
     image = module.config.image_token_id
     assert (state["input_ids"] == image).sum(1).tolist() == tokens
+
+
+def test_the_last_stage_of_a_tower_sees_several_patches() -> None:
+    module = small("florence2")
+    strides = module.config.vision_config.patch_stride
+    assert made_inputs(module)["pixel_values"].shape[-1] == 4 * math.prod(strides)
 
 
 def test_inputs_are_the_same_each_time() -> None:
