@@ -42,8 +42,8 @@ class Auto:
     # of tests: architectures that no other family names, the first ones tried most
     variants: tuple[str, ...] = (
         "aya_vision",
-        "idefics2",  # three rows
         "aria",  # experts
+        "idefics2",  # three rows
         "mistral_large4",  # something happens between blocks
         "got_ocr2",
         "deepseek_vl_hybrid",
