@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from allocator.families._calls import fed
-from allocator.families._structure import EVERY, named_blocks, named_numbers
+from allocator.families._structure import EVERY, named_blocks
 from allocator.families._watching import (
     Sources,
     alike,
@@ -38,8 +38,9 @@ def reads_of(
         return EVERY, False
     config = module.config.to_dict()
     ends = tuple(number - count for number in read)
-    if {-1, *named_numbers(config)}.issuperset(ends):
+    if ends == (-1,):
         return ends, False
+    # a number that a shrunk configuration names is not the one that the whole names
     last = (-1,) if -1 in ends else EVERY
     known = named_blocks(config, count).union(n + count for n in last)
     return (last, True) if known.issuperset(read) else (EVERY, False)

@@ -122,6 +122,9 @@ def _kept(
     first = {kind: n for n, kind in reversed(list(enumerate(kinds)))}
     read = [n for k, v in part.items() if READ.search(k) for n in numbers_of(v)]
     chosen = {*first.values(), *_read(readers, depth), *read}
+    if depth and (readers or read):
+        # else a block that is read by its number is taken for the one that all read
+        chosen.add(depth - 1)
     for number in range(min(depth, FEWEST)):
         if len(chosen) < FEWEST:
             chosen.add(number if number not in chosen else number + 1)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 from torch import nn
+from transformers import AutoConfig, VipLlavaForConditionalGeneration
 
 from allocator.core.errors import ModelError, SpecError
 from allocator.core.plugins import load
@@ -22,6 +23,8 @@ from allocator.families import (
     declaration_of,
     family_of,
 )
+from allocator.families._found import found_of
+from allocator.families._shrunk import shrunk
 from tests.families.checkpoints import change
 from tests.families.processors import (
     check_answers,
@@ -118,6 +121,17 @@ def test_the_declaration_makes_the_structure_again(folder: Path) -> None:
     assert max(map(len, said.splitlines())) <= 88
     assert isinstance(AUTO, auto.Auto)
     assert eval(said, words) == AUTO.structure(folder)
+
+
+@pytest.mark.parametrize(("layer", "read"), [(-3, 5), (-6, 2), (3, 2)])
+def test_the_block_that_a_configuration_names_is_read(layer: int, read: int) -> None:
+    config = shrunk(AutoConfig.for_model("vipllava"))
+    config.vision_feature_layers = layer
+    config.vision_config.num_hidden_layers = 8
+    with torch.device("meta"):
+        module = VipLlavaForConditionalGeneration(config)
+    found = found_of(VipLlavaForConditionalGeneration, config).fitted(module)
+    assert read in found.structure.reads[0]
 
 
 def test_an_architecture_that_a_family_names_is_that_familys(tmp_path: Path) -> None:

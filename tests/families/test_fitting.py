@@ -71,7 +71,8 @@ def test_much_that_has_no_place_is_an_error_that_names_it() -> None:
     ("read", "config", "found", "deep"),
     [
         ((-1,), {}, ((-1,), False), (-1,)),
-        ((-2,), {"vision_feature_layer": -2}, ((-2,), False), (-2,)),
+        # whatever it is in the other configuration
+        ((-2,), {"vision_feature_layer": -2}, (EVERY, True), (2, 3)),
         # nobody knows which of more blocks that would be
         ((-2,), {}, (EVERY, False), (0, 1, 2, 3, 4)),
         ((0, -1), {}, (EVERY, False), (0, 1, 2, 3, 4)),

@@ -178,14 +178,21 @@ def test_numbers_of_blocks_are_no_counts_whatever_they_are_called() -> None:
     assert plain["spatial_target_layers"] == [2, 4]
 
 
+def test_a_block_that_is_read_by_its_number_is_not_the_last_one() -> None:
+    plain: dict[str, Any] = {"depth": 27, "deepstack_visual_indexes": [5]}
+    shrink_depth(plain)
+    # of 0, 5 and 26 the second
+    assert plain == {"depth": 3, "deepstack_visual_indexes": [1]}
+
+
 def test_what_is_inserted_between_blocks_stays_between_them() -> None:
     plain: dict[str, Any] = {
         "insert_layer_id": 6,
         "vision_config": {"depth": 27, "insert_layer_id": 6},
     }
     shrink_depth(plain)
-    # of 0, 5, 6 and 7 the third
-    assert plain["vision_config"] == {"depth": 4, "insert_layer_id": 2}
+    # of 0, 5, 6, 7 and 26 the third
+    assert plain["vision_config"] == {"depth": 5, "insert_layer_id": 2}
     assert plain["insert_layer_id"] == 2
 
 
