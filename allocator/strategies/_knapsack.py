@@ -38,8 +38,7 @@ BEAMS = (256, 2048, 16_384)
 WORK = 6_000_000
 # answers closer than this, relative to the losses, count as equal
 CLOSE = 1e-13
-# classes, such as experts, from which on a pass over all of them takes long: what is
-# decided already is left out then, and among equal answers another may come first
+# classes from which on what is decided is left out: among equals another may come first
 MANY = 2000
 
 
@@ -259,8 +258,8 @@ class _Pass:
         self.least = self.steps.behind(self.costs)
         self.base = self.steps.behind(self.losses)
         # classes with a single choice are decided
-        many = len(kept) >= MANY
-        self.decided = sum(len(each) == 1 for each in kept) if many else 0
+        single = sum(len(each) == 1 for each in kept)
+        self.decided = single if len(kept) >= MANY else 0
         first = [np.zeros(1, np.int64)] * self.decided
         self.parents, self.chosen = first, list(first)
 
