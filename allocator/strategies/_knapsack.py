@@ -257,7 +257,6 @@ class _Pass:
         # what the classes behind take at least, and lose then
         self.least = self.steps.behind(self.costs)
         self.base = self.steps.behind(self.losses)
-        # classes with a single choice are decided
         single = sum(len(each) == 1 for each in kept)
         self.decided = single if len(kept) >= MANY else 0
         first = [np.zeros(1, np.int64)] * self.decided
