@@ -34,7 +34,8 @@ def reads_of(
         Numbers of some, or `EVERY`, and whether the configuration names others.
     """
     read, count = _read(module, state, seen, chain), len(chain.blocks)
-    if read is None:
+    if not read:
+        # untold; or in front of codes, through which nothing is traced
         return EVERY, False
     config = module.config.to_dict()
     ends = tuple(number - count for number in read)
