@@ -52,16 +52,11 @@ def reads_of(
         state: the batch in front of the stage.
         count: how often the set reads, if that is known: the stage runs no further.
     """
-    found: list[Tensor] = []
 
-    def take(x: Tensor) -> None:
-        found.append(_rows(x))
-        if len(found) == count:
-            raise _EnoughError
+    def watching(take: Callable[[Tensor], object]) -> AbstractContextManager[None]:
+        return listening(module, stage, [(siblings, take)], state)
 
-    with suppress(_EnoughError), listening(module, stage, [(siblings, take)], state):
-        stage.run(state)
-    return found
+    return _taken(stage, state, count, _rows, watching)
 
 
 def calls_of(
@@ -75,14 +70,29 @@ def calls_of(
         state: the batch in front of the stage.
         count: how often it is called, if that is known: the stage runs no further.
     """
-    found: list[Routed] = []
 
-    def take(routed: Routed) -> None:
-        found.append(_kept(routed))
+    def watching(take: Callable[[Routed], object]) -> AbstractContextManager[None]:
+        return routing(stage, {experts: take}, state)
+
+    return _taken(stage, state, count, _kept, watching)
+
+
+def _taken(
+    stage: Stage,
+    state: State,
+    count: int | None,
+    kept: Callable[[Any], Any],
+    watching: Callable[[Callable[[Any], object]], AbstractContextManager[None]],
+) -> list[Any]:
+    """What is handed over while a stage runs, up to so many of it."""
+    found: list[Any] = []
+
+    def take(given: Any) -> None:
+        found.append(kept(given))
         if len(found) == count:
             raise _EnoughError
 
-    with suppress(_EnoughError), routing(stage, {experts: take}, state):
+    with suppress(_EnoughError), watching(take):
         stage.run(state)
     return found
 

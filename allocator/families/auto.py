@@ -82,9 +82,8 @@ class Auto:
         include: Sequence[str] = (),
     ) -> ModelSpec:
         """Groups and sizes from the configuration alone."""
-        kind = self._class(read_plain_config(folder)["model_type"], folder)
-        module = build(kind, folder)
-        structure = found_of(kind, module.config).fitted(module).structure
+        module, found = self._outlined(folder)
+        structure = found.structure
         counts = tuple(len(module.get_submodule(x.path)) for x in structure.rows)
         places = structure.places(counts)
         return place_linears(
@@ -93,9 +92,7 @@ class Auto:
 
     def structure(self, folder: Path) -> Structure:
         """Where the parts of a checkpoint's model are."""
-        kind = self._class(read_plain_config(folder)["model_type"], folder)
-        module = build(kind, folder)
-        return found_of(kind, module.config).fitted(module).structure
+        return self._outlined(folder)[1].structure
 
     def load(self, folder: Path, device: str, *, mapped: bool = False) -> Model:
         """Read the checkpoint; raise ModelError if it is damaged."""
@@ -117,9 +114,7 @@ class Auto:
 
     def outline(self, folder: Path) -> Model:
         """The model without its weights."""
-        kind = self._class(read_plain_config(folder)["model_type"], folder)
-        module = build(kind, folder)
-        found = found_of(kind, module.config).fitted(module)
+        module, found = self._outlined(folder)
         return _whole(module, folder, "cpu", _wording(folder), found)
 
     def tiny(self, folder: Path, variant: str) -> State:
@@ -139,6 +134,12 @@ class Auto:
             state = made_inputs(module)
             module.half().save_pretrained(folder)
         return state
+
+    def _outlined(self, folder: Path) -> tuple[Any, Found]:
+        """A folder's module without values, and where its parts are."""
+        kind = self._class(read_plain_config(folder)["model_type"], folder)
+        module = build(kind, folder)
+        return module, found_of(kind, module.config).fitted(module)
 
     def _class(self, model_type: str, folder: Path) -> Any:
         if model_type not in self.by_type:
