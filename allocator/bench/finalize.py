@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from allocator.bench.loading import recipe_of, source_of, tuning_of
-from allocator.core.errors import SpecError
+from allocator.core.errors import BankError, ModelError, SpecError
 from allocator.core.home import data_home
 
 if TYPE_CHECKING:
@@ -22,6 +22,13 @@ if TYPE_CHECKING:
     from quant.finalized import Finalized
     from quant.passes import Passes
     from quant.tuning import Tuning
+
+# weights of an allocation: those of the bank, quantized in sequence, tuned as well
+BANK, FINALIZED, TUNED = "bank", "finalized", "tuned"
+# activations that overflow, a full disk, too little memory
+NOT_FINALIZED = (ModelError, BankError, OSError, MemoryError, RuntimeError)
+# of what was done in pieces: why there is nothing
+FAILED = "failed"
 
 
 def finalized_home() -> Path:

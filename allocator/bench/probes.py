@@ -120,3 +120,8 @@ def _probe(
         other = bench.logits(probes[at], samples, ahead)
         found[at] = float(kl(reference, other)[rows].mean())
         tick(len(found))
+    # in one order, whoever took which of them before: ties are broken by it
+    whole = [at for at in wanted if at[1].bits == FULL]
+    taken = [at for at in wanted if at[1].bits < FULL]
+    for at in (*whole, *sorted(taken, key=lambda each: bench.depths[each[0]])):
+        found[at] = found.pop(at)

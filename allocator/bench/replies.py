@@ -75,16 +75,14 @@ def predict(
     plan, name = bench.plan(samples), ""
     replies, cut = list[Any](), 0
     if keeper is not None:
-        asked = [[sample.id, sample.prompt, sample.text] for sample in samples]
-        # in batches of other sizes they were others
-        name = digest([bench.applied(allocation), task.name, asked, plan])
+        name = name_of_replies(bench.applied(allocation), task, samples, plan)
         replies, cut = keeper.before(name)
     if replies:
         tick(len(replies))
     starts = accumulate(map(len, plan), initial=0)
     left = [own for own, at in zip(plan, starts, strict=False) if at >= len(replies)]
     batches = ([samples[place] for place in places] for places in left)
-    with closing(_replied(bench, batches, decoding, tick, len(replies))) as told:
+    with closing(replied(bench, batches, decoding, tick, len(replies))) as told:
         for own, lacking in told:
             replies += own
             cut += lacking
@@ -96,14 +94,23 @@ def predict(
     return [reply for _, reply in sorted(zip(order, replies, strict=True))], cut
 
 
-def _replied(
+def name_of_replies(
+    applied: str, task: Task, samples: Sequence[Sample], plan: Sequence[Sequence[int]]
+) -> str:
+    """What names the replies of some cells to samples, in the batches of a plan."""
+    asked = [[sample.id, sample.prompt, sample.text] for sample in samples]
+    # in batches of other sizes they were others
+    return digest([applied, task.name, asked, plan])
+
+
+def replied(
     bench: Bench,
     batches: Iterable[Sequence[Sample]],
     decoding: Decoding,
     tick: Callable[[int], object],
     done: int,
 ) -> Generator[tuple[list[Any], int], None, None]:
-    """Replies of each batch, and those of them that were cut off.
+    """Replies of each batch, and how many of them were cut off.
 
     `done` are the replies before, for `tick`.
     """

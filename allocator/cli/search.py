@@ -34,6 +34,7 @@ from allocator.cli.options import (
 )
 from allocator.cli.replay import replay
 from allocator.cli.studies import studies
+from allocator.cli.worker import worker
 from allocator.core.errors import AllocateError, SpecError, first_line
 from allocator.core.masking import HIDDEN, masked
 from allocator.search.request import read_request
@@ -108,6 +109,7 @@ Examples:
 SECTIONS = (
     cloup.Section("Before a search", [example, inspect, evaluate, bank, doctor]),
     cloup.Section("After it", [studies, explain, report, dashboard, export]),
+    cloup.Section("Beside it", [worker]),
     cloup.Section("Tables of measurements", [replay]),
 )
 

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from allocator.bench.finalize import BANK
 from allocator.search.confirm import Beside, check_any, outcome_of, with_scores
 from allocator.search.contest import Contest
 from allocator.search.elimination import TIE, Race, Racer
 from allocator.search.fidelity import fidelities
 from allocator.search.finals import rivals_in
-from allocator.search.shipped import BANK, Shipped
+from allocator.search.shipped import Shipped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -157,6 +158,11 @@ def _race(
         )
         for each in entrants
     ]
+    weights = {each.allocation.digest: each.weights for each in entrants}
+
+    def ahead(left: Sequence[Racer], size: int) -> None:
+        wanted = [(e.allocation, weights[e.allocation.digest]) for e in left]
+        shipped.evaluated_ahead(wanted, size)
 
     def hurries() -> bool:
         per_look = len(racers) * looks.sizes[0]
@@ -164,7 +170,7 @@ def _race(
 
     tie = TIE * points if setup.asked.race else 0.0
     pictures = np.array([number[image] for image in images])
-    return Race(racers, looks, pictures, strata, tie, hurries, progress)
+    return Race(racers, looks, pictures, strata, tie, hurries, progress, ahead)
 
 
 def _evaluate_shown(search: Search) -> None:

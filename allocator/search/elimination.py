@@ -85,7 +85,8 @@ class Race:
 
     `pictures` [samples] has a number for each, `strata` are sizes of the tasks' parts;
     `tie` is what counts as no difference. `hurries` says that time is short, so that no
-    more than LAST go on; `progress` is told looks done and to do.
+    more than LAST go on; `progress` is told looks done and to do, `ahead` who is about
+    to be scored, on how many samples.
     """
 
     racers: Sequence[Racer]
@@ -95,6 +96,7 @@ class Race:
     tie: float
     hurries: Callable[[], bool] = lambda: False
     progress: Callable[[int, int], object] = lambda *_: None
+    ahead: Callable[[Sequence[Racer], int], object] = lambda *_: None
 
     def run(self) -> None:
         """Score all on the first part, what goes on on the next, and so on."""
@@ -103,6 +105,7 @@ class Race:
         for at, size in enumerate(sizes):
             if at and len(left) <= LAST and size < self.looks.total:
                 continue
+            self.ahead(left, size)
             for each in left:
                 self.progress(done, count)
                 each.found = each.measure(size)

@@ -101,6 +101,12 @@ def known_samples(search: Evaluating, applied: str) -> int:
     return len(part["values"]) if part else 0
 
 
+def lacking(search: Evaluating, known: int, size: int) -> list[Sample]:
+    """The first `size` samples of the order without the first `known` ones."""
+    samples = search.setup.samples["evaluation"]
+    return [samples[place] for place in search.looks.places(size, known)]
+
+
 def _more(
     search: Evaluating,
     allocation: Allocation,
@@ -114,7 +120,7 @@ def _more(
     places = looks.places(size)
     asked = [samples[place] for place in places]
     new = looks.places(size, len(replies))
-    more = search.replied(allocation, [samples[place] for place in new], bench)
+    more = search.replied(allocation, lacking(search, len(replies), size), bench)
     known = dict(zip(looks.places(len(replies)), replies, strict=True))
     known |= dict(zip(new, more, strict=True))
     said = [known[place] for place in places]

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from allocator.bench.finalize import BANK, FINALIZED, TUNED
 from allocator.core.records import LINEAR_FISHER
 from allocator.search.finals import FEW, UNIFORM
 from allocator.search.linears import KEPT, calibrating
 from allocator.search.rungs import spread_out
-from allocator.search.shipped import BANK, FINALIZED, TUNED, mean
+from allocator.search.shipped import mean
 from allocator.strategies._knapsack import summed
 from allocator.study.looks import DIVERGENCE, reported, scaled
 from allocator.study.worth import Pair

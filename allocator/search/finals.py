@@ -13,12 +13,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from allocator.bench.finalize import BANK, FINALIZED, TUNED
 from allocator.core.records import ADDITIVE, EVEN_MIX, LINEAR_RIVALS
 from allocator.core.told import Finalist
 from allocator.search.paired import could_be_best
 from allocator.search.rivals import best_uniform, candidates
 from allocator.search.rungs import spread_out
-from allocator.search.shipped import BANK, FINALIZED, TUNED, Shipped, mean
+from allocator.search.shipped import Shipped, mean
 from evals.taskset import strata
 
 if TYPE_CHECKING:
@@ -135,17 +136,28 @@ class Finals:
         left = list(self.contenders)
         with self.search.watch.phase("finalists") as progress:
             for rung, size in enumerate(rungs):
-                count = len(rungs) * len(left)
-                for done, each in enumerate(left):
-                    progress(rung * len(left) + done, count)
-                    if each.size or self.has_time(each):
-                        self.score(each, size)
+                count, done = len(rungs) * len(left), rung * len(left)
+                for some in self.search.ahead.portions(left, 1):
+                    self._ahead([c for c in some if c.size or self.has_time(c)], size)
+                    for each in some:
+                        progress(done, count)
+                        done += 1
+                        if each.size or self.has_time(each):
+                            self.score(each, size)
                 kept = could_be_best([c.values for c in left], self.strata(size))
                 left = [left[place] for place in kept]
             for each in left:
                 # what finalizing was worth; most were measured by the search
                 self.score(each, each.size, BANK)
             progress(1, 1)
+
+    def _ahead(
+        self, contenders: Sequence[Contender], size: int, weights: str = FINALIZED
+    ) -> None:
+        """Have a crew begin what is about to be scored."""
+        has, wanted = self.shipped.has, [c.allocation for c in contenders]
+        pairs = [(each, weights if has(each, weights) else BANK) for each in wanted]
+        self.shipped.values_ahead(pairs, size)
 
     def has_time(self, contender: Contender) -> bool:
         """Whether one more may be finalized; for what is compared time was kept."""
@@ -184,6 +196,7 @@ class Finals:
         if not self.search.deadline.allows(self.search, len(wanted), TUNED):
             self.search.watch.say("no time is left to tune: finalized weights count")
             return
+        self._ahead([c for c in wanted.values() if c.size], self.total, TUNED)
         with self.search.watch.phase("tuning") as progress:
             for done, each in enumerate(wanted.values()):
                 progress(done, len(wanted))

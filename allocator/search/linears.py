@@ -105,7 +105,9 @@ def _probed(search: Search, fine: FineSpace, errors: Sensitivity) -> Table | Non
 
     def take(found: Table, tick: Callable[[int], object]) -> Table:
         before, bench = set(found), search.bench.over(fine.spec)
+        wanted = sorted(probes, key=str)
         try:
+            search.ahead.probes(bench, samples, wanted, found, tick, fine=True)
             return few_damages(bench, samples, fine.choices, errors, tick, found)
         finally:
             search.count(fine.full, len(samples))

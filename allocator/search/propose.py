@@ -281,7 +281,9 @@ def _probe(
 
     space, before = search.setup.space, set(found)
     probed = search.setup.samples["calibration"][:PROBED]
+    wanted = [(k, c) for k in space.keys for c in space.choices if c.bits < FULL]
     try:
+        search.ahead.probes(search.bench, probed, wanted, found, tick)
         return damages(search.bench, probed, space.choices, tick, found)
     finally:
         search.count(space.full, len(probed))

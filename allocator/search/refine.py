@@ -18,13 +18,13 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
+from allocator.bench.finalize import BANK, FINALIZED
 from allocator.core.finite import is_number
 from allocator.search.finals import REFINED, Contender
 from allocator.search.linears import linear_tables
 from allocator.search.nearby import changes, lowest, near
 from allocator.search.paired import is_better
 from allocator.search.rungs import spread_out
-from allocator.search.shipped import BANK
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -110,8 +110,10 @@ class Way:
             self.rounds = [*self.rounds, rows]
             told = {"start": self.start, "rounds": self.rounds}
             search.journal.set_attribute(KEPT + search.goal.name, told)
-        for row in self.rounds[at]:
-            found = self.fine.coarsened(self._read(row))
+        batch = [self.fine.coarsened(self._read(row)) for row in self.rounds[at]]
+        wanted = [(each, FINALIZED) for each in batch]
+        self.finals.shipped.values_ahead(wanted, self.finals.total)
+        for found in batch:
             step = Contender(found, [REFINED], search.setup.space.bpw(found))
             self.finals.score(step, self.finals.total)
             self.steps.append(step)
@@ -136,10 +138,14 @@ class Way:
         def looked(allocations: Sequence[Allocation]) -> list[float]:
             """Looks in order of execution: each begins where it differs from one."""
             ordered = sorted(allocations, key=bench.order)
+            search.ahead.looks_at(ordered, few, fine=True)
             values = {}
             for each, ahead in zip_longest(ordered, ordered[1:]):
                 search.count(each, len(few))
-                values[each.digest] = bench.divergence(each, few, ahead)
+                known = search.ahead.look(bench, each, few)
+                values[each.digest] = (
+                    bench.divergence(each, few, ahead) if known is None else known
+                )
             return [values[each.digest] for each in allocations]
 
         wanted = changes(fine, here, damage, LOOKED)

@@ -29,6 +29,8 @@ class KeptReplies:
         # since replies were kept, since the last batch, and replies by then
         self.since, self.batch, self.count = Clock(), Clock(), 0
         self.known: dict[str, tuple[list[Any], int]] = {}
+        # what others did, by name, with the seconds it took
+        self.given: dict[str, tuple[list[Any], int, float]] = {}
         self.refresh()
 
     def refresh(self) -> None:
@@ -38,6 +40,10 @@ class KeptReplies:
 
     def before(self, name: str) -> tuple[list[Any], int]:
         """Replies of whole batches that were given before, and those cut off."""
+        if name in self.given:
+            replies, cut, seconds = self.given.pop(name)
+            self.told(len(replies), seconds)
+            return replies, cut
         replies, cut = self.known.get(name, ([], 0))
         self.since, self.batch, self.count = Clock(), Clock(), len(replies)
         return list(replies), cut
@@ -51,6 +57,11 @@ class KeptReplies:
         except BaseException:
             self._keep(name, replies, cut)
             raise
+        if self.since.seconds > EVERY:
+            self._keep(name, replies, cut)
+
+    def gather(self, name: str, replies: Sequence[Any], cut: int) -> None:
+        """Keep what a crew has replied so far, if a minute went by since."""
         if self.since.seconds > EVERY:
             self._keep(name, replies, cut)
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from allocator.bench.finalize import BANK
 from allocator.core.records import ADDITIVE, EVEN_MIX
 from allocator.search.propose import prior
 from allocator.space.even_mix import even_mix
 from allocator.strategies._knapsack import knapsack
+from allocator.study.looks import DIVERGENCE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,6 +67,22 @@ def best_method(space: ModelSpace, records: Sequence[TrialRecord]) -> str | None
 def candidates(search: Search) -> dict[str, Allocation]:
     """Allocations from elsewhere that were asked to take part, by name."""
     return dict(search.setup.candidates)
+
+
+def begin_baselines(search: Search, allocations: Sequence[Allocation]) -> None:
+    """Have a crew begin what `measure_baseline` is about to measure."""
+    if not search.crew.size:
+        return
+    setup, rungs = search.setup, search.rungs
+    taken = search.journal.taken(setup.space)
+    new = [each for each in allocations if each.digest not in taken]
+    new.sort(key=search.bench.order)
+    for kind, size, _ in rungs.ladder if setup.asked.rungs else ():
+        if kind == DIVERGENCE:
+            lacking = [a for a in new if (kind, size) not in rungs.seen(a)]
+            rungs.before(lacking, kind, size)
+    samples = setup.samples["search"]
+    search.ahead.replies_of([(each, samples, BANK) for each in new])
 
 
 def measure_baseline(search: Search, allocation: Allocation, kind: str) -> None:

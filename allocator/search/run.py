@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from allocator.bench.finalize import FINALIZED
 from allocator.bench.loading import open_bank, open_full_precision
 from allocator.bench.prepare import prepare
 from allocator.bench.references import adopt, referred
@@ -17,6 +18,7 @@ from allocator.explain.kept import importance_of
 from allocator.explain.shown import Shown
 from allocator.search.alike import divergence_of
 from allocator.search.confirm import confirm
+from allocator.search.crew.leading import leading
 from allocator.search.deadline import OTHERS, Deadline, Watched
 from allocator.search.decide import decide, decide_as_banked
 from allocator.search.fidelity import gradients
@@ -28,12 +30,14 @@ from allocator.search.pace import Pace, Paced
 from allocator.search.propose import prior, propose, proxies
 from allocator.search.refine import refine
 from allocator.search.rivals import (
+    begin_baselines,
     candidates,
     measure_baseline,
     rivals,
 )
 from allocator.search.running import Search
-from allocator.search.shipped import FINALIZED, Shipped
+from allocator.search.shipped import Shipped
+from allocator.study.board import BANK, OPEN
 from allocator.study.journal import ARITHMETIC, COSTS, FIRST_PROMPT, Journal
 from allocator.study.per_sample import EVALUATION_STRATA, STRATA
 from allocator.study.recommendations import keep_recommendation
@@ -48,6 +52,7 @@ if TYPE_CHECKING:
     from allocator.core.study import StudySpec
     from allocator.core.watch import Tell, Watch
     from allocator.search.confirm import Outcome
+    from allocator.search.crew.leading import Lead
     from allocator.search.measured import Measured
 
 
@@ -70,10 +75,19 @@ def run(asked: StudySpec, watch: Watch | None = None) -> Recommendation:
 
 def run_prepared(setup: Setup, watch: Watch, clock: Clock) -> Recommendation:
     """The same for a request that was looked up and checked since `clock` started."""
-    asked, journal = setup.asked, _journal_of(setup)
-    Deadline(clock, asked.seconds).check_start()
+    journal = _journal_of(setup)
+    Deadline(clock, setup.asked.seconds).check_start()
+    with leading(setup, journal, watch) as lead:
+        return _led(setup, journal, lead, watch, clock)
+
+
+def _led(
+    setup: Setup, journal: Journal, lead: Lead, watch: Watch, clock: Clock
+) -> Recommendation:
+    """A search that this process leads."""
+    asked = setup.asked
     bench, watch = _opened(setup, watch, clock)
-    search = Search(setup, journal, bench, watch, clock)
+    search = Search(setup, journal, bench, watch, clock, crew=lead.crew)
     watch = search.watch = Accounted(watch, search.account)
     bench.halving.say = watch.say
     search.deadline.check_start()
@@ -84,9 +98,12 @@ def run_prepared(setup: Setup, watch: Watch, clock: Clock) -> Recommendation:
         full_precision(search)
         progress(1, 1)
     bank = Clock()
+    lead.at(BANK)
     first = search.bench.model.prompt(setup.samples["search"][0])
     journal.describe(setup.task.metric, {FIRST_PROMPT: first})
     search.bench.bank = open_bank(setup, Watched(watch, search))
+    lead.at(OPEN)
+    lead.crew.open()
     journal.stand_on(setup.space, search.bench.applied)
     search.seconds["bank"] = bank.seconds
     searching = Clock()
@@ -173,10 +190,15 @@ def baselines(search: Search) -> None:
         progress(0, len(wanted) + 1)
         # done already, unless another process was at it and gave up
         full_precision(search)
-        for done, allocation in enumerate(wanted, 1):
-            progress(done, len(wanted) + 1)
-            search.deadline.check(search)
-            measure_baseline(search, allocation, "uniform")
+        done = 1
+        each = len(search.bench.plan(search.setup.samples["search"]))
+        for some in search.ahead.portions(wanted, each):
+            begin_baselines(search, some)
+            for allocation in some:
+                progress(done, len(wanted) + 1)
+                done += 1
+                search.deadline.check(search)
+                measure_baseline(search, allocation, "uniform")
         if is_elsewhere(search):
             # something to do in the meantime, which does not hang on any score
             prior(search)

@@ -51,6 +51,7 @@ class Rungs(Looks):
         order: of allocations to be looked at in a row: neighbours share what a model
             executes first.
         ladder: the rungs.
+        before: is told what is about to be looked at, in order.
     """
 
     def __init__(
@@ -58,8 +59,10 @@ class Rungs(Looks):
         look: Callable[[Allocation, str, int, Allocation | None], float],
         order: Callable[[Allocation], Any],
         ladder: tuple[tuple[str, int, int], ...] = LADDER,
+        before: Callable[[Sequence[Allocation], str, int], object] = lambda *_: None,
     ) -> None:
         super().__init__(ladder)
+        self.before = before
         self.look = look
         self.order = order
         self.fresh: list[tuple[Allocation, tuple[str, int], float]] = []
@@ -80,6 +83,7 @@ class Rungs(Looks):
         new = {a.digest: a for a in allocations if key not in self.seen(a)}
         taken: dict[str, float] = {}
         in_order = sorted(new.values(), key=self.order)
+        self.before(in_order, kind, size)
         try:
             for each, ahead in zip_longest(in_order, in_order[1:]):
                 taken[each.digest] = self.look(each, kind, size, ahead)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from allocator.bench.finalize import BANK
 from allocator.core.account import Account
 from allocator.core.clock import Clock
 from allocator.core.errors import StudyError
+from allocator.search.crew.ahead import Ahead
+from allocator.search.crew.crew import Crew
 from allocator.search.deadline import Deadline
 from allocator.search.evaluating import evaluated, looks_of
 from allocator.search.goals import goal_of
@@ -44,7 +48,7 @@ class Search:
     digests that were proposed although they were taken; `left` are numbers of trials
     that dead processes left; `confirmed` tells by digest how many samples of the
     evaluation set were scored, and `looks` which are scored first. `account` tells what
-    each phase took.
+    each phase took, `crew` does pieces of it beside this process.
     """
 
     setup: Setup
@@ -62,6 +66,7 @@ class Search:
     left: set[int] = field(default_factory=set)
     confirmed: dict[str, int] = field(default_factory=dict)
     has_raced: bool = False
+    crew: Crew = field(default_factory=Crew)
     account: Account = field(init=False)
 
     def __post_init__(self) -> None:
@@ -78,13 +83,22 @@ class Search:
         total = len(self.setup.samples["search"])
         # a rung that is not much cheaper than the full measurement is none
         ladder = tuple(rung for rung in LADDER if 2 * rung[1] <= total)
-        self.rungs = Rungs(self._look, self.bench.order, ladder)
+        self.rungs = Rungs(self._look, self.bench.order, ladder, self._look_ahead)
         self.rungs.total = total
         self.rungs.recall(self.journal.looks(self.setup.space))
         self.judge()
         self.deadline = Deadline(self.clock, self.setup.asked.seconds)
         self.replies = KeptReplies(self.journal, self._replied)
         self.bench.keeper = self.replies
+
+    @cached_property
+    def ahead(self) -> Ahead:
+        """What its crew does before it is asked for."""
+        # torch comes with it
+        from allocator.bench.pieces import Pieces
+
+        pieces = Pieces(self.setup, self.bench, self.watch)
+        return Ahead(self.crew, pieces, self.replies, lambda: self.deadline.check(self))
 
     def judge(self) -> None:
         """Tell the rungs what was proposed so far, by any process."""
@@ -134,21 +148,25 @@ class Search:
         bench: Workbench | None = None,
     ) -> Any:
         """Score an allocation; `bench` is one whose weights are not the bank's."""
-        return self._ran((bench or self.bench).score, allocation, samples)
+        bench = bench or self.bench
+        return self._ran(bench, bench.score, allocation, samples)
 
     def replied(
         self, allocation: Allocation, samples: Sequence[Sample], bench: Workbench
     ) -> Any:
         """What a bench makes of samples under an allocation, not scored yet."""
-        return self._ran(bench.predictions, allocation, samples)
+        return self._ran(bench, bench.predictions, allocation, samples)
 
     def _ran(
         self,
+        bench: Workbench,
         what: Callable[..., Any],
         allocation: Allocation,
         samples: Sequence[Sample],
     ) -> Any:
         self.count(allocation, len(samples))
+        if bench is self.bench:
+            self.ahead.replies_of([(allocation, samples, BANK)])
         since, before = Clock(), self.deadline.samples
         found = what(allocation, samples)
         if self.deadline.samples == before:
@@ -171,7 +189,20 @@ class Search:
             self.rungs.learn_parts(allocation, size, score.values)
             return float(score.mean)
         self.count(allocation, len(few))
+        known = self.ahead.look(self.bench, allocation, few)
+        if known is not None:
+            return known
         return self.bench.divergence(allocation, few, ahead)
+
+    def _look_ahead(
+        self, allocations: Sequence[Allocation], kind: str, size: int
+    ) -> None:
+        """Have the crew take looks that are about to be taken."""
+        few = spread_out(self.setup.samples["search"], size)
+        if kind == SCORE:
+            self.ahead.replies_of([(each, few, BANK) for each in allocations])
+        else:
+            self.ahead.looks_at(allocations, few)
 
     def look_at(self, allocation: Allocation) -> None:
         """Take the looks of all rungs, for what is measured in full anyway."""

@@ -11,24 +11,29 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from allocator.bench.finalize import (
+    BANK,
+    FINALIZED,
+    NOT_FINALIZED,
+    TUNED,
     discard_finalized,
     finalize,
     finalized_digest,
     is_finalized,
 )
 from allocator.core.clock import Clock
-from allocator.core.errors import BankError, ModelError, reason
-from allocator.search.evaluating import known_samples
+from allocator.core.errors import BankError, reason
+from allocator.search.evaluating import known_samples, lacking
 from allocator.search.rungs import spread_out
 from allocator.study.entry import not_finite
 from allocator.study.per_sample import decode_scores, encode_scores
 from quant.passes import Passes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from allocator.bench.workbench import Workbench
     from allocator.core.allocation import Allocation
+    from allocator.core.ports import Sample
     from allocator.search.measured import Measured
     from allocator.search.running import Search
 
@@ -36,12 +41,9 @@ if TYPE_CHECKING:
 
 Found = TypeVar("Found")
 
-BANK, FINALIZED, TUNED = "bank", "finalized", "tuned"
 IN_SEQUENCE = "quantized in sequence"
 # attributes of a study: by weights their cells, by cells and samples their scores
 CELLS, SCORES = "cells of:", "search set:"
-# activations that overflow, a full disk, too little memory
-NOT_FINALIZED = (ModelError, BankError, OSError, MemoryError, RuntimeError)
 
 
 @dataclass
@@ -144,6 +146,54 @@ class Shipped:
             name = CELLS + self._name(allocation, weights)
             cells = self.search.journal.attribute(name) or ""
         return known_samples(self.search, cells)
+
+    def ahead(
+        self, wanted: Sequence[tuple[Allocation, str]], samples: Sequence[Sample]
+    ) -> None:
+        """Have a crew reply to samples what is about to be scored, under its weights.
+
+        It makes weights that are missing, as this process does those it needs first.
+        """
+        search = self.search
+        search.ahead.pieces.make = self._weights
+        search.ahead.replies_of([(a, samples, w) for a, w in wanted])
+
+    def values_ahead(self, wanted: Sequence[tuple[Allocation, str]], size: int) -> None:
+        """The same for what `values` is about to be asked for."""
+        if not self.search.crew.size:
+            return
+        samples = spread_out(self.search.setup.samples["search"], size)
+        lacking = [at for at in wanted if self._lacks(*at, size)]
+        self.ahead(lacking, samples)
+
+    def evaluated_ahead(
+        self, wanted: Sequence[tuple[Allocation, str]], size: int
+    ) -> None:
+        """The same for what `evaluated` is about to be asked for."""
+        if not self.search.crew.size:
+            return
+        by_known: dict[int, list[tuple[Allocation, str]]] = {}
+        for allocation, weights in wanted:
+            kind = weights if self.has(allocation, weights) else BANK
+            known = self.known(allocation, kind)
+            if known < size:
+                by_known.setdefault(known, []).append((allocation, kind))
+        for known, own in by_known.items():
+            self.ahead(own, lacking(self.search, known, size))
+
+    def _lacks(self, allocation: Allocation, weights: str, size: int) -> bool:
+        """Whether a score is not kept with the study, as far as can be told at once."""
+        journal = self.search.journal
+        if weights == BANK:
+            if allocation.digest in self.search.failures:
+                return False
+            cells = self.search.bench.applied(allocation)
+            known = journal.sample_scores(self.search.setup.space)
+            if size == self.search.rungs.total and allocation.digest in known:
+                return False
+        else:
+            cells = journal.attribute(CELLS + self._name(allocation, weights))
+        return not cells or journal.attribute(_key(cells, size)) is None
 
     def _under(
         self, allocation: Allocation, weights: str, what: Callable[[Workbench], Found]

@@ -33,6 +33,8 @@ INTERNAL = ("digest", "applied", "owner", "lease", "budget", "limit")
 SIZE, LIMIT = "bits per weight", "budget in bits per weight"
 OVER = "bits per weight over the budget"
 
+# how the companion of a study is named in which processes meet; no study may be
+BOARD = " (at work)"
 # a name that ends so is a file that only grows, and no database
 LOG = ".log"
 # seconds that SQLite waits for a lock in one go
@@ -204,4 +206,5 @@ def study_names(url: str | None, timeout: float = STORAGE_TIMEOUT) -> list[str]:
         if file is not None and not file.exists():
             return []
     storage = open_storage(url, create=False, timeout=timeout)
-    return sorted(optuna.get_all_study_names(storage))
+    found = optuna.get_all_study_names(storage)
+    return sorted(name for name in found if not name.endswith(BOARD))

@@ -1,0 +1,244 @@
+"""Pieces of a search, given to whoever has his hands free: this process among others.
+
+The process that leads takes pieces from the front of the row, and hands others from its
+back, several at once, fewer toward the end. A piece whose hand is gone, or failed, goes
+back into the row: what is given comes back once. A search without other hands does all
+itself, in order.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from allocator.core.errors import StudyError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    Piece = dict[str, Any]
+    Found = dict[str, Any]
+
+# seconds between two looks at hands: at least, of the time that nothing happened, and
+# at most while pieces are away, and else
+SHORTEST, SHARE, LONGEST, IDLE = 0.005, 0.1, 0.25, 1.0
+# seconds to wait for what is being written
+ENDS = 5.0
+# a hand is given one of so many parts of what is left to a head
+PARTS = 2
+
+
+class Hand(Protocol):
+    """Somebody else who does pieces, in order, one row at a time.
+
+    `found` gives what came out of the row that was given last,
+    None while that is not known, and raises HandError where it cannot be done there.
+    """
+
+    @property
+    def name(self) -> str:
+        """For people."""
+
+    def give(self, pieces: Sequence[Piece]) -> None:
+        """Have some pieces done."""
+
+    def found(self) -> Sequence[Found] | None:
+        """What came out of what was given last."""
+
+
+class Source(Protocol):
+    """Where hands come from."""
+
+    def hands(self) -> Sequence[Hand]:
+        """Those that are there now; one that is missing is gone."""
+
+    def close(self) -> None:
+        """Let all go."""
+
+
+class HandError(Exception):
+    """Somebody could not do what was given, and says why in a sentence."""
+
+
+@dataclass
+class Row:
+    """Pieces on their way: `left` to be given, `away` with a hand, `back` from one."""
+
+    left: deque[tuple[int, Piece]]
+    away: dict[int, list[tuple[int, Piece]]] = field(default_factory=dict)
+    back: deque[tuple[int, Found]] = field(default_factory=deque)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will come."""
+        return not (self.left or self.away or self.back)
+
+
+@dataclass
+class Crew:
+    """All that do pieces of a search; by default nobody but this process.
+
+    `say` tells people what happens to hands.
+    """
+
+    sources: Sequence[Source] = ()
+    say: Callable[[str], object] = lambda _: None
+    _hands: dict[int, Hand] = field(default_factory=dict)
+    _row: Row | None = None
+    _refused: set[int] = field(default_factory=set)
+    _moved: threading.Condition = field(default_factory=threading.Condition)
+    _ends: threading.Event = field(default_factory=threading.Event)
+    _thread: threading.Thread | None = None
+
+    @property
+    def size(self) -> int:
+        """Hands beside this process."""
+        with self._moved:
+            return len(self._hands)
+
+    def open(self) -> None:
+        """Begin to look for hands."""
+        if self.sources and self._thread is None:
+            self._thread = threading.Thread(target=self._hand_out, daemon=True)
+            self._thread.start()
+
+    def close(self) -> None:
+        """Let all hands go."""
+        self._ends.set()
+        with self._moved:
+            self._moved.notify_all()
+        if self._thread is not None:
+            # a storage that hangs must not hold up the end
+            self._thread.join(ENDS)
+        for source in self.sources:
+            with suppress(StudyError):
+                source.close()
+
+    def done(
+        self,
+        pieces: Sequence[Piece],
+        here: Callable[[Sequence[Piece]], Iterator[Found]],
+    ) -> Iterator[tuple[int, Found, bool]]:
+        """What comes out of pieces, as it comes: place, result, whether of a hand.
+
+        Args:
+            pieces: to be done once each.
+            here: does some in this process, one after the other.
+        """
+        row = Row(deque(enumerate(pieces)))
+        with self._moved:
+            self._row = row
+            self._moved.notify_all()
+        try:
+            while True:
+                at = self._next(row)
+                if at is None:
+                    return
+                place, found = at
+                if found is not None:
+                    yield place, found, True
+                    continue
+                # the one behind it is likely to come next
+                ahead = [pieces[place], *pieces[place + 1 : place + 2]]
+                yield place, next(here(ahead)), False
+        finally:
+            with self._moved:
+                self._row = None
+
+    def _next(self, row: Row) -> tuple[int, Found | None] | None:
+        """A result from elsewhere, a piece to be done here, or None at the end."""
+        with self._moved:
+            while not row.is_over:
+                if row.back:
+                    return row.back.popleft()
+                if row.left:
+                    return row.left.popleft()[0], None
+                self._moved.wait(LONGEST)
+        return None
+
+    def _hand_out(self) -> None:
+        """Look at hands again and again, in a thread of its own."""
+        since = time.monotonic()
+        while not self._ends.is_set():
+            try:
+                if self._look():
+                    since = time.monotonic()
+            except StudyError:
+                # a storage that is away: pieces come back to who leads
+                self._lost({})
+            with self._moved:
+                if self._ends.is_set():
+                    return
+                busy = self._row is not None and not self._row.is_over
+                idle = SHARE * (time.monotonic() - since)
+                most = LONGEST if busy and self._hands else IDLE
+                self._moved.wait(min(most, max(SHORTEST, idle)))
+
+    def _look(self) -> bool:
+        """Take what is back, give what is left; says whether anything happened."""
+        hands = {id(h): h for source in self.sources for h in source.hands()}
+        self._lost(hands)
+        happened = False
+        for key, hand in hands.items():
+            happened |= self._taken(key, hand)
+            pieces = self._picked(key)
+            if pieces:
+                hand.give([piece for _, piece in pieces])
+                happened = True
+        return happened
+
+    def _lost(self, hands: dict[int, Hand]) -> None:
+        """Take note of who is there, and of what was with those who are not."""
+        with self._moved:
+            gone = self._hands.keys() - hands.keys()
+            names = [self._hands[key].name for key in gone]
+            came = [hands[key].name for key in hands.keys() - self._hands.keys()]
+            self._hands = dict(hands)
+            for key in gone:
+                self._put_back(key)
+        for name in came:
+            self.say(f"{name} joined")
+        for name in names:
+            self.say(f"{name} is gone: what it was at is done by others")
+
+    def _taken(self, key: int, hand: Hand) -> bool:
+        row = self._row
+        if row is None or key not in row.away:
+            return False
+        try:
+            found = hand.found()
+        except HandError as error:
+            with self._moved:
+                self._refused.add(key)
+                self._put_back(key)
+            self.say(f"{hand.name} does nothing more: {error}")
+            return True
+        if found is None:
+            return False
+        with self._moved:
+            places = [place for place, _ in row.away.pop(key, ())]
+            row.back.extend(zip(places, found, strict=True))
+            self._moved.notify_all()
+        return True
+
+    def _put_back(self, key: int) -> None:
+        row = self._row
+        if row is not None and key in row.away:
+            row.left.extend(row.away.pop(key))
+            self._moved.notify_all()
+
+    def _picked(self, key: int) -> list[tuple[int, Piece]]:
+        """Pieces from the back of the row, for a hand that has none."""
+        with self._moved:
+            row = self._row
+            if row is None or not row.left or key in row.away or key in self._refused:
+                return []
+            heads = len(self._hands) + 1
+            count = max(1, len(row.left) // (PARTS * heads))
+            picked = [row.left.pop() for _ in range(count)][::-1]
+            row.away[key] = picked
+            return picked
