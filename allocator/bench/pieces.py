@@ -82,12 +82,10 @@ class Pieces:
         Of weights that cannot be made it is the reason alone.
         """
         for piece, ahead in zip_longest(pieces, pieces[1:]):
-            kind = piece["kind"]
-            with torch.inference_mode():
-                if kind == REPLIES:
-                    yield self._replied(piece)
-                else:
-                    yield self._looked(piece, ahead)
+            if piece["kind"] == REPLIES:
+                yield self._replied(piece)
+            else:
+                yield self._looked(piece, ahead)
 
     def _replied(self, piece: Piece) -> dict[str, Any]:
         allocation = self._read(piece)
@@ -108,7 +106,9 @@ class Pieces:
         limit = task.max_new_tokens
         decoding = Decoding(limit, beams=bench.beams, rerank=bench.rerank)
         batch = self._samples(piece)
-        found = list(replied(bench, [batch], decoding, lambda _: None, 0))
+        # weights may be tuned before, which needs gradients
+        with torch.inference_mode():
+            found = list(replied(bench, [batch], decoding, lambda _: None, 0))
         replies = [reply for own, _ in found for reply in own]
         cut = sum(lacking for _, lacking in found)
         return {"applied": bench.applied(allocation), "replies": replies, "cut": cut}

@@ -196,7 +196,10 @@ class Finals:
         if not self.search.deadline.allows(self.search, len(wanted), TUNED):
             self.search.watch.say("no time is left to tune: finalized weights count")
             return
-        self._ahead([c for c in wanted.values() if c.size], self.total, TUNED)
+        sizes = {each.size for each in wanted.values() if each.size}
+        for size in sorted(sizes, reverse=True):
+            own = [each for each in wanted.values() if each.size == size]
+            self._ahead(own, size, TUNED)
         with self.search.watch.phase("tuning") as progress:
             for done, each in enumerate(wanted.values()):
                 progress(done, len(wanted))
