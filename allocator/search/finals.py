@@ -137,7 +137,7 @@ class Finals:
         with self.search.watch.phase("finalists") as progress:
             for rung, size in enumerate(rungs):
                 count, done = len(rungs) * len(left), rung * len(left)
-                for some in self.search.ahead.portions(left, 1):
+                for some in self.search.ahead.portions(left):
                     self._ahead([c for c in some if c.size or self.has_time(c)], size)
                     for each in some:
                         progress(done, count)

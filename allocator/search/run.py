@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from allocator.bench.finalize import FINALIZED
 from allocator.bench.loading import open_bank, open_full_precision
@@ -12,22 +12,21 @@ from allocator.bench.references import adopt, referred
 from allocator.core.account import Accounted
 from allocator.core.clock import Clock
 from allocator.core.plan import plan_json
-from allocator.core.records import LINEAR_RIVALS, Recommendation, rival_name
+from allocator.core.records import LINEAR_RIVALS, Recommendation
 from allocator.core.watch import Silent
 from allocator.explain.kept import importance_of
-from allocator.explain.shown import Shown
 from allocator.search.alike import divergence_of
 from allocator.search.confirm import confirm
 from allocator.search.crew.leading import leading
 from allocator.search.deadline import OTHERS, Deadline, Watched
 from allocator.search.decide import decide, decide_as_banked
-from allocator.search.fidelity import gradients
 from allocator.search.finals import LARGE_BEST, entered
 from allocator.search.full import full_precision
 from allocator.search.leftover import await_full, is_elsewhere, note_dead, settle
 from allocator.search.linears import linear_rivals
 from allocator.search.pace import Pace, Paced
-from allocator.search.propose import prior, propose, proxies
+from allocator.search.propose import prior, propose
+from allocator.search.recommending import in_short, recommended
 from allocator.search.refine import refine
 from allocator.search.rivals import (
     begin_baselines,
@@ -44,11 +43,8 @@ from allocator.study.recommendations import keep_recommendation
 from evals.taskset import strata
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from allocator.bench.prepare import Setup
     from allocator.bench.workbench import Workbench
-    from allocator.core.records import Interval
     from allocator.core.study import StudySpec
     from allocator.core.watch import Tell, Watch
     from allocator.search.confirm import Outcome
@@ -156,28 +152,6 @@ def _opened(setup: Setup, watch: Watch, clock: Clock) -> tuple[Workbench, Watch]
     return bench, Paced(watch, Pace(found.ahead))
 
 
-def in_short(found: Recommendation) -> dict[str, str]:
-    """A recommendation in a few lines, for people who open its study elsewhere."""
-    full, best, rival = found.full_precision, found.score, found.best_uniform
-
-    def gain(over: Interval | None, name: str = "") -> str:
-        if over is None:
-            return "none of these has a score"
-        return f"{over.mean:+.4g} [{over.low:+.4g}, {over.high:+.4g}]{name}"
-
-    uniform = f", {rival.name}" if rival else ""
-    return {
-        "recommended": f"{best.mean:.4g} [{best.low:.4g}, {best.high:.4g}] at "
-        f"{found.bpw:.3f} bits per weight",
-        "over the best uniform allocation": gain(found.versus, uniform),
-        **{f"over the {rival_name(r.name)}": gain(r.versus) for r in found.rivals},
-        "full precision": f"{full.mean:.4g} [{full.low:.4g}, {full.high:.4g}]",
-        "values of trials": "of the search set, which flatters what was chosen on it; "
-        "the above and `allocate report` are of the evaluation set, or corrected",
-        "shown by": f"allocate studies show {found.study}",
-    }
-
-
 def baselines(search: Search) -> None:
     """Measure full precision and every uniform allocation that fits.
 
@@ -191,8 +165,7 @@ def baselines(search: Search) -> None:
         # done already, unless another process was at it and gave up
         full_precision(search)
         done = 1
-        each = len(search.bench.plan(search.setup.samples["search"]))
-        for some in search.ahead.portions(wanted, each):
+        for some in search.ahead.portions(wanted, "search"):
             begin_baselines(search, some)
             for allocation in some:
                 progress(done, len(wanted) + 1)
@@ -215,7 +188,7 @@ def conclude(search: Search) -> Recommendation:
     divergence = divergence_of(search, Shipped(search), outcome.winner)
     outcome = replace(outcome, divergence=divergence)
     shares = importance_of(search.journal, space)
-    return _recommendation(search, outcome, shares)
+    return recommended(search, outcome, shares)
 
 
 def _ships(search: Search) -> bool:
@@ -306,61 +279,3 @@ def finished(search: Search, measured: Measured, shipped: Shipped) -> Measured:
         return measured
     again = shipped.evaluated(allocation, shipped.best(allocation))
     return again if again.mean > measured.mean else measured
-
-
-def _recommendation(
-    search: Search, outcome: Outcome, shares: Mapping[str, Any]
-) -> Recommendation:
-    setup, space, asked = search.setup, search.setup.space, search.setup.asked
-    size, scope = space.size(outcome.winner.allocation), space.budget.scope
-    counts = search.journal.counts(space, search.goal.name)
-    # without a budget: the size of what was found
-    budget = size.bpw(scope) if asked.budget is None else asked.limit.bpw(space.spec)
-    return Recommendation(
-        study=search.journal.name,
-        storage=search.journal.shown,
-        model=asked.model,
-        task=setup.task.name,
-        metric=setup.task.metric,
-        scheme=space.scheme,
-        budget_bpw=budget,
-        scope=scope,
-        full_precision=outcome.full_precision,
-        uniform=outcome.uniform,
-        allocation=outcome.winner.allocation,
-        applied=outcome.winner.applied,
-        bpw=size.bpw(scope),
-        bpw_quantized=size.bpw("quantized"),
-        score=outcome.score,
-        versus=outcome.versus,
-        best_uniform=outcome.best_uniform,
-        details=outcome.details,
-        divergence=outcome.divergence,
-        rivals=outcome.rivals,
-        front=Shown.of(search.journal, space).front(space),
-        importance=shares,
-        complete=counts["complete"],
-        pruned=counts["pruned"],
-        failed=counts["failed"],
-        infeasible=search.infeasible,
-        evaluated_samples=search.evaluated,
-        goal=search.goal.kind,
-        retained=outcome.retained,
-        sure=outcome.sure,
-        finalized=outcome.winner.finalized,
-        tuned=outcome.winner.tuned,
-        finalists=outcome.finalists,
-        samples=search.looks.total,
-        evaluated_allocations=len(search.seen),
-        rungs=(*gradients(search), *proxies(search), *outcome.fidelities),
-        prefix=(search.bench.cost.ran, search.bench.cost.reused),
-        pins=asked.pins,
-        cost=_cost(search),
-        seconds=(("total", search.clock.seconds), *search.seconds.items()),
-    )
-
-
-def _cost(search: Search) -> dict[str, Any]:
-    from allocator.bench.devices import peak_device_bytes
-
-    return search.account.to_json(peak_device_bytes(search.setup.device))

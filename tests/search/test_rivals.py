@@ -13,8 +13,9 @@ from allocator.core.spec import ModelSpec, build_groups
 from allocator.report.text_search import sentences
 from allocator.search import run as searching
 from allocator.search.propose import propose
+from allocator.search.recommending import in_short
 from allocator.search.rivals import best_method, rivals
-from allocator.search.run import baselines, conclude, in_short
+from allocator.search.run import baselines, conclude
 from allocator.space.even_mix import even_mix
 from allocator.space.model import ModelSpace
 from tests.conftest import toy_linears

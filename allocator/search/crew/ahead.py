@@ -8,7 +8,7 @@ process would have run: so it is the same, whoever did it, or it is not taken.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from allocator.bench.finalize import BANK, FAILED
 from allocator.bench.replies import name_of_replies
@@ -22,13 +22,15 @@ if TYPE_CHECKING:
     from allocator.bench.pieces import Pieces
     from allocator.bench.workbench import Workbench
     from allocator.core.allocation import Allocation, Choice
-    from allocator.core.ports import Sample, Task
+    from allocator.core.ports import Sample, Split, Task
     from allocator.search.crew.crew import Crew, Found, Piece
     from allocator.search.replies import KeptReplies
 
     At = tuple[str, Choice]
     # an allocation, the samples it is to reply to, and its weights
     Wanted = tuple[Allocation, Sequence[Sample], str]
+
+Each = TypeVar("Each")
 
 # pieces for each head that are worth giving away at once
 ENOUGH = 3
@@ -90,15 +92,26 @@ class Ahead:
     check: Callable[[], object]
     _looks: dict[Any, float] = field(default_factory=dict)
 
-    def portions(self, items: Sequence[Any], each: int) -> Iterator[Sequence[Any]]:
-        """Items as many at once as keep all busy, where one is `each` pieces.
+    def portions(
+        self, items: Sequence[Each], split: Split | None = None
+    ) -> Iterator[Sequence[Each]]:
+        """Items as many at once as keep all busy; all, where nobody else is there.
 
         What was done of a portion is safe only when the search has asked for it.
+
+        Args:
+            items: what is to be done.
+            split: the samples that each is asked for, batch by batch; None: each is one
+                piece.
         """
-        heads = 1 + self.crew.size
-        count = max(1, -(-ENOUGH * heads // max(1, each)))
-        for at in range(0, len(items), count if heads > 1 else max(1, len(items))):
-            yield items[at : at + count] if heads > 1 else items
+        if not self.crew.size:
+            yield items
+            return
+        samples = self.pieces.setup.samples[split] if split else ()
+        each = len(self.pieces.bench.plan(samples)) if samples else 1
+        count = -(-ENOUGH * (1 + self.crew.size) // each)
+        for at in range(0, len(items), count):
+            yield items[at : at + count]
 
     def replies_of(self, wanted: Sequence[Wanted]) -> None:
         """Replies of several evaluations, batch by batch."""
