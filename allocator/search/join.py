@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from allocator.bench.prepare import prepare
 from allocator.core.clock import Clock
-from allocator.core.errors import BusyError, StudyError
+from allocator.core.errors import BusyError, GoneError, StudyError
 from allocator.core.study import STORAGE_TIMEOUT, StudySpec
 from allocator.search.crew.leading import pieces_of
 from allocator.search.crew.serving import Worker, leader_of
 from allocator.search.run import run_prepared
-from allocator.study.board import DONE, GOAL, REQUEST, STOPPED, Board
+from allocator.study.board import REQUEST, Board
 from allocator.study.journal import Journal
 from allocator.study.making import IDENTITY, kept_with
 
@@ -68,22 +68,22 @@ def join(
         return made[0]
 
     worker = Worker(board, watch, pieces)
-    while True:
-        leader = leader_of(board)
-        if leader is not None:
-            watch.say(f"helping {leader.sentence} with study {name!r}")
-            worker.serve(leader)
-            ended = board.read(leader.key).stage in (DONE, STOPPED)
-            if ended and leader_of(board) is None:
-                return _told(worker.done, led)
-        elif (left := unfinished(board)) is not None:
-            watch.say(f"{left.sentence} left study {name!r} unfinished: going on")
+    while (todo := _todo(board, journal, timeout)) is not None:
+        record, leads = todo
+        if leads:
+            watch.say(f"helping {record.sentence} with study {name!r}")
+            ended = worker.serve(record)
+            left = _todo(board, journal, timeout)
+            # what somebody interrupted is left to whoever begins it again
+            if ended and not (left and left[1]):
+                break
+        else:
+            watch.say(f"{record.sentence} left study {name!r} unfinished: going on")
             # what it has in memory is loaded again
             made.clear()
-            run_prepared(setup_of(left), watch, Clock())
+            run_prepared(setup_of(record), watch, Clock())
             led += 1
-        else:
-            return _told(worker.done, led)
+    return _told(worker.done, led)
 
 
 def _opened(name: str, storage: str | None, timeout: float, wait: float) -> Journal:
@@ -99,13 +99,17 @@ def _opened(name: str, storage: str | None, timeout: float, wait: float) -> Jour
         time.sleep(PAUSE)
 
 
-def unfinished(board: Board) -> Record | None:
-    """The latest leader that did not come to its end, and nobody after it."""
-    latest: dict[Any, Record] = {}
-    for record in board.ended():
-        latest[record.about.get(GOAL)] = record
-    left = [each for each in latest.values() if each.stage != DONE]
-    return max(left, key=lambda each: each.number, default=None)
+def _todo(board: Board, journal: Journal, timeout: float) -> tuple[Record, bool] | None:
+    """Whom to serve (True), or whose search to go on with (False), if anybody's."""
+    try:
+        if (leader := leader_of(board)) is not None:
+            return leader, True
+        left = board.unfinished()
+    except GoneError:
+        # who was the last took the board away
+        board.study = Board.open(journal.url, journal.name, timeout).study
+        return None
+    return None if left is None else (left, False)
 
 
 def _check(setup: Setup, journal: Journal) -> None:

@@ -18,6 +18,7 @@ from optuna.exceptions import DuplicatedStudyError, UpdateFinishedTrialError
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
+from allocator.core.errors import GoneError
 from allocator.study.attributes import keep, kept_under
 from allocator.study.owners import LEASE, OWNER, Leases, new_owner, renewed
 from allocator.study.storage import BOARD, open_storage
@@ -116,8 +117,23 @@ class Board:
 
     def remove(self, key: int) -> None:
         """Take a record away, whoever's it is."""
-        with suppress(UpdateFinishedTrialError):
+        with suppress(UpdateFinishedTrialError, GoneError):
             self.storage.set_trial_state_values(key, TrialState.FAIL)
+
+    def clear(self) -> None:
+        """Take the board away, if nobody is left and nothing was left undone.
+
+        Raises:
+            GoneError: by whoever reads it later; opened again it is empty.
+        """
+        if not (self.unfinished() or self.living(LEADER) or self.living(WORKER)):
+            self.storage.delete_study(self.study)
+
+    def unfinished(self) -> Record | None:
+        """The latest leader that did not come to its end, and nobody after it did."""
+        latest = {record.about.get(GOAL): record for record in self.ended()}
+        left = [each for each in latest.values() if each.stage != DONE]
+        return max(left, key=lambda each: each.number, default=None)
 
     def read(self, key: int) -> Record:
         """A record as it is now."""

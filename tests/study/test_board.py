@@ -10,6 +10,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from allocator.core.errors import GoneError
 from allocator.study import board as boards
 from allocator.study.board import (
     DONE,
@@ -106,6 +107,28 @@ def test_what_is_taken_off_the_board_may_be_taken_off_twice(board: Board) -> Non
     board.remove(key)
     board.remove(key)
     assert board.read(key).is_dead
+
+
+def test_the_last_takes_the_board_away_unless_something_is_left_undone(
+    board: Board, url: str
+) -> None:
+    with board.record(LEADER, {GOAL: "a"}) as own:
+        board.set(own.key, STAGE, DONE)
+        board.clear()
+        assert len(optuna.get_all_study_names(board.storage)) == 2
+    with board.record(LEADER, {GOAL: "b"}):
+        pass
+    left = board.unfinished()
+    assert left is not None
+    assert left.about[GOAL] == "b"
+    board.clear()
+    with board.record(LEADER, {GOAL: "b"}) as own:
+        board.set(own.key, STAGE, DONE)
+    other = Board.open(url, "study", 10)
+    board.clear()
+    assert optuna.get_all_study_names(board.storage) == ["study"]
+    with pytest.raises(GoneError):
+        other.living(LEADER)
 
 
 def test_of_those_that_ended_the_last_stage_is_known(board: Board) -> None:

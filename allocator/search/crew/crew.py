@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 SHORTEST, SHARE, LONGEST, IDLE = 0.005, 0.1, 0.25, 1.0
 # seconds to wait for what is being written
 ENDS = 5.0
-# a hand is given one of so many parts of what is left to a head
-PARTS = 2
+# a hand is given one of so many parts of what is left to a head; all of it where a head
+# is done with that in so many seconds, as telling and being told takes its time too
+PARTS, QUICK = 2, 2.0
 
 
 class Hand(Protocol):
@@ -91,6 +92,8 @@ class Crew:
     _row: Row | None = None
     _refused: set[int] = field(default_factory=set)
     _moved: threading.Condition = field(default_factory=threading.Condition)
+    # seconds that a piece of some kind took here
+    _pace: dict[tuple[Any, int], float] = field(default_factory=dict)
     _ends: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
@@ -144,7 +147,10 @@ class Crew:
                     continue
                 # the one behind it is likely to come next
                 ahead = [pieces[place], *pieces[place + 1 : place + 2]]
-                yield place, next(here(ahead)), False
+                since = time.monotonic()
+                own = next(here(ahead))
+                self._pace[_kind(pieces[place])] = time.monotonic() - since
+                yield place, own, False
         finally:
             with self._moved:
                 self._row = None
@@ -237,8 +243,15 @@ class Crew:
             row = self._row
             if row is None or not row.left or key in row.away or key in self._refused:
                 return []
-            heads = len(self._hands) + 1
-            count = max(1, len(row.left) // (PARTS * heads))
+            each = len(row.left) / (len(self._hands) + 1)
+            pace = self._pace.get(_kind(row.left[-1][1]))
+            is_quick = pace is not None and pace * each < QUICK
+            count = max(1, int(each if is_quick else each / PARTS))
             picked = [row.left.pop() for _ in range(count)][::-1]
             row.away[key] = picked
             return picked
+
+
+def _kind(piece: Piece) -> tuple[Any, int]:
+    """What pieces that take equally long have in common."""
+    return piece.get("kind"), len(piece.get("samples", ()))

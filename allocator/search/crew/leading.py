@@ -7,10 +7,11 @@ end; then they find everything measured.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from allocator.core.errors import StudyError
 from allocator.search.crew.crew import Crew
 from allocator.search.crew.mailboxes import Mailboxes
 from allocator.search.crew.serving import Worker
@@ -78,19 +79,22 @@ def leading(
             watch.say(
                 f"{first.sentence} is at this search: helping it, until it is done"
             )
-            Worker(board, watch, lambda _: pieces_of(setup, journal, watch)).serve(
-                first
-            )
+            helper = Worker(board, watch, lambda _: pieces_of(setup, journal, watch))
+            helper.serve(first)
         sources: list[Source] = [Mailboxes(board, own.token), *more()]
         lead = Lead(board, own, Crew(sources, watch.say))
         try:
             yield lead
         except BaseException:
             lead.crew.close()
-            lead.at(STOPPED)
+            with suppress(StudyError):
+                lead.at(STOPPED)
             raise
         lead.crew.close()
         lead.at(DONE)
+    with suppress(StudyError):
+        # whoever comes now makes another
+        board.clear()
 
 
 def _before(board: Board, own: Record, goal: str) -> Record | None:

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from allocator.core.errors import AllocateError, reason
+from allocator.core.errors import AllocateError, GoneError, reason
 from allocator.study.board import (
     BANK,
     DONE,
@@ -47,17 +47,21 @@ class Worker:
     pieces: Callable[[Record], Pieces]
     done: int = 0
 
-    def serve(self, leader: Record) -> None:
-        """Do what a leader tells, until it ends or is dead."""
+    def serve(self, leader: Record) -> bool:
+        """Do what a leader tells; returns whether it came to an end, or is dead."""
         about = {SERVES: leader.token}
-        with self.board.record(WORKER, about) as own:
-            if not self._begins(leader):
-                return
-            # the bank is made by all, each stage by whoever takes it first
-            pieces = self.pieces(leader)
-            self.board.set(own.key, READY, True)
-            with self.watch.phase("worker") as progress:
-                self._listen(leader, own, pieces, progress)
+        try:
+            with self.board.record(WORKER, about) as own:
+                if self._begins(leader):
+                    # the bank is made by all, each stage by whoever takes it first
+                    pieces = self.pieces(leader)
+                    self.board.set(own.key, READY, True)
+                    with self.watch.phase("worker") as progress:
+                        self._listen(leader, own, pieces, progress)
+            return self.board.read(leader.key).stage in (DONE, STOPPED)
+        except GoneError:
+            # it was the last there, and took the board away
+            return True
 
     def _listen(
         self, leader: Record, own: Record, pieces: Pieces, progress: Any
