@@ -16,6 +16,7 @@ from allocator.core.watch import Silent
 from allocator.explain.kept import importance_of
 from allocator.explain.shown import Shown
 from allocator.search.alike import divergence_of
+from allocator.search.baseline import await_baselines, measure_baseline
 from allocator.search.confirm import confirm
 from allocator.search.deadline import OTHERS, Deadline, Watched
 from allocator.search.decide import decide, decide_as_banked
@@ -27,11 +28,7 @@ from allocator.search.linears import linear_rivals
 from allocator.search.pace import Pace, Paced
 from allocator.search.propose import prior, propose, proxies
 from allocator.search.refine import refine
-from allocator.search.rivals import (
-    candidates,
-    measure_baseline,
-    rivals,
-)
+from allocator.search.rivals import candidates, rivals
 from allocator.search.running import Search
 from allocator.search.shipped import FINALIZED, Shipped
 from allocator.study.journal import ARITHMETIC, COSTS, FIRST_PROMPT, Journal
@@ -95,6 +92,7 @@ def run_prepared(setup: Setup, watch: Watch, clock: Clock) -> Recommendation:
     search.deadline.binding = False
     propose(search)
     settle(search)
+    await_baselines(search)
     search.seconds["search"] = searching.seconds
     found = conclude(search)
     plan = plan_json(asked, setup.model, found.allocation, found.finalized)
@@ -183,7 +181,7 @@ def baselines(search: Search) -> None:
         await_full(search)
         progress(len(wanted) + 1, len(wanted) + 1)
     if search.goal.kind == "budget":
-        rivals(search, space)
+        rivals(search, space, later=True)
 
 
 def conclude(search: Search) -> Recommendation:
