@@ -16,12 +16,14 @@ import socket
 import subprocess
 import tempfile
 import time
+from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import sqlalchemy as sa
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -187,7 +189,8 @@ def postgres() -> Iterator[Server]:
     """A server that runs; a test may stop it, whoever comes next finds it running."""
     server = shared_server()
     server.start()
-    yield server
+    with _connections_closed():
+        yield server
     server.start()
 
 
@@ -195,6 +198,27 @@ def postgres() -> Iterator[Server]:
 def postgres_url(postgres: Server) -> str:
     """The SQLAlchemy URL of a fresh database."""
     return postgres.new_url()
+
+
+@contextmanager
+def _connections_closed() -> Iterator[None]:
+    """Close the connections of all engines afterwards: psycopg warns of those left."""
+    import psycopg
+
+    opened: list[Any] = []
+
+    def note(connection: Any, record: object) -> None:
+        del record
+        if isinstance(connection, psycopg.Connection):
+            opened.append(connection)
+
+    sa.event.listen(sa.pool.Pool, "connect", note)
+    try:
+        yield
+    finally:
+        sa.event.remove(sa.pool.Pool, "connect", note)
+        for each in opened:
+            each.close()
 
 
 @cache

@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Literal
 
 from allocator.core.errors import BudgetError, SpecError, UnknownNameError
@@ -163,7 +164,8 @@ class Allocation:
     def digest(self) -> str:
         """Name of the allocation: equal allocations have equal digests."""
         if not self.layers:
-            return digest(self.to_json())
+            by_key = sorted(self.choices, key=itemgetter(0))
+            return digest_of(canonical(*each) for each in by_key)
         return digest([self.to_json(), self.layers_json()])
 
 
@@ -178,6 +180,17 @@ def _read(data: Mapping[str, Mapping[str, Any]]) -> dict[str, Choice]:
 def digest(value: Any) -> str:
     """First 16 hexadecimal digits of the SHA-256 of a value's canonical JSON."""
     return hashlib.sha256(_CANONICAL.encode(value).encode()).hexdigest()[:16]
+
+
+@lru_cache(maxsize=2**16)
+def canonical(key: str, choice: Choice) -> str:
+    """Canonical JSON of a group with its choice, as a part of an allocation's."""
+    return _CANONICAL.encode(_plain([(key, choice)]))[1:-1]
+
+
+def digest_of(parts: Iterable[str]) -> str:
+    """Digest of an allocation without exceptions: what `canonical` gave, by key."""
+    return hashlib.sha256(f"{{{','.join(parts)}}}".encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)

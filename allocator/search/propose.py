@@ -180,11 +180,10 @@ def step(search: Search, space: ModelSpace, strategy: Proposer) -> bool:
         name = search.setup.asked.strategy
         search.watch.say(f"strategy {name} proposed {reason}, and is not asked again")
         return False
-    if is_taken:
+    told = {**chosen.about, **about}
+    if is_taken or not search.measure(chosen.allocation, "proposal", told):
         # another process began it while this one was looking
         search.skipped.add(digest)
-        return True
-    search.measure(chosen.allocation, "proposal", {**chosen.about, **about})
     return True
 
 

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from allocator.bench.finalize import BANK
 from allocator.core.records import ADDITIVE, EVEN_MIX
+from allocator.search.baseline import await_baselines, measure_baseline
 from allocator.search.propose import prior
 from allocator.space.even_mix import even_mix
 from allocator.strategies._knapsack import knapsack
-from allocator.study.looks import DIVERGENCE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,10 +24,13 @@ if TYPE_CHECKING:
     from allocator.space.model import ModelSpace
 
 
-def rivals(search: Search, space: ModelSpace) -> dict[str, Allocation]:
+def rivals(
+    search: Search, space: ModelSpace, *, later: bool = False
+) -> dict[str, Allocation]:
     """The two within a budget, by kind, measured on the search set.
 
-    There is no additive optimum where no time was left to take the prior.
+    What another process measures is waited for, unless that is done `later`. There is
+    no additive optimum where no time was left to take the prior.
     """
     found = {EVEN_MIX: even_mix(space, best_method(space, search.records))}
     damage = prior(search)
@@ -38,6 +40,8 @@ def rivals(search: Search, space: ModelSpace) -> dict[str, Allocation]:
         for done, (kind, allocation) in enumerate(found.items()):
             progress(done, len(found))
             measure_baseline(search, allocation, kind)
+        if not later:
+            await_baselines(search)
         progress(len(found), len(found))
     return found
 
@@ -67,28 +71,3 @@ def best_method(space: ModelSpace, records: Sequence[TrialRecord]) -> str | None
 def candidates(search: Search) -> dict[str, Allocation]:
     """Allocations from elsewhere that were asked to take part, by name."""
     return dict(search.setup.candidates)
-
-
-def begin_baselines(search: Search, allocations: Sequence[Allocation]) -> None:
-    """Have a crew begin what `measure_baseline` is about to measure."""
-    if not search.crew.size:
-        return
-    setup, rungs = search.setup, search.rungs
-    taken = search.journal.taken(setup.space)
-    new = [each for each in allocations if each.digest not in taken]
-    new.sort(key=search.bench.order)
-    for kind, size, _ in rungs.ladder if setup.asked.rungs else ():
-        if kind == DIVERGENCE:
-            lacking = [a for a in new if (kind, size) not in rungs.seen(a)]
-            rungs.before(lacking, kind, size)
-    samples = setup.samples["search"]
-    search.ahead.replies_of([(each, samples, BANK) for each in new])
-
-
-def measure_baseline(search: Search, allocation: Allocation, kind: str) -> None:
-    """Measure what is always measured on the search set, where it was not yet."""
-    # asked each time: another process may be at it too
-    if allocation.digest not in search.journal.taken(search.setup.space):
-        if search.setup.asked.rungs:
-            search.look_at(allocation)
-        search.measure(allocation, kind)

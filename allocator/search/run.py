@@ -16,6 +16,11 @@ from allocator.core.records import LINEAR_RIVALS, Recommendation
 from allocator.core.watch import Silent
 from allocator.explain.kept import importance_of
 from allocator.search.alike import divergence_of
+from allocator.search.baseline import (
+    await_baselines,
+    begin_baselines,
+    measure_baseline,
+)
 from allocator.search.confirm import confirm
 from allocator.search.crew.leading import leading
 from allocator.search.deadline import OTHERS, Deadline, Watched
@@ -28,12 +33,7 @@ from allocator.search.pace import Pace, Paced
 from allocator.search.propose import prior, propose
 from allocator.search.recommending import in_short, recommended
 from allocator.search.refine import refine
-from allocator.search.rivals import (
-    begin_baselines,
-    candidates,
-    measure_baseline,
-    rivals,
-)
+from allocator.search.rivals import candidates, rivals
 from allocator.search.running import Search
 from allocator.search.shipped import Shipped
 from allocator.study.board import BANK, OPEN
@@ -108,6 +108,7 @@ def _led(
     search.deadline.binding = False
     propose(search)
     settle(search)
+    await_baselines(search)
     search.seconds["search"] = searching.seconds
     found = conclude(search)
     plan = plan_json(asked, setup.model, found.allocation, found.finalized)
@@ -178,7 +179,7 @@ def baselines(search: Search) -> None:
         await_full(search)
         progress(len(wanted) + 1, len(wanted) + 1)
     if search.goal.kind == "budget":
-        rivals(search, space)
+        rivals(search, space, later=True)
 
 
 def conclude(search: Search) -> Recommendation:

@@ -46,7 +46,8 @@ class Search:
     `distrusts` says that divergence was seen not to predict the task; `spent_limits`
     are budgets, in bits per weight, within which nothing new is left; `skipped` are
     digests that were proposed although they were taken; `left` are numbers of trials
-    that dead processes left; `confirmed` tells by digest how many samples of the
+    that dead processes left; `awaited` are baselines, with their kind and by digest,
+    that another process measures; `confirmed` tells by digest how many samples of the
     evaluation set were scored, and `looks` which are scored first. `account` tells what
     each phase took, `crew` does pieces of it beside this process.
     """
@@ -64,6 +65,7 @@ class Search:
     spent_limits: set[float] = field(default_factory=set)
     skipped: set[str] = field(default_factory=set)
     left: set[int] = field(default_factory=set)
+    awaited: dict[str, tuple[Allocation, str]] = field(default_factory=dict)
     confirmed: dict[str, int] = field(default_factory=dict)
     has_raced: bool = False
     crew: Crew = field(default_factory=Crew)
@@ -218,11 +220,12 @@ class Search:
         kind: str,
         about: Mapping[str, Any] | None = None,
         check: Callable[[Any], object] = lambda _: None,
-    ) -> None:
+    ) -> bool:
         """Measure an allocation on the search set, once and for all.
 
-        Nothing is kept where `check` raises when it is shown the score. A score that is
-        no finite number fails the trial, which is said.
+        False where it was measured, or another process began before this one. Nothing
+        is kept where `check` raises when it is shown the score. A score that is no
+        finite number fails the trial, which is said.
         """
         space, samples = self.setup.space, self.setup.samples["search"]
         known = {
@@ -234,6 +237,8 @@ class Search:
             **(about or {}),
         }
         number = self.journal.begin(space, allocation, known)
+        if number is None:
+            return False
         try:
             with self.journal.at_work(number):
                 score = self.score(allocation, samples)
@@ -247,10 +252,11 @@ class Search:
         if reason := not_finite(score.mean, score.values, names):
             self.journal.fail(number, reason)
             self.watch.say(f"{self.name_of(allocation)} {reason}: it counts as failed")
-            return
+            return True
         if kind == "proposal" and self.setup.asked.rungs:
             self._keep_parts(allocation, score.values)
         self.journal.complete(number, score.mean, score.values)
+        return True
 
     def _keep_parts(self, allocation: Allocation, values: Sequence[float]) -> None:
         """Keep what the rungs' samples contributed to a proposal's score."""

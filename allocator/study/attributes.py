@@ -12,12 +12,10 @@ import json
 import zlib
 from typing import TYPE_CHECKING, Any
 
-from allocator.study.making import kept_with
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    import optuna
+    from allocator.study.kept import Kept
 
     Set = Callable[[str, Any], object]
 
@@ -65,26 +63,21 @@ def kept_under(name: str, found: Mapping[str, Any]) -> Any:
     return kept
 
 
-def keep_with(study: optuna.Study, name: str, value: Any) -> None:
+def keep_with(kept: Kept, name: str, value: Any) -> None:
     """Keep plain data with a study, where no dashboard shows it."""
-    number, storage = study._study_id, study._storage
-
-    def set_attribute(key: str, each: Any) -> None:
-        storage.set_study_system_attr(number, key, each)
-
     before: Any = None
     if value is None or len(json.dumps(value)) > LARGEST:
-        before = storage.get_study_system_attrs(number).get(name)
-    names = keep(set_attribute, name, value)
+        before = kept.found().get(name)
+    values: dict[str, Any] = {}
+    names = keep(values.__setitem__, name, value)
     if isinstance(before, dict):
         # storages know no way to remove one
-        for each in set(before.get(PARTS, ())) - set(names):
-            set_attribute(each, None)
+        values |= dict.fromkeys(set(before.get(PARTS, ())) - set(names))
+    kept.write(values)
 
 
-def kept_in(study: optuna.Study, start: str = "") -> dict[str, Any]:
-    """Everything kept with a study under names that begin alike."""
-    found = kept_with(study)
+def kept_in(found: Mapping[str, Any], start: str = "") -> dict[str, Any]:
+    """Of everything kept with a study, what has names that begin alike."""
     return {
         name: kept_under(name, found)
         for name in found

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from allocator.core.allocation import Allocation
-from allocator.study.journal import LOOKS
+from allocator.study.kept_looks import LOOKS
+from allocator.study.places import Readers
 
 if TYPE_CHECKING:
     from allocator.space.base import Space
@@ -18,12 +18,11 @@ def descent(journal: Journal, space: Space) -> dict[str, int]:
     Candidates of one proposal are changes to the same few allocations, and what is
     chosen among them is one of them.
     """
+    readers = Readers(space)
     found: dict[str, int] = {}
     kept = sorted(journal.attributes(LOOKS), key=lambda each: each["at"])
     for number, each in enumerate(kept):
-        choices = [space.by_label[label] for label in each["labels"]]
+        reader = readers.of(each["labels"])
         for places in {tuple(row[0]) for row in each["rows"]}:
-            chosen = tuple(choices[place] for place in places)
-            allocation = Allocation(tuple(zip(space.keys, chosen, strict=True)))
-            found.setdefault(allocation.digest, number)
+            found.setdefault(reader.read(places).digest, number)
     return found

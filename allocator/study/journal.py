@@ -2,33 +2,38 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from math import nan
 from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.trial import TrialState
 
-from allocator.core.allocation import Allocation
-from allocator.core.errors import StudyError
+from allocator.core.errors import GoneError, StudyError
 from allocator.core.finite import finite_damage, is_number
 from allocator.core.home import default_storage
 from allocator.core.masking import masked
-from allocator.core.records import TrialRecord
 from allocator.core.study import STORAGE_TIMEOUT
 from allocator.study.attributes import keep_with, kept_in, kept_under
-from allocator.study.entry import CONTROL, FAILED, PASSED, VALUES, Entry, entry_of
+from allocator.study.bulk import all_stays
+from allocator.study.database import database_of
+from allocator.study.entry import FAILED, PASSED, VALUES
 from allocator.study.in_place import SUPERSEDED, InPlace
-from allocator.study.making import kept_with, make_study
+from allocator.study.kept import Kept
+from allocator.study.kept_looks import looks_among, with_looks
+from allocator.study.making import make_study
 from allocator.study.owners import Leases
 from allocator.study.per_sample import decode_scores
+from allocator.study.reading import Reading
 from allocator.study.storage import (
+    file_of,
     name_metric,
     open_storage,
-    study_names,
+    patience_with,
     without_password,
 )
 from allocator.study.trials import (
+    Trials,
     add_trial,
     at_work,
     begin_trial,
@@ -36,6 +41,7 @@ from allocator.study.trials import (
     fail_trial,
     release_dead,
     unknown_trials,
+    withdraw_trial,
 )
 
 if TYPE_CHECKING:
@@ -44,13 +50,16 @@ if TYPE_CHECKING:
 
     from optuna.trial import FrozenTrial
 
-    from allocator.core.allocation import Choice
+    from allocator.core.allocation import Allocation, Choice
+    from allocator.core.records import TrialRecord
     from allocator.space.base import Space
+    from allocator.study.database import Database
+    from allocator.study.entry import Entry
 
 # of a study: what is asked of it; kind of device and type it computes in
 SPEC, ARITHMETIC = "spec", "arithmetic"
 MEASURED, RESULTS = "evaluation:", "recommendation:"
-DAMAGE, COSTS, LOOKS = "damage", "costs", "looks:"
+DAMAGE, COSTS = "damage", "costs"
 # how names of damage tables end that are not whole
 PART = " so far"
 SO_FAR = DAMAGE + PART
@@ -64,8 +73,15 @@ class Journal:
     study: optuna.Study
     url: str = field(repr=False)
     leases: Leases = field(default_factory=Leases, repr=False)
-    _read: dict[int, Entry] = field(default_factory=dict, repr=False)
+    database: InitVar[Database | None] = None
+    _kept: Kept = field(init=False, repr=False)
+    _trials: Trials = field(init=False, repr=False)
+    _read: Reading = field(default_factory=Reading, repr=False)
     _in_place: InPlace = field(default_factory=InPlace, repr=False)
+
+    def __post_init__(self, database: Database | None) -> None:
+        object.__setattr__(self, "_kept", Kept(self.study, database))
+        object.__setattr__(self, "_trials", Trials(self.study, database))
 
     @staticmethod
     def create(
@@ -89,7 +105,7 @@ class Journal:
                 be had. So does everything below that reads or writes.
         """
         study = make_study(url, name, identity, timeout)
-        journal = Journal(study, url or default_storage())
+        journal = _journal(study, url, timeout)
         journal.set_attribute(SPEC, without_password(spec))
         journal.mask_results()
         return journal
@@ -101,13 +117,18 @@ class Journal:
         Raises:
             StudyError: there is none of that name; names those there are.
         """
-        known = study_names(url, timeout)
-        if name not in known:
-            listed = ", ".join(known) or "none"
-            raise StudyError(f"there is no study {name!r} (known: {listed})")
-        storage = open_storage(url, timeout=timeout)
-        study = optuna.load_study(storage=storage, study_name=name)
-        journal = Journal(study, url or default_storage())
+        file = file_of(url) if url is None else None
+        if file is not None and not file.exists():
+            raise StudyError(f"there is no study {name!r} (known: none)")
+        storage = open_storage(url, create=False, timeout=timeout)
+        try:
+            study = optuna.load_study(storage=storage, study_name=name)
+        except GoneError:
+            # reading the names of all reads all that is kept with each
+            listed = ", ".join(sorted(optuna.get_all_study_names(storage))) or "none"
+            said = f"there is no study {name!r} (known: {listed})"
+            raise StudyError(said) from None
+        journal = _journal(study, url, timeout)
         journal._in_place.numbers = frozenset(journal.attribute(SUPERSEDED) or ())
         return journal
 
@@ -120,7 +141,7 @@ class Journal:
 
     def mask_results(self) -> None:
         """Leave passwords out of what a study of before keeps of its searches."""
-        for name, kept in kept_in(self.study, RESULTS).items():
+        for name, kept in kept_in(self._kept.found(), RESULTS).items():
             found = without_password(kept["found"])
             if found != kept["found"]:
                 self.set_attribute(name, {**kept, "found": found})
@@ -137,39 +158,49 @@ class Journal:
 
     def attribute(self, key: str) -> Any:
         """Something kept with the study, or None."""
-        return kept_under(key, kept_with(self.study))
+        return kept_under(key, self._kept.found())
 
     def attributes(self, start: str) -> list[Any]:
         """Everything kept under names that begin alike."""
-        return list(kept_in(self.study, start).values())
+        return list(kept_in(self._kept.found(), start).values())
 
     def set_attribute(self, key: str, value: Any) -> None:
         """Keep plain data with the study, where no dashboard shows it."""
-        keep_with(self.study, key, value)
+        keep_with(self._kept, key, value)
 
     def describe(self, metric: str, about: Mapping[str, Any]) -> None:
         """Tell people who open the study elsewhere what it is and what came out."""
         name_metric(self.study, f"{metric} on the search set")
         for name, value in about.items():
             self.study.set_user_attr(name, value)
+        self._kept.renew()
 
     def release_stale(self) -> list[int]:
         """Give up trials whose processes are dead; returns the numbers of these."""
-        return release_dead(self.study, self.leases)
+        return release_dead(self._trials, self.leases)
 
     def unknown(self) -> list[FrozenTrial]:
         """Running trials whose processes may be dead or alive."""
-        return unknown_trials(self.study, self.leases)
+        return unknown_trials(self._trials, self.leases)
 
     def begin(
         self, space: Space, allocation: Allocation, attributes: Mapping[str, Any]
-    ) -> int:
-        """Record that an allocation is being measured; returns the trial's number."""
-        return begin_trial(self.study, space, allocation, attributes)
+    ) -> int | None:
+        """Record that an allocation is being measured; returns the trial's number.
+
+        None where it was measured, or another began before: the storage numbers trials
+        one after the other, so that of several processes exactly one is the first.
+        """
+        number = begin_trial(self._trials, space, allocation, attributes)
+        before = (e for e in self.entries(space) if e.number < number)
+        if any(e.digest == allocation.digest and e.counts for e in before):
+            withdraw_trial(self._trials, number)
+            return None
+        return number
 
     def at_work(self, number: int) -> AbstractContextManager[None]:
         """Let others see, wherever they are, that a trial is being measured."""
-        return at_work(self.study, self.url, number)
+        return at_work(self._trials, self.url, number)
 
     def add_pruned(
         self, space: Space, allocation: Allocation, attributes: Mapping[str, Any]
@@ -181,7 +212,7 @@ class Journal:
         self, number: int, score: float, values: Sequence[float] | None = None
     ) -> None:
         """Record a trial's score, and that of each sample."""
-        complete_trial(self.study, number, score, values)
+        complete_trial(self._trials, number, score, values)
 
     def sample_scores(self, space: Space) -> dict[str, tuple[float, ...]]:
         """Score of each sample of the search set, by digest, where it was kept."""
@@ -193,21 +224,13 @@ class Journal:
 
     def fail(self, number: int, reason: str | None = None) -> None:
         """Give up a trial that was not finished, for good where a reason is given."""
-        fail_trial(self.study, number, reason)
+        fail_trial(self._trials, number, reason)
 
     def entries(self, space: Space) -> list[Entry]:
         """All trials that allocate, in order."""
-        found = []
-        for trial in self.study.get_trials(deepcopy=False):
-            if not trial.params:
-                continue
-            kept = self._read.get(trial.number)
-            if kept is None or not kept.state.is_finished():
-                allocation = kept.allocation if kept else space.allocation(trial.params)
-                digest = kept.digest if kept else allocation.digest
-                kept = self._read[trial.number] = entry_of(trial, allocation, digest)
-            found.append(kept)
-        return self._in_place.sorted_out(found)
+        trials = self._trials.all()
+        with all_stays():
+            return self._in_place.sorted_out(self._read.entries(trials, space))
 
     def failures(self, space: Space) -> dict[str, str]:
         """Why what was measured has no score, by digest."""
@@ -248,28 +271,8 @@ class Journal:
         """
         if not looks:
             return
-        labels = list(space.by_label)
-        rows = [
-            [
-                [labels.index(str(c)) for _, c in allocation],
-                *(*key, value if is_number(value) else None),
-            ]
-            for allocation, key, value in looks
-        ]
-        name = f"{LOOKS}{budget}:{chosen}"
-        # each reading takes everything that is kept with the study
-        known = kept_in(self.study, LOOKS)
-        kept = known.get(name) or {"at": len(known), "rows": []}
-        rows = kept["rows"] + rows
-        self.set_attribute(
-            name, {**kept, "budget": budget, "labels": labels, "rows": rows}
-        )
-
-    def _looks(self) -> list[dict[str, Any]]:
-        """What `keep_looks` kept, in that order, which no database promises."""
-        found = kept_in(self.study, LOOKS).items()
-        named = [(kept["at"], n, kept) for n, kept in found]
-        return [kept for _, _, kept in sorted(named, key=lambda each: each[:2])]
+        found = self._kept.found()
+        self.set_attribute(*with_looks(found, space, (budget, chosen), looks))
 
     def looks(
         self, space: Space
@@ -278,12 +281,7 @@ class Journal:
 
         None, or what a study of before kept, where that is no finite number.
         """
-        for kept in self._looks():
-            choices = [space.by_label[label] for label in kept["labels"]]
-            for places, kind, size, value in kept["rows"]:
-                chosen = (choices[place] for place in places)
-                allocation = Allocation(tuple(zip(space.keys, chosen, strict=True)))
-                yield kept["budget"], allocation, (kind, size), value
+        yield from looks_among(self._kept.found(), space)
 
     def taken(self, space: Space) -> set[str]:
         """Digests of what was measured or is being measured."""
@@ -291,21 +289,7 @@ class Journal:
 
     def records(self, space: Space) -> list[TrialRecord]:
         """Everything measured in full, in order."""
-        return [
-            TrialRecord(
-                entry.allocation,
-                float(entry.score),
-                # as kept it may be in the scope of another budget
-                space.bpw(entry.allocation),
-                entry.about["kind"],
-                entry.about.get("applied", ""),
-                entry.about.get("budget"),
-                entry.about.get("limit"),
-                bool(entry.about.get(CONTROL)),
-            )
-            for entry in self.entries(space)
-            if entry.score is not None
-        ]
+        return self._read.records(self.entries(space), space)
 
     def damage(
         self, space: Space, name: str = DAMAGE
@@ -333,3 +317,9 @@ class Journal:
             kept = value if is_number(value) else None
             table.setdefault(key, {})[str(choice)] = kept
         self.set_attribute(name, table)
+
+
+def _journal(study: optuna.Study, url: str | None, timeout: float) -> Journal:
+    """A study that Optuna has opened, read in fewer steps than Optuna takes."""
+    database = database_of(study, patience_with(url, timeout))
+    return Journal(study, url or default_storage(), database=database)

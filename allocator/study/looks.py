@@ -15,6 +15,7 @@ import numpy as np
 
 from allocator.core.finite import is_number
 from allocator.core.told import RungReport
+from allocator.study.bulk import all_stays
 from allocator.study.per_sample import STRATA
 from allocator.study.proposed import proposed_in
 from allocator.study.worth import Pair, worth
@@ -79,8 +80,9 @@ class Looks:
 
     def recall(self, looks: Iterable[Look]) -> None:
         """Learn looks that a study keeps."""
-        for _, allocation, key, value in looks:
-            self.learn(allocation, key, value)
+        with all_stays():
+            for _, allocation, key, value in looks:
+                self.learn(allocation, key, value)
 
     def learn(
         self, allocation: Allocation, key: tuple[str, int], value: float | None

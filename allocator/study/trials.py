@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -24,9 +25,28 @@ if TYPE_CHECKING:
 
     from allocator.core.allocation import Allocation
     from allocator.space.base import Space
+    from allocator.study.database import Database
     from allocator.study.owners import Leases
 
 RUNNING = (TrialState.RUNNING,)
+# of a trial: another began before it on the same allocation, so that it never was
+LOST = "begun before elsewhere"
+
+
+@dataclass
+class Trials:
+    """The trials of a study, all read at once where its `database` is known here."""
+
+    study: optuna.Study
+    database: Database | None = None
+    _are_ahead: bool = False
+
+    def all(self, states: tuple[TrialState, ...] | None = None) -> list[FrozenTrial]:
+        """The trials in some states, by default in all, in order."""
+        if self.database is not None and not self._are_ahead:
+            self.database.get_all_trials_ahead()
+            self._are_ahead = True
+        return self.study.get_trials(deepcopy=False, states=states)
 
 
 def add_trial(
@@ -50,7 +70,7 @@ def add_trial(
 
 
 def begin_trial(
-    study: optuna.Study,
+    trials: Trials,
     space: Space,
     allocation: Allocation,
     attributes: Mapping[str, Any],
@@ -61,45 +81,54 @@ def begin_trial(
     """
     owner = str(new_owner())
     about = {**attributes, OWNER: owner, LEASE: time.time()}
-    add_trial(study, space, allocation, TrialState.RUNNING, about)
-    running = study.get_trials(deepcopy=False, states=RUNNING)
+    add_trial(trials.study, space, allocation, TrialState.RUNNING, about)
+    running = trials.all(RUNNING)
     return next(t.number for t in running if t.system_attrs.get(OWNER) == owner)
 
 
+def withdraw_trial(trials: Trials, number: int) -> None:
+    """Close a trial that another one came before, as if it had not been begun."""
+    trial, storage = trials.all()[number]._trial_id, trials.study._storage
+    # others may have given it up already
+    with suppress(UpdateFinishedTrialError):
+        # from here on nobody counts it
+        storage.set_trial_system_attr(trial, LOST, True)
+        storage.set_trial_state_values(trial, FAILED)
+
+
 @contextmanager
-def at_work(study: optuna.Study, url: str, number: int) -> Iterator[None]:
+def at_work(trials: Trials, url: str, number: int) -> Iterator[None]:
     """Renew a trial's lease for as long as it is measured."""
-    trial = study.get_trials(deepcopy=False)[number]
+    trial = trials.all()[number]
     with renewed(url, trial._trial_id, str(owner_of(trial))):
         yield
 
 
 def complete_trial(
-    study: optuna.Study, number: int, score: float, values: Sequence[float] | None
+    trials: Trials, number: int, score: float, values: Sequence[float] | None
 ) -> None:
     """Record a trial's score, and that of each sample.
 
     One that others gave up meanwhile is recorded anew, unless they measured it since or
     are at it.
     """
-    trial = study.get_trials(deepcopy=False)[number]
-    storage, packed = study._storage, None if values is None else encode_scores(values)
+    trial, storage = trials.all()[number], trials.study._storage
+    packed = None if values is None else encode_scores(values)
     try:
         if packed is not None:
             own = partial(storage.set_trial_system_attr, trial._trial_id)
             keep(own, VALUES, packed)
         storage.set_trial_state_values(trial._trial_id, TrialState.COMPLETE, [score])
     except UpdateFinishedTrialError:
-        _complete_late(study, trial, score, packed)
+        _complete_late(trials, trial, score, packed)
 
 
 def _complete_late(
-    study: optuna.Study, trial: FrozenTrial, score: float, packed: str | None
+    trials: Trials, trial: FrozenTrial, score: float, packed: str | None
 ) -> None:
     digest = trial.system_attrs["digest"]
-    states = (TrialState.RUNNING, TrialState.COMPLETE)
-    others = study.get_trials(deepcopy=False, states=states)
-    if any(other.system_attrs.get("digest") == digest for other in others):
+    others = trials.all((TrialState.RUNNING, TrialState.COMPLETE))
+    if any(t.system_attrs.get("digest") == digest and not is_lost(t) for t in others):
         return
     about = dict(trial.system_attrs)
     if packed is not None:
@@ -111,37 +140,42 @@ def _complete_late(
         user_attrs=trial.user_attrs,
         system_attrs=about,
     )
-    study.add_trial(again)
+    trials.study.add_trial(again)
 
 
-def fail_trial(study: optuna.Study, number: int, reason: str | None) -> None:
+def fail_trial(trials: Trials, number: int, reason: str | None) -> None:
     """Give up a trial, for good where a reason is given."""
     if reason is not None:
-        trial = study.get_trials(deepcopy=False)[number]._trial_id
+        trial = trials.all()[number]._trial_id
         # others may have given it up already
         with suppress(UpdateFinishedTrialError):
-            study._storage.set_trial_user_attr(trial, REASON, reason)
-    study.tell(number, state=FAILED, skip_if_finished=True)
+            trials.study._storage.set_trial_user_attr(trial, REASON, reason)
+    trials.study.tell(number, state=FAILED, skip_if_finished=True)
 
 
-def release_dead(study: optuna.Study, leases: Leases) -> list[int]:
+def release_dead(trials: Trials, leases: Leases) -> list[int]:
     """Give up running trials whose owner is dead; returns the numbers of these.
 
     Of several processes that see it, one gives up each.
     """
-    given_up = []
-    for trial in study.get_trials(deepcopy=False, states=RUNNING):
+    storage, given_up = trials.study._storage, []
+    for trial in trials.all(RUNNING):
         if not leases.is_dead(trial):
             continue
         try:
-            study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+            storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
         except UpdateFinishedTrialError:
             continue
         given_up.append(trial.number)
     return given_up
 
 
-def unknown_trials(study: optuna.Study, leases: Leases) -> list[FrozenTrial]:
+def unknown_trials(trials: Trials, leases: Leases) -> list[FrozenTrial]:
     """Running trials of which it is not known yet whether anybody works on them."""
-    running = study.get_trials(deepcopy=False, states=RUNNING)
+    running = [trial for trial in trials.all(RUNNING) if not is_lost(trial)]
     return [t for t in running if not leases.is_dead(t) and not leases.is_alive(t)]
+
+
+def is_lost(trial: FrozenTrial) -> bool:
+    """Whether another trial came before it, so that it is none."""
+    return LOST in trial.system_attrs

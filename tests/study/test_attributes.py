@@ -12,6 +12,7 @@ from allocator.core.allocation import Budget, Choice, Scheme
 from allocator.core.spec import Group, Linear, ModelSpec
 from allocator.space.model import ModelSpace
 from allocator.study import storage as storage_room
+from allocator.study.database import Database
 from allocator.study.journal import COSTS, MEASURED, Journal
 from allocator.study.patience import patient_storage
 
@@ -57,6 +58,14 @@ def limited(monkeypatch: pytest.MonkeyPatch) -> None:
         return patient_storage(storage, patience)
 
     monkeypatch.setattr(storage_room, "patient_storage", opened)
+    update = Database._update
+
+    def updated(database: Database, connection: Any, name: str, text: Any) -> bool:
+        if isinstance(text, str) and len(text) > MOST:
+            raise TooLargeError(name)
+        return update(database, connection, name, text)
+
+    monkeypatch.setattr(Database, "_update", updated)
 
 
 @pytest.fixture(params=["sqlite:///{}/x.db", "{}/x.log"])
@@ -126,6 +135,8 @@ def test_the_storage_of_these_tests_refuses_what_is_too_large(journal: Journal) 
     number, storage = journal.study._study_id, journal.study._storage
     with pytest.raises(TooLargeError):
         storage.set_study_system_attr(number, "x", "a" * 2**16)
+    with pytest.raises(TooLargeError):
+        journal._kept.write({"x": "a" * 2**16})
 
 
 def test_a_value_that_shrinks_leaves_nothing_large_behind(
@@ -146,16 +157,25 @@ def test_a_kill_between_two_parts_leaves_the_value_of_before(
     journal: Journal, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     journal.set_attribute("value", noise(21_435))
-    storage = journal.study._storage
-    kept, left = storage.set_study_system_attr, [1]
+    storage, left = journal.study._storage, [1]
+    kept, update = storage.set_study_system_attr, Database._update
 
-    def killed(*args: Any) -> None:
-        if not left:
-            raise KeyboardInterrupt
-        left.pop()
-        kept(*args)
+    def live(name: str) -> None:
+        if name.startswith("part:"):
+            if not left:
+                raise KeyboardInterrupt
+            left.pop()
+
+    def killed(number: int, name: str, value: Any) -> None:
+        live(name)
+        kept(number, name, value)
+
+    def ended(database: Database, connection: Any, name: str, text: Any) -> bool:
+        live(name)
+        return update(database, connection, name, text)
 
     monkeypatch.setattr(storage, "set_study_system_attr", killed)
+    monkeypatch.setattr(Database, "_update", ended)
     with pytest.raises(KeyboardInterrupt):
         journal.set_attribute("value", noise(22_000))
     assert Journal.load(url, "first").attribute("value") == noise(21_435)

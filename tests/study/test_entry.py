@@ -21,7 +21,8 @@ from allocator.search.estimate import estimate
 from allocator.search.propose import propose
 from allocator.search.run import baselines, conclude
 from allocator.study.entry import REASON, VALUES
-from allocator.study.journal import DAMAGE, LOOKS, MEASURED
+from allocator.study.journal import DAMAGE, MEASURED
+from allocator.study.kept_looks import LOOKS
 from allocator.study.making import kept_with
 from allocator.study.per_sample import encode_scores
 from allocator.study.recommendations import (

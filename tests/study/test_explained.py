@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from allocator.core.errors import StudyError
+from allocator.study.database import Database
 from allocator.study.explained import keep, recalled
 from allocator.study.journal import Journal
 from tests.searches import asked_for
@@ -60,17 +61,17 @@ def test_no_value_is_longer_than_databases_keep(journal: Journal) -> None:
 def test_what_another_process_wrote_in_half_is_not_read(
     journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    storage, written = journal.study._storage, []
-    write = storage.set_study_system_attr
+    written: list[str] = []
+    write = Database._update
 
-    def stopped(number: int, name: str, value: Any) -> None:
-        if written:
+    def stopped(database: Database, connection: Any, name: str, text: Any) -> bool:
+        if name.startswith("part:") and written:
             raise StudyError("killed")
         written.append(name)
-        write(number, name, value)
+        return write(database, connection, name, text)
 
     with monkeypatch.context() as patch:
-        patch.setattr(storage, "set_study_system_attr", stopped)
+        patch.setattr(Database, "_update", stopped)
         keep(journal, "effects", "a", LONG)
     assert written
     assert recalled(journal, "effects", "a") is None

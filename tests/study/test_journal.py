@@ -115,11 +115,12 @@ def test_records_are_in_the_scope_of_the_budget_that_reads_them(
 def test_only_finished_trials_are_records_and_only_proposals_count(
     journal: Journal, space: ModelSpace
 ) -> None:
+    mixed = space.smallest.replace({"connector.all.all": Choice(16)})
     journal.complete(journal.begin(space, space.full, {"kind": "full"}), 90.0)
     journal.complete(journal.begin(space, space.uniform[0], {"kind": "uniform"}), 50.0)
-    journal.complete(journal.begin(space, space.smallest, PROPOSAL), 60.0)
-    journal.fail(journal.begin(space, space.smallest, PROPOSAL))
-    journal.begin(space, space.smallest, PROPOSAL)
+    journal.complete(journal.begin(space, mixed, PROPOSAL), 60.0)
+    journal.fail(journal.begin(space, space.uniform[1], PROPOSAL))
+    journal.begin(space, space.uniform[1], PROPOSAL)
     assert [record.score for record in journal.records(space)] == [90.0, 50.0, 60.0]
     found = journal.counts(space, "4")
     assert found == {"running": 1, "complete": 1, "pruned": 0, "failed": 1}
@@ -130,8 +131,9 @@ def test_only_finished_trials_are_records_and_only_proposals_count(
 def test_each_trial_that_begins_has_a_number_of_its_own(
     journal: Journal, space: ModelSpace
 ) -> None:
-    numbers = [journal.begin(space, space.smallest, PROPOSAL) for _ in range(3)]
-    assert numbers == [0, 1, 2]
+    each = (*space.uniform, space.full)
+    assert len({one.digest for one in each}) == 3
+    assert [journal.begin(space, one, PROPOSAL) for one in each] == [0, 1, 2]
 
 
 def dead_process() -> int:
@@ -144,10 +146,11 @@ def test_trials_of_a_dead_process_are_released_and_of_a_living_one_are_not(
     journal: Journal, space: ModelSpace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun = []
-    for pid in (dead_process(), os.getppid()):
+    pids = {dead_process(): space.smallest, os.getppid(): space.full}
+    for pid, allocation in pids.items():
         with monkeypatch.context() as patched:
             patched.setattr(os, "getpid", lambda pid=pid: pid)
-            begun.append(journal.begin(space, space.smallest, PROPOSAL))
+            begun.append(journal.begin(space, allocation, PROPOSAL))
     stale, living = begun
     journal.release_stale()
     states = {trial.number: trial.state for trial in journal.study.trials}
