@@ -8,14 +8,20 @@ from typing import TYPE_CHECKING
 import pytest
 
 from allocator.core.spec import LeftOut, Linear, ModelSpec, build_groups
+from tests.databases import postgres, postgres_url
 from tests.parallel import pytest_cmdline_main, pytest_collection_modifyitems
 from tests.worlds import shared_folder, shared_world
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-# hooks, found by their names
-__all__ = ["pytest_cmdline_main", "pytest_collection_modifyitems"]
+# hooks and fixtures, found by their names
+__all__ = [
+    "postgres",
+    "postgres_url",
+    "pytest_cmdline_main",
+    "pytest_collection_modifyitems",
+]
 
 # Matrices of tests are tiny: threads within one would wait for each other all the
 # time. Read when torch is imported, here and in every process that a test starts.
