@@ -13,6 +13,7 @@ import zlib
 from typing import TYPE_CHECKING, Any
 
 from allocator.study.making import kept_with
+from allocator.study.outage import deed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -65,6 +66,7 @@ def kept_under(name: str, found: Mapping[str, Any]) -> Any:
     return kept
 
 
+@deed
 def keep_with(study: optuna.Study, name: str, value: Any) -> None:
     """Keep plain data with a study, where no dashboard shows it."""
     number, storage = study._study_id, study._storage

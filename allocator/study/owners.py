@@ -1,10 +1,11 @@
 """Who is at work on a trial, and how others can tell that it no longer is.
 
 An owner renews the lease of its trial, a time stamp among the trial's attributes, for
-as long as it is at work. Whoever sees no renewal for a minute of its own clock takes
-the owner for dead, wherever that ran: in a container every process has a host and a
-number that others have had before. On one host, under one kernel and in one namespace
-of processes, a dead one is known at once, and a living one whatever its lease says.
+as long as it is at work. Whoever sees no renewal for a minute of its own clock, which
+only rises, takes the owner for dead, wherever that ran: in a container every process
+has a host and a number that others have had before. What clocks say of the day may
+differ by hours. On one host, under one kernel and in one namespace of processes, a dead
+one is known at once, and a living one whatever its lease says.
 """
 
 from __future__ import annotations
@@ -31,8 +32,9 @@ if TYPE_CHECKING:
 OWNER, LEASE = "owner", "lease"
 # seconds between two renewals, and without one before an owner counts as dead
 RENEWED, EXPIRES = 15.0, 60.0
-# clocks may disagree by a minute: an older stamp has expired, whoever sees it first
-SKEW = 2 * EXPIRES
+# Clocks disagree, by hours where one was set wrong: only a stamp that is older than any
+# such fault, in seconds, has expired for whoever sees it first.
+SKEW = 36 * 3600.0
 BOOT, NAMESPACE = "/proc/sys/kernel/random/boot_id", "/proc/self/ns/pid"
 STATUS = "/proc/{}/stat"
 # of a process that runs: when it started, where no kernel tells

@@ -13,6 +13,7 @@ from optuna.trial import TrialState
 
 from allocator.study.attributes import keep
 from allocator.study.entry import FAILED, REASON, VALUES
+from allocator.study.outage import deed
 from allocator.study.owners import LEASE, OWNER, new_owner, owner_of, renewed
 from allocator.study.per_sample import encode_scores
 from allocator.study.storage import user_and_system_attributes
@@ -74,6 +75,7 @@ def at_work(study: optuna.Study, url: str, number: int) -> Iterator[None]:
         yield
 
 
+@deed
 def complete_trial(
     study: optuna.Study, number: int, score: float, values: Sequence[float] | None
 ) -> None:
