@@ -13,7 +13,8 @@ import zlib
 from typing import TYPE_CHECKING, Any
 
 from allocator.study.making import kept_with
-from allocator.study.outage import deed
+from allocator.study.outage import tell
+from allocator.study.pieces import attribute_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -66,22 +67,23 @@ def kept_under(name: str, found: Mapping[str, Any]) -> Any:
     return kept
 
 
-@deed
 def keep_with(study: optuna.Study, name: str, value: Any) -> None:
     """Keep plain data with a study, where no dashboard shows it."""
     number, storage = study._study_id, study._storage
-
-    def set_attribute(key: str, each: Any) -> None:
-        storage.set_study_system_attr(number, key, each)
-
     before: Any = None
     if value is None or len(json.dumps(value)) > LARGEST:
         before = storage.get_study_system_attrs(number).get(name)
-    names = keep(set_attribute, name, value)
+    values: dict[str, Any] = {}
+    names = keep(values.__setitem__, name, value)
     if isinstance(before, dict):
         # storages know no way to remove one
-        for each in set(before.get(PARTS, ())) - set(names):
-            set_attribute(each, None)
+        values |= dict.fromkeys(set(before.get(PARTS, ())) - set(names))
+
+    def write() -> None:
+        for key, each in values.items():
+            storage.set_study_system_attr(number, key, each)
+
+    tell(study, attribute_of(name, values), write)
 
 
 def kept_in(study: optuna.Study, start: str = "") -> dict[str, Any]:

@@ -10,52 +10,51 @@ is kept: once, and never over something newer (`allocator.study.pieces`).
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass, field, replace
 from functools import wraps
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any
 
 from optuna.trial import TrialState
 
 from allocator.core.errors import GoneError, StudyError
 from allocator.study.once import calls_of, storage_of
-from allocator.study.pieces import ATTRIBUTE, deeds, entry_of, hand_in, in_words
+from allocator.study.pieces import ATTRIBUTE, hand_in, in_words, with_context
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping
 
     import optuna
     from optuna.storages import BaseStorage
     from optuna.trial import FrozenTrial
 
     from allocator.study.patience import Patience
-    from allocator.study.pieces import Deed
+    from allocator.study.pieces import Piece
     from allocator.study.unsent import Unsent
-
-Written = TypeVar("Written", bound="Callable[..., None]")
 
 # seconds between two tries of a storage that is away
 AGAIN = 5.0
+# what is read of a study: attributes of this program's, and what people are shown
+SYSTEM, USER = "system", "user"
 
 
-def deed(write: Written) -> Written:
-    """Something finished that is written into a study, or kept until it can be.
+def tell(study: optuna.Study, piece: Piece, write: Callable[[], None]) -> None:
+    """Write something finished into a study, or keep it until it can be.
 
     Args:
-        write: takes the study and plain data; done again, it does no harm.
+        study: where it belongs.
+        piece: what it is (`allocator.study.pieces`).
+        write: writes it.
+
+    Raises:
+        StudyError: it can neither be written nor kept; outside of a search, it cannot
+            be written.
     """
-    deeds[write.__name__] = write
-
-    @wraps(write)
-    def writing(study: optuna.Study, *given: Any) -> None:
-        outage = outage_of(study)
-        if outage is None:
-            write(study, *given)
-        else:
-            outage.do(write, given)
-
-    return cast("Written", writing)
+    outage = outage_of(study)
+    if outage is None:
+        write()
+    else:
+        outage.tell(piece, write)
 
 
 def outage_of(study: optuna.Study) -> Outage | None:
@@ -93,27 +92,33 @@ class Outage:
     error: StudyError | None = None
     handed_in: int = 0
     _tried: float = float("-inf")
+    # of the storage: trials of this process whose numbers are not known yet
     _new: set[int] = field(default_factory=set)
-    # attributes as they were read or written last, by the call that reads them
-    _known: dict[str, dict[str, Any]] = field(default_factory=dict)
+    # as they were read last; written since; kept in the file since
+    _known: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    _written: dict[str, Any] = field(default_factory=dict)
+    _kept: dict[str, Any] = field(default_factory=dict)
 
     def calls(self) -> dict[str, Callable[..., Any]]:
         """The storage's calls, as the study makes them."""
-        found = {name: self._there(getattr(self.storage, name)) for name in calls_of()}
+        storage = self.storage
+        found = {name: self.there(getattr(storage, name)) for name in calls_of()}
+
+        def system(study_id: int) -> Mapping[str, Any]:
+            return self.read(SYSTEM, lambda: storage.get_study_system_attrs(study_id))
+
+        def user(study_id: int) -> Mapping[str, Any]:
+            return self.read(USER, lambda: storage.get_study_user_attrs(study_id))
+
         return found | {
-            "get_study_system_attrs": self._last(self.storage.get_study_system_attrs),
-            "get_study_user_attrs": self._last(self.storage.get_study_user_attrs),
+            "get_study_system_attrs": system,
+            "get_study_user_attrs": user,
             "set_study_system_attr": self._set_attribute,
             "create_new_trial": self._create,
             "get_all_trials": self._get_trials,
         }
 
-    @property
-    def seen(self) -> dict[str, Any]:
-        """What the study had, or is to have, when that was known last."""
-        return self._known.setdefault("get_study_system_attrs", {})
-
-    def do(self, write: Deed, given: Sequence[Any]) -> None:
+    def tell(self, piece: Piece, write: Callable[[], None]) -> None:
         """Write a piece, or keep it.
 
         Raises:
@@ -121,20 +126,61 @@ class Outage:
         """
         if self.error is None or self._is_back():
             try:
-                write(self.study, *given)
+                write()
                 return
             except GoneError:
                 raise
             except StudyError as error:
-                self.error, self._tried = error, time.monotonic()
+                self._is_gone(error)
+        seen = {**self._known.get(SYSTEM, {}), **self._written}
         try:
-            self.unsent.keep(entry_of(write.__name__, given, self.seen, self.begun))
+            self.unsent.keep(with_context(piece, seen, self.begun))
         except (StudyError, KeyError) as error:
             why = f", {error}" if isinstance(error, StudyError) else ""
             raise self._told(f"a result could not be written{why}") from error
-        if write.__name__ == ATTRIBUTE:
-            name, value = given
-            self.seen[name] = json.loads(json.dumps(value))
+        if piece["kind"] == ATTRIBUTE:
+            self._kept |= piece["values"]
+
+    def read(
+        self, what: str, call: Callable[[], Mapping[str, Any]]
+    ) -> Mapping[str, Any]:
+        """Attributes of the study: as they were last, where the storage is away.
+
+        Args:
+            what: SYSTEM or USER.
+            call: reads them.
+
+        Raises:
+            StudyError: the storage is away, and nothing was read before.
+        """
+        if self.error is None or self._is_back():
+            try:
+                found = call()
+            except GoneError:
+                raise
+            except StudyError as error:
+                if what not in self._known:
+                    raise
+                self._is_gone(error)
+            else:
+                self._known[what] = dict(found) if isinstance(found, dict) else found
+                if what == SYSTEM:
+                    self._written.clear()
+                    self._kept.clear()
+                return found
+        own = {**self._written, **self._kept} if what == SYSTEM else {}
+        return {**self._known.get(what, {}), **own}
+
+    def there(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        """A call that is made where the storage is there; else it ends the search."""
+
+        @wraps(call)
+        def made(*given: Any, **more: Any) -> Any:
+            if self.error is not None and not self._is_back():
+                raise self._told() from self.error
+            return call(*given, **more)
+
+        return made
 
     def hand_in(self) -> None:
         """Write what is kept into the study.
@@ -145,14 +191,16 @@ class Outage:
         if not self.unsent.file.exists():
             return
         with self.unsent.alone():
-            for entry in self.unsent.read():
-                self.handed_in += hand_in(self.study, entry)
-                self.unsent.drop(entry["key"])
+            for piece in self.unsent.read():
+                self.handed_in += hand_in(self.study, piece)
+                self.unsent.drop(piece["key"])
+
+    def _is_gone(self, error: StudyError) -> None:
+        self.error, self._tried = error, time.monotonic()
 
     def _is_back(self) -> bool:
         """Whether the storage can be had again, and has what was kept."""
-        now = time.monotonic()
-        if now - self._tried < AGAIN:
+        if time.monotonic() - self._tried < AGAIN:
             return False
         before, self.error = self.error, None
         try:
@@ -176,52 +224,19 @@ class Outage:
             more += f" kept in {self.unsent.file} and handed in then"
         return type(error)(f"{error}{more}")
 
-    def _there(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        """A call that is made where the storage is there; else it ends the search."""
-
-        @wraps(call)
-        def made(*given: Any, **more: Any) -> Any:
-            if self.error is not None and not self._is_back():
-                raise self._told() from self.error
-            return call(*given, **more)
-
-        return made
-
-    def _last(
-        self, call: Callable[[int], dict[str, Any]]
-    ) -> Callable[[int], dict[str, Any]]:
-        """A call that reads attributes: as last seen, where the storage is away."""
-
-        def read(study_id: int) -> dict[str, Any]:
-            if self.error is None or self._is_back():
-                try:
-                    found = call(study_id)
-                except GoneError:
-                    raise
-                except StudyError as error:
-                    if call.__name__ not in self._known:
-                        raise
-                    self.error, self._tried = error, time.monotonic()
-                else:
-                    self._known[call.__name__] = dict(found)
-                    return found
-            return dict(self._known.get(call.__name__, {}))
-
-        return read
-
     def _set_attribute(self, study_id: int, key: str, value: Any) -> None:
-        self._there(self.storage.set_study_system_attr)(study_id, key, value)
-        self.seen[key] = value
+        self.there(self.storage.set_study_system_attr)(study_id, key, value)
+        self._written[key] = value
 
     def _create(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
-        call = self._there(self.storage.create_new_trial)
+        call = self.there(self.storage.create_new_trial)
         found: int = call(study_id, template_trial)
         if template_trial is not None and template_trial.state == TrialState.RUNNING:
             self._new.add(found)
         return found
 
     def _get_trials(self, *given: Any, **more: Any) -> list[FrozenTrial]:
-        call = self._there(self.storage.get_all_trials)
+        call = self.there(self.storage.get_all_trials)
         found: list[FrozenTrial] = call(*given, **more)
         if self._new:
             begun = {t.number: t for t in found if t._trial_id in self._new}

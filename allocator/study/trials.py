@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager, suppress
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import optuna
@@ -13,9 +12,10 @@ from optuna.trial import TrialState
 
 from allocator.study.attributes import keep
 from allocator.study.entry import FAILED, REASON, VALUES
-from allocator.study.outage import deed
+from allocator.study.outage import tell
 from allocator.study.owners import LEASE, OWNER, new_owner, owner_of, renewed
 from allocator.study.per_sample import encode_scores
+from allocator.study.pieces import score_of
 from allocator.study.storage import user_and_system_attributes
 
 if TYPE_CHECKING:
@@ -75,7 +75,6 @@ def at_work(study: optuna.Study, url: str, number: int) -> Iterator[None]:
         yield
 
 
-@deed
 def complete_trial(
     study: optuna.Study, number: int, score: float, values: Sequence[float] | None
 ) -> None:
@@ -84,34 +83,43 @@ def complete_trial(
     One that others gave up meanwhile is recorded anew, unless they measured it since or
     are at it.
     """
+    about: dict[str, Any] = {}
+    if values is not None:
+        keep(about.__setitem__, VALUES, encode_scores(values))
+
+    def write() -> None:
+        _complete(study, number, score, about)
+
+    tell(study, score_of(number, score, about), write)
+
+
+def _complete(
+    study: optuna.Study, number: int, score: float, about: Mapping[str, Any]
+) -> None:
     trial = study.get_trials(deepcopy=False)[number]
-    storage, packed = study._storage, None if values is None else encode_scores(values)
+    storage = study._storage
     try:
-        if packed is not None:
-            own = partial(storage.set_trial_system_attr, trial._trial_id)
-            keep(own, VALUES, packed)
+        for name, value in about.items():
+            storage.set_trial_system_attr(trial._trial_id, name, value)
         storage.set_trial_state_values(trial._trial_id, TrialState.COMPLETE, [score])
     except UpdateFinishedTrialError:
-        _complete_late(study, trial, score, packed)
+        _complete_late(study, trial, score, about)
 
 
 def _complete_late(
-    study: optuna.Study, trial: FrozenTrial, score: float, packed: str | None
+    study: optuna.Study, trial: FrozenTrial, score: float, more: Mapping[str, Any]
 ) -> None:
     digest = trial.system_attrs["digest"]
     states = (TrialState.RUNNING, TrialState.COMPLETE)
     others = study.get_trials(deepcopy=False, states=states)
     if any(other.system_attrs.get("digest") == digest for other in others):
         return
-    about = dict(trial.system_attrs)
-    if packed is not None:
-        keep(about.__setitem__, VALUES, packed)
     again = optuna.trial.create_trial(
         value=score,
         params=trial.params,
         distributions=trial.distributions,
         user_attrs=trial.user_attrs,
-        system_attrs=about,
+        system_attrs={**trial.system_attrs, **more},
     )
     study.add_trial(again)
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    Entry = dict[str, Any]
+    Piece = dict[str, Any]
 
 FOLDER, RESERVE = "unsent", "reserve"
 # of the file
@@ -58,7 +58,7 @@ class Unsent:
         told = hashlib.sha256(json.dumps([place, identity]).encode()).hexdigest()
         return Unsent(data_home() / FOLDER / f"{name}-{told[:12]}.json", name)
 
-    def read(self) -> list[Entry]:
+    def read(self) -> list[Piece]:
         """What is kept, in order.
 
         Raises:
@@ -78,7 +78,7 @@ class Unsent:
                 "and what it holds is measured again"
             ) from None
 
-    def keep(self, entry: Entry) -> None:
+    def keep(self, piece: Piece) -> None:
         """Keep a piece, in place of an earlier one of its key.
 
         Raises:
@@ -87,11 +87,11 @@ class Unsent:
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)
             with self.alone():
-                entries = {each["key"]: each for each in self.read()}
+                pieces = {each["key"]: each for each in self.read()}
                 # what was in the study before the first is what is there now
-                before = entries.get(entry["key"], entry).get("before")
-                entries[entry["key"]] = {**entry, "before": before}
-                self._write(list(entries.values()))
+                before = pieces.get(piece["key"], piece).get("before")
+                pieces[piece["key"]] = {**piece, "before": before}
+                self._write(list(pieces.values()))
         except OSError as error:
             raise StudyError(
                 f"nor could it be kept in {self.file} ({reason(error)})"
@@ -115,8 +115,8 @@ class Unsent:
         finally:
             os.close(folder)
 
-    def _write(self, entries: list[Entry]) -> None:
-        text = json.dumps({"layout": LAYOUT, "study": self.name, "unsent": entries})
+    def _write(self, pieces: list[Piece]) -> None:
+        text = json.dumps({"layout": LAYOUT, "study": self.name, "unsent": pieces})
         try:
             self._replace(text)
         except OSError as error:
