@@ -77,7 +77,7 @@ def test_half_a_minute_without_a_server_changes_nothing(
     assert runs(search) == runs(usual)
 
 
-@pytest.mark.parametrize("number", [4, 9])
+@pytest.mark.parametrize("number", [4, pytest.param(9, marks=pytest.mark.slow)])
 def test_a_search_goes_on_where_its_server_went_for_longer_than_it_waits(
     toy: ModelSpec, postgres: Server, tmp_path: Path, number: int
 ) -> None:
