@@ -130,8 +130,8 @@ class Leases:
 
     clock: Callable[[], float] = time.monotonic
     today: Callable[[], float] = time.time
-    # by trial: its stamp, and when that was seen first
-    _seen: dict[int, tuple[float, float]] = field(default_factory=dict)
+    # by trial: its stamp, for how long that was seen, and when last
+    _seen: dict[int, tuple[float, float, float]] = field(default_factory=dict)
     _renewed: set[int] = field(default_factory=set)
 
     def is_dead(self, trial: FrozenTrial) -> bool:
@@ -152,14 +152,20 @@ class Leases:
         return max(0.0, EXPIRES - self._waited(trial))
 
     def _waited(self, trial: FrozenTrial) -> float:
-        """Seconds, of our own clock, in which a lease was not renewed."""
+        """Seconds, of our own clock, in which a lease was not renewed.
+
+        Between two looks further apart than a lease is long, the storage may have been
+        away, for its owner too: then two renewals may still come.
+        """
         now, stamp = self.clock(), _stamp(trial)
-        known = self._seen.get(trial.number)
-        if known is None or known[0] != stamp:
-            if known is not None:
-                self._renewed.add(trial.number)
-            self._seen[trial.number] = known = stamp, now
-        return now - known[1]
+        before, waited, last = self._seen.get(trial.number, (stamp, 0.0, now))
+        if before != stamp:
+            self._renewed.add(trial.number)
+            waited, last = 0.0, now
+        gap = now - last
+        waited += gap if gap <= EXPIRES else EXPIRES - 2 * RENEWED
+        self._seen[trial.number] = stamp, waited, now
+        return waited
 
 
 def owner_of(trial: FrozenTrial) -> Owner:

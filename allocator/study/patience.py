@@ -11,7 +11,13 @@ from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import SQLAlchemyError
 
 from allocator.core.clock import Clock
-from allocator.core.errors import BusyError, GoneError, StudyError, first_line
+from allocator.core.errors import (
+    BusyError,
+    GoneError,
+    StorageError,
+    StudyError,
+    first_line,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,12 +39,14 @@ BEING_MADE = (
     *("already exists", "unique constraint", "duplicate", "no such table"),
     *('relation "', "doesn't exist"),
 )
+# a server that comes up or goes down
+COMING = ("starting up", "shutting down", "in recovery mode")
 # a server is not there just now, or the folder of a file:
 AWAY = (
     *("connection refused", "closed the connection", "lost connection", "gone away"),
     *("connection was closed", "connection has been closed", "connection is lost"),
     *("connection is closed", "connection reset", "connection timed out"),
-    *("terminating connection", "starting up", "shutting down", "in recovery mode"),
+    *("terminating connection", *COMING),
     *("connection is bad", "connection failed", "can't connect", "timeout expired"),
     *("broken pipe", "no route to host", "network is unreachable", "stale file"),
     # what follows in a session whose connection was lost
@@ -149,7 +157,7 @@ class Patience:
     def _failed(self, error: Exception) -> StudyError:
         if _has(error, (MISSING,)):
             return GoneError(f"a study in storage {self.name!r} was deleted in use")
-        return StudyError(
+        return StorageError(
             f"storage {self.name!r} failed ({said(error)}): "
             f"{hint(error) or 'see what is wrong with it'}; then the same "
             "command goes on with what was finished before"
@@ -229,7 +237,12 @@ def _is_locked(error: Exception, waited: float = 0.0) -> bool:
 
 
 def _opens_later(error: Exception, waited: float) -> bool:
-    """Whether a storage that another process may be making is worth opening again."""
+    """Whether a storage is worth opening again.
+
+    Another process may be making it. A server that is not there is not waited for: its
+    URL may be wrong.
+    """
     # Alembic finds its table without the row that is about to be written
     made = isinstance(error, AssertionError) or _has(error, BEING_MADE)
-    return _is_locked(error, waited) or (made and waited < MAKING)
+    soon = _has(error, COMING)
+    return _is_locked(error, waited) or soon or (made and waited < MAKING)

@@ -102,9 +102,29 @@ def test_a_dead_owner_is_known_to_be_dead_after_a_minute_whatever_the_time_of_da
     number = begun_elsewhere(url, space)
     watcher = Watcher(url)
     watcher.off = off
-    assert watcher.journal.release_stale() == []
-    watcher.passed = EXPIRES + 1
+    for passed in (0.0, EXPIRES):
+        watcher.passed = passed
+        assert watcher.journal.release_stale() == []
+    watcher.passed += 1
     assert watcher.journal.release_stale() == [number]
+
+
+@pytest.mark.parametrize("lives", [True, False])
+def test_an_owner_that_could_not_renew_while_the_storage_was_away_gets_its_time(
+    url: str, space: ModelSpace, lives: bool
+) -> None:
+    number = begun_elsewhere(url, space)
+    watcher = Watcher(url)
+    assert watcher.journal.release_stale() == []
+    # ten minutes in which nobody could be told anything
+    watcher.passed = 600.0
+    assert watcher.journal.release_stale() == []
+    watcher.passed += 2 * RENEWED
+    if lives:
+        renew(watcher, number, watcher.since + watcher.passed)
+    assert watcher.journal.release_stale() == []
+    watcher.passed += 1
+    assert watcher.journal.release_stale() == ([] if lives else [number])
 
 
 def test_only_what_no_wrong_clock_explains_is_dead_at_first_sight(

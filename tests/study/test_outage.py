@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import optuna
@@ -9,10 +10,12 @@ import pytest
 
 from allocator.core.allocation import Budget, Choice, Scheme
 from allocator.core.errors import BusyError, GoneError, StudyError
+from allocator.search import replies
 from allocator.search.run import baselines
 from allocator.space.model import ModelSpace
 from allocator.study import outage
 from allocator.study.journal import Journal
+from allocator.study.recommendations import keep_recommendation, recommendation
 from allocator.study.unsent import Unsent
 from tests.searches import asked_for, runs, score, search_of
 from tests.study.outages import away
@@ -26,6 +29,10 @@ if TYPE_CHECKING:
     from allocator.search.running import Search
 
 PROPOSAL = {"kind": "proposal", "budget": "4", "applied": "cells"}
+RECOMMENDED = {
+    **{name: {"score": 70.0} for name in ("recommended", "full_precision")},
+    "front": [],
+}
 # does not fit into one value of a database
 LONG = [f"{at} {at * 7919 % 104729}" for at in range(60_000)]
 
@@ -266,6 +273,35 @@ def test_where_it_cannot_be_kept_either_that_is_said(
         refused.value
     )
     assert kept() == []
+
+
+def test_replies_of_batches_are_kept(
+    url: str,
+    folder: Path,
+    kept: Callable[[], list[Path]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(replies, "EVERY", 0.0)
+    keeper = replies.KeptReplies(opened(url), lambda *_: None)
+    with away(folder):
+        for count in (1, 2):
+            keeper.tell("a set", ["yes"] * count, count - 1)
+    assert len(kept()) == 1
+    again = replies.KeptReplies(opened(url), lambda *_: None)
+    assert again.before("a set") == (["yes", "yes"], 1)
+
+
+@pytest.mark.usefixtures("kept")
+def test_a_recommendation_is_kept(url: str, folder: Path) -> None:
+    journal = opened(url)
+    found = SimpleNamespace(to_json=lambda: RECOMMENDED)
+    with away(folder):
+        keep_recommendation(journal, "4", found, {"a": 1})  # type: ignore[arg-type]
+        # nor does the search end as if nothing were wrong
+        with pytest.raises(BusyError, match="2 results that could not be written are"):
+            journal.describe("accuracy", {"recommended": "it"})
+    again = recommendation(opened(url))
+    assert again == {"found": RECOMMENDED, "plan": {"a": 1}}
 
 
 class Stopping:
