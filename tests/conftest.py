@@ -13,6 +13,7 @@ from tests.parallel import pytest_cmdline_main, pytest_collection_modifyitems
 from tests.worlds import shared_folder, shared_world
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 # hooks and fixtures, found by their names
@@ -26,6 +27,15 @@ __all__ = [
 # Matrices of tests are tiny: threads within one would wait for each other all the
 # time. Read when torch is imported, here and in every process that a test starts.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def data_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A data home of the tests' own: what studies could not be told is kept there."""
+    folder = tmp_path_factory.mktemp("data")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_DATA_HOME", str(folder))
+        yield folder
 
 
 @pytest.fixture(scope="session")

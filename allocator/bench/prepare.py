@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from allocator.bench.candidates import Named, read_candidates
+from allocator.bench.compared import in_words
 from allocator.bench.contents import Contents
 from allocator.bench.pictures import readable
 from allocator.bench.tasks import (
@@ -36,6 +37,7 @@ from allocator.families import (
     unread_files,
 )
 from allocator.space.model import ModelSpace
+from allocator.study.identity import Identity
 from allocator.study.storage import default_name, open_storage
 
 if TYPE_CHECKING:
@@ -72,7 +74,7 @@ class Setup:
     judges: tuple[Sample, ...] = ()
 
     @cached_property
-    def identity(self) -> str:
+    def identity(self) -> Identity:
         """Digest of everything that makes two measurements comparable.
 
         Budget, pins, trials and time are free: they may change within a study. Of the
@@ -88,25 +90,24 @@ class Setup:
             sets = {split: without_references(own) for split, own in sets.items()}
         images = [s.image for samples in sets.values() for s in samples]
         held = self.contents.of(images, "pictures")
-        return digest(
-            {
-                "weights": self.weights,
-                "task": [self.task.name, self.task.version],
-                "samples": {
-                    split: [sample_digest(s, held[s.image]) for s in samples]
-                    for split, samples in sets.items()
-                },
-                "cells": self.cells,
-                "arithmetic": self.arithmetic,
-                "widths": list(asked.widths),
-                "granularity": asked.granularity,
-                "include": list(asked.include),
-                "decoding": [asked.beams, self.rerank],
-                **_longest(asked),
-                "seed": asked.seed,
-                **({} if asked.target == "none" else {"target": asked.target}),
-            }
-        )
+        parts = {
+            "weights": self.weights,
+            "task": [self.task.name, self.task.version],
+            "samples": {
+                split: [sample_digest(s, held[s.image]) for s in samples]
+                for split, samples in sets.items()
+            },
+            "cells": self.cells,
+            "arithmetic": self.arithmetic,
+            "widths": list(asked.widths),
+            "granularity": asked.granularity,
+            "include": list(asked.include),
+            "decoding": [asked.beams, self.rerank],
+            **_longest(asked),
+            "seed": asked.seed,
+            **({} if asked.target == "none" else {"target": asked.target}),
+        }
+        return Identity.of(digest(parts), in_words(asked, parts))
 
     @cached_property
     def arithmetic(self) -> str:

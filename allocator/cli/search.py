@@ -35,7 +35,12 @@ from allocator.cli.options import (
 from allocator.cli.replay import replay
 from allocator.cli.studies import studies
 from allocator.cli.worker import worker
-from allocator.core.errors import AllocateError, SpecError, first_line
+from allocator.core.errors import (
+    AllocateError,
+    SpecError,
+    StorageError,
+    first_line,
+)
 from allocator.core.masking import HIDDEN, masked
 from allocator.search.request import read_request
 
@@ -60,7 +65,7 @@ class Guarded(cloup.Group):
         try:
             return super().invoke(ctx)
         except AllocateError as error:
-            tell(ctx, str(error))
+            _tell_with_command(ctx, error)
             sys.exit(error.exit_code)
         except OSError as error:
             # whoever read our output has left: click knows what to do
@@ -84,6 +89,13 @@ class Guarded(cloup.Group):
                 "allocate's own, please report it with what --debug shows",
             )
             sys.exit(FAULT)
+
+
+def _tell_with_command(ctx: click.Context, error: AllocateError) -> None:
+    """Tell an error, and the command where that goes on once a storage works."""
+    tell(ctx, str(error))
+    if isinstance(error, StorageError):
+        echo(*f"allocate: go on with{same_command()}".split("\n", 1), err=True)
 
 
 def same_command() -> str:

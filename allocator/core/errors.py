@@ -50,8 +50,12 @@ class StudyError(AllocateError):
     """A study that does not exist, or another one of the same name."""
 
 
-class BusyError(StudyError):
-    """A storage that another program holds for too long."""
+class StorageError(StudyError):
+    """A storage that fails in use: once it works, the same command goes on."""
+
+
+class BusyError(StorageError):
+    """A storage that another program holds, or that is away, for too long."""
 
 
 class GoneError(StudyError, KeyError):

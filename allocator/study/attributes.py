@@ -12,6 +12,9 @@ import json
 import zlib
 from typing import TYPE_CHECKING, Any
 
+from allocator.study.outage import tell
+from allocator.study.pieces import attribute_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -73,7 +76,7 @@ def keep_with(kept: Kept, name: str, value: Any) -> None:
     if isinstance(before, dict):
         # storages know no way to remove one
         values |= dict.fromkeys(set(before.get(PARTS, ())) - set(names))
-    kept.write(values)
+    tell(kept.study, attribute_of(name, values), lambda: kept.write(values))
 
 
 def kept_in(found: Mapping[str, Any], start: str = "") -> dict[str, Any]:

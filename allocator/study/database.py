@@ -21,6 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from allocator.study.bulk import all_stays
+from allocator.study.outage import outage_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -161,7 +162,8 @@ def database_of(study: optuna.Study, patience: Patience) -> Database | None:
         study: opened by Optuna.
         patience: how its storage is waited for.
     """
-    call = study._storage.get_all_trials
+    outage = outage_of(study)
+    call = (outage.storage if outage else study._storage).get_all_trials
     # calls that wait for locks are around those of the storage
     storage = getattr(getattr(call, "__wrapped__", call), "__self__", None)
     if not isinstance(storage, _CachedStorage):

@@ -22,6 +22,7 @@ from allocator.study.in_place import SUPERSEDED, InPlace
 from allocator.study.kept import Kept
 from allocator.study.kept_looks import looks_among, with_looks
 from allocator.study.making import make_study
+from allocator.study.outage import outage_of
 from allocator.study.owners import Leases
 from allocator.study.per_sample import decode_scores
 from allocator.study.reading import Reading
@@ -322,4 +323,10 @@ class Journal:
 def _journal(study: optuna.Study, url: str | None, timeout: float) -> Journal:
     """A study that Optuna has opened, read in fewer steps than Optuna takes."""
     database = database_of(study, patience_with(url, timeout))
-    return Journal(study, url or default_storage(), database=database)
+    journal = Journal(study, url or default_storage(), database=database)
+    if outage := outage_of(study):
+        outage.renew = journal._kept.renew
+        if outage.handed_in:
+            # others read it before
+            journal._kept.renew()
+    return journal

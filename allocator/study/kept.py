@@ -16,7 +16,8 @@ from secrets import token_hex
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
-from allocator.study.making import kept_with
+from allocator.study.making import LAYOUT, check_layout, kept_with
+from allocator.study.outage import SYSTEM, outage_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,10 +61,15 @@ class Kept:
 
     def found(self) -> Mapping[str, Any]:
         """Everything, as it is now."""
-        if self.database is None:
+        database, outage = self.database, outage_of(self.study)
+        if database is None:
             return kept_with(self.study)
+
+        def read() -> Mapping[str, Any]:
+            return Read(self._now(database))
+
         with self._lock:
-            return Read(self._now(self.database))
+            return read() if outage is None else outage.read(SYSTEM, read)
 
     def write(self, values: Mapping[str, Any]) -> None:
         """Keep small values, of a database all of them or none; the last one last."""
@@ -93,6 +99,8 @@ class Kept:
         names = None if known is None else self._missed(database, token)
         if known is None or names is None:
             known = database.get_all_attributes()
+            layout = json.loads(known.get(LAYOUT, "0"))
+            check_layout(self.study.study_name, {LAYOUT: layout})
         elif names:
             known = {**known, **database.get_attributes(names)}
         self._token, self._texts = token, known

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from optuna.storages.journal import JournalFileBackend
 
 if TYPE_CHECKING:
+    from io import RawIOBase
     from pathlib import Path
 
 # how Optuna begins every line
@@ -44,17 +45,22 @@ class LogFile(JournalFileBackend):
             raise ValueError("one of its lines is damaged") from None
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Write lines behind the last whole one."""
+        """Write lines behind the last whole one, all of them or none."""
         lines = [json.dumps(log, separators=(",", ":")) + "\n" for log in logs]
         self._lock.acquire()
         try:
             self._check_is_there()
-            with open(self._file_path, "r+b") as file:
-                file.seek(_whole(file))
+            # without a buffer, which would be written again when the file is closed
+            with open(self._file_path, "r+b", buffering=0) as file:
+                end = file.seek(_whole(file))
                 file.truncate()
-                file.write("".join(lines).encode())
-                file.flush()
-                os.fsync(file.fileno())
+                try:
+                    _write(file, "".join(lines).encode())
+                    os.fsync(file.fileno())
+                except OSError:
+                    # a disk that is full: what is said to have failed is not there
+                    file.truncate(end)
+                    raise
         finally:
             self._lock.release()
 
@@ -82,13 +88,18 @@ def _check_is_journal(file: Path) -> None:
         raise ValueError("it holds something other than studies")
 
 
-def _whole(file: BinaryIO) -> int:
+def _write(file: RawIOBase, text: bytes) -> None:
+    while text:
+        text = text[file.write(text) or 0 :]
+
+
+def _whole(file: RawIOBase) -> int:
     """Length of a file's whole lines in bytes."""
     at = file.seek(0, os.SEEK_END)
     while at > 0:
         start = max(0, at - BLOCK)
         file.seek(start)
-        found = file.read(at - start).rfind(b"\n")
+        found = (file.read(at - start) or b"").rfind(b"\n")
         if found >= 0:
             return start + found + 1
         at = start

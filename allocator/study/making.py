@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import optuna
@@ -10,12 +11,28 @@ from optuna.exceptions import DuplicatedStudyError
 
 from allocator.core.clock import Clock
 from allocator.core.errors import StudyError
-from allocator.study.storage import alone, file_of, open_storage, patience_with
+from allocator.core.home import default_storage
+from allocator.core.masking import masked
+from allocator.study.identity import difference, parts_of
+from allocator.study.outage import bridged
+from allocator.study.storage import (
+    alone,
+    complete,
+    file_of,
+    open_storage,
+    patience_with,
+)
+from allocator.study.unsent import Unsent
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from optuna.storages import BaseStorage
 
-IDENTITY = "identity"
+IDENTITY, PARTS, LAYOUT = "identity", "identity parts", "layout"
+# How this version keeps a study. It is counted up when what is kept changes so that an
+# older version would misread it; what older ones kept is read.
+VERSION = 1
 # seconds: a process that made a study says at once what it measures; of pauses
 NAMING, PAUSE = 2.0, 0.02
 
@@ -32,24 +49,37 @@ def make_study(
         timeout: how long to wait while the storage is locked, in seconds.
 
     Raises:
-        StudyError: one of that name measures something else.
+        StudyError: one of that name measures something else, or is of a newer version.
     """
     storage = open_storage(url, timeout=timeout)
+    patience = patience_with(url, timeout)
 
     def make() -> optuna.Study:
         with alone(file_of(url)):
             return _made(storage, name, identity)
 
-    return patience_with(url, timeout).opening(make)
+    study = patience.opening(make)
+    file = file_of(url)
+    shown = masked(complete(url or default_storage()))
+    place = shown if file is None else str(file.absolute())
+    unsent = Unsent.of(name, place, identity)
+    bridged(study, replace(patience, file=file), unsent)
+    return study
 
 
 def kept_with(study: optuna.Study) -> dict[str, Any]:
-    """Everything kept with a study; studies of before kept it among the rest."""
+    """Everything kept with a study; studies of before kept it among the rest.
+
+    Raises:
+        StudyError: a newer version keeps it.
+    """
     number, storage = study._study_id, study._storage
-    return {
+    found = {
         **storage.get_study_user_attrs(number),
         **storage.get_study_system_attrs(number),
     }
+    check_layout(study.study_name, found)
+    return found
 
 
 def _made(storage: BaseStorage, name: str, identity: str) -> optuna.Study:
@@ -61,27 +91,54 @@ def _made(storage: BaseStorage, name: str, identity: str) -> optuna.Study:
     except DuplicatedStudyError:
         study = optuna.load_study(storage=storage, study_name=name)
         known = _known(study)
+    number = study._study_id
     if known is None:
-        study._storage.set_study_system_attr(study._study_id, IDENTITY, identity)
-        known = identity
-    if known != identity:
+        for key, value in ((PARTS, parts_of(identity)), (LAYOUT, VERSION)):
+            storage.set_study_system_attr(number, key, value)
+        # whoever waits to know what the study measures waits for this
+        storage.set_study_system_attr(number, IDENTITY, str(identity))
+        return study
+    if known[IDENTITY] != identity:
         raise StudyError(
-            f"study {name!r} exists and measures another model, task, data, "
-            "scheme, widths, methods or versions of them, granularity, parts to "
-            "include, beams, re-ranking or seed, on another kind of device or in "
-            "another type: choose another --study"
+            _another(name, difference(known.get(PARTS), parts_of(identity)))
         )
+    if known.get(LAYOUT, 0) < VERSION:
+        # from here on it holds what this version keeps
+        storage.set_study_system_attr(number, LAYOUT, VERSION)
     return study
 
 
-def _known(study: optuna.Study) -> str | None:
-    """What a study that was there before measures; None where nobody says so.
+def _another(name: str, differs: str) -> str:
+    """That a study measures something else: what, where it is known."""
+    if differs:
+        return f"study {name!r} measures {differs}: choose another --study"
+    return (
+        f"study {name!r} exists and measures another model, task, data, "
+        "scheme, widths, methods or versions of them, granularity, parts to "
+        "include, beams, re-ranking or seed, on another kind of device or in "
+        "another type: choose another --study"
+    )
+
+
+def check_layout(name: str, kept: Mapping[str, Any]) -> None:
+    """Refuse what a newer version keeps: it would be misread."""
+    layout = kept.get(LAYOUT, 0)
+    if layout > VERSION:
+        raise StudyError(
+            f"study {name!r} is kept as a newer version of allocate keeps studies "
+            f"(layout {layout}; this one reads up to {VERSION}): use that version, or "
+            "choose another --study"
+        )
+
+
+def _known(study: optuna.Study) -> dict[str, Any] | None:
+    """What a study that was there before keeps; None where nobody says what of.
 
     Of all processes one makes a study, whatever keeps them apart, and says next what it
     measures. Whoever finds none of it waits for that, unless that process has ended.
     """
     clock = Clock()
-    while (known := kept_with(study).get(IDENTITY)) is None:
+    while (known := kept_with(study)).get(IDENTITY) is None:
         if study.get_trials(deepcopy=False):
             raise StudyError(
                 f"study {study.study_name!r} exists and was made by another program: "
@@ -90,4 +147,4 @@ def _known(study: optuna.Study) -> str | None:
         if clock.seconds > NAMING:
             return None
         time.sleep(PAUSE)
-    return str(known)
+    return known

@@ -1,10 +1,11 @@
 """Who is at work on a trial, and how others can tell that it no longer is.
 
 An owner renews the lease of its trial, a time stamp among the trial's attributes, for
-as long as it is at work. Whoever sees no renewal for a minute of its own clock takes
-the owner for dead, wherever that ran: in a container every process has a host and a
-number that others have had before. On one host, under one kernel and in one namespace
-of processes, a dead one is known at once, and a living one whatever its lease says.
+as long as it is at work. Whoever sees no renewal for a minute of its own clock, which
+only rises, takes the owner for dead, wherever that ran: in a container every process
+has a host and a number that others have had before. What clocks say of the day may
+differ by hours. On one host, under one kernel and in one namespace of processes, a dead
+one is known at once, and a living one whatever its lease says.
 """
 
 from __future__ import annotations
@@ -31,8 +32,9 @@ if TYPE_CHECKING:
 OWNER, LEASE = "owner", "lease"
 # seconds between two renewals, and without one before an owner counts as dead
 RENEWED, EXPIRES = 15.0, 60.0
-# clocks may disagree by a minute: an older stamp has expired, whoever sees it first
-SKEW = 2 * EXPIRES
+# Clocks disagree, by hours where one was set wrong: only a stamp that is older than any
+# such fault, in seconds, has expired for whoever sees it first.
+SKEW = 36 * 3600.0
 BOOT, NAMESPACE = "/proc/sys/kernel/random/boot_id", "/proc/self/ns/pid"
 STATUS = "/proc/{}/stat"
 # of a process that runs: when it started, where no kernel tells
@@ -128,8 +130,8 @@ class Leases:
 
     clock: Callable[[], float] = time.monotonic
     today: Callable[[], float] = time.time
-    # by trial: its stamp, and when that was seen first
-    _seen: dict[int, tuple[float, float]] = field(default_factory=dict)
+    # by trial: its stamp, for how long that was seen, and when last
+    _seen: dict[int, tuple[float, float, float]] = field(default_factory=dict)
     _renewed: set[int] = field(default_factory=set)
 
     def is_dead(self, trial: FrozenTrial) -> bool:
@@ -150,14 +152,20 @@ class Leases:
         return max(0.0, EXPIRES - self._waited(trial))
 
     def _waited(self, trial: FrozenTrial) -> float:
-        """Seconds, of our own clock, in which a lease was not renewed."""
+        """Seconds, of our own clock, in which a lease was not renewed.
+
+        Between two looks further apart than a lease is long, the storage may have been
+        away, for its owner too: then two renewals may still come.
+        """
         now, stamp = self.clock(), _stamp(trial)
-        known = self._seen.get(trial.number)
-        if known is None or known[0] != stamp:
-            if known is not None:
-                self._renewed.add(trial.number)
-            self._seen[trial.number] = known = stamp, now
-        return now - known[1]
+        before, waited, last = self._seen.get(trial.number, (stamp, 0.0, now))
+        if before != stamp:
+            self._renewed.add(trial.number)
+            waited, last = 0.0, now
+        gap = now - last
+        waited += gap if gap <= EXPIRES else EXPIRES - 2 * RENEWED
+        self._seen[trial.number] = stamp, waited, now
+        return waited
 
 
 def owner_of(trial: FrozenTrial) -> Owner:

@@ -7,11 +7,12 @@ import os
 import re
 import warnings
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import optuna
-from optuna.storages import JournalStorage, RDBStorage, get_storage
+from optuna.storages import JournalStorage, get_storage
 from sqlalchemy.engine import make_url
 
 from allocator.core.errors import StudyError
@@ -19,7 +20,8 @@ from allocator.core.home import default_storage
 from allocator.core.masking import HIDDEN, given, masked, remember
 from allocator.core.study import STORAGE_TIMEOUT
 from allocator.study.log_file import LogFile
-from allocator.study.patience import Patience, patient_storage
+from allocator.study.once import WRITTEN, Database, patient_storage
+from allocator.study.patience import Patience
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from allocator.core.study import StudySpec
 
 # what of a trial is for this program alone; the rest has names that a person reads
-INTERNAL = ("digest", "applied", "owner", "lease", "budget", "limit")
+INTERNAL = ("digest", "applied", "owner", "lease", "budget", "limit", WRITTEN)
 SIZE, LIMIT = "bits per weight", "budget in bits per weight"
 OVER = "bits per weight over the budget"
 
@@ -39,6 +41,15 @@ BOARD = " (at work)"
 LOG = ".log"
 # seconds that SQLite waits for a lock in one go
 SQLITE_WAITS = 1.0
+# what PostgreSQL's drivers are told: seconds to connect, and after which a server that
+# says nothing any more is taken for gone (in milliseconds, the last one)
+CONNECTING = {
+    "connect_timeout": 10,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -71,7 +82,7 @@ def open_storage(
     if file is not None:
         _check_file(file, patience.name, create=create)
     storage = patience.opening(lambda: _opened(url, file))
-    return patient_storage(storage, patience)
+    return patient_storage(storage, replace(patience, file=file))
 
 
 def patience_with(url: str | None, timeout: float) -> Patience:
@@ -84,12 +95,17 @@ def _opened(url: str, file: Path | None) -> BaseStorage:
         return JournalStorage(LogFile(Path(url)))
     # SQLite waits on its own, but deaf to Ctrl-C; servers may close an idle connection
     options: dict[str, Any] = {"pool_pre_ping": True}
-    if make_url(url).get_backend_name() == "sqlite":
+    found = make_url(url)
+    if found.get_backend_name() == "sqlite":
         options = {"connect_args": {"timeout": SQLITE_WAITS}}
+    elif found.get_driver_name() in ("psycopg", "psycopg2"):
+        # the URL may say otherwise
+        told = {k: v for k, v in CONNECTING.items() if k not in found.query}
+        options["connect_args"] = told
     with alone(file), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         # in front of a database Optuna keeps what does not change any more
-        return get_storage(RDBStorage(url, engine_kwargs=options))
+        return get_storage(Database(url, engine_kwargs=options))
 
 
 @contextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import optuna
@@ -14,8 +13,10 @@ from optuna.trial import TrialState
 
 from allocator.study.attributes import keep
 from allocator.study.entry import FAILED, REASON, VALUES
+from allocator.study.outage import tell
 from allocator.study.owners import LEASE, OWNER, new_owner, owner_of, renewed
 from allocator.study.per_sample import encode_scores
+from allocator.study.pieces import score_of
 from allocator.study.storage import user_and_system_attributes
 
 if TYPE_CHECKING:
@@ -112,33 +113,41 @@ def complete_trial(
     One that others gave up meanwhile is recorded anew, unless they measured it since or
     are at it.
     """
+    about: dict[str, Any] = {}
+    if values is not None:
+        keep(about.__setitem__, VALUES, encode_scores(values))
+
+    def write() -> None:
+        _complete(trials, number, score, about)
+
+    tell(trials.study, score_of(number, score, about), write)
+
+
+def _complete(
+    trials: Trials, number: int, score: float, about: Mapping[str, Any]
+) -> None:
     trial, storage = trials.all()[number], trials.study._storage
-    packed = None if values is None else encode_scores(values)
     try:
-        if packed is not None:
-            own = partial(storage.set_trial_system_attr, trial._trial_id)
-            keep(own, VALUES, packed)
+        for name, value in about.items():
+            storage.set_trial_system_attr(trial._trial_id, name, value)
         storage.set_trial_state_values(trial._trial_id, TrialState.COMPLETE, [score])
     except UpdateFinishedTrialError:
-        _complete_late(trials, trial, score, packed)
+        _complete_late(trials, trial, score, about)
 
 
 def _complete_late(
-    trials: Trials, trial: FrozenTrial, score: float, packed: str | None
+    trials: Trials, trial: FrozenTrial, score: float, more: Mapping[str, Any]
 ) -> None:
     digest = trial.system_attrs["digest"]
     others = trials.all((TrialState.RUNNING, TrialState.COMPLETE))
     if any(t.system_attrs.get("digest") == digest and not is_lost(t) for t in others):
         return
-    about = dict(trial.system_attrs)
-    if packed is not None:
-        keep(about.__setitem__, VALUES, packed)
     again = optuna.trial.create_trial(
         value=score,
         params=trial.params,
         distributions=trial.distributions,
         user_attrs=trial.user_attrs,
-        system_attrs=about,
+        system_attrs={**trial.system_attrs, **more},
     )
     trials.study.add_trial(again)
 

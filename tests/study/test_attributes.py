@@ -14,7 +14,7 @@ from allocator.space.model import ModelSpace
 from allocator.study import storage as storage_room
 from allocator.study.database import Database
 from allocator.study.journal import COSTS, MEASURED, Journal
-from allocator.study.patience import patient_storage
+from allocator.study.once import patient_storage
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -61,6 +61,7 @@ def test_no_value_is_longer_than_databases_keep(journal: Journal) -> None:
 def test_what_another_process_wrote_in_half_is_not_read(
     journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    journal = Journal.load(journal.url, "study")
     written: list[str] = []
     write = Database._update
 

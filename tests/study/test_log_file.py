@@ -68,6 +68,7 @@ def test_a_file_of_another_kind_is_refused_and_left_as_it_was(
 def test_a_file_that_goes_while_it_is_used_is_refused(
     file: Path, journal: Journal, replaced: bool
 ) -> None:
+    journal = Journal.load(journal.url, "first", 0.1)
     new = file.with_suffix(".new")
     new.write_text("")
     file.unlink()

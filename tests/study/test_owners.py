@@ -104,7 +104,9 @@ def test_an_owner_that_renews_its_lease_keeps_its_trial_however_clocks_disagree(
         now.seconds = 40.0 * beat
         assert journal.release_stale() == []
     assert journal.unknown() == []
-    now.seconds += EXPIRES + 1
+    now.seconds += EXPIRES
+    assert journal.release_stale() == []
+    now.seconds += 1
     assert journal.release_stale() == [number]
 
 
@@ -125,6 +127,8 @@ def test_a_trial_of_before_leases_expires_too(url: str, space: ModelSpace) -> No
     trial = journal.study.trials[number]._trial_id
     journal.study._storage.set_trial_system_attr(trial, OWNER, "elsewhere:17")
     now.seconds = EXPIRES - 1
+    assert journal.release_stale() == []
+    now.seconds = 2 * EXPIRES - 1
     assert journal.release_stale() == []
     now.seconds = 2 * EXPIRES
     assert journal.release_stale() == [number]

@@ -280,7 +280,8 @@ def test_a_study_of_before_that_holds_it_shows_it_no_more(
 
 
 def test_a_traceback_of_a_failure_in_use_has_no_secret(url: str, file: Path) -> None:
-    journal = Journal.create(url, "first", "identity", {"storage": url})
+    Journal.create(url, "first", "identity", {"storage": url})
+    journal = Journal.load(url, "first")
     file.write_bytes(b"something else" * 1000)
     with pytest.raises(StudyError) as refused:
         journal.set_attribute("spec", {"a": 1})

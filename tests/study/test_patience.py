@@ -71,8 +71,8 @@ def test_opening_and_reading_wait_too(file: Path, url: str) -> None:
 def test_a_lock_for_too_long_is_one_sentence_and_nothing_is_lost(
     file: Path, url: str
 ) -> None:
-    journal = Journal.create(url, "first", "identity", {}, 0.1)
-    journal.set_attribute("a", 1)
+    Journal.create(url, "first", "identity", {}).set_attribute("a", 1)
+    journal = Journal.load(url, "first", 0.1)
     with held(file):
         with pytest.raises(BusyError) as refused:
             journal.set_attribute("a", 2)
@@ -110,15 +110,24 @@ def moved(file: Path) -> None:
     file.rename(file.with_suffix(".old"))
 
 
-@pytest.mark.parametrize("change", [emptied, removed, moved])
+@pytest.mark.parametrize(
+    ("change", "how"),
+    [
+        (emptied, "failed ("),
+        # what is not there may come back
+        (removed, "was not there for 0 s ("),
+        (moved, "was not there for 0 s ("),
+    ],
+)
 def test_a_database_that_goes_while_it_is_used_is_one_sentence(
-    file: Path, url: str, change: Callable[[Path], None]
+    file: Path, url: str, change: Callable[[Path], None], how: str
 ) -> None:
-    journal = Journal.create(url, "first", "identity", {})
+    Journal.create(url, "first", "identity", {})
+    journal = Journal.load(url, "first", 0.1)
     change(file)
     with pytest.raises(StudyError) as refused:
         journal.set_attribute("a", 1)
-    assert f"storage {url!r} failed (" in str(refused.value)
+    assert f"storage {url!r} {how}" in str(refused.value)
     assert "\n" not in str(refused.value)
 
 
