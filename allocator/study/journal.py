@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import InitVar, dataclass, field
+from dataclasses import InitVar, dataclass, field, replace
 from math import nan
 from typing import TYPE_CHECKING, Any
 
@@ -322,7 +322,8 @@ class Journal:
 
 def _journal(study: optuna.Study, url: str | None, timeout: float) -> Journal:
     """A study that Optuna has opened, read in fewer steps than Optuna takes."""
-    database = database_of(study, patience_with(url, timeout))
+    patience = replace(patience_with(url, timeout), file=file_of(url))
+    database = database_of(study, patience)
     journal = Journal(study, url or default_storage(), database=database)
     if outage := outage_of(study):
         outage.renew = journal._kept.renew
