@@ -68,6 +68,21 @@ def test_what_was_pending_before_stays_so(space: ModelSpace) -> None:
     assert asked.told[0].taken == {space.smallest.digest}
 
 
+def test_models_take_what_is_pending_for_the_mean_of_what_is_known(
+    space: ModelSpace,
+) -> None:
+    one, two, three = (a for a in space.uniform[:3])
+    known = Known(((one, 10.0), (two, 30.0)), pending=(three,)).imagined
+    assert known.measured == ((one, 10.0), (two, 30.0), (three, 20.0))
+    looked = Known(
+        ((one, 10.0),), ((one, 12.0), (two, 16.0)), pending=(three,)
+    ).imagined
+    assert looked.measured == ((one, 10.0),)
+    assert looked.estimated[-1] == (three, 14.0)
+    # of nothing there is no mean
+    assert Known((), pending=(one,)).imagined == Known((), pending=(one,))
+
+
 @pytest.mark.parametrize("name", ["surrogate", "knapsack", "evolution"])
 def test_a_narrowed_search_proposes_nothing_that_is_pending(
     name: str, space: ModelSpace
