@@ -131,7 +131,8 @@ class NarrowedSpace(Space):
             return tuple({part.digest: (part, score) for part, score in own}.values())
 
         gone = frozenset(self.part(a).digest for a in taken if self.agrees(a))
-        return Known(parts(known.measured), parts(known.estimated), gone)
+        pending = tuple(self.part(a) for a in known.pending if self.agrees(a))
+        return Known(parts(known.measured), parts(known.estimated), gone, pending)
 
 
 class Narrowing:
@@ -172,7 +173,8 @@ class Narrowing:
             for each in strategy.ask(space.known(known, taken), count)
         ]
         # another process may be measuring one: of that, nothing but the digest is known
-        free = [each for each in found if each.allocation.digest not in known.taken]
+        gone = known.barring.taken
+        free = [each for each in found if each.allocation.digest not in gone]
         return free or self.strategy.ask(known, count)
 
     @property

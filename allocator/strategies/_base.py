@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,18 +36,21 @@ class Known:
 
     `measured` are scores of the full search set, `estimated` those that cheap looks
     suggest, also for what was measured; none of the digests in `taken` may be proposed.
+    Neither may what is `pending`: proposed, or being measured by others, without a
+    score yet. A strategy finds these digests in `taken` as well.
     """
 
     measured: tuple[tuple[Allocation, float], ...]
     estimated: tuple[tuple[Allocation, float], ...] = ()
     taken: frozenset[str] = frozenset()
+    pending: tuple[Allocation, ...] = ()
 
     @staticmethod
     def of(space: Space, study: Study) -> Known:
         """What the trials of an Optuna study say.
 
         A failed trial may be tried again, and so may one that nothing but a prediction
-        has pruned.
+        has pruned. One that runs is pending.
         """
         trials = [t for t in study.get_trials(deepcopy=False) if t.params]
         again = (TrialState.FAIL, TrialState.PRUNED)
@@ -55,6 +58,7 @@ class Known:
         return Known(
             tuple((a, t.value) for a, t in kept if t.value is not None),
             taken=frozenset(a.digest for a, _ in kept),
+            pending=tuple(a for a, t in kept if not t.state.is_finished()),
         )
 
     @property
@@ -67,7 +71,31 @@ class Known:
             tuple((a, score) for a, score in pairs if is_number(score))
             for pairs in (self.measured, self.estimated)
         )
-        return Known(measured, estimated, self.taken)
+        return Known(measured, estimated, self.taken, self.pending)
+
+    @property
+    def imagined(self) -> Known:
+        """The same as if what is pending had the mean score of what is known.
+
+        A constant liar (Ginsbourger, Le Riche and Carraro, "Kriging is well-suited to
+        parallelize optimization", 2010): models are less curious about what lies near.
+        Of the least, the mean, the best, and what a model predicts, the mean lost the
+        least (studies/search). Nothing changes where no score is known.
+        """
+        known = self.estimated or self.measured
+        if not known or not self.pending:
+            return self
+        mean = float(np.mean([score for _, score in known]))
+        own = (*known, *((allocation, mean) for allocation in self.pending))
+        if self.estimated:
+            return replace(self, estimated=own)
+        return replace(self, measured=own)
+
+    @property
+    def barring(self) -> Known:
+        """The same with what is pending among what may not be proposed."""
+        gone = self.taken.union(each.digest for each in self.pending)
+        return replace(self, taken=gone)
 
 
 @dataclass(frozen=True)
@@ -89,8 +117,9 @@ class Candidate:
 class Strategy(BaseSampler):
     """Proposes allocations that keep the budget and were not measured before.
 
-    Subclasses give `candidates`. Randomness follows from the seed and the number of
-    measured trials, so that a search that was stopped goes on as it would have.
+    Subclasses give `candidates`. Randomness follows from the seed and the numbers of
+    measured and of pending trials, so that a search that was stopped goes on as it
+    would have, and asking again before there is a score draws anew.
 
     Args:
         space: what may be proposed.
@@ -133,8 +162,10 @@ class Strategy(BaseSampler):
 
     def ask(self, known: Known, count: int = 1) -> list[Candidate]:
         """Candidates for the next trial, best first."""
-        rng = np.random.default_rng([self.seed, len(known.measured)])
-        return self.candidates(known.finite, count, rng)
+        drawn = [self.seed, len(known.measured)]
+        drawn += [len(known.pending)] if known.pending else []
+        rng = np.random.default_rng(drawn)
+        return self.candidates(known.finite.barring, count, rng)
 
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial

@@ -14,6 +14,7 @@ from optuna.trial import TrialState, create_trial
 from allocator.core.allocation import Allocation, Budget, Choice, Scheme
 from allocator.core.plugins import available, load
 from allocator.core.spec import Linear, ModelSpec, build_groups
+from allocator.search.at_once import at_once
 from allocator.space.base import Space
 from allocator.space.model import ModelSpace
 from allocator.strategies._base import Known
@@ -258,6 +259,34 @@ def test_what_another_worker_measures_just_now_is_not_proposed(
     first = space.allocation(asked.sample_relative(study, None, {}))
     add(study, space, first, TrialState.RUNNING)
     assert space.allocation(asked.sample_relative(study, None, {})) != first
+
+
+@EACH
+@EACH_PRIOR
+@pytest.mark.parametrize("count", [1, 5])
+def test_nothing_that_is_pending_is_proposed_again(
+    name: str, prior: bool, count: int, space: ModelSpace
+) -> None:
+    known = Known.of(space, started(space))
+    asked = strategy(name, space, prior=prior)
+    lists = at_once(asked, known, 4, count)
+    found = [each.allocation for own in lists for each in own]
+    assert len(lists) == 4
+    assert all(map(space.fits, found))
+    assert len({a.digest for a in found} - known.taken) == len(found)
+    # the first is what would be proposed alone
+    assert lists[0] == strategy(name, space, prior=prior).ask(known, count)
+
+
+@EACH
+@EACH_PRIOR
+def test_where_all_that_is_left_is_pending_nothing_is_proposed(
+    name: str, prior: bool
+) -> None:
+    table = Rows(five_groups())
+    lists = at_once(strategy(name, table, prior=prior), Known(()), 20)
+    assert {own[0].allocation for own in lists} == set(table.rows)
+    assert len(lists) == len(table.rows)
 
 
 @EACH
