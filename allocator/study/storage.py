@@ -22,6 +22,7 @@ from allocator.core.study import STORAGE_TIMEOUT
 from allocator.study.log_file import LogFile
 from allocator.study.once import WRITTEN, Database, patient_storage
 from allocator.study.patience import Patience
+from allocator.study.proxy import SCHEME, proxy_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -93,6 +94,8 @@ def patience_with(url: str | None, timeout: float) -> Patience:
 def _opened(url: str, file: Path | None) -> BaseStorage:
     if url.endswith(LOG):
         return JournalStorage(LogFile(Path(url)))
+    if url.startswith(SCHEME):
+        return proxy_at(url)
     # SQLite waits on its own, but deaf to Ctrl-C; servers may close an idle connection
     options: dict[str, Any] = {"pool_pre_ping": True}
     found = make_url(url)
