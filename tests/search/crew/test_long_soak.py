@@ -1,4 +1,4 @@
-"""2,000 trials over a table, by a crew one of whose processes is killed every second."""
+"""2,000 trials over a table, by a crew that loses one of its processes every second."""
 
 from __future__ import annotations
 
