@@ -18,7 +18,6 @@ from optuna.distributions import json_to_distribution
 from optuna.storages._cached_storage import _CachedStorage
 from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.exc import SQLAlchemyError
 
 from allocator.study.bulk import all_stays
 from allocator.study.outage import outage_of
@@ -33,8 +32,8 @@ if TYPE_CHECKING:
 
     Rows = Sequence[Row[Any]]
 
-# the form of the tables, by Alembic's name, since Optuna 3.2
-FORM = "v3.2.0.a"
+# the form of the tables, by Alembic's name, since Optuna 3.2; where Alembic keeps it
+FORM, FORMS = "v3.2.0.a", "alembic_version"
 
 ATTRIBUTES = models.StudySystemAttributeModel.__table__
 OLD_ATTRIBUTES = models.StudyUserAttributeModel.__table__
@@ -168,13 +167,18 @@ def database_of(study: optuna.Study, patience: Patience) -> Database | None:
     storage = getattr(getattr(call, "__wrapped__", call), "__self__", None)
     if not isinstance(storage, _CachedStorage):
         return None
-    try:
-        with storage._backend.engine.connect() as connection:
-            asked = sa.text("SELECT version_num FROM alembic_version")
-            form = connection.execute(asked).scalar()
-    except (AttributeError, SQLAlchemyError):
-        # whoever reads it by Optuna's means will be told what is wrong
-        return None
+    engine = storage._backend.engine
+
+    def get_form() -> Any:
+        with engine.connect() as connection:
+            if not sa.inspect(connection).has_table(FORMS):
+                return None
+            return connection.execute(
+                sa.text(f"SELECT version_num FROM {FORMS}")
+            ).scalar()
+
+    # whoever could not ask would read and write by other rules than the others
+    form = patience.patient(get_form)()
     return Database(storage, study._study_id, patience) if form == FORM else None
 
 

@@ -62,7 +62,7 @@ class Filler:
 
     search: Search
     engine: sa.Engine
-    random: Random = field(default_factory=lambda: Random(SEED))
+    random: Random = field(default_factory=Random)
     rows: dict[Any, list[dict[str, Any]]] = field(default_factory=dict)
 
     def fill(self, trials: int) -> None:
@@ -74,6 +74,8 @@ class Filler:
                 count.where(models.TrialModel.study_id == study._study_id)
             ).scalar_one()
             last = sa.select(sa.func.max(models.TrialModel.trial_id))
+            # each time others than before
+            self.random.seed(SEED + there)
             self._next = (connection.execute(last).scalar_one() or 0) + 1
             for number in range(there, trials):
                 if (number - there) % TRIALS == 0:

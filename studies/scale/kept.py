@@ -2,10 +2,11 @@
 
     python -m studies.scale.kept > studies/results/kept.md
 
-Counts statements, and the bytes of their parameters and of the rows that come back, on
-SQLite and on a PostgreSQL server of its own (Debian's package), with the search that is
-there, whose scores are a formula. Seconds are of this process alone (CPU), since what
-else a machine does is no part of it; those that the clock took stand beside.
+Counts statements, and the bytes of their parameters and of the rows that come back, of
+the search that is there, whose scores are a formula: on SQLite, and on a PostgreSQL
+server of its own (Debian's package). `written` are trials, which make up most of a
+step. Seconds are of this process alone (CPU), since what else a machine does is no part
+of it; those that the clock took stand beside.
 """
 
 from __future__ import annotations
@@ -38,15 +39,16 @@ if TYPE_CHECKING:
 
 SIZES = (100, 1_000, 10_000)
 # steps of which the middle one is told
-STEPS = 5
+STEPS = 3
 METHODS, WIDTHS = ("uniform", "gptq", "awq"), (2, 3, 4, 5, 6, 8)
-COLUMNS = ("database", "trials", "what", "statements", "kB", "CPU s", "s")
+COLUMNS = ("database", "trials", "what", "written", "statements", "kB", "CPU s", "s")
 
 
 @dataclass
 class Traffic:
-    """What went to a database and came back."""
+    """What went to a database and came back; `written` are trials."""
 
+    written: int = 0
     statements: int = 0
     bytes: int = 0
     seconds: float = 0.0
@@ -167,6 +169,7 @@ def steps(url: str) -> list[Traffic]:
     # the first one reads what is there
     for _ in range(STEPS + 1):
         found = Traffic()
+        before = search.journal.study.get_trials(deepcopy=False)
         with found.counted():
             # as `propose` goes round
             take_over(search)
@@ -174,6 +177,8 @@ def steps(url: str) -> list[Traffic]:
             so_far(search)
             assert search.goal.space(search.records, search.spent_limits)
             assert step(search, space, proposer)
+        now = search.journal.study.get_trials(deepcopy=False)
+        found.written = len(now) - len(before)
         told.append(found)
     return told[1:]
 
@@ -187,6 +192,7 @@ def told(name: str, trials: int, what: str, found: Sequence[Traffic]) -> str:
     """The middle of some."""
     return line(
         *(name, f"{trials:,}", what),
+        *(f"{median(each.written for each in found):.0f}",),
         *(f"{median(each.statements for each in found):,.0f}",),
         *(f"{median(each.bytes for each in found) / 1000:,.0f}",),
         *(f"{median(each.seconds for each in found):.2f}",),

@@ -121,7 +121,7 @@ def test_a_study_that_kept_everything_in_sight_is_still_read(
     space = search.setup.space
     old = Journal.create(url, "old", "identity", {"budget": "5"})
     old.study.set_user_attr("costs", {"a": 1})
-    assert old.attribute("costs") == {"a": 1}
+    assert Journal.load(url, "old").attribute("costs") == {"a": 1}
     trial = search.journal.begin(space, space.smallest, {"kind": "uniform"})
     search.journal.complete(trial, 70.0)
     assert [r.score for r in search.records] == [70.0]
