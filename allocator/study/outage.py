@@ -70,7 +70,7 @@ def bridged(study: optuna.Study, patience: Patience, unsent: Unsent) -> None:
     """
     unsent.reserve()
     outage = Outage(study, study._storage, patience, unsent)
-    storage: Any = storage_of("BridgedStorage", outage.calls())
+    storage: Any = storage_of("BridgedStorage", outage.calls(), outage.storage)
     storage.outage = outage
     study._storage = storage
     outage.hand_in()
@@ -81,7 +81,8 @@ class Outage:
     """What a process knows of a study's storage while that may be away.
 
     `begun` are trials of this process, by number; `error` says why the storage is away,
-    if it is; `handed_in` counts pieces of before that are in the study now.
+    if it is; `handed_in` counts pieces of before that are in the study now, and `renew`
+    is called once some are: others may have to read the study anew.
     """
 
     study: optuna.Study
@@ -91,6 +92,7 @@ class Outage:
     begun: dict[int, FrozenTrial] = field(default_factory=dict)
     error: StudyError | None = None
     handed_in: int = 0
+    renew: Callable[[], None] = lambda: None
     _tried: float = float("-inf")
     # of the storage: trials of this process whose numbers are not known yet
     _new: set[int] = field(default_factory=set)
@@ -127,19 +129,20 @@ class Outage:
         if self.error is None or self._is_back():
             try:
                 write()
-                return
             except GoneError:
                 raise
             except StudyError as error:
                 self._is_gone(error)
+            else:
+                self._knows(piece, self._written)
+                return
         seen = {**self._known.get(SYSTEM, {}), **self._written}
         try:
             self.unsent.keep(with_context(piece, seen, self.begun))
         except (StudyError, KeyError) as error:
             why = f", {error}" if isinstance(error, StudyError) else ""
             raise self._told(f"a result could not be written{why}") from error
-        if piece["kind"] == ATTRIBUTE:
-            self._kept |= piece["values"]
+        self._knows(piece, self._kept)
 
     def read(
         self, what: str, call: Callable[[], Mapping[str, Any]]
@@ -190,10 +193,18 @@ class Outage:
         """
         if not self.unsent.file.exists():
             return
+        before = self.handed_in
         with self.unsent.alone():
             for piece in self.unsent.read():
                 self.handed_in += hand_in(self.study, piece)
                 self.unsent.drop(piece["key"])
+        if self.handed_in > before:
+            self.renew()
+
+    def _knows(self, piece: Piece, place: dict[str, Any]) -> None:
+        """Note what an attribute is from here on."""
+        if piece["kind"] == ATTRIBUTE:
+            place |= piece["values"]
 
     def _is_gone(self, error: StudyError) -> None:
         self.error, self._tried = error, time.monotonic()
