@@ -59,12 +59,29 @@ def make_study(
             return _made(storage, name, identity)
 
     study = patience.opening(make)
+    outlive(study, url, identity, timeout)
+    return study
+
+
+def outlive(
+    study: optuna.Study, url: str | None, identity: str, timeout: float
+) -> None:
+    """Let a study outlive that its storage goes, and hand in what is kept of before.
+
+    Args:
+        study: opened, whose storage waits.
+        url: of the storage, None for the default one.
+        identity: digest of what makes its measurements comparable.
+        timeout: how long to wait while the storage is locked or away, in seconds.
+
+    Raises:
+        StudyError: what is kept cannot be read, or not be written.
+    """
     file = file_of(url)
     shown = masked(complete(url or default_storage()))
     place = shown if file is None else str(file.absolute())
-    unsent = Unsent.of(name, place, identity)
-    bridged(study, replace(patience, file=file), unsent)
-    return study
+    unsent = Unsent.of(study.study_name, place, identity)
+    bridged(study, replace(patience_with(url, timeout), file=file), unsent)
 
 
 def kept_with(study: optuna.Study) -> dict[str, Any]:

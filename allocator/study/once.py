@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 # of a trial: the token under which it was added
 WRITTEN = "written as"
+# of a storage that stands around one of Optuna's
+RAW = "raw"
 
 
 class Database(RDBStorage):
@@ -64,7 +66,7 @@ def patient_storage(storage: BaseStorage, patience: Patience) -> BaseStorage:
     calls["set_trial_state_values"] = patience.patient(
         storage.set_trial_state_values, _is_so(storage)
     )
-    return storage_of("PatientStorage", calls)
+    return storage_of("PatientStorage", calls, storage)
 
 
 def calls_of() -> list[str]:
@@ -72,11 +74,18 @@ def calls_of() -> list[str]:
     return [name for name in dir(BaseStorage) if not name.startswith("_")]
 
 
-def storage_of(name: str, calls: dict[str, Callable[..., Any]]) -> BaseStorage:
-    """A storage made of calls."""
-    made = {each: staticmethod(call) for each, call in calls.items()}
-    found: BaseStorage = type(name, (BaseStorage,), made)()
+def storage_of(
+    name: str, calls: dict[str, Callable[..., Any]], around: BaseStorage
+) -> BaseStorage:
+    """A storage made of calls that stand around those of another."""
+    made: dict[str, Any] = {n: staticmethod(call) for n, call in calls.items()}
+    found: BaseStorage = type(name, (BaseStorage,), {**made, RAW: raw_of(around)})()
     return found
+
+
+def raw_of(storage: BaseStorage) -> BaseStorage:
+    """Optuna's own storage, which waits for nothing."""
+    return getattr(storage, RAW, storage)
 
 
 def _adds(storage: BaseStorage, patience: Patience) -> Callable[..., int]:

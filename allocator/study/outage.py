@@ -70,7 +70,7 @@ def bridged(study: optuna.Study, patience: Patience, unsent: Unsent) -> None:
     """
     unsent.reserve()
     outage = Outage(study, study._storage, patience, unsent)
-    storage: Any = storage_of("BridgedStorage", outage.calls())
+    storage: Any = storage_of("BridgedStorage", outage.calls(), outage.storage)
     storage.outage = outage
     study._storage = storage
     outage.hand_in()
@@ -81,8 +81,8 @@ class Outage:
     """What a process knows of a study's storage while that may be away.
 
     `begun` are trials of this process, by number; `error` says why the storage is away,
-    if it is; `handed_in` counts pieces of before that are in the study now, of which
-    `renew` is told.
+    if it is; `handed_in` counts pieces of before that are in the study now, and `renew`
+    is called once some are: others may have to read the study anew.
     """
 
     study: optuna.Study
@@ -92,7 +92,7 @@ class Outage:
     begun: dict[int, FrozenTrial] = field(default_factory=dict)
     error: StudyError | None = None
     handed_in: int = 0
-    renew: Callable[[], object] = lambda: None
+    renew: Callable[[], None] = lambda: None
     _tried: float = float("-inf")
     # of the storage: trials of this process whose numbers are not known yet
     _new: set[int] = field(default_factory=set)
@@ -134,8 +134,7 @@ class Outage:
             except StudyError as error:
                 self._is_gone(error)
             else:
-                if piece["kind"] == ATTRIBUTE:
-                    self._written |= piece["values"]
+                self._knows(piece, self._written)
                 return
         seen = {**self._known.get(SYSTEM, {}), **self._written}
         try:
@@ -143,8 +142,7 @@ class Outage:
         except (StudyError, KeyError) as error:
             why = f", {error}" if isinstance(error, StudyError) else ""
             raise self._told(f"a result could not be written{why}") from error
-        if piece["kind"] == ATTRIBUTE:
-            self._kept |= piece["values"]
+        self._knows(piece, self._kept)
 
     def read(
         self, what: str, call: Callable[[], Mapping[str, Any]]
@@ -202,6 +200,11 @@ class Outage:
                 self.unsent.drop(piece["key"])
         if self.handed_in > before:
             self.renew()
+
+    def _knows(self, piece: Piece, place: dict[str, Any]) -> None:
+        """Note what an attribute is from here on."""
+        if piece["kind"] == ATTRIBUTE:
+            place |= piece["values"]
 
     def _is_gone(self, error: StudyError) -> None:
         self.error, self._tried = error, time.monotonic()

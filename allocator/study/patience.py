@@ -75,6 +75,8 @@ HINTS = {
     "malformed": "restore a copy, or move it away: it is damaged",
     "disk i/o": "see to its disk, and that it is not moved or removed",
     "no such table": "it was replaced by another: put it back",
+    "connection refused": "see that its server runs, and can be reached",
+    "failed to resolve": "see that its server can be reached by this name",
     "no module named": "install this driver, or take another",
 }
 
@@ -187,8 +189,9 @@ class Patience:
         if _is_locked(error):
             what = "was locked by another program"
         elif self._is_away(error):
-            what = "was not there"
-            who = hint(error) or "see that it is, and can be reached"
+            what, who = "was not there", "put it back where it was"
+            if self._has_file():
+                who = hint(error) or "see that it is, and can be reached"
         return BusyError(
             f"storage {self.name!r} {what} for {waited:.0f} s ({said(error)}): {who}, "
             "then give the same command again, which goes on with "

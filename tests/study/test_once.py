@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import optuna
 import pytest
+import sqlalchemy
 from optuna.trial import TrialState, create_trial
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from allocator.core.errors import StudyError
-from allocator.study.once import WRITTEN, patient_storage
+from allocator.study.once import WRITTEN, patient_storage, raw_of
 from allocator.study.patience import Patience
 from allocator.study.storage import _opened, file_of, open_storage
 from tests.study.outages import closed
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from optuna.storages import BaseStorage
     from optuna.trial import FrozenTrial
+    from sqlalchemy import Engine
 
     from tests.databases import Server
 
@@ -165,26 +167,38 @@ def test_a_server_that_stops_and_starts_again_is_waited_for(postgres: Server) ->
     assert [trial.value for trial in study.get_trials()] == [1.0, 1.0]
 
 
-def test_connections_that_are_cut_all_the_time_lose_and_double_nothing(
-    postgres: Server,
-) -> None:
-    study = study_in(open_storage(postgres.new_url(), timeout=60.0))
-    done = threading.Event()
+class Cutting:
+    """Cuts all connections to a server before the statement of a number."""
 
-    def cut() -> None:
-        while not done.wait(0.03):
-            postgres.execute(
+    def __init__(self, engine: Engine, server: Server) -> None:
+        self.left, self.server = 0, server
+        sqlalchemy.event.listen(engine, "before_cursor_execute", self)
+
+    def __call__(self, *_: Any) -> None:
+        self.left -= 1
+        if self.left == 0:
+            self.server.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
                 "WHERE pid <> pg_backend_pid() AND datname LIKE 'test%'"
             )
 
-    thread = threading.Thread(target=cut)
-    thread.start()
-    try:
-        for place in range(6):
-            study.add_trial(begun(f"{place}"))
-            study.tell(study.get_trials()[-1].number, float(place))
-    finally:
-        done.set()
-        thread.join()
-    assert [trial.value for trial in study.get_trials()] == [0, 1, 2, 3, 4, 5]
+
+@pytest.mark.slow
+def test_a_connection_that_is_cut_at_any_statement_loses_and_doubles_nothing(
+    postgres: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Optuna's own pause between two tries
+    monkeypatch.setattr("optuna.storages._rdb.storage.random.random", lambda: 0.0)
+    storage: Any = open_storage(postgres.new_url(), timeout=60.0)
+    study = study_in(storage)
+    cutting = Cutting(raw_of(storage)._backend.engine, postgres)  # type: ignore[attr-defined]
+    done = 0
+    while cutting.left <= 0:
+        cutting.left = done + 1
+        study.add_trial(begun(f"{done}"))
+        study.tell(study.get_trials()[-1].number, float(done))
+        done += 1
+        cuts = [trial.value for trial in study.get_trials()]
+        assert cuts == list(range(done))
+    # each statement of a trial was once the one that failed
+    assert done > 15

@@ -99,7 +99,7 @@ def test_what_was_finished_is_kept_and_handed_in_at_the_next_start(
     (file,) = kept()
     said = str(refused.value)
     assert "was not there for 0 s (" in said
-    assert "then give the same command again, which goes on" in said
+    assert "): put it back where it was, then give the same command again" in said
     assert said.endswith(
         "; 1 score and 2 other results that could not be written are kept in "
         f"{file} and handed in then"
