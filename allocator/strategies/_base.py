@@ -74,24 +74,6 @@ class Known:
         return Known(measured, estimated, self.taken, self.pending)
 
     @property
-    def imagined(self) -> Known:
-        """The same as if what is pending had the mean score of what is known.
-
-        A constant liar (Ginsbourger, Le Riche and Carraro, "Kriging is well-suited to
-        parallelize optimization", 2010): models are less curious about what lies near.
-        Of the least, the mean, the best, and what a model predicts, the mean lost the
-        least (studies/search). Nothing changes where no score is known.
-        """
-        known = self.estimated or self.measured
-        if not known or not self.pending:
-            return self
-        mean = float(np.mean([score for _, score in known]))
-        own = (*known, *((allocation, mean) for allocation in self.pending))
-        if self.estimated:
-            return replace(self, estimated=own)
-        return replace(self, measured=own)
-
-    @property
     def barring(self) -> Known:
         """The same with what is pending among what may not be proposed."""
         gone = self.taken.union(each.digest for each in self.pending)

@@ -27,7 +27,7 @@ class Surrogate(Strategy):
         self, known: Known, count: int, rng: np.random.Generator
     ) -> list[Candidate]:
         """The most promising candidates; something random where there are none."""
-        found = self._source.candidates(known.imagined, count, rng)
+        found = self._source.candidates(known, count, rng)
         return found or self.anything(known, rng)
 
     @cached_property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,8 +13,11 @@ from allocator.search.at_once import at_once
 from allocator.search.narrowing import FIRST, Narrowing
 from allocator.strategies._base import Candidate, Known, Strategy
 from allocator.strategies._moves import scatter
+from allocator.strategies._proposals import imagined
 from allocator.study.frozen import FrozenGroup
 from tests.searches import score, space_of
+from tests.tables.test_replay import CAPTIONS
+from tests.tables.test_replay import space_of as table_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,19 +71,29 @@ def test_what_was_pending_before_stays_so(space: ModelSpace) -> None:
     assert asked.told[0].taken == {space.smallest.digest}
 
 
-def test_models_take_what_is_pending_for_the_mean_of_what_is_known(
+def test_trees_take_what_is_pending_for_the_mean_of_what_is_known(
     space: ModelSpace,
 ) -> None:
     one, two, three = (a for a in space.uniform[:3])
-    known = Known(((one, 10.0), (two, 30.0)), pending=(three,)).imagined
+    known = imagined(Known(((one, 10.0), (two, 30.0)), pending=(three,)))
     assert known.measured == ((one, 10.0), (two, 30.0), (three, 20.0))
-    looked = Known(
-        ((one, 10.0),), ((one, 12.0), (two, 16.0)), pending=(three,)
-    ).imagined
-    assert looked.measured == ((one, 10.0),)
-    assert looked.estimated[-1] == (three, 14.0)
+    looked = Known(((one, 10.0),), ((one, 12.0), (two, 16.0)), pending=(three,))
+    assert imagined(looked).measured == ((one, 10.0),)
+    assert imagined(looked).estimated[-1] == (three, 14.0)
     # of nothing there is no mean
-    assert Known((), pending=(one,)).imagined == Known((), pending=(one,))
+    assert imagined(Known((), pending=(one,))) == Known((), pending=(one,))
+
+
+def test_rows_that_are_pending_count_as_read_with_what_is_predicted_of_them() -> None:
+    space = table_of(CAPTIONS, "CIDEr", 5.0)
+    made = load("allocator.strategies", "surrogate")(space, 0)
+    first, *rest = (row for row in space.rows[:4])
+    few = Known(((first, 1.0),), taken=frozenset([first.digest]))
+    # of one score alone no model is asked, one is of four rows
+    assert made.ask(few)[0].predicted is None
+    (found,) = made.ask(replace(few, pending=tuple(rest)))
+    # all that is known is one score, and nothing else can be predicted
+    assert found.predicted == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("name", ["surrogate", "knapsack", "evolution"])
