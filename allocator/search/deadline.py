@@ -45,9 +45,8 @@ FINALIZING = {
     "finalized": "seconds of finalizing",
     "tuned": "seconds of tuning",
 }
-# until it is known: times that finalizing takes as long as a method's share of a bank,
-# and tuning as long as finalizing (studies/LOG.md)
-FINALIZED, TUNING = 3.0, 4.0
+# tuning takes so many times as long as finalizing, until it is known
+TUNING = 4.0
 # samples before their time says anything, and those scored last that tell how quick the
 # machine is now
 FEWEST, LATEST = 32, 256
@@ -55,8 +54,9 @@ FEWEST, LATEST = 32, 256
 LOOK = 0.5
 # of all seconds, those between two looks at what is left
 BETWEEN = 0.005
-# of a part that tells how far it is, what has to be done before that says anything
-ENOUGH = 0.2
+# of a part that tells how far it is, what has to be done before that says anything, and
+# how many times as long as it will take it may then seem to take
+ENOUGH, UNEVEN = 0.2, 2.0
 
 
 class OutOfTimeError(Exception):
@@ -264,8 +264,7 @@ class Deadline:
             return float(known)
         if weights == "tuned":
             return TUNING * self.takes(search)
-        bank = search.seconds.get("bank", 0.0)
-        return FINALIZED * bank / len(search.setup.asked.methods)
+        return search.seconds.get("bank", 0.0) / len(search.setup.asked.methods)
 
     def allows(
         self, search: Timed, count: int, weights: str = "finalized", looked: int = 0
@@ -336,9 +335,8 @@ class Watched(Forwarding):
                 first[0] = done if first[0] < 0 else first[0]
                 new, rest = done - first[0], total - done
                 if deadline.binding and new >= ENOUGH * (total - first[0]) > 0:
-                    lacking = since.seconds * rest / new - deadline.left
-                    if lacking > 0:
-                        takes = since.seconds * rest / new
-                        deadline.refuse(f"take more than {takes:.0f} s more")
+                    takes = since.seconds * rest / new
+                    if takes > UNEVEN * deadline.left:
+                        deadline.refuse(f"take about {takes:.0f} s more")
 
             yield tell
