@@ -6,6 +6,7 @@ seen, so that one limit gives one result.
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING
 
 from allocator.core.amounts import in_bytes
@@ -88,7 +89,9 @@ def reserved_bytes(
         block = building(recipe, model.linears, lacking, device, held=0).host
         if asked.finalize and asked.tunes(model.parameters) and on_cpu:
             block = max(block, tuning_bytes(model.linears))
-        taken += block
+        # embeddings are a stage's too, in float32 while it runs
+        largest = max((prod(shape) for _, shape in model.others), default=0)
+        taken += max(block, 4 * largest if on_cpu else 0)
     return taken
 
 
