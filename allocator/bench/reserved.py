@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 # anonymous bytes of the libraries that every request imports, of those that a device
 # brings to the host, and of what a search learns and explains with, as
 # studies/scale/README.md has them
-LIBRARIES, OF_DEVICE, LEARNING = 350 * 10**6, 10**9, 200 * 10**6
+LIBRARIES, OF_DEVICE, LEARNING = 390 * 10**6, 10**9, 160 * 10**6
 # without so much more nothing can run: a sample, what a stage has of it, a little kept
-LEAST = 64 * 10**6
+LEAST = 96 * 10**6
 
 
 def reserve(
@@ -83,15 +83,17 @@ def reserved_bytes(
     if "evaluation" in splits and on_cpu:
         taken += model_bytes(model, arithmetic)
     if "calibration" in splits:
-        methods = {name: load("quant.methods", name) for name in asked.methods}
+        # finalizing gathers inputs for whatever method
+        names = {*asked.methods, *(["gptq"] if asked.finalize else [])}
+        methods = {name: load("quant.methods", name) for name in sorted(names)}
         recipe = Recipe("", (), scheme, methods, asked.widths, arithmetic)
         lacking = {linear.name: recipe.keys for linear in model.linears}
         block = building(recipe, model.linears, lacking, device, held=0).host
         if asked.finalize and asked.tunes(model.parameters) and on_cpu:
             block = max(block, tuning_bytes(model.linears))
-        # embeddings are a stage's too, in float32 while it runs
+        # a stage may have embeddings beside its block, in float32 while it runs
         largest = max((prod(shape) for _, shape in model.others), default=0)
-        taken += max(block, 4 * largest if on_cpu else 0)
+        taken += block + (4 * largest if on_cpu else 0)
     return taken
 
 
