@@ -36,6 +36,9 @@ Found = TypeVar("Found")
 # allocations beside the uniform ones that are measured on the evaluation set at least:
 # the even mix, the additive optimum, one finalist
 OTHERS = 3
+# of the finalizations that are wanted, what has to fit for them to be begun: they share
+# much, races stop early, and what does not fit is given up
+HOPED = 0.5
 # of an estimate; for what is worked out of the scores: of all seconds, and at most
 MARGIN, CLOSING_SHARE, CLOSING = 1.15, 0.1, 60.0
 # of all but full precision, so many see the whole evaluation set
@@ -242,9 +245,8 @@ class Deadline:
             count = len(search.setup.asked.methods) + OTHERS if count is None else count
             total = Savings.racing * len(search.setup.samples["search"])
             scoring = MARGIN * total * self.per_sample
-            self._finalizes = not self.is_reached(
-                search, count * (self.takes(search) + scoring)
-            )
+            each = self.takes(search) + scoring
+            self._finalizes = not self.is_reached(search, HOPED * count * each)
             if not self._finalizes:
                 search.watch.say("no time is left to finalize: the bank's cells count")
         return self._finalizes
