@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from allocator.core.allocation import FULL, Choice, digest
 from allocator.core.errors import BankError
+from allocator.core.memory import share
 from allocator.core.ports import is_stored
 from quant.cells import (
     DamagedCellError,
@@ -212,7 +213,7 @@ class Bank(PackedCells):
             )
         weights = sum(linear.weights for linear in self.spec.linears)
         if 4 * weights * len(self.recipe.keys) <= DECODED_BYTES:
-            self.kept.decoded = LRUCache(DECODED_BYTES)
+            self.kept.decoded = LRUCache(share(1 / 16, DECODED_BYTES))
         # when a bank was last of use decides what is thrown away first
         if (self.folder / MANIFEST).exists():
             os.utime(self.folder / MANIFEST)

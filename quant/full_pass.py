@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from allocator.core.memory import share
 from quant.calibration import listening
 from quant.lru_cache import size_of
 from quant.passes import all_states
@@ -148,6 +149,7 @@ class FullPass:
         """Run a stage once for all of its sets, unless they read too much."""
         reads: list[Reads] = []
         behind: list[State] = []
+        most = share(1 / 16, READ_BYTES)
         for n in range(len(self.states)):
             own: Reads = {}
             takers = [
@@ -166,7 +168,7 @@ class FullPass:
             ):
                 behind.append(stage.run(state))
             reads.append(own)
-            if size_of([own, behind[-1]]) * len(self.states) > READ_BYTES:
+            if size_of([own, behind[-1]]) * len(self.states) > most:
                 return
         self._reads, self._behind = reads, behind
         self.passes.put(reads, self.name, "reads", at)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from allocator.core.memory import host_bytes
+from allocator.core.memory import has_room, host_bytes, share
 from quant.grid import dequantize
 from quant.lru_cache import LRUCache
 
@@ -55,7 +55,7 @@ class Memory:
     def take(self, cell: PackedCell) -> PackedCell | None:
         """The cell in this memory; None where there is no room for it."""
         size = sum(self.taken(part.nbytes) for part in cell.parts().values())
-        if self.held + size > self.limit:
+        if self.held + size > self.limit or not has_room(size):
             return None
         try:
             moved = cell.moved(self.move)
@@ -167,7 +167,7 @@ class PackedCells(ABC):
 
 def memories_of(device: torch.device) -> list[Memory]:
     """Where packed cells of weights on a device may be kept, the nearest first."""
-    limit = int(HOST_SHARE * host_bytes())
+    limit = share(HOST_SHARE / 2, int(HOST_SHARE * host_bytes()))
     if device.type == "cuda":
         return [device_memory(device), pinned_memory(limit)]
     return [Memory(limit, lambda part: part)]

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils._pytree import tree_leaves
 
+from allocator.core.memory import has_room
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -32,6 +34,8 @@ class LRUCache:
         """Keep a value of a size in bytes, if it fits at all."""
         if size > self.limit or key in self.values:
             return
+        while self.values and not has_room(size):
+            self._drop(next(iter(self.values)))
         self._add(key, size, value)
         while self.held > self.limit:
             self._drop(next(iter(self.values)))
@@ -50,7 +54,7 @@ class LRUCache:
             value: itself.
             worth: of a key, now; what is worth least gives way first.
         """
-        if size > self.limit or key in self.values:
+        if size > self.limit or key in self.values or not has_room(size):
             return
         lacking = self.held + size - self.limit
         gone: list[Any] = []

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from allocator.core.allocation import linear_bytes
+from allocator.core.memory import share
 from quant.chunks import column_bytes
 from quant.streaming import HELD_BYTES
 
@@ -16,6 +18,10 @@ if TYPE_CHECKING:
     from allocator.core.spec import Linear
     from quant.assignment import Assignment
     from quant.bank import Recipe
+
+
+# bytes of a weight while its rounding is learned
+LEARNED = 32
 
 
 @dataclass(frozen=True)
@@ -79,6 +85,7 @@ def building(
     linears: Sequence[Linear],
     lacking: Mapping[str, Sequence[str]],
     device: str = "cpu",
+    held: int | None = None,
 ) -> Needs:
     """What making the missing cells of a bank takes.
 
@@ -94,7 +101,9 @@ def building(
         linears: all those of the model.
         lacking: names of the missing cells of each, by its name.
         device: where they are made.
+        held: bytes of activations that are held between stages; None: as is usual.
     """
+    held = share(1 / 16, HELD_BYTES) if held is None else held
     kept = recipe.stored_keys
     stages: dict[tuple[str, int | None], list[Linear]] = {}
     for linear in linears:
@@ -113,12 +122,26 @@ def building(
             rows, features = sum(x.out_features for x in own), own[0].in_features
             solving = _solving(rows, features, len(recipe.low), device)
             solving += solved_bytes * rows * features
-            computed = max(computed, HELD_BYTES + moments + max(running, solving))
+            computed = max(computed, held + moments + max(running, solving))
             packed = max(packed, missing_bytes(recipe, own, lacking))
     disk = missing_bytes(recipe, linears, lacking)
     if on_cpu:
         return Needs(disk, computed + packed, 0)
     return Needs(disk, packed, computed)
+
+
+def tuning_bytes(linears: Iterable[Linear]) -> int:
+    """Bytes of memory that learning the rounding of a stage takes, at most.
+
+    Of each weight in float32 what it stands for, what it is, its gradient and their
+    sum, its offset, how that moves, and what is decoded and packed of it. Those of
+    experts are not learned.
+    """
+    stages: Counter[tuple[str, int | None]] = Counter()
+    for linear in linears:
+        if not linear.is_expert:
+            stages[linear.component, linear.block] += linear.weights
+    return LEARNED * max(stages.values(), default=0)
 
 
 def _sets(stage: Iterable[Linear]) -> list[list[Linear]]:

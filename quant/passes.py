@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from allocator.core.allocation import FULL, digest
 from allocator.core.errors import BankError
+from allocator.core.memory import share
 from quant.cells import file_of
 from quant.lru_cache import LRUCache, size_of
 
@@ -42,7 +43,7 @@ class Passes:
         stages: number of stages that were quantized so far, by those who share it.
     """
 
-    limit_bytes: int = HELD_BYTES
+    limit_bytes: int = field(default_factory=lambda: share(1 / 16, HELD_BYTES))
     stages: int = 0
     _kept: LRUCache = field(init=False, repr=False)
     _results: list[tuple[Assignment, Finalized]] = field(default_factory=list)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import shutil
-import sys
-from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
 from allocator.core.allocation import FULL
 from allocator.core.errors import BankError
+from allocator.core.memory import free_bytes
 from quant.bank import MANIFEST
 from quant.cells import SUFFIX
 from quant.files import DRAFT, locked
@@ -21,6 +19,7 @@ from quant.streaming import SPOOLED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
 
     from allocator.core.ports import Method
     from allocator.core.spec import Linear
@@ -118,20 +117,7 @@ def free_memory(device: str) -> int:
     """Bytes of memory that are free: of a device, or of the host for "cpu"."""
     if device.startswith("cuda"):
         return int(torch.cuda.mem_get_info(device)[0])
-    # where nobody tells, everything fits
-    found = [sys.maxsize]
-    with suppress(OSError, ValueError, StopIteration):
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        told = next(line for line in lines if line.startswith("MemAvailable:"))
-        found.append(1024 * int(told.split()[1]))
-    group = Path("/sys/fs/cgroup")
-    with suppress(OSError, ValueError):
-        most = int((group / "memory.max").read_text())
-        # what only caches files gives way
-        stat = dict(x.split() for x in (group / "memory.stat").read_text().splitlines())
-        used = int((group / "memory.current").read_text()) - int(stat["file"])
-        found.append(most - used)
-    return min(found)
+    return free_bytes()
 
 
 def check_finalized(

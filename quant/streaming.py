@@ -13,6 +13,7 @@ import torch
 from torch.utils._pytree import tree_leaves, tree_map
 
 from allocator.core.errors import BankError
+from allocator.core.memory import has_room, share
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -80,7 +81,7 @@ class Spool:
 
     folder: Path
     device: str
-    limit: int = HELD_BYTES
+    limit: int = field(default_factory=lambda: share(1 / 16, HELD_BYTES))
     _states: list[State] = field(default_factory=list)
     _sizes: list[int] = field(default_factory=list)
 
@@ -103,7 +104,7 @@ class Spool:
         # what it replaces goes first, so that there is room for it
         self._states[index], self._sizes[index] = {}, 0
         size = sum(_bytes(value) for value in tree_leaves(state))
-        if sum(self._sizes) + size > self.limit:
+        if sum(self._sizes) + size > self.limit or not has_room(size):
             state = tree_map(self._mapped, state)
             size = 0
         self._states[index], self._sizes[index] = state, size

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from allocator.bench.devices import total_memory
+from allocator.core.memory import spare_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Sequence
@@ -77,8 +78,10 @@ class Room:
         # probabilities are of 32 bits, and there are two of each
         logits = 2 * 4 * positions * int(getattr(text, "vocab_size", 0))
         is_cpu = device.type == "cpu"
+        whole = int(SHARE * total_memory(str(device)))
         return Room(
-            int(SHARE * total_memory(str(device))),
+            # where it computes, the rest of the host's is for the model
+            min(whole, spare_bytes() // 2) if is_cpu else whole,
             size * token,
             size * _of_picture(module.config, state) + logits,
             TOKENS_ON_CPU if is_cpu else None,

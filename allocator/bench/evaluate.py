@@ -46,7 +46,7 @@ FEW = 8
 OPTIONS = (
     *("model", "task", "data", "fraction", "subset", "beams", "rerank"),
     *("metric", "columns", "prompt", "max_new_tokens", "skip_broken"),
-    *("device", "seed"),
+    *("device", "memory", "seed"),
 )
 
 

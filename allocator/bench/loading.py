@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 from allocator.bench.tasks import data_folder, sample_digest
 from allocator.core.amounts import fed_in_words
 from allocator.core.home import cache_home
+from allocator.core.memory import share
 from allocator.core.plugins import load
+from allocator.core.recurring import Recurring
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,11 +52,13 @@ def open_full_precision(setup: Setup) -> Workbench:
 
 def _loaded(setup: Setup, bank: Bank | None) -> Workbench:
     from allocator.bench.counting import count_tokens
+    from allocator.bench.reading import INPUT_BYTES
     from allocator.bench.workbench import Workbench
     from quant.lru_cache import LRUCache
 
     model = setup.family.load(setup.folder, setup.device)
-    model.pixels.limit = max(model.pixels.limit, setup.asked.cache_bytes)
+    most = max(model.pixels.limit, setup.asked.cache_bytes)
+    model.pixels.limit = share(1 / 16, most)
     bench = Workbench(
         model,
         setup.model,
@@ -62,7 +66,8 @@ def _loaded(setup: Setup, bank: Bank | None) -> Workbench:
         bank,
         setup.asked.beams,
         setup.rerank,
-        features=LRUCache(setup.asked.cache_bytes),
+        inputs=Recurring(share(1 / 16, INPUT_BYTES)),
+        features=LRUCache(share(1 / 8, setup.asked.cache_bytes)),
         mapped=lambda: (
             setup.family.load(setup.folder, setup.device, mapped=True).module
         ),

@@ -17,6 +17,7 @@ from allocator.bench.reading import INPUT_BYTES
 from allocator.bench.stage_costs import stage_costs
 from allocator.bench.timing import timed
 from allocator.bench.workbench import Workbench
+from allocator.core.memory import share
 from allocator.core.unit_costs import Lengths, Unit, UnitCosts
 from allocator.families import PICTURE
 from quant.lru_cache import LRUCache, size_of
@@ -181,7 +182,7 @@ class _Timed:
 
     def _replied(self, tokens: Counter[Any]) -> tuple[float, list[Any]]:
         """Seconds of replying, pictures encoded before; and what was said."""
-        aside = self._aside(LRUCache(self.setup.asked.cache_bytes))
+        aside = self._aside(LRUCache(self._kept_bytes))
         with torch.inference_mode():
             aside.prefixed(self.few)
         full = self.setup.space.full
@@ -229,7 +230,7 @@ class _Timed:
         wanted = features * len(self.setup.samples["search"])
         # inputs of all samples are made once where all are kept
         total = sum(map(len, self.setup.samples.values()))
-        is_kept = inputs * total <= INPUT_BYTES
+        is_kept = inputs * total <= share(1 / 16, INPUT_BYTES)
         return _Read(
             (self.encoded + (0.0 if is_kept else self.inputs)) / pictures,
             self.looked / count,
@@ -237,11 +238,16 @@ class _Timed:
             self.looking,
             lengths,
             branches,
-            min(1.0, self.setup.asked.cache_bytes / max(wanted, 1.0)),
+            min(1.0, self._kept_bytes / max(wanted, 1.0)),
             inputs,
             features,
             self.inputs / count * total if is_kept else 0.0,
         )
+
+    @property
+    def _kept_bytes(self) -> int:
+        """Bytes of features that stay in memory."""
+        return share(1 / 8, self.setup.asked.cache_bytes)
 
     def _picture(self) -> float:
         """Tokens up to the last of the picture's, padding left out."""

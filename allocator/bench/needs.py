@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 from allocator.bench.devices import device_bytes
 from allocator.bench.loading import bank_home, recipe_of
 from allocator.bench.reading import INPUT_BYTES
-from allocator.core.account import peak_memory
+from allocator.bench.reserved import LEARNING, LEAST, reserved_bytes
+from allocator.bench.reserved import model_bytes as bytes_of
 from allocator.core.amounts import in_bytes
 from allocator.core.errors import BankError, SpecError
-from allocator.core.memory import host_bytes
+from allocator.core.memory import host_bytes, share
+from allocator.core.ports import SPLITS
 from allocator.core.unit_costs import Bytes
 from quant.bank import missing_cells
 from quant.needs import building
@@ -29,8 +31,6 @@ if TYPE_CHECKING:
 BESIDE = 1.1
 # different allocations of which something is kept, in a search
 ALLOCATIONS = 100
-# bytes of what learns and explains: libraries that are imported later
-LEARNING = 350 * 10**6
 
 
 @dataclass(frozen=True)
@@ -73,11 +73,8 @@ def needs_of(setup: Setup, finalized: float = 0.0) -> Needs:
     kept = round(finalized * min(setup.space.room, widest))
     made = building(recipe, linears, lacking, setup.device)
     # a bank is made beside the model, which is loaded by then
-    host = peak_memory()["host"] + made.host
-    device = made.device
-    if setup.device.startswith("cpu"):
-        host += model_bytes(setup)
-    else:
+    host, device = LEAST + standing_bytes(setup), made.device
+    if not setup.device.startswith("cpu"):
         device += round(BESIDE * model_bytes(setup))
     free = shutil.disk_usage(_made(bank_home())).free
     room = Bytes(free, host_bytes(), device_bytes(setup.device))
@@ -101,12 +98,17 @@ def _made(folder: Path) -> Path:
 
 def model_bytes(setup: Setup) -> int:
     """Bytes of a model at full precision, as it computes here."""
-    is_wide = setup.arithmetic.endswith("float32")
-    return setup.model.parameters * (4 if is_wide else 2)
+    return bytes_of(setup.model, setup.arithmetic)
+
+
+def standing_bytes(setup: Setup) -> int:
+    """Bytes of the host's memory that nothing can make less."""
+    known = setup.asked, setup.model, setup.scheme, setup.device, setup.arithmetic
+    return reserved_bytes(*known, SPLITS)
 
 
 def kept_bytes(setup: Setup, inputs: float, features: float) -> int:
-    """Bytes of memory that caches come to, up to their limits, and libraries.
+    """Bytes of the host's memory that caches come to at most, and what is learned.
 
     Args:
         setup: the request.
@@ -117,9 +119,9 @@ def kept_bytes(setup: Setup, inputs: float, features: float) -> int:
     states = features * len(setup.samples["calibration"])
     return round(
         LEARNING
-        + min(INPUT_BYTES, inputs * samples)
-        + min(setup.asked.cache_bytes, features * samples * ALLOCATIONS)
-        + min(HELD_BYTES, states * ALLOCATIONS)
+        + min(share(1 / 16, INPUT_BYTES), inputs * samples)
+        + min(share(1 / 8, setup.asked.cache_bytes), features * samples * ALLOCATIONS)
+        + min(share(1 / 16, HELD_BYTES), states * ALLOCATIONS)
     )
 
 
@@ -142,7 +144,7 @@ def check_fits(setup: Setup, needs: Needs) -> None:
     if least.host > room.host:
         raise SpecError(
             f"{model} takes at least {in_bytes(least.host)} of memory and this machine "
-            f"has {in_bytes(room.host)}: choose a smaller model"
+            f"has {in_bytes(room.host)} for it: choose a smaller model"
         )
     recipe = recipe_of(setup)
     folder, lacking = _made(bank_home()), _lacking(setup)

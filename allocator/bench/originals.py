@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from allocator.core.memory import host_bytes
+from allocator.core.memory import host_bytes, share
 from allocator.core.weights import tensor_of
 
 if TYPE_CHECKING:
@@ -58,9 +58,10 @@ class Originals:
 
 def _copy_of(size: int, devices: set[str]) -> Callable[[Tensor], Tensor] | None:
     """How parameters of a model of some bytes are copied; None: not at all."""
-    if size <= COPIED_BYTES:
+    on_cuda = devices == {"cuda"}
+    if size <= (COPIED_BYTES if on_cuda else share(1 / 8, COPIED_BYTES)):
         return _beside
-    if devices == {"cuda"} and size <= PINNED_SHARE * host_bytes():
+    if on_cuda and size <= PINNED_SHARE * host_bytes():
         from quant.cuda import pinned_copy
 
         return pinned_copy

@@ -179,6 +179,7 @@ def prepare(
         open_storage(asked.storage, timeout=asked.storage_timeout)
     # brings torch, which the checks above do not need
     from allocator.bench.devices import pick_device
+    from allocator.bench.reserved import reserve
 
     device = pick_device(asked.device)
     model = spec_of(asked, folder, family)
@@ -193,11 +194,13 @@ def prepare(
     tell_data(task, samples, contents.watch)
     tell_unread(folder, watch)
     weights = weights_digest(folder, contents)
-    return Setup(
+    setup = Setup(
         *(asked, folder, family, task, samples, model, space, weights, device),
         contents,
         candidates,
     )
+    reserve(asked, model, setup.scheme, device, setup.arithmetic, splits)
+    return setup
 
 
 def spec_of(asked: StudySpec, folder: Path, family: Family) -> ModelSpec:

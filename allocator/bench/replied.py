@@ -10,6 +10,7 @@ import torch
 
 from allocator.bench.divergence import kl
 from allocator.core.finite import is_number
+from allocator.core.memory import share
 from allocator.core.ports import POSITIONS
 from allocator.core.records import TokenDivergence
 from evals.subsets import Subsets
@@ -46,7 +47,7 @@ def some_of(
     rows = bench.model.module.get_input_embeddings().weight.shape[0]
     # and the end of each
     counts = (1 + len(tokenizer(t, add_special_tokens=False).input_ids) for t in said)
-    most = BYTES // (4 * rows)
+    most = share(1 / 8, BYTES) // (4 * rows)
     count = sum(total <= most for total in accumulate(counts))
     return [samples[place] for place in sorted(order[: max(1, count)])]
 

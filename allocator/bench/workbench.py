@@ -239,7 +239,7 @@ class Workbench:
     def fault(self, samples: Sequence[Sample]) -> str | None:
         """What of the model at full precision is no number; None if nothing is."""
         for name, weight in self.model.module.named_parameters():
-            if not bool(torch.isfinite(weight).all()):
+            if not bool(torch.stack(weight.aminmax()).isfinite().all()):
                 return f"its weight {name} holds values that are infinite or no numbers"
         # aside: neither counted nor kept
         aside = Workbench(self.model, self.spec, self.task, halving=self.halving)

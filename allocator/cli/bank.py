@@ -16,6 +16,7 @@ from allocator.cli.options import (
     data,
     device,
     given_of,
+    memory,
     model,
     rehash,
     seed,
@@ -44,6 +45,7 @@ def bank() -> None:
 @bank_options
 @seed
 @device
+@memory
 @as_json
 def build(as_json: bool, model: str | None, **options: Any) -> None:
     """Make every cell that a model's bank lacks; checks those it has.

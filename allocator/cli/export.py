@@ -17,6 +17,7 @@ from allocator.cli.options import (
     data,
     device,
     given_of,
+    memory,
     storage,
 )
 from allocator.cli.values import completing, listed
@@ -90,6 +91,7 @@ SCALES = ("fp32", "fp16")
     ),
     cloup.option("--task", metavar="vqav2", help="Of a plan that names none."),
     device,
+    memory,
 )
 @as_json
 def export(

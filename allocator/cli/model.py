@@ -16,6 +16,7 @@ from allocator.cli.options import (
     device,
     given_of,
     joined_task,
+    memory,
     model,
     scheme_options,
     task_options,
@@ -73,6 +74,7 @@ def inspect(
     help="A plan, or another tool's file; without one, the model as it is.",
 )
 @device
+@memory
 @cloup.option(
     "--seed",
     type=int,

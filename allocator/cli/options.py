@@ -253,6 +253,11 @@ cache_memory = cloup.option(
     metavar="2GiB",
     help="For states between blocks.  [default: 256MiB]",
 )
+memory = cloup.option(
+    "--memory",
+    metavar="8GiB",
+    help="Of this machine, for this process.  [default: all of it, or its container's]",
+)
 seed = cloup.option(
     "--seed", type=int, metavar="1", help="Of everything random.  [default: 0]"
 )
@@ -308,7 +313,7 @@ bank_options = cloup.option_group(
 search_options = cloup.option_group(
     "Search",
     *(strategy, trials, time, rungs, narrowing, finalize, refine, tune, tune_steps),
-    *(race, candidates, cache_memory, calibration, seed, device),
+    *(race, candidates, cache_memory, memory, calibration, seed, device),
 )
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
+
+from allocator.core.allocation import UNITS
+from allocator.core.errors import SpecError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,6 +34,18 @@ def in_bytes(count: float) -> str:
     ('74 GB', '250 MB', '0 B')
     """
     return f"{short(count)}B" if count >= 1000 else f"{count:.0f} B"
+
+
+def read_bytes(text: str) -> int:
+    """Bytes in a size such as 2GiB.
+
+    Raises:
+        SpecError: anything else.
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([kmg]?i?b)\s*", text, re.IGNORECASE)
+    if not found or found[2].lower() not in UNITS:
+        raise SpecError(f"{text!r} is not a size of memory such as 256MiB or 2GiB")
+    return int(float(found[1]) * UNITS[found[2].lower()])
 
 
 def duration(seconds: float) -> str:

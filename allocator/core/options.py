@@ -77,7 +77,7 @@ def typed_options(
     """
     typed = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     typed = {key: value for key, value in typed.items() if value is not None}
-    for key in ("budget", "cache_memory"):
+    for key in ("budget", "cache_memory", "memory"):
         if key in typed:
             typed[key] = str(typed[key])
     for key, value in typed.items():

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from threading import RLock
 from typing import Any
 
+from allocator.core.memory import has_room
+
 
 @dataclass
 class Recurring:
@@ -37,7 +39,7 @@ class Recurring:
     def put(self, key: Any, size: int, value: Any) -> None:
         """Keep a value of a size in bytes if it fits beside what is worth as much."""
         with self.lock:
-            if size > self.limit or key in self.values:
+            if size > self.limit or key in self.values or not has_room(size):
                 return
             gone = self._giving_way(self.held + size - self.limit, self.asked[key])
             if gone is None:

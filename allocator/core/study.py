@@ -7,15 +7,8 @@ import re
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
-from allocator.core.allocation import (
-    FULL,
-    SCOPES,
-    UNITS,
-    WIDTHS,
-    Budget,
-    Choice,
-    Scheme,
-)
+from allocator.core.allocation import FULL, SCOPES, WIDTHS, Budget, Choice, Scheme
+from allocator.core.amounts import read_bytes
 from allocator.core.checks import check_among, check_choosable
 from allocator.core.errors import SpecError, StudyError, UnknownNameError
 from allocator.core.options import read_toml, typed_options
@@ -78,7 +71,8 @@ class StudySpec:
     `candidates` are files of allocations that take part in the end; `pin`, `at_least`,
     `at_most` keep groups as they are or within bounds (`Pins`). Nones mean: the
     embedded data, the published fraction and set, the published depth of ranking, the
-    default study name, the default storage, no time limit.
+    default study name, the default storage, no time limit, the whole `memory` of the
+    machine or its container for this process (`allocator.core.memory`).
     """
 
     budget: str | None
@@ -105,6 +99,7 @@ class StudySpec:
     strategy: str = "surrogate"
     trials: int | None = None
     seconds: float | None = None
+    memory: str | None = None
     study: str | None = None
     storage: str | None = field(default=None, repr=False)
     storage_timeout: float = STORAGE_TIMEOUT
@@ -158,7 +153,7 @@ class StudySpec:
         # all refuse what they cannot read
         self.scheme.check(self.methods)
         TARGETS[self.target].check_widths(self.widths)
-        _ = self.limit, self.cache_bytes
+        _ = self.limit, self.cache_bytes, self.memory_bytes
 
     def _check_times(self) -> None:
         if self.seconds is not None and not self.seconds > 0:
@@ -258,7 +253,12 @@ class StudySpec:
     @property
     def cache_bytes(self) -> int:
         """Bytes that states between blocks, encoded images most of all, may take."""
-        return read_memory(self.cache_memory)
+        return read_bytes(self.cache_memory)
+
+    @property
+    def memory_bytes(self) -> int | None:
+        """Bytes of the host's memory that the process may take; None: all there is."""
+        return None if self.memory is None else read_bytes(self.memory)
 
     @property
     def low_widths(self) -> tuple[int, ...]:
@@ -320,18 +320,6 @@ def check_options(names: Iterable[str], known: Collection[str] = ()) -> None:
     for name in names:
         if name not in known:
             raise UnknownNameError("study option", name, known)
-
-
-def read_memory(text: str) -> int:
-    """Bytes in a size such as 2GiB.
-
-    Raises:
-        SpecError: anything else.
-    """
-    found = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([kmg]?i?b)\s*", text, re.IGNORECASE)
-    if not found or found[2].lower() not in UNITS:
-        raise SpecError(f"{text!r} is not a size of memory such as 256MiB or 2GiB")
-    return int(float(found[1]) * UNITS[found[2].lower()])
 
 
 def check_study_name(name: str) -> str:

@@ -49,7 +49,7 @@ COMPARED = 8
 # tasks of the drawn world: whatever a model does, it is asked one of them
 DRAWN = ("flickr30k", "coco", "vqav2")
 # fields of `StudySpec` that may be other than a study or a plan has them
-OF_STUDY = ("data", "device")
+OF_STUDY = ("data", "device", "memory")
 OF_PLAN = (*OF_STUDY, "model", "task")
 
 
@@ -266,8 +266,9 @@ def _where(journal: Journal) -> dict[str, str]:
 
 
 def _asked(journal: Journal, options: Mapping[str, Any]) -> StudySpec:
-    # the storage is open, and what a study keeps of it has no password
-    kept = {**journal.attribute(SPEC), "storage": None}
+    # the storage is open, and what a study keeps of it has no password; what memory a
+    # search was given says nothing of where its outcome is exported
+    kept = {**journal.attribute(SPEC), "storage": None, "memory": None}
     return StudySpec.read({**kept, **options})
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from safetensors.torch import save_file
 
 from allocator.core.errors import SpecError
+from allocator.core.memory import share
 from allocator.families import INDEX, SINGLE
 from allocator.families import tensor_bytes as tensor_bytes
 
@@ -28,14 +29,15 @@ METADATA = {"format": "pt"}
 
 
 def write_shards(
-    out: Path, tensors: Iterable[tuple[str, Tensor]], most: int = SHARD_BYTES
+    out: Path, tensors: Iterable[tuple[str, Tensor]], most: int | None = None
 ) -> int:
     """Write tensors in the order in which they come.
 
     Args:
         out: an empty folder that is there.
         tensors: name and value; read one by one, each name once.
-        most: bytes of a shard; a tensor that is larger has one of its own.
+        most: bytes of a shard; a tensor that is larger has one of its own. By default
+            as many as is usual, or as memory allows.
 
     Returns:
         Bytes of all tensors.
@@ -47,6 +49,7 @@ def write_shards(
     shard: dict[str, Tensor] = {}
     seen: set[str] = set()
     held = total = 0
+    most = share(1 / 4, SHARD_BYTES) if most is None else most
     for name, tensor in tensors:
         if name in seen:
             raise SpecError(f"the tensor {name} would be written twice")

@@ -36,11 +36,13 @@ def divergence_of(
     if kept is not None:
         return TokenDivergence(**kept)
     samples = _replied(search)
-    if not samples or search.deadline.is_reached(search):
+    if not samples:
         return None
     setup, bench = search.setup, search.bench
     parts = strata(setup.task, setup.samples["evaluation"])
     few = some_of(bench, samples, parts, setup.asked.seed)
+    if search.deadline.is_reached(search, 2 * len(few) * search.deadline.per_look):
+        return None
     with search.watch.phase(PHASE) as progress:
 
         def read(own: Workbench) -> list[Tensor]:

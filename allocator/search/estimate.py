@@ -32,11 +32,19 @@ if TYPE_CHECKING:
     Damage = Mapping[tuple[str, Choice], float]
     Floats = NDArray[np.float64]
 
-# what may differ within a study
+# what may differ within a study; batches may follow the memory, given or the machine's
 FREE = (
     *("budget", "budget_scope", "front", "min_score", "strategy", "trials", "seconds"),
     *("study", "storage", "storage_timeout", "rungs", "narrowing"),
-    *("cache_memory", "finalize", "refine", "tune", "tune_steps", "candidates"),
+    *(
+        "cache_memory",
+        "memory",
+        "finalize",
+        "refine",
+        "tune",
+        "tune_steps",
+        "candidates",
+    ),
     *("race", "confidence"),
     *PINS,
 )

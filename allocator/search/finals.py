@@ -130,8 +130,17 @@ class Finals:
             found = self.shipped.values(contender.allocation, weights, size)
         contender.scores[weights] = found
 
-    def race(self) -> None:
-        """Score all contenders; what cannot be best any more stops at few samples."""
+    def race(self) -> bool:
+        """Score all contenders; what cannot be best any more stops at few samples.
+
+        False where there was no time for it: the bank's cells count for all of them.
+        """
+        self.search.deadline.others = LAST + len(
+            {k for c in self.contenders for k in c.kinds}
+        )
+        return self.search.deadline.attempt(self._race) or False
+
+    def _race(self) -> bool:
         rungs = [*([FEW] if self.total >= 2 * FEW else []), self.total]
         left = list(self.contenders)
         with self.search.watch.phase("finalists") as progress:
@@ -150,6 +159,7 @@ class Finals:
                 # what finalizing was worth; most were measured by the search
                 self.score(each, each.size, BANK)
             progress(1, 1)
+        return True
 
     def _ahead(
         self, contenders: Sequence[Contender], size: int, weights: str = FINALIZED
@@ -196,16 +206,26 @@ class Finals:
         if not self.search.deadline.allows(self.search, len(wanted), TUNED):
             self.search.watch.say("no time is left to tune: finalized weights count")
             return
-        sizes = {each.size for each in wanted.values() if each.size}
-        for size in sorted(sizes, reverse=True):
-            own = [each for each in wanted.values() if each.size == size]
-            self._ahead(own, size, TUNED)
-        with self.search.watch.phase("tuning") as progress:
-            for done, each in enumerate(wanted.values()):
-                progress(done, len(wanted))
-                if each.size and self.shipped.has(each.allocation, TUNED):
-                    self.score(each, each.size, TUNED)
-            progress(len(wanted), len(wanted))
+
+        def tune() -> bool:
+            sizes = {each.size for each in wanted.values() if each.size}
+            for size in sorted(sizes, reverse=True):
+                own = [each for each in wanted.values() if each.size == size]
+                self._ahead(own, size, TUNED)
+            with self.search.watch.phase("tuning") as progress:
+                for done, each in enumerate(wanted.values()):
+                    progress(done, len(wanted))
+                    if each.size and self.shipped.has(each.allocation, TUNED):
+                        self.score(each, each.size, TUNED)
+                progress(len(wanted), len(wanted))
+            return True
+
+        if not self.search.deadline.attempt(tune):
+            for each in wanted.values():
+                each.scores.pop(TUNED, None)
+            self.search.watch.say(
+                "time is up before all is tuned: finalized weights do"
+            )
 
 
 def entered(search: Search, rivals: Mapping[str, Allocation]) -> Finals:

@@ -15,6 +15,7 @@ from allocator.bench.references import foretold
 from allocator.core.account import peak_memory
 from allocator.core.amounts import duration, in_bytes, short
 from allocator.core.forecast import OTHER, Savings
+from allocator.core.memory import taken_bytes
 from allocator.core.own import summary_of
 from allocator.core.unit_costs import Unit
 from allocator.search.begun import done_of
@@ -147,7 +148,7 @@ def outlook(setup: Setup, needs: Needs, bench: Workbench, started: Clock) -> Out
     units = measured.units
     units = replace(units, start=Unit(before + units.start.seconds + CLOSING))
     kept = kept_bytes(setup, measured.inputs, measured.features)
-    host = max(needs.least.host, peak_memory()["host"] + kept)
+    host = max(needs.least.host, (taken_bytes() or peak_memory()["host"]) + kept)
     memory = replace(needs.least, host=host)
     seconds = found.seconds(units, measured.lengths)
     data = summary_of(setup.task)

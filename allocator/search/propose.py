@@ -69,8 +69,10 @@ def propose(search: Search) -> None:
                 search.watch.say(f"nothing left to try after {made} proposals")
                 return
             with search.deadline.step():
-                found = step(search, space, proposer(space))
-            if not found:
+                one = partial(step, search, space, proposer(space))
+                found = search.deadline.attempt(one)
+            # one that was given up is no sign of that
+            if found is False:
                 search.spent_limits.add(limit_of(space))
         progress(wanted, wanted, so_far(search))
 

@@ -15,6 +15,7 @@ little is lost, as where it began takes part on the evaluation set too.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
@@ -54,10 +55,15 @@ def refine(finals: Finals) -> None:
     with search.watch.phase("refinement") as progress:
         for at in range(ROUNDS):
             progress(at, ROUNDS)
-            if at >= len(way.rounds) and not search.deadline.allows(search, BATCH):
+            looked = LOOKED * SAMPLES
+            if at >= len(way.rounds) and not search.deadline.allows(
+                search, BATCH, looked=looked
+            ):
                 search.watch.say(f"no time is left to refine after {at} rounds")
                 break
-            way.go(at)
+            if not search.deadline.attempt(partial(way.go, at)):
+                search.watch.say(f"time is up within round {at + 1} of refinement")
+                break
         progress(ROUNDS, ROUNDS)
     if passed := kept(start, way.steps, finals.strata(finals.total)):
         finals.contenders.append(max(passed, key=lambda each: each.rank))
@@ -99,8 +105,8 @@ class Way:
         known = found is not None and found["start"] == digest
         return Way(finals, fine, digest, start, found["rounds"] if known else [])
 
-    def go(self, at: int) -> None:
-        """Find what a round finalizes, or recall it, and score it."""
+    def go(self, at: int) -> bool:
+        """Find what a round finalizes, or recall it, and score it: True once done."""
         search, labels = self.finals.search, list(self.fine.by_label)
         if at == len(self.rounds):
             rows = [
@@ -118,6 +124,7 @@ class Way:
             self.finals.score(step, self.finals.total)
             self.steps.append(step)
         self.best = max([self.best, *self.steps], key=lambda each: each.rank)
+        return True
 
     def _read(self, row: Sequence[int]) -> Allocation:
         """An allocation of single linears, as a study keeps it."""
@@ -141,6 +148,7 @@ class Way:
             search.ahead.looks_at(ordered, few, fine=True)
             values = {}
             for each, ahead in zip_longest(ordered, ordered[1:]):
+                search.deadline.check(search)
                 search.count(each, len(few))
                 known = search.ahead.look(bench, each, few)
                 values[each.digest] = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from allocator.bench.finalize import FINALIZED
@@ -214,7 +215,10 @@ def _shipped(search: Search) -> Outcome:
     since = Clock()
     found = {**rivals(search, space), **linear_rivals(search, space)}
     finals = entered(search, found)
-    finals.race()
+    if not finals.race():
+        search.deadline.give_up_finalizing(search)
+        finals.shipped.discard()
+        return _confirmed(search)
     seconds["finalists"] = since.seconds
     if asked.refines:
         since = Clock()
@@ -254,7 +258,8 @@ def _confirmed(search: Search) -> Outcome:
 def _sized(search: Search, progress: Tell, parts: tuple[int, ...]) -> Outcome:
     """Finalists of a front or of a score to keep, whose size is what is chosen."""
     shipped = Shipped(search)
-    return confirm(
+    sized = partial(
+        confirm,
         search.setup.space,
         search.records,
         search.goal,
@@ -266,6 +271,7 @@ def _sized(search: Search, progress: Tell, parts: tuple[int, ...]) -> Outcome:
         seed=search.setup.asked.seed,
         strata=parts,
     )
+    return search.deadline.with_or_without(search, sized)
 
 
 def finished(search: Search, measured: Measured, shipped: Shipped) -> Measured:

@@ -169,11 +169,13 @@ class Search:
         self.count(allocation, len(samples))
         if bench is self.bench:
             self.ahead.replies_of([(allocation, samples, BANK)])
-        since, before = Clock(), self.deadline.samples
+        since, deadline = Clock(), self.deadline
+        count, seconds = deadline.samples, deadline.scoring
         found = what(allocation, samples)
-        if self.deadline.samples == before:
-            # a ranking, which is told of as a whole
-            self.deadline.scored(len(samples), since.seconds)
+        # a ranking is told of as a whole, and of other batches what comes around them
+        told = deadline.samples - count
+        beside = max(0.0, since.seconds - (deadline.scoring - seconds))
+        deadline.scored(0 if told else len(samples), beside)
         return found
 
     def _look(

@@ -22,6 +22,7 @@ from allocator.bench.finalize import (
 )
 from allocator.core.clock import Clock
 from allocator.core.errors import BankError, reason
+from allocator.search.deadline import Watched
 from allocator.search.evaluating import known_samples, lacking
 from allocator.search.rungs import spread_out
 from allocator.study.entry import not_finite
@@ -231,7 +232,7 @@ class Shipped:
             made = finalize(
                 search.setup,
                 allocation,
-                search.watch,
+                Watched(search.watch, search),
                 tuned=weights == TUNED,
                 passes=self.passes,
             )

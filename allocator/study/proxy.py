@@ -46,7 +46,7 @@ def proxy_at(url: str) -> BaseStorage:
         warnings.simplefilter("ignore")
         storage = GrpcStorageProxy(host=found[1], port=int(found[2]))
     calls = {name: _plain(getattr(storage, name), grpc.RpcError) for name in calls_of()}
-    return storage_of("ProxyStorage", calls)
+    return storage_of("ProxyStorage", calls, storage)
 
 
 def _plain(call: Callable[..., Any], failure: type[Exception]) -> Callable[..., Any]:

@@ -87,9 +87,9 @@ def test_a_bank_that_does_not_fit_is_refused_by_its_methods(
 
 def test_caches_come_to_what_there_is_up_to_their_limits(setup: Setup) -> None:
     samples = sum(map(len, setup.samples.values()))
-    # of a hundred allocations, 16 calibration samples of each; 350 MB of libraries
+    # of a hundred allocations, 16 calibration samples of each; 160 MB of libraries
     some = 10 * samples + 100 * samples + 100 * 16
-    assert kept_bytes(setup, 10, 1) == 350_000_000 + some
+    assert kept_bytes(setup, 10, 1) == 160_000_000 + some
     # 512 MiB of inputs, 256 MiB of features, 256 MiB of states
     most = 2**29 + 2**28 + 2**28
-    assert kept_bytes(setup, 10**9, 10**9) == 350_000_000 + most
+    assert kept_bytes(setup, 10**9, 10**9) == 160_000_000 + most

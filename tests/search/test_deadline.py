@@ -75,7 +75,7 @@ def time(monkeypatch: pytest.MonkeyPatch) -> Time:
 def searched(
     toy: ModelSpec, url: str, time: Time, seconds: float, **options: Any
 ) -> Search:
-    bench = Taking()
+    bench = options.pop("bench", None) or Taking()
     bench.time = time
     asked = asked_for(seconds=seconds, **options)
     search = search_of(toy, url, asked, bench)
