@@ -12,18 +12,22 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from allocator.core.errors import ModelError
+from allocator.core.drafts import DRAFT, clear_drafts
+from allocator.core.errors import FullError, ModelError
+from allocator.core.full import full
 from allocator.core.ports import is_stored
 from allocator.core.weights import weight_of as view_of
 from quant.bank import about, missing_cells, write_manifest
 from quant.calibration import calibrate
 from quant.cells import add_cells, packed_cell
 from quant.files import claimed
-from quant.pooling import fed_manifest, keep_fed
+from quant.needs import missing_bytes
+from quant.pooling import FED, fed_manifest, keep_fed
 from quant.room import check_bank
-from quant.streaming import Spool
+from quant.streaming import SPOOLED, Spool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -38,6 +42,10 @@ if TYPE_CHECKING:
     from quant.cells import Packed
 
 CLAIMS = ".claims"
+REMEDY = (
+    "free some, or let XDG_CACHE_HOME name a larger disk, and give the same command "
+    "again; the cells that are finished are kept"
+)
 # seconds between two looks at what another process has made
 PATIENCE = 0.2
 
@@ -74,12 +82,15 @@ def build_bank(
         progress: is told the linears done and wanted.
 
     Raises:
-        BankError: the disk has, or turns out to have, too little room.
+        BankError: the disk has too little room.
+        FullError: it turns out to have; finished cells are kept.
         ModelError: a linear whose weights or activations are not finite.
     """
     folder = root / recipe.digest
     (folder / CLAIMS).mkdir(parents=True, exist_ok=True)
-    build = _Build(folder, recipe, tuple(linear.name for linear in linears), progress)
+    for each, prefix in ((folder, DRAFT), (folder, SPOOLED), (folder / FED, DRAFT)):
+        clear_drafts(each, prefix)
+    build = _Build(folder, recipe, linears, progress)
     build.look()
     check_bank(folder, recipe, linears, build.lacking, source.device)
     if build.lacking:
@@ -98,11 +109,16 @@ class _Build:
 
     folder: Path
     recipe: Recipe
-    names: tuple[str, ...]
+    linears: Sequence[Linear]
     progress: Callable[[int, int], object]
     lacking: dict[str, list[str]] = field(default_factory=dict)
     made: int = 0
     claim: ExitStack = field(default_factory=ExitStack)
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """All linears of the model."""
+        return tuple(linear.name for linear in self.linears)
 
     def look(self) -> None:
         """See what is missing now."""
@@ -247,7 +263,12 @@ class _Build:
         self, siblings: Siblings, packed: Mapping[str, Mapping[str, Packed]]
     ) -> None:
         """Write what was made of a sibling set: nothing of it is missing any more."""
-        add_cells(self.folder, {name: own for name, own in packed.items() if own})
+        try:
+            add_cells(self.folder, {name: own for name, own in packed.items() if own})
+        except FullError as error:
+            needed = missing_bytes(self.recipe, self.linears, self.lacking)
+            what = "what is missing of the bank"
+            raise full(self.folder, what, needed, REMEDY) from error
         self.made += sum(map(len, packed.values()))
         for name in siblings.names:
             self.lacking.pop(name, None)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from allocator.core.allocation import FULL, Choice
-from allocator.core.errors import BankError, SpecError
+from allocator.core.drafts import OLD, clear_drafts, draft_folder
+from allocator.core.errors import BankError, FullError, SpecError
+from allocator.core.full import naming_the_disk
 from quant.assignment import VERSION, name_of, settings_of
 from quant.bank import MANIFEST
 from quant.cells import (
@@ -31,7 +32,7 @@ from quant.cells import (
     read_packed,
     stored_cells,
 )
-from quant.files import DRAFT, replace_file
+from quant.files import replace_file
 from quant.folding import settled
 from quant.grid import torch_type
 from quant.kept import Kept, PackedCells
@@ -197,16 +198,25 @@ class Finalized(PackedCells):
             raise SpecError(f"{target} is in the way: move it, or export elsewhere")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=DRAFT, dir=target.parent) as name:
-                draft = Path(name) / "new"
+            clear_drafts(target.parent)
+            files = [file_of(self.folder, linear) for linear in self.keys]
+            files += [self.folder / CHANGED] if self.changed_sums else []
+            files.append(self.folder / MANIFEST)
+            needed = sum(file.stat().st_size for file in files)
+            with (
+                naming_the_disk(target.parent, target.name, needed),
+                draft_folder(target.parent) as beside,
+            ):
+                draft, old = beside / "new", beside / OLD
                 draft.mkdir()
-                files = [file_of(self.folder, linear).name for linear in self.keys]
-                files += [CHANGED] if self.changed_sums else []
-                for file in (*files, MANIFEST):
-                    shutil.copyfile(self.folder / file, draft / file)
+                for file in files:
+                    shutil.copyfile(file, draft / file.name)
                 if target.exists():
-                    target.rename(Path(name) / "old")
+                    old.mkdir()
+                    target.rename(old / target.name)
                 draft.rename(target)
+        except FullError:
+            raise
         except OSError as error:
             raise SpecError(f"cannot write {target}: {error}") from None
 

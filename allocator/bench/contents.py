@@ -8,6 +8,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from allocator.core.drafts import clear_drafts
 from allocator.core.errors import DataError
 from allocator.core.home import cache_home
 from allocator.core.watch import Silent
@@ -160,4 +161,5 @@ def remember(memory: Path, lasting: Mapping[str, str]) -> None:
             kept = [*{**recalled(memory), **lasting}.items()][-MOST:]
             body = "".join(f"{state} {found}\n" for state, found in kept).encode()
             head = f"{hashlib.sha256(body).hexdigest()}\n".encode()
+            clear_drafts(memory.parent)
             replace_file(memory, lambda draft: draft.write_bytes(head + body))

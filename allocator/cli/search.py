@@ -35,6 +35,7 @@ from allocator.cli.options import (
 from allocator.cli.replay import replay
 from allocator.cli.studies import studies
 from allocator.core.errors import AllocateError, SpecError, first_line
+from allocator.core.full import machine_fault
 from allocator.core.masking import HIDDEN, masked
 from allocator.search.request import read_request
 
@@ -61,12 +62,6 @@ class Guarded(cloup.Group):
         except AllocateError as error:
             tell(ctx, str(error))
             sys.exit(error.exit_code)
-        except OSError as error:
-            # whoever read our output has left: click knows what to do
-            if error.filename is None:
-                raise
-            tell(ctx, f"{error.filename}: {error.strerror}")
-            sys.exit(AllocateError.exit_code)
         except KeyboardInterrupt:
             kept = "allocate: interrupted; everything finished is kept. Go on with"
             echo(*f"{kept}{same_command()}".split("\n", 1), err=True)
@@ -74,9 +69,13 @@ class Guarded(cloup.Group):
         except click.ClickException as error:
             vars(error)["message"] = masked(error.message)
             raise
-        except (click.exceptions.Exit, click.Abort):
+        except (click.exceptions.Exit, click.Abort, BrokenPipeError):
+            # whoever read our output has left: click knows what to do
             raise
         except Exception as error:
+            if told := machine_fault(error):
+                tell(ctx, told)
+                sys.exit(AllocateError.exit_code)
             tell(
                 ctx,
                 f"{type(error).__name__}: {first_line(error)}; this is a fault of "
