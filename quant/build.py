@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from allocator.core.drafts import DRAFT, clear_drafts
@@ -25,6 +25,7 @@ from quant.calibration import calibrate
 from quant.cells import add_cells, packed_cell
 from quant.files import claimed
 from quant.needs import missing_bytes
+from quant.pieces import Widths
 from quant.pooling import FED, fed_manifest, keep_fed
 from quant.room import check_bank
 from quant.streaming import SPOOLED, Spool
@@ -113,6 +114,7 @@ class _Build:
     progress: Callable[[int, int], object]
     lacking: dict[str, list[str]] = field(default_factory=dict)
     made: int = 0
+    widths: Widths = field(default_factory=Widths)
     claim: ExitStack = field(default_factory=ExitStack)
 
     @cached_property
@@ -248,16 +250,16 @@ class _Build:
         observed: Observed,
         widths: Sequence[int],
     ) -> dict[int, list[Any]]:
-        siblings = observed.siblings
+        siblings, found = observed.siblings, dict[int, list[Any]]()
+        known = weights, observed.inputs, self.recipe.scheme
+        quantize = partial(self.recipe.methods[method].quantize, *known)
+        solve = partial(quantize, foldable=siblings.fold is not None)
+        self.widths.weights = sum(weight.numel() for weight in weights)
+        self.widths.what = ", ".join(siblings.names)
         with _named(*siblings.names):
-            cells = self.recipe.methods[method].quantize(
-                weights,
-                observed.inputs,
-                self.recipe.scheme,
-                widths,
-                foldable=siblings.fold is not None,
-            )
-        return {bits: list(row) for bits, row in cells.items()}
+            for cells in self.widths.run(widths, solve, method):
+                found |= {bits: list(row) for bits, row in cells.items()}
+        return found
 
     def _write(
         self, siblings: Siblings, packed: Mapping[str, Mapping[str, Packed]]

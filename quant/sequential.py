@@ -38,6 +38,7 @@ from quant.full_pass import FullPass
 from quant.grid import decode, scale_dtype
 from quant.observing import Observing, together
 from quant.passes import Passes, all_states, beginnings, calibrated, lend
+from quant.pieces import enough_memory
 from quant.placed import Placed
 from quant.room import CLAIM, check_finalized
 from quant.solving import cells_of
@@ -172,7 +173,9 @@ class _Sequence:
         taken = self._go_on(begun) or self._take_over(stages, last)
         for at in range(self._start(names, taken), last + 1):
             behind = names[at + 1] if at < last else None
-            self._pass(at, stages[at], behind, known=at < taken)
+            what = f"quantizing {stages[at].name} in sequence"
+            with enough_memory(what, self.states.device):
+                self._pass(at, stages[at], behind, known=at < taken)
         return self.folds.changed
 
     def _go_on(self, begun: Underway) -> int:
