@@ -19,6 +19,7 @@ from allocator.core.own import (
 from allocator.core.plugins import available, load
 from allocator.core.ports import SPLITS
 from allocator.core.study import JOINED
+from allocator.core.waiting import answered
 from allocator.embedded import is_embedded
 from evals._lmms import PREFIX as LMMS
 from evals.lmms import lmms_task
@@ -176,7 +177,8 @@ def data_folder(asked: StudySpec) -> Path:
     """
     if asked.data not in (None, EMBEDDED):
         folder = Path(asked.data).expanduser()
-        if not folder.is_dir() and not all(map(is_file_task, asked.tasks)):
+        is_there = answered(folder, lambda _: folder.is_dir())
+        if not is_there and not all(map(is_file_task, asked.tasks)):
             raise DataError(f"there is no data folder {asked.data}")
         return folder
     if not _own_tasks(asked):

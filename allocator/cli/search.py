@@ -34,9 +34,15 @@ from allocator.cli.options import (
 )
 from allocator.cli.replay import replay
 from allocator.cli.studies import studies
-from allocator.core.errors import AllocateError, SpecError, first_line
+from allocator.core.errors import (
+    AllocateError,
+    NotReachedError,
+    SpecError,
+    first_line,
+)
 from allocator.core.full import machine_fault
 from allocator.core.masking import HIDDEN, masked
+from allocator.core.waiting import heeding
 from allocator.search.request import read_request
 
 if TYPE_CHECKING:
@@ -58,7 +64,8 @@ class Guarded(cloup.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; errors become a sentence on stderr."""
         try:
-            return super().invoke(ctx)
+            with heeding(lambda sentence: tell(ctx, sentence)):
+                return super().invoke(ctx)
         except AllocateError as error:
             tell(ctx, str(error))
             sys.exit(error.exit_code)
@@ -203,12 +210,21 @@ def _search(asked: StudySpec, as_json: bool) -> None:
     from allocator.report.progress import Bars
 
     bars = Bars()
-    setup = prepare(asked, watch=bars)
-    from allocator.report.text_search import headline, print_recommendation
-    from allocator.search.run import run_prepared
 
-    echo(headline(asked), err=True)
-    found = run_prepared(setup, bars, clock)
+    def check() -> None:
+        if asked.seconds is not None and clock.seconds > asked.seconds:
+            raise NotReachedError(
+                f"--time {asked.seconds:g}s is over while files do not answer; what "
+                "was measured is kept, and the same command goes on from there"
+            )
+
+    with heeding(bars.say, check):
+        setup = prepare(asked, watch=bars)
+        from allocator.report.text_search import headline, print_recommendation
+        from allocator.search.run import run_prepared
+
+        echo(headline(asked), err=True)
+        found = run_prepared(setup, bars, clock)
     if as_json:
         click.echo(json.dumps(found.to_json()))
     else:

@@ -93,9 +93,9 @@ def command(home: str, words: tuple[str, ...], point: str, call: int) -> None:
         patched(where, noting(Path(home) / name, told))
     if point:
         patched(point, dying_at(call))
-    out = (Path(home) / "out").open("wb")
-    os.dup2(out.fileno(), 1)
-    os.dup2((Path(home) / "err").open("wb").fileno(), 2)
+    for number, name in ((1, "out"), (2, "err")):
+        with (Path(home) / name).open("wb") as file:
+            os.dup2(file.fileno(), number)
     from allocator.cli import main
 
     main(list(words), prog_name="allocate")

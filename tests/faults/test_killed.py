@@ -18,7 +18,6 @@ from allocator.core.plugins import load
 from allocator.exporters._place import check_place, draft_of
 from allocator.report.output import write_atomically
 from quant.bank import Bank, read_manifest
-from quant.cells import stored_cells
 from quant.finalized import MANIFEST
 from quant.streaming import SPOOLED, Spool
 from tests.faults.killing import die, dying_at, killed, noted, noting, patched
@@ -254,23 +253,3 @@ def test_what_was_aside_never_replaces_what_has_its_place(tmp_path: Path) -> Non
         "a": "new",
         "b": "old",
     }
-
-
-def test_stored_cells_of_a_bank_are_those_of_its_linears(
-    model: Path, tmp_path: Path
-) -> None:
-    """A file that was put in another's place is found, whatever its shapes."""
-    recipe = two_methods()
-    build(tmp_path, recipe, opened(model))
-    folder = tmp_path / recipe.digest
-    one, other = [
-        folder / f"{name}.safetensors"
-        for stage in opened(model)[0].stages()
-        for name in stage.linears
-        if name.endswith("q_proj")
-    ][:2]
-    before = stored_cells(other)
-    other.write_bytes(one.read_bytes())
-    assert stored_cells(other) == {}
-    assert build(tmp_path, recipe, opened(model)) == len(recipe.keys)
-    assert stored_cells(other) == before
