@@ -20,9 +20,13 @@ if TYPE_CHECKING:
 FULL = {errno.ENOSPC, errno.EDQUOT}
 # how libraries say so that are not written in Python: of full disks, of memory
 SAID = tuple(os.strerror(number) for number in FULL)
+TELLING = (RuntimeError, OSError, ImportError)
 # bytes below which a disk counts as full when something was not written
 LEAST = 2**16
-OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
+OUT_OF_MEMORY = (
+    *("can't allocate memory", "cannot allocate memory", "not enough memory"),
+    *("out of memory", "failed to map segment", "unable to mmap"),
+)
 
 
 def is_full(error: BaseException | None) -> bool:
@@ -41,13 +45,14 @@ def is_full(error: BaseException | None) -> bool:
 def is_out_of_memory(error: BaseException | None) -> bool:
     """Whether an error, or what caused it, says that there is not enough memory.
 
-    torch says so by a `RuntimeError` on a CPU, and by a kind of it on a device.
+    torch says so by a `RuntimeError` on a CPU, and by a kind of it on a device; where
+    a library or a file is mapped, the system says so.
     """
     while error is not None:
         if isinstance(error, MemoryError):
             return True
         said = str(error).lower()
-        if isinstance(error, RuntimeError) and any(x in said for x in OUT_OF_MEMORY):
+        if isinstance(error, TELLING) and any(x in said for x in OUT_OF_MEMORY):
             return True
         error = error.__cause__
     return False

@@ -106,7 +106,11 @@ def answered(path: Path, read: Callable[[Place], Read]) -> Read:
     place, told = Place(path), Path()
     heeded = HEEDING.get()
     reading: _Reading[Any] = _Reading(read, place)
-    reading.start()
+    try:
+        reading.start()
+    except RuntimeError:
+        # no thread is to be had: it is waited for as it ever was
+        return read(place)
     while not reading.done.wait(LOOK):
         heeded.check()
         waited = time.monotonic() - place.since

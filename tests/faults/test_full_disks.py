@@ -15,12 +15,19 @@ from allocator.cli import main
 from allocator.core.allocation import Choice
 from allocator.core.drafts import DRAFT
 from allocator.core.errors import DataError, FullError
+from allocator.core.plan import plan_json
+from allocator.core.study import StudySpec
+from allocator.core.watch import Silent
+from allocator.exporters._driver import write_export
+from allocator.exporters._export import Export
 from allocator.report.output import write_atomically
 from evals.world.files import ensure_world
 from quant import room
 from quant.bank import Bank
 from quant.finalized import Finalized
 from quant.streaming import SPOOLED, Spool
+from tests.exporters.dense import Dense
+from tests.exporters.models import checkpoint_of, random_model
 from tests.faults.disks import empty, fill, names, small_disk
 from tests.quant.banks import Counted, Loaded, apart, build
 from tests.quant.sequences import assigned, in_sequence
@@ -29,9 +36,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from allocator.exporters._checkpoint import Checkpoint
     from quant.bank import Recipe
 
 MB = 2**20
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    folder = tmp_path_factory.mktemp("export")
+    random_model(folder / "model", "llava", 128)
+    return checkpoint_of(folder / "model", (4, 8, 16))
 
 
 @pytest.fixture
@@ -106,6 +121,38 @@ def test_activations_that_do_not_fit_name_the_folder_and_their_size(disk: Path) 
     assert names(disk) == set()
 
 
+@pytest.mark.parametrize("says_so", [True, False])
+def test_an_export_leaves_what_was_there_and_names_what_is_needed(
+    disk: Path, made: Checkpoint, monkeypatch: pytest.MonkeyPatch, says_so: bool
+) -> None:
+    monkeypatch.setattr("allocator.exporters._driver.check_room", lambda *_: None)
+    plan = plan_json(StudySpec("16", "vqav2"), made.spec, made.allocation)
+    export, out = Export(plan, lambda: made), disk / "out"
+    write_export(export, Dense(), out, fmt="dense", watch=Silent())
+    before = names(disk)
+    fill(disk, 8192)
+
+    class Mute(Dense):
+        """Fails without a reason, as numpy does on a full disk."""
+
+        def write(self, *given: Any) -> None:
+            try:
+                super().write(*given)
+            except Exception:
+                raise OSError("1234 requested and 0 written") from None
+
+    exporter = Dense() if says_so else Mute()
+    # a file system of its own counts what it writes in pages
+    with pytest.raises(
+        FullError, match=rf"{disk} is full: out takes \d+ kB: free some"
+    ):
+        write_export(export, exporter, out, fmt="dense", watch=Silent(), force=True)
+    assert names(disk) == before
+    empty(disk)
+    write_export(export, Dense(), out, fmt="dense", watch=Silent(), force=True)
+    assert names(disk) == before
+
+
 def test_a_report_stays_as_it_was(disk: Path) -> None:
     out = disk / "study.html"
     write_atomically(out, lambda: b"before")
@@ -143,6 +190,8 @@ def test_what_cannot_be_remembered_is_only_read_again(
             RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to"),
             "you tried to",
         ),
+        (OSError(12, "Cannot allocate memory"), "Cannot allocate memory"),
+        (ImportError("a.so: failed to map segment from shared object"), "a.so"),
         (torch.OutOfMemoryError("Tried to allocate 2 GiB. out of memory"), "2 GiB"),
     ],
 )
