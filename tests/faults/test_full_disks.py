@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,8 @@ from click.testing import CliRunner
 
 from allocator.bench.contents import Contents
 from allocator.cli import main
-from allocator.core.allocation import Choice
+from allocator.core.allocation import Choice, stored_size
+from allocator.core.amounts import in_bytes
 from allocator.core.drafts import DRAFT
 from allocator.core.errors import DataError, FullError
 from allocator.core.plan import plan_json
@@ -142,10 +144,9 @@ def test_an_export_leaves_what_was_there_and_names_what_is_needed(
                 raise OSError("1234 requested and 0 written") from None
 
     exporter = Dense() if says_so else Mute()
-    # a file system of its own counts what it writes in pages
-    with pytest.raises(
-        FullError, match=rf"{disk} is full: out takes \d+ kB: free some"
-    ):
+    size = stored_size(made.spec, made.scheme, made.allocation).model_bytes
+    said = f"the disk of {disk} is full: out takes {in_bytes(size)}: free some"
+    with pytest.raises(FullError, match=re.escape(said)):
         write_export(export, exporter, out, fmt="dense", watch=Silent(), force=True)
     assert names(disk) == before
     empty(disk)
