@@ -25,7 +25,7 @@ from quant.calibration import calibrate
 from quant.cells import add_cells, packed_cell
 from quant.files import claimed
 from quant.needs import missing_bytes
-from quant.pieces import Widths
+from quant.pieces import Widths, enough_memory
 from quant.pooling import FED, fed_manifest, keep_fed
 from quant.room import check_bank
 from quant.streaming import SPOOLED, Spool
@@ -160,7 +160,9 @@ class _Build:
                     keep_fed(self.folder, pool)
             while observed:
                 # one at a time: what is mixed is a copy
-                self._solve(model.module, observed.pop(0).filled(), source.device)
+                what = f"quantizing {', '.join(observed[0].siblings.names)}"
+                with enough_memory(what, source.device):
+                    self._solve(model.module, observed.pop(0).filled(), source.device)
 
     def _reads(self, stage: Stage) -> bool:
         """Whether cells are missing that are made of what their linears read."""

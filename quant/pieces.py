@@ -148,9 +148,8 @@ def enough_memory(what: str, device: str) -> Iterator[None]:
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        remedy = "" if device.startswith("cpu") else ", or take --device cpu"
+        other = "a machine with more" if device.startswith("cpu") else "--device cpu"
         raise BankError(
-            f"{what} takes more memory than {device} has ({reason(error)}): end what "
-            f"else runs there, or calibrate on fewer samples (--calibration){remedy}; "
-            "what is finished is kept"
+            f"{what} takes more memory than {device} has free ({reason(error)}): end "
+            f"what else runs there, or take {other}; what is finished is kept"
         ) from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from allocator.core.errors import ModelError
@@ -31,12 +31,18 @@ class Halving(Pieces):
     """
 
     lengths: Callable[[Sequence[Sample]], Sequence[int]] | None = None
+    _known: dict[str, int] = field(default_factory=dict)
 
     def size(self, piece: Sequence[Any], kind: str) -> int:
         """Samples, times the tokens of the longest prompt."""
         del kind
-        longest = 1 if self.lengths is None else max(1, *self.lengths(piece))
-        return len(piece) * longest
+        if self.lengths is None:
+            return len(piece)
+        new = [sample for sample in piece if sample.id not in self._known]
+        if new:
+            found = self.lengths(new)
+            self._known |= {x.id: n for x, n in zip(new, found, strict=True)}
+        return len(piece) * max(1, *(self._known[sample.id] for sample in piece))
 
     def refuse(self, part: Any, error: Exception) -> NoReturn:
         """Say that a sample does not fit alone."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from allocator.core.allocation import digest
+from allocator.core.drafts import clear_drafts
 from allocator.core.errors import DataError, SpecError, UnknownNameError
 from allocator.core.home import cache_home
 from allocator.core.own import (
@@ -76,8 +77,10 @@ def _opened(name: str, asked: StudySpec, contents: Contents) -> Task:
                 f"task {name} needs --data with your own file, or the folder it is in "
                 "(`allocate example --out DIR` writes one)"
             )
+        pictures = cache_home() / PICTURES
+        clear_drafts(pictures)
         wishes = Wishes(
-            cache_home() / PICTURES,
+            pictures,
             asked.metric,
             named_columns(asked.columns),
             asked.seed,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -48,6 +49,7 @@ from allocator.search.request import read_request
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from allocator.core.clock import Clock
     from allocator.core.study import StudySpec
 
 INTERRUPTED, FAULT = 130, 1
@@ -210,15 +212,7 @@ def _search(asked: StudySpec, as_json: bool) -> None:
     from allocator.report.progress import Bars
 
     bars = Bars()
-
-    def check() -> None:
-        if asked.seconds is not None and clock.seconds > asked.seconds:
-            raise NotReachedError(
-                f"--time {asked.seconds:g}s is over while files do not answer; what "
-                "was measured is kept, and the same command goes on from there"
-            )
-
-    with heeding(bars.say, check):
+    with heeding(bars.say, partial(_check_time, asked.seconds, clock)):
         setup = prepare(asked, watch=bars)
         from allocator.report.text_search import headline, print_recommendation
         from allocator.search.run import run_prepared
@@ -229,3 +223,16 @@ def _search(asked: StudySpec, as_json: bool) -> None:
         click.echo(json.dumps(found.to_json()))
     else:
         print_recommendation(found.to_json())
+
+
+def _check_time(seconds: float | None, clock: Clock) -> None:
+    """End a search whose time is over while it waits for a file.
+
+    Raises:
+        NotReachedError: it is.
+    """
+    if seconds is not None and clock.seconds > seconds:
+        raise NotReachedError(
+            f"--time {seconds:g}s is over, and a file does not answer; what was "
+            "measured is kept, and the same command goes on from there"
+        )

@@ -18,9 +18,11 @@ from threading import Event, Thread
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from allocator.bench.ahead import made_ahead
 from allocator.bench.contents import Contents
+from allocator.cli import main
 from allocator.core import waiting
 from allocator.core.errors import DataError, NotReachedError
 from allocator.core.waiting import answered, check_answers, heeding
@@ -129,6 +131,21 @@ def test_an_end_of_time_reaches_who_waits_for_a_thread(pipe: Path) -> None:
     ):
         next(made)[1]()
     assert str(pipe) in said[0]
+
+
+def test_a_search_that_waits_ends_with_its_time(
+    pipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a whole command, whose data are gone as soon as they are asked for."""
+
+    def hung(*_: Any, **__: Any) -> None:
+        answered(pipe, lambda place: place.path.open())
+
+    monkeypatch.setattr("allocator.bench.prepare.prepare", hung)
+    words = ["--budget", "4", "--task", "vqav2", "--time", "0.1s"]
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == 3
+    assert "allocate: --time 0.1s is over, and a file does not answer" in done.output
 
 
 @pytest.mark.parametrize("name", ["data", "config.json"])

@@ -128,6 +128,7 @@ def test_a_finalization_that_was_killed_goes_on_at_its_stage(
     }
 
 
+@pytest.mark.slow
 def test_what_was_left_of_a_finalization_counts_only_if_it_is_whole(
     model: Path, tmp_path: Path
 ) -> None:

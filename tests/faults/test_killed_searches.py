@@ -58,6 +58,22 @@ def cells_in(home: Path) -> list[tuple[str, str]]:
     return [(name, key) for own in noted(home / "cells") for name, key in own]
 
 
+def exported_after_kills(home: Path, study: str) -> None:
+    """An export that is killed as it writes, and as it takes an earlier one's place."""
+    out = home / "exports" / "export"
+    words = ("export", study, "--format", "plan", "--out", str(out), "--json")
+    assert killed(command, str(home), words, "shutil:copyfile", 3)
+    assert not killed(command, str(home), words, "", 0)
+    before = {file.name for file in out.rglob("*")}
+    assert "manifest.json" in before
+    force = (*words, "--force")
+    assert killed(command, str(home), force, "pathlib:Path.rename", 3)
+    assert not out.exists()
+    assert not killed(command, str(home), force, "", 0)
+    assert {file.name for file in out.rglob("*")} == before
+    assert [each.name for each in out.parent.iterdir()] == ["export"]
+
+
 @pytest.mark.slow
 @pytest.mark.nightly
 def test_a_search_that_is_killed_everywhere_is_the_search_that_never_was(
@@ -89,6 +105,7 @@ def test_a_search_that_is_killed_everywhere_is_the_search_that_never_was(
     assert len(noted(home / "scored")) == len(noted(homes["whole"] / "scored"))
     again = len(noted(home / "looked")) - len(noted(homes["whole"] / "looked"))
     assert again <= LARGEST_RUNG
+    exported_after_kills(home, found["study"])
     left = [*home.rglob(f"{DRAFT}*"), *home.rglob(f"{SPOOLED}*")]
     assert left == []
     assert not list(home.rglob(".underway*"))
