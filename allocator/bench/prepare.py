@@ -168,8 +168,8 @@ def prepare(
         AllocateError: anything that cannot be had, in one sentence.
     """
     check_names(asked)
-    for place in filter(None, (asked.data, asked.model)):
-        check_answers(Path(place).expanduser())
+    if asked.data:
+        check_answers(Path(asked.data).expanduser())
     contents = Contents(watch)
     task = asked_task(asked, contents)
     folder, family = model_for(task, model_folder(asked.model), asked.model)

@@ -25,7 +25,7 @@ TELLING = (RuntimeError, OSError, ImportError)
 LEAST = 2**16
 OUT_OF_MEMORY = (
     *("can't allocate memory", "cannot allocate memory", "not enough memory"),
-    *("out of memory", "failed to map segment", "unable to mmap"),
+    *("out of memory", "_alloc_failed", "failed to map segment", "unable to mmap"),
 )
 
 
@@ -105,6 +105,17 @@ def full(
     return FullError(f"the disk of {folder} is full: {what} {takes}: {remedy}")
 
 
+def _full_disk(error: BaseException) -> str:
+    """The disk that is full, by what is known of it."""
+    named = getattr(error, "filename", None)
+    if named is not None:
+        return f"the disk of {Path(named).parent}"
+    places = (cache_home(), data_home(), Path(tempfile.gettempdir()), Path.cwd())
+    here = dict.fromkeys(each for each in places if each.is_dir())
+    short = [str(x) for x in here if shutil.disk_usage(x).free < LEAST]
+    return f"the disk of {' and of '.join(short)}" if short else "a disk"
+
+
 def machine_fault(error: BaseException) -> str | None:
     """What the machine lacks, in a sentence; None: something else is wrong.
 
@@ -117,13 +128,9 @@ def machine_fault(error: BaseException) -> str | None:
             "all that is finished is kept"
         )
     if is_full(error):
-        places = (cache_home(), data_home(), Path(tempfile.gettempdir()), Path.cwd())
-        here = [each for each in places if each.is_dir()]
-        short = [str(x) for x in here if shutil.disk_usage(x).free < LEAST]
-        where = f"the disk of {' and of '.join(short)}" if short else "a disk"
         return (
-            f"{where} is full: free some, and give the same command again; all that is "
-            "finished is kept"
+            f"{_full_disk(error)} is full: free some, and give the same command again; "
+            "all that is finished is kept"
         )
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else "a file or disk failed: "

@@ -184,6 +184,7 @@ def test_what_cannot_be_remembered_is_only_read_again(
     ("error", "said"),
     [
         (OSError(28, "No space left on device"), "disk is full: free some"),
+        (OSError(28, "No space left", "/d/a.db"), "the disk of /d is full: free some"),
         (OSError(5, "Input/output error"), "a file or disk failed: Input/output error"),
         (OSError(5, "Input/output error", "/data/a"), "/data/a: Input/output error"),
         (MemoryError(), "there is not enough memory"),
