@@ -13,6 +13,7 @@ from allocator.core.allocation import Choice
 from allocator.core.errors import BankError
 from quant.bank import MANIFEST, Bank, missing_cells
 from quant.cells import add_cells, file_of, packed_cell, stored_cells
+from quant.finalized import CHANGED, verify_finalized
 from quant.pooling import FED, fed_manifest
 from quant.upkeep import verify
 from tests.quant.banks import Counted, Loaded, apart, build
@@ -37,11 +38,6 @@ def cut(file: Path) -> None:
 
 def emptied(file: Path) -> None:
     file.write_bytes(b"")
-
-
-def another_folder(file: Path) -> None:
-    file.unlink()
-    file.mkdir()
 
 
 def swapped(file: Path) -> None:
@@ -133,9 +129,24 @@ def test_finalized_weights_are_made_again(
     found = in_sequence(tmp_path, wanted, apart(loaded))
     name = next(x.name for x in loaded[1].linears if x.name.endswith("q_proj"))
     damage(file_of(found.folder, name))
+    assert verify_finalized(found.folder)["cells"] == len(loaded[1].linears)
+    (bad,) = verify_finalized(found.folder)["damaged"]
+    assert bad["file"] == str(file_of(found.folder, name))
     with pytest.raises(BankError, match=f"{name}.safetensors is missing or not what"):
         found.check_cell(found.folder, name)
     assert in_sequence(tmp_path, wanted, apart(loaded)).sums == found.sums
+
+
+@pytest.mark.parametrize("file", [CHANGED, MANIFEST])
+def test_what_belongs_to_finalized_weights_is_verified_too(
+    tmp_path: Path, loaded: Loaded, file: str
+) -> None:
+    wanted = assigned(loaded[1], Choice(3, "awq"))
+    found = in_sequence(tmp_path, wanted, apart(loaded))
+    assert verify_finalized(found.folder)["damaged"] == []
+    cut(found.folder / file)
+    (bad,) = verify_finalized(found.folder)["damaged"]
+    assert bad == {"file": str(found.folder / file), "cell": "all"}
 
 
 def test_a_cell_of_another_linear_is_not_taken_over(
