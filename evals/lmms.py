@@ -15,8 +15,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
-import tempfile
 from dataclasses import dataclass
 from functools import cached_property
 from numbers import Real
@@ -26,7 +24,9 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from allocator.core.errors import DataError
+from allocator.core.drafts import draft_folder
+from allocator.core.errors import DataError, FullError
+from allocator.core.full import naming_the_disk
 from allocator.core.ports import Prediction, Sample, Score
 from allocator.core.study import CALIBRATION_SIZE
 from evals._lmms import PREFIX, SUPPORTED, explained, installed, load, metric_of
@@ -336,8 +336,13 @@ def _write(picture: Image.Image, path: Path) -> None:
     """Save a PNG file, whole or not at all."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as draft:
-            picture.save(Path(draft) / path.name)
-            os.replace(Path(draft) / path.name, path)
+        with (
+            naming_the_disk(path.parent, path.name),
+            draft_folder(path.parent) as draft,
+        ):
+            picture.save(draft / path.name)
+            (draft / path.name).replace(path)
+    except FullError:
+        raise
     except OSError as error:
         raise DataError(f"{path} cannot be written: {error.strerror}") from None

@@ -177,7 +177,8 @@ def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
     }
     # an indented one takes ten times as long to write, and nobody reads thousands
     file, text = folder / MANIFEST, json.dumps(whole) + "\n"
-    if not file.exists() or file.read_text() != text:
+    # whatever is there may be damaged
+    if not file.exists() or file.read_bytes() != text.encode():
         replace_file(file, lambda draft: draft.write_text(text))
 
 

@@ -12,18 +12,23 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-from allocator.core.errors import ModelError
+from allocator.core.drafts import DRAFT, clear_drafts
+from allocator.core.errors import FullError, ModelError
+from allocator.core.full import full
 from allocator.core.ports import is_stored
 from allocator.core.weights import weight_of as view_of
 from quant.bank import about, missing_cells, write_manifest
 from quant.calibration import calibrate
 from quant.cells import add_cells, packed_cell
 from quant.files import claimed
-from quant.pooling import fed_manifest, keep_fed
+from quant.needs import missing_bytes
+from quant.pieces import Widths, enough_memory
+from quant.pooling import FED, fed_manifest, keep_fed
 from quant.room import check_bank
-from quant.streaming import Spool
+from quant.streaming import SPOOLED, Spool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -38,6 +43,10 @@ if TYPE_CHECKING:
     from quant.cells import Packed
 
 CLAIMS = ".claims"
+REMEDY = (
+    "free some, or let XDG_CACHE_HOME name a larger disk, and give the same command "
+    "again; the cells that are finished are kept"
+)
 # seconds between two looks at what another process has made
 PATIENCE = 0.2
 
@@ -74,12 +83,15 @@ def build_bank(
         progress: is told the linears done and wanted.
 
     Raises:
-        BankError: the disk has, or turns out to have, too little room.
+        BankError: the disk has too little room.
+        FullError: it turns out to have; finished cells are kept.
         ModelError: a linear whose weights or activations are not finite.
     """
     folder = root / recipe.digest
     (folder / CLAIMS).mkdir(parents=True, exist_ok=True)
-    build = _Build(folder, recipe, tuple(linear.name for linear in linears), progress)
+    for each, prefix in ((folder, DRAFT), (folder, SPOOLED), (folder / FED, DRAFT)):
+        clear_drafts(each, prefix)
+    build = _Build(folder, recipe, linears, progress)
     build.look()
     check_bank(folder, recipe, linears, build.lacking, source.device)
     if build.lacking:
@@ -98,11 +110,17 @@ class _Build:
 
     folder: Path
     recipe: Recipe
-    names: tuple[str, ...]
+    linears: Sequence[Linear]
     progress: Callable[[int, int], object]
     lacking: dict[str, list[str]] = field(default_factory=dict)
     made: int = 0
+    widths: Widths = field(default_factory=Widths)
     claim: ExitStack = field(default_factory=ExitStack)
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """All linears of the model."""
+        return tuple(linear.name for linear in self.linears)
 
     def look(self) -> None:
         """See what is missing now."""
@@ -142,7 +160,9 @@ class _Build:
                     keep_fed(self.folder, pool)
             while observed:
                 # one at a time: what is mixed is a copy
-                self._solve(model.module, observed.pop(0).filled(), source.device)
+                what = f"quantizing {', '.join(observed[0].siblings.names)}"
+                with enough_memory(what, source.device):
+                    self._solve(model.module, observed.pop(0).filled(), source.device)
 
     def _reads(self, stage: Stage) -> bool:
         """Whether cells are missing that are made of what their linears read."""
@@ -232,22 +252,27 @@ class _Build:
         observed: Observed,
         widths: Sequence[int],
     ) -> dict[int, list[Any]]:
-        siblings = observed.siblings
+        siblings, found = observed.siblings, dict[int, list[Any]]()
+        known = weights, observed.inputs, self.recipe.scheme
+        quantize = partial(self.recipe.methods[method].quantize, *known)
+        solve = partial(quantize, foldable=siblings.fold is not None)
+        self.widths.weights = sum(weight.numel() for weight in weights)
+        self.widths.what = ", ".join(siblings.names)
         with _named(*siblings.names):
-            cells = self.recipe.methods[method].quantize(
-                weights,
-                observed.inputs,
-                self.recipe.scheme,
-                widths,
-                foldable=siblings.fold is not None,
-            )
-        return {bits: list(row) for bits, row in cells.items()}
+            for cells in self.widths.run(widths, solve, method):
+                found |= {bits: list(row) for bits, row in cells.items()}
+        return found
 
     def _write(
         self, siblings: Siblings, packed: Mapping[str, Mapping[str, Packed]]
     ) -> None:
         """Write what was made of a sibling set: nothing of it is missing any more."""
-        add_cells(self.folder, {name: own for name, own in packed.items() if own})
+        try:
+            add_cells(self.folder, {name: own for name, own in packed.items() if own})
+        except FullError as error:
+            needed = missing_bytes(self.recipe, self.linears, self.lacking)
+            what = "what is missing of the bank"
+            raise full(self.folder, what, needed, REMEDY) from error
         self.made += sum(map(len, packed.values()))
         for name in siblings.names:
             self.lacking.pop(name, None)

@@ -17,6 +17,7 @@ import torch
 
 from allocator.core.weights import slice_of, weight_of
 from quant.hessian import InputStatistics
+from quant.pieces import enough_memory
 from quant.pooling import Pool
 from quant.routed import reading
 from quant.streaming import in_memory
@@ -73,12 +74,20 @@ def calibrate(
                 Observed(group, no_inputs(model.module, group.names[0]))
                 for group in (*groups, *others)
             ]
-            for number in range(len(states)):
-                states[number] = watch(model.module, stage, observed, states[number])
+            with enough_memory(f"running {stage.name} of the model", states.device):
+                _run(model.module, stage, observed, states)
         if observed:
             pool_(observed)
             del observed[len(groups) :]
             yield observed
+
+
+def _run(
+    module: Any, stage: Stage, observed: Sequence[Observed], states: Spool
+) -> None:
+    """Run one stage on all batches; what it gives takes their place."""
+    for number in range(len(states)):
+        states[number] = watch(module, stage, observed, states[number])
 
 
 def pool_(observed: list[Observed]) -> None:

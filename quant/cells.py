@@ -1,9 +1,9 @@
 """The file of one linear: all its cells, packed, each with a checksum.
 
-A safetensors file. Its metadata describe each cell: width, shape, the checksum of each
-part, and one over all of that. Tensors are named by the latter, so that equal cells are
-stored once. Of a cell that is made when it is asked for (`Method` in
-`allocator.core.ports`) there is the description alone: it tells whether what is made
+A safetensors file. Its metadata name the linear and describe each cell: width, shape,
+the checksum of each part, and one over all of that. Tensors are named by the latter, so
+that equal cells are stored once. Of a cell that is made when it is asked for (`Method`
+in `allocator.core.ports`) there is the description alone: it tells whether what is made
 then is what was made first.
 """
 
@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from allocator.core.allocation import digest
-from allocator.core.errors import BankError
+from allocator.core.errors import BankError, FullError
 from quant.files import locked, replace_files
 from quant.packed import PackedCell
 from quant.packing import pack, unpack
@@ -36,6 +36,8 @@ Tensors = dict[str, "Tensor"]
 Packed = tuple[Description, Tensors]
 LOCK = ".lock"
 SUFFIX = ".safetensors"
+# of a file's metadata: whose cells these are; banks of before do not say so
+LINEAR = "linear"
 
 
 class DamagedCellError(BankError):
@@ -47,13 +49,22 @@ def file_of(folder: Path, name: str) -> Path:
     return folder / f"{name}{SUFFIX}"
 
 
+def _linear(file: Path) -> str:
+    """Name of the linear whose file it is."""
+    return file.name.removesuffix(SUFFIX)
+
+
 def stored_cells(file: Path) -> dict[str, Description]:
     """Descriptions of the cells a file holds; none where there is no whole file."""
     if not file.exists():
         return {}
     try:
         with safe_open(file, framework="pt") as opened:
-            cells: dict[str, Description] = json.loads(opened.metadata()["cells"])
+            said = opened.metadata()
+        cells: dict[str, Description] = json.loads(said["cells"])
+        if said.get(LINEAR, _linear(file)) != _linear(file):
+            # somebody has put another linear's file in its place
+            return {}
         # a cell whose description was damaged is not there
         return {k: cell for k, cell in cells.items() if cell.get("sum") == _seal(cell)}
     except (SafetensorError, OSError, AttributeError, KeyError, TypeError, ValueError):
@@ -158,12 +169,17 @@ def _write(files: Mapping[Path, tuple[dict[str, Description], Tensors]]) -> None
             if old:
                 with safe_open(file, framework="pt") as opened:
                     tensors |= {name: opened.get_tensor(name) for name in old}
-            save_file(tensors, draft, {"cells": json.dumps(cells)})
+            said = {"cells": json.dumps(cells), LINEAR: _linear(file)}
+            save_file(tensors, draft, said)
 
         return write
 
+    whole = [tensors for _, tensors in files.values()]
+    needed = sum(each.nbytes for tensors in whole for each in tensors.values())
     try:
-        replace_files({file: writer(file) for file in files})
+        replace_files({file: writer(file) for file in files}, needed)
+    except FullError:
+        raise
     except (SafetensorError, OSError) as error:
         first = next(iter(files))
         raise BankError(f"{first} cannot be written: {error}") from None

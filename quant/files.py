@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import fcntl
-import os
-import tempfile
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
+
+from allocator.core.drafts import DRAFT as DRAFT
+from allocator.core.drafts import draft_file
+from allocator.core.full import naming_the_disk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-
-# of files that are being written
-DRAFT = ".part-"
+    from pathlib import Path
 
 
 @contextmanager
@@ -36,24 +35,32 @@ def claimed(file: Path) -> Iterator[bool]:
             yield True
 
 
-def replace_file(file: Path, write: Callable[[Path], object]) -> None:
-    """Write a file beside its place, then move it there: whole or not at all."""
-    replace_files({file: write})
+def replace_file(
+    file: Path, write: Callable[[Path], object], needed: float | None = None
+) -> None:
+    """Write a file beside its place, then move it there: whole or not at all.
+
+    Raises:
+        FullError: the disk is full, for the bytes `needed`; nothing has changed.
+    """
+    replace_files({file: write}, needed)
 
 
-def replace_files(writers: Mapping[Path, Callable[[Path], object]]) -> None:
-    """Write several files beside their places, then move all of them there."""
-    drafts: dict[Path, Path] = {}
-    try:
+def replace_files(
+    writers: Mapping[Path, Callable[[Path], object]], needed: float | None = None
+) -> None:
+    """Write several files beside their places, then move all of them there.
+
+    Raises:
+        FullError: the disk is full, for the bytes `needed` of all; nothing has changed.
+    """
+    with ExitStack() as stack:
+        drafts: dict[Path, Path] = {}
         for file, write in writers.items():
-            file.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(prefix=DRAFT, dir=file.parent)
-            os.close(handle)
-            drafts[file] = Path(name)
-            write(drafts[file])
-            drafts[file].chmod(0o644)
+            with naming_the_disk(file.parent, file.name, needed):
+                file.parent.mkdir(parents=True, exist_ok=True)
+                drafts[file] = stack.enter_context(draft_file(file.parent))
+                write(drafts[file])
+                drafts[file].chmod(0o644)
         for file, draft in drafts.items():
             draft.replace(file)
-    finally:
-        for draft in drafts.values():
-            draft.unlink(missing_ok=True)

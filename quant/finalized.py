@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from allocator.core.allocation import FULL, Choice
-from allocator.core.errors import BankError, SpecError
+from allocator.core.drafts import OLD, clear_drafts, draft_folder
+from allocator.core.errors import BankError, FullError, SpecError
+from allocator.core.full import naming_the_disk
 from quant.assignment import VERSION, name_of, settings_of
 from quant.bank import MANIFEST
 from quant.cells import (
@@ -31,7 +32,7 @@ from quant.cells import (
     read_packed,
     stored_cells,
 )
-from quant.files import DRAFT, replace_file
+from quant.files import replace_file
 from quant.folding import settled
 from quant.grid import torch_type
 from quant.kept import Kept, PackedCells
@@ -197,16 +198,25 @@ class Finalized(PackedCells):
             raise SpecError(f"{target} is in the way: move it, or export elsewhere")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=DRAFT, dir=target.parent) as name:
-                draft = Path(name) / "new"
+            clear_drafts(target.parent)
+            files = [file_of(self.folder, linear) for linear in self.keys]
+            files += [self.folder / CHANGED] if self.changed_sums else []
+            files.append(self.folder / MANIFEST)
+            needed = sum(file.stat().st_size for file in files)
+            with (
+                naming_the_disk(target.parent, target.name, needed),
+                draft_folder(target.parent) as beside,
+            ):
+                draft, old = beside / "new", beside / OLD
                 draft.mkdir()
-                files = [file_of(self.folder, linear).name for linear in self.keys]
-                files += [CHANGED] if self.changed_sums else []
-                for file in (*files, MANIFEST):
-                    shutil.copyfile(self.folder / file, draft / file)
+                for file in files:
+                    shutil.copyfile(file, draft / file.name)
                 if target.exists():
-                    target.rename(Path(name) / "old")
+                    old.mkdir()
+                    target.rename(old / target.name)
                 draft.rename(target)
+        except FullError:
+            raise
         except OSError as error:
             raise SpecError(f"cannot write {target}: {error}") from None
 
@@ -250,6 +260,26 @@ def write_manifest(
     text = json.dumps(manifest, indent=1) + "\n"
     replace_file(folder / MANIFEST, lambda draft: draft.write_text(text))
     return _read(folder)
+
+
+def verify_finalized(folder: Path) -> dict[str, Any]:
+    """Compare finalized weights with their checksums, cell by cell; changes nothing."""
+    cells, damaged = 0, list[tuple[Path, str]]()
+    try:
+        found = _read(folder)
+    except BankError:
+        damaged.append((folder / MANIFEST, "all"))
+    else:
+        cells = len(found.keys)
+        for name, key in found.keys.items():
+            if not is_whole(file_of(folder, name), key, found.sums[name]):
+                damaged.append((file_of(folder, name), key))
+        try:
+            found.changed()
+        except BankError:
+            damaged.append((folder / CHANGED, "all"))
+    told = [{"file": str(file), "cell": cell} for file, cell in damaged]
+    return {"finalized": str(folder), "cells": cells, "damaged": told}
 
 
 def _read(folder: Path) -> Finalized:

@@ -126,13 +126,25 @@ def fed_manifest(folder: Path, names: Iterable[str], samples: int) -> dict[str, 
         samples: calibration samples that it is made of.
     """
     stacks = {
-        stack: json.loads(file.read_text())
+        stack: said
         for stack in sorted({name.rpartition(".")[0] for name in names})
-        if (file := folder / FED / f"{stack}.json").exists()
+        if (said := _fed(folder / FED / f"{stack}.json")) is not None
     }
     if not stacks:
         return {}
     return {"experts": {**asdict(_feeding(stacks, samples)), "stacks": stacks}}
+
+
+def _fed(file: Path) -> dict[str, Any] | None:
+    """What was written down of a stack; None where that is not there, or damaged."""
+    try:
+        said: dict[str, Any] = json.loads(file.read_bytes())
+        whole = isinstance(said["inputs"], int) and all(
+            isinstance(each, int) for each in said["tokens"]
+        )
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    return said if whole else None
 
 
 def _feeding(stacks: Mapping[str, Any], samples: int) -> Feeding:

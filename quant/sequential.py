@@ -38,11 +38,13 @@ from quant.full_pass import FullPass
 from quant.grid import decode, scale_dtype
 from quant.observing import Observing, together
 from quant.passes import Passes, all_states, beginnings, calibrated, lend
+from quant.pieces import enough_memory
 from quant.placed import Placed
-from quant.room import CLAIM, check_finalized, clear
+from quant.room import CLAIM, check_finalized
 from quant.solving import cells_of
 from quant.streaming import Spool, in_memory
 from quant.tuning import Around, tuned
+from quant.underway import Underway, forget_underway, saying_what_is_needed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -69,8 +71,9 @@ def quantize_in_sequence(
 ) -> Finalized:
     """Make finalized weights, or open those that are there.
 
-    What is damaged, or was left by a run that died, is made anew from the start. Two
-    processes never make the same: the second waits.
+    What is damaged is made anew from the start; what a run that died has left is gone
+    on with, from the stage that it was at. Two processes never make the same: the
+    second waits.
 
     Args:
         root: where finalized weights are kept; the folder is `root / wanted.digest`.
@@ -81,7 +84,8 @@ def quantize_in_sequence(
         passes: what earlier calls have left for this one; changes no number.
 
     Raises:
-        BankError: the disk has, or turns out to have, too little room.
+        BankError: the disk has too little room.
+        FullError: it turns out to have; finished stages are kept.
         ModelError: a linear whose weights or activations are not finite.
     """
     folder, passes = root / wanted.digest, passes or Passes(0)
@@ -90,12 +94,16 @@ def quantize_in_sequence(
         try:
             found = Finalized.open(folder)
         except BankError:
-            clear(folder)
-            check_finalized(folder, wanted, linears)
+            begun = Underway.of(folder, wanted)
+            left = [linear for linear in linears if linear.name not in begun.keys]
+            check_finalized(folder, wanted, left)
             changed: dict[str, Tensor] = {}
-            if wanted.keys:
-                changed = _Sequence.of(folder, wanted, source, passes, progress).run()
-            found = write_manifest(folder, wanted, changed)
+            with saying_what_is_needed(folder, wanted, left):
+                if wanted.keys:
+                    sequence = _Sequence.of(folder, wanted, source, passes, progress)
+                    changed = sequence.run(begun)
+                found = write_manifest(folder, wanted, changed)
+            forget_underway(folder)
         passes.add(wanted, found)
         return found
 
@@ -119,6 +127,7 @@ class _Sequence:
     progress: Callable[[int, int], object]
     folds: Folds
     placed: Placed
+    underway: Underway
     full: FullPass | None = None
     made: dict[str, str] = field(default_factory=dict)
     cells: dict[str, Cell] = field(default_factory=dict)
@@ -140,26 +149,19 @@ class _Sequence:
             exact[f"{name}.weight"] = weight_of(model.module, name).detach()
         folds = Folds(exact, scale_dtype(wanted.recipe.scheme))
         full, states = (Spool(folder, source.device) for _ in range(2))
-        sequence = _Sequence(
-            folder,
-            wanted,
-            wanted.keys,
-            model,
-            source,
-            states,
-            passes,
-            progress,
-            folds,
-            placed,
-        )
+        own = folder, wanted, wanted.keys, model, source, states, passes, progress
+        sequence = _Sequence(*own, folds, placed, Underway(folder))
         if wanted.corrected or wanted.tune:
             name = calibrated(wanted.recipe, source)
             sequence.full = FullPass(model.module, full, passes, name, placed.aside)
         return sequence
 
     @torch.no_grad()
-    def run(self) -> dict[str, Tensor]:
+    def run(self, begun: Underway) -> dict[str, Tensor]:
         """Quantize what is wanted, up to the last stage that has any of it.
+
+        Args:
+            begun: what is done.
 
         Returns:
             Parameters that folding changed, by full name.
@@ -168,11 +170,21 @@ class _Sequence:
         self.progress(0, len(keys))
         last = max(at for at, s in enumerate(stages) if keys.keys() & set(s.linears))
         names = beginnings(self.wanted, stages[:last])
-        taken = self._take_over(stages, last)
+        taken = self._go_on(begun) or self._take_over(stages, last)
         for at in range(self._start(names, taken), last + 1):
             behind = names[at + 1] if at < last else None
-            self._pass(at, stages[at], behind, known=at < taken)
+            what = f"quantizing {stages[at].name} in sequence"
+            with enough_memory(what, self.states.device):
+                self._pass(at, stages[at], behind, known=at < taken)
         return self.folds.changed
+
+    def _go_on(self, begun: Underway) -> int:
+        """Take what a run that died has done: of how many stages."""
+        self.underway = begun
+        self.made, self.folds.changed = dict(begun.keys), dict(begun.changed)
+        if begun.stages:
+            self.progress(len(self.made), len(self.keys))
+        return begun.stages
 
     def _take_over(self, stages: Sequence[Stage], most: int) -> int:
         """Take cells from an earlier result that begins alike: of how many stages."""
@@ -230,6 +242,10 @@ class _Sequence:
                 self.full.leave(at, stage)
                 self._tune(stage)
             self._write()
+            if behind and not known:
+                changed = self.folds.changed
+                self.underway = self.underway.after(at + 1, self.made, changed)
+                self.underway.keep(self.wanted.digest)
             if behind:
                 for n in range(len(self.states)):
                     self.states[n] = stage.run(self.states[n])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
@@ -12,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils._pytree import tree_leaves, tree_map
 
-from allocator.core.errors import BankError
+from allocator.core.drafts import draft_file
+from allocator.core.full import full, is_full
 from allocator.core.memory import has_room, share
 
 if TYPE_CHECKING:
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 # from a file that has no name any more, so that nothing of it outlives the process
 HELD_BYTES = 2**28
 SPOOLED = ".spool-"
+REMEDY = (
+    "free some, and give the same command again, or calibrate on fewer samples "
+    "(--calibration)"
+)
 
 
 @contextmanager
@@ -76,7 +80,7 @@ class Spool:
     """States between two stages; their tensors are moved to disk beyond a bound.
 
     Raises:
-        BankError: the disk is full.
+        FullError: the disk is full.
     """
 
     folder: Path
@@ -113,21 +117,21 @@ class Spool:
         """A value whose tensors lie in a file; small ones are left where they are."""
         if not isinstance(value, torch.Tensor) or value.nbytes < 2**16:
             return value
-        handle, name = tempfile.mkstemp(prefix=SPOOLED, dir=self.folder)
-        try:
-            # asked for at once: writing into a mapped hole of a full disk is a crash
-            os.posix_fallocate(handle, 0, value.nbytes)
-            stored = torch.from_file(
-                name, shared=True, size=value.numel(), dtype=value.dtype
-            )
-        except OSError as error:
-            raise BankError(
-                f"calibration activations do not fit on the disk of {self.folder} "
-                f"({error.strerror}): free some, or calibrate on fewer samples"
-            ) from None
-        finally:
-            os.close(handle)
-            os.unlink(name)
+        with draft_file(self.folder, SPOOLED) as file:
+            try:
+                # asked for at once: writing into a mapped hole of a full disk is a
+                # crash
+                with file.open("wb") as opened:
+                    os.posix_fallocate(opened.fileno(), 0, value.nbytes)
+                stored = torch.from_file(
+                    str(file), shared=True, size=value.numel(), dtype=value.dtype
+                )
+            except OSError as error:
+                if not is_full(error):
+                    raise
+                raise full(
+                    self.folder, "a batch of activations", value.nbytes, REMEDY
+                ) from None
         return stored.view(value.shape).copy_(value)
 
 

@@ -6,6 +6,7 @@ import shutil
 import time
 from typing import TYPE_CHECKING, Any
 
+from allocator.core.drafts import DRAFT, is_abandoned
 from allocator.core.errors import BankError
 from quant.bank import FORMAT, MANIFEST, read_manifest, write_manifest
 from quant.cells import (
@@ -18,7 +19,7 @@ from quant.cells import (
     keep_descriptions,
     stored_cells,
 )
-from quant.files import DRAFT, locked
+from quant.files import locked
 from quant.streaming import SPOOLED
 
 if TYPE_CHECKING:
@@ -96,9 +97,10 @@ def sweep(
             shutil.rmtree(folder)
         return [whole]
     removed = []
-    # whoever writes holds the lock: a draft seen under it was left by a run that died
+    # a draft that nobody holds was left by a run that died
     with locked(folder / LOCK):
-        for file in sorted([*folder.glob(f"{DRAFT}*"), *folder.glob(f"{SPOOLED}*")]):
+        drafts = [*folder.rglob(f"{DRAFT}*"), *folder.glob(f"{SPOOLED}*")]
+        for file in sorted(filter(is_abandoned, drafts)):
             removed.append({"what": str(file), "bytes": file.stat().st_size})
             if not dry_run:
                 file.unlink(missing_ok=True)

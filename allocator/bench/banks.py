@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from allocator.bench.finalize import finalized_home
 from allocator.bench.loading import bank_home, build, fed_of, recipe_of, tell_needs
 from allocator.bench.prepare import prepare
 from allocator.bench.references import referred
@@ -68,17 +69,30 @@ def bank_folders() -> list[Path]:
 
 
 def verify_banks(watch: Watch) -> dict[str, Any]:
-    """Compare every cell of every bank with its checksum; changes nothing."""
+    """Compare every cell with its checksum; changes nothing.
+
+    Those of every bank, and of all finalized weights that are whole as far as files
+    tell.
+    """
+    from quant.bank import MANIFEST
+    from quant.finalized import verify_finalized
     from quant.upkeep import verify
 
-    banks = []
+    banks, finalized = [], []
     for folder in bank_folders():
         with watch.phase(folder.name[:12]) as progress:
             banks.append(verify(folder, progress))
+    made = sorted(file.parent for file in finalized_home().glob(f"*/{MANIFEST}"))
+    with watch.phase("finalized") as progress:
+        for at, folder in enumerate(made, start=1):
+            finalized.append(verify_finalized(folder))
+            progress(at, len(made))
+    every = [*banks, *finalized]
     return {
         "banks": banks,
-        "cells": sum(bank["cells"] for bank in banks),
-        "damaged": sum(len(bank["damaged"]) for bank in banks),
+        "finalized": finalized,
+        "cells": sum(each["cells"] for each in every),
+        "damaged": sum(len(each["damaged"]) for each in every),
     }
 
 

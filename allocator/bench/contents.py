@@ -6,10 +6,13 @@ import hashlib
 import os
 import time
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
+from allocator.core.drafts import clear_drafts
 from allocator.core.errors import DataError
 from allocator.core.home import cache_home
+from allocator.core.waiting import answered, check_kind
 from allocator.core.watch import Silent
 from quant.files import locked, replace_file
 
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
+    from allocator.core.waiting import Place
     from allocator.core.watch import Watch
 
 # files that remember: digests of files, and contents of pictures that could be read
@@ -57,7 +61,8 @@ class Contents:
         """
         if self.known is None:
             self.known = recalled(self.memory)
-        states = {file: _state(file) for file in dict.fromkeys(files)}
+        wanted = list(dict.fromkeys(files))
+        states = answered(wanted[0], partial(_states, wanted)) if wanted else {}
         # of several names of one file, one is read
         unknown = {s: file for file, s in states.items() if s not in self.known}
         if unknown:
@@ -72,7 +77,8 @@ class Contents:
             with self.watch.phase(phase) as tell:
                 for done, (state, file) in enumerate(unknown.items()):
                     tell(done, len(unknown))
-                    known[state], lasts = _digest(file, state)
+                    read = partial(_digest, file, state)
+                    known[state], lasts = answered(file, read)
                     if lasts:
                         lasting[state] = known[state]
                 tell(len(unknown), len(unknown))
@@ -99,10 +105,16 @@ def memory_of(name: str) -> Path:
     return cache_home() / name
 
 
+def _states(files: Iterable[Path], place: Place) -> dict[Path, str]:
+    """What changes whenever a file does, of each."""
+    return {file: _state(place.at(file)) for file in files}
+
+
 def _state(file: Path) -> str:
-    """What changes whenever a file does."""
     try:
-        return _told(os.stat(file))
+        found = os.stat(file)
+        check_kind(file, found.st_mode)
+        return _told(found)
     except (OSError, ValueError) as error:
         raise _unreadable(file, error) from None
 
@@ -114,7 +126,7 @@ def _told(found: os.stat_result) -> str:
     )
 
 
-def _digest(file: Path, state: str) -> tuple[str, bool]:
+def _digest(file: Path, state: str, _: Place) -> tuple[str, bool]:
     """Digest of a file, and whether it stands for the file in this state for good."""
     now = time.time_ns()
     try:
@@ -160,4 +172,5 @@ def remember(memory: Path, lasting: Mapping[str, str]) -> None:
             kept = [*{**recalled(memory), **lasting}.items()][-MOST:]
             body = "".join(f"{state} {found}\n" for state, found in kept).encode()
             head = f"{hashlib.sha256(body).hexdigest()}\n".encode()
+            clear_drafts(memory.parent)
             replace_file(memory, lambda draft: draft.write_bytes(head + body))

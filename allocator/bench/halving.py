@@ -2,103 +2,52 @@
 
 from __future__ import annotations
 
-import gc
-from collections import deque
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
-
-import torch
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from allocator.core.errors import ModelError
+from quant.pieces import Pieces
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from allocator.core.ports import Sample
 
-Given = TypeVar("Given")
-
-# how torch says on a CPU, by a plain RuntimeError, that there is not enough memory
-SAID_BY_TORCH = ("can't allocate memory", "not enough memory")
-
 
 @dataclass
-class Halving:
-    """Runs batches in pieces that memory holds; remembers how large these may be.
+class Halving(Pieces):
+    """Runs batches of samples in pieces that memory holds.
+
+    Remembered is, by kind of work, how large a piece may be: samples times the tokens
+    of the longest prompt. So of later batches those of that shape or larger are cut
+    before they are tried, and smaller ones are not. Other runs begin anew: what else
+    takes memory may be gone by then, and the same batches give the same replies.
 
     What is cut depends on what else takes memory: replies may differ in the last digit
     from those of whole batches.
 
     Attributes:
-        most: samples that run at once since memory did not suffice; None: it always
-            did.
-        say: is told when that changes.
+        lengths: tokens of each sample's prompt; None: all count as equally long.
     """
 
-    most: int | None = None
-    say: Callable[[str], object] = lambda _: None
+    lengths: Callable[[Sequence[Sample]], Sequence[int]] | None = None
+    _known: dict[str, int] = field(default_factory=dict)
 
-    def run(
-        self,
-        batch: Sequence[Sample],
-        run: Callable[[Sequence[Sample]], Given],
-    ) -> Iterator[Given]:
-        """What `run` gives for each piece of a batch, the batch itself if it fits.
+    def size(self, piece: Sequence[Any], kind: str) -> int:
+        """Samples, times the tokens of the longest prompt."""
+        del kind
+        if self.lengths is None:
+            return len(piece)
+        new = [sample for sample in piece if sample.id not in self._known]
+        if new:
+            found = self.lengths(new)
+            self._known |= {x.id: n for x, n in zip(new, found, strict=True)}
+        return len(piece) * max(1, *(self._known[sample.id] for sample in piece))
 
-        Args:
-            batch: to be run.
-            run: begins anew for each piece.
-
-        Raises:
-            ModelError: a sample does not fit alone.
-        """
-        left = deque(self._cut(batch))
-        while left:
-            piece = left.popleft()
-            try:
-                given = run(piece)
-            except Exception as error:
-                if not ran_out(error):
-                    raise
-                self._halve(piece)
-            else:
-                yield given
-                continue
-            # behind the handler, since the error holds on to what is to be freed
-            free()
-            left.extendleft(reversed(self._cut(piece)))
-
-    def _cut(self, batch: Sequence[Sample]) -> list[Sequence[Sample]]:
-        if self.most is None or len(batch) <= self.most:
-            return [batch]
-        return [batch[n : n + self.most] for n in range(0, len(batch), self.most)]
-
-    def _halve(self, piece: Sequence[Sample]) -> None:
-        if len(piece) == 1:
-            raise ModelError(
-                f"sample {piece[0].id} does not fit into memory, even alone: take a "
-                "device with more, a lower --cache-memory, or end what else runs there"
-            ) from None
-        if self.most is None:
-            self.say("memory does not suffice for whole batches: going on in halves")
-        self.most = len(piece) // 2
-
-
-def ran_out(error: BaseException | None) -> bool:
-    """Whether an error, or what caused it, says that there is not enough memory."""
-    while error is not None:
-        if isinstance(error, MemoryError | torch.OutOfMemoryError):
-            return True
-        if isinstance(error, RuntimeError) and any(
-            text in str(error) for text in SAID_BY_TORCH
-        ):
-            return True
-        error = error.__cause__
-    return False
-
-
-def free() -> None:
-    """Give back what nobody holds any more."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    def refuse(self, part: Any, error: Exception) -> NoReturn:
+        """Say that a sample does not fit alone."""
+        del error
+        raise ModelError(
+            f"sample {part.id} does not fit into memory, even alone: take a device "
+            "with more, a lower --cache-memory, or end what else runs there"
+        ) from None

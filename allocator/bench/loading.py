@@ -72,6 +72,7 @@ def _loaded(setup: Setup, bank: Bank | None) -> Workbench:
             setup.family.load(setup.folder, setup.device, mapped=True).module
         ),
     )
+    bench.halving.lengths = model.lengths
     count_tokens(model.module, setup.model.linears, bench.cost)
     return bench
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from allocator.bench.candidates import Named, read_candidates
@@ -26,6 +27,7 @@ from allocator.core.own import refers_to_itself
 from allocator.core.plugins import load
 from allocator.core.ports import RERANK, SPLITS
 from allocator.core.targets import TARGETS
+from allocator.core.waiting import check_answers
 from allocator.embedded import is_embedded, model_folder
 from allocator.families import (
     check_weights,
@@ -42,7 +44,6 @@ from allocator.study.storage import default_name, open_storage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from allocator.core.allocation import Scheme
     from allocator.core.ports import Family, Sample, Split, Task
@@ -168,6 +169,8 @@ def prepare(
         AllocateError: anything that cannot be had, in one sentence.
     """
     check_names(asked)
+    if asked.data:
+        check_answers(Path(asked.data).expanduser())
     contents = Contents(watch)
     task = asked_task(asked, contents)
     folder, family = model_for(task, model_folder(asked.model), asked.model)

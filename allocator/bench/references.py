@@ -17,6 +17,7 @@ from allocator.bench.loading import judges_of, open_full_precision
 from allocator.bench.sense import judge_replies
 from allocator.bench.tasks import sample_digest, without_references
 from allocator.core.allocation import digest
+from allocator.core.drafts import clear_drafts
 from allocator.core.errors import ModelError
 from allocator.core.home import cache_home
 from allocator.core.own import refers_to_itself
@@ -295,4 +296,5 @@ def _remember(name: str, replies: Replies) -> None:
     kept = asdict(replies)
     text = json.dumps({**kept, "digest": digest(kept)})
     with suppress(OSError):
+        clear_drafts(_home())
         replace_file(_home() / f"{name}.json", lambda draft: draft.write_text(text))

@@ -84,7 +84,7 @@ def log_probabilities(
     bench.cost.looked += len(samples)
     found: list[Tensor] = []
     for batch in bench.batches(samples):
-        for piece in bench.halving.run(batch, partial(_read, bench)):
+        for piece in bench.halving.run(batch, partial(_read, bench), "said"):
             found += piece
         tick(len(found))
     return found

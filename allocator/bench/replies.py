@@ -118,7 +118,7 @@ def replied(
         for batch, give in ahead:
             replies, cut = list[Any](), 0
             run = partial(_reply, bench, decoding, batch, give)
-            for own, lacking in bench.halving.run(batch, run):
+            for own, lacking in bench.halving.run(batch, run, "reply"):
                 replies += own
                 cut += lacking
                 tick(done + len(replies))
@@ -137,7 +137,17 @@ def _reply(
 
     `give` gives the inputs of all.
     """
-    state = bench.prefixed(piece, give() if piece is batch else None)
+    state = begun(bench, batch, give, piece)
     # who counts is told when the piece is done
     found = bench.model.predict([state], piece, decoding, lambda _: None)
     return found, getattr(bench.model, "cut_off", 0)
+
+
+def begun(
+    bench: Bench,
+    batch: Sequence[Sample],
+    give: Callable[[], State],
+    piece: Sequence[Sample],
+) -> State:
+    """A piece of a batch in front of the language model; `give`: inputs of all."""
+    return bench.prefixed(piece, give() if piece is batch else None)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from allocator.core.allocation import digest
+from allocator.core.drafts import clear_drafts
 from allocator.core.errors import DataError, SpecError, UnknownNameError
 from allocator.core.home import cache_home
 from allocator.core.own import (
@@ -19,6 +20,7 @@ from allocator.core.own import (
 from allocator.core.plugins import available, load
 from allocator.core.ports import SPLITS
 from allocator.core.study import JOINED
+from allocator.core.waiting import answered
 from allocator.embedded import is_embedded
 from evals._lmms import PREFIX as LMMS
 from evals.lmms import lmms_task
@@ -75,8 +77,10 @@ def _opened(name: str, asked: StudySpec, contents: Contents) -> Task:
                 f"task {name} needs --data with your own file, or the folder it is in "
                 "(`allocate example --out DIR` writes one)"
             )
+        pictures = cache_home() / PICTURES
+        clear_drafts(pictures)
         wishes = Wishes(
-            cache_home() / PICTURES,
+            pictures,
             asked.metric,
             named_columns(asked.columns),
             asked.seed,
@@ -176,7 +180,8 @@ def data_folder(asked: StudySpec) -> Path:
     """
     if asked.data not in (None, EMBEDDED):
         folder = Path(asked.data).expanduser()
-        if not folder.is_dir() and not all(map(is_file_task, asked.tasks)):
+        is_there = answered(folder, lambda _: folder.is_dir())
+        if not is_there and not all(map(is_file_task, asked.tasks)):
             raise DataError(f"there is no data folder {asked.data}")
         return folder
     if not _own_tasks(asked):

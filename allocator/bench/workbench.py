@@ -21,7 +21,7 @@ from allocator.bench.reading import (
     name_of,
     readers_beside,
 )
-from allocator.bench.replies import predict
+from allocator.bench.replies import begun, predict
 from allocator.bench.sense import Said
 from allocator.core.allocation import FULL, Allocation, Choice
 from allocator.core.cost import Cost
@@ -273,7 +273,7 @@ class Workbench:
         with closing(self.reader.ahead(self.batches(samples), Reader.prompted)) as made:
             for batch, give in made:
                 look = partial(self._looked, forward, batch, give)
-                found += self.halving.run(batch, look)
+                found += self.halving.run(batch, look, "look")
         order = [place for places in self.plan(samples) for place in places]
         return torch.cat(found)[torch.tensor(order).argsort().to(found[0].device)]
 
@@ -327,7 +327,7 @@ class Workbench:
         """Batches that have run through the model's prefix, of what is in place."""
         with closing(self.ahead(self.batches(samples))) as made:
             for batch, give in made:
-                yield self.prefixed(batch, give())
+                yield from self.halving.run(batch, partial(begun, self, batch, give))
 
     def ahead(
         self, batches: Iterable[Sequence[Sample]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -37,16 +38,20 @@ from allocator.cli.studies import studies
 from allocator.cli.worker import worker
 from allocator.core.errors import (
     AllocateError,
+    NotReachedError,
     SpecError,
     StorageError,
     first_line,
 )
+from allocator.core.full import machine_fault
 from allocator.core.masking import HIDDEN, masked
+from allocator.core.waiting import heeding
 from allocator.search.request import read_request
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from allocator.core.clock import Clock
     from allocator.core.study import StudySpec
 
 INTERRUPTED, FAULT = 130, 1
@@ -63,16 +68,11 @@ class Guarded(cloup.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; errors become a sentence on stderr."""
         try:
-            return super().invoke(ctx)
+            with heeding(lambda sentence: tell(ctx, sentence)):
+                return super().invoke(ctx)
         except AllocateError as error:
             _tell_with_command(ctx, error)
             sys.exit(error.exit_code)
-        except OSError as error:
-            # whoever read our output has left: click knows what to do
-            if error.filename is None:
-                raise
-            tell(ctx, f"{error.filename}: {error.strerror}")
-            sys.exit(AllocateError.exit_code)
         except KeyboardInterrupt:
             kept = "allocate: interrupted; everything finished is kept. Go on with"
             echo(*f"{kept}{same_command()}".split("\n", 1), err=True)
@@ -80,9 +80,13 @@ class Guarded(cloup.Group):
         except click.ClickException as error:
             vars(error)["message"] = masked(error.message)
             raise
-        except (click.exceptions.Exit, click.Abort):
+        except (click.exceptions.Exit, click.Abort, BrokenPipeError):
+            # whoever read our output has left: click knows what to do
             raise
         except Exception as error:
+            if told := machine_fault(error):
+                tell(ctx, told)
+                sys.exit(AllocateError.exit_code)
             tell(
                 ctx,
                 f"{type(error).__name__}: {first_line(error)}; this is a fault of "
@@ -218,13 +222,27 @@ def _search(asked: StudySpec, as_json: bool) -> None:
     from allocator.report.progress import Bars
 
     bars = Bars()
-    setup = prepare(asked, watch=bars)
-    from allocator.report.text_search import headline, print_recommendation
-    from allocator.search.run import run_prepared
+    with heeding(bars.say, partial(_check_time, asked.seconds, clock)):
+        setup = prepare(asked, watch=bars)
+        from allocator.report.text_search import headline, print_recommendation
+        from allocator.search.run import run_prepared
 
-    echo(headline(asked), err=True)
-    found = run_prepared(setup, bars, clock)
+        echo(headline(asked), err=True)
+        found = run_prepared(setup, bars, clock)
     if as_json:
         click.echo(json.dumps(found.to_json()))
     else:
         print_recommendation(found.to_json())
+
+
+def _check_time(seconds: float | None, clock: Clock) -> None:
+    """End a search whose time is over while it waits for a file.
+
+    Raises:
+        NotReachedError: it is.
+    """
+    if seconds is not None and clock.seconds > seconds:
+        raise NotReachedError(
+            f"--time {seconds:g}s is over, and a file does not answer; what was "
+            "measured is kept, and the same command goes on from there"
+        )

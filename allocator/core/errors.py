@@ -46,6 +46,10 @@ class BankError(AllocateError):
     """A bank cell that is missing or damaged."""
 
 
+class FullError(AllocateError, OSError):
+    """A disk that is full; nothing half-written is left there."""
+
+
 class StudyError(AllocateError):
     """A study that does not exist, or another one of the same name."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from allocator.core.errors import ModelError, UnknownNameError, first_line
+from allocator.core.waiting import check_answers
 
 HERE = Path(__file__).parent
 
@@ -28,6 +29,7 @@ def model_folder(name: str, *, weights: bool = True) -> Path:
     Raises:
         UnknownNameError: a bare name that is not embedded (the network is not asked).
         ModelError: a folder or hub id that cannot be had.
+        DataError: something in the folder is no file, and would never end.
     """
     if is_embedded(name):
         return HERE / name
@@ -36,6 +38,7 @@ def model_folder(name: str, *, weights: bool = True) -> Path:
             raise ModelError(f"model {name!r}: write ./{name} for a folder")
         raise UnknownNameError("embedded model", name, embedded_models())
     folder = Path(name).expanduser()
+    check_answers(folder)
     if folder.is_dir():
         return folder.resolve()
     if folder.is_file():

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from allocator.bench.sums import write_sums
 from allocator.core.errors import ModelError, SpecError, in_one_sentence
+from allocator.core.full import naming_the_disk
 from allocator.exporters._card import write_card
 from allocator.exporters._claim import check_budget, claim_of
 from allocator.exporters._place import CARD, check_place, check_room, draft_of
@@ -48,7 +49,7 @@ def write_export(
 
     Raises:
         AllocateError: what cannot be written, or does not read back as it should; then
-            nothing is left behind, and `out` is as it was.
+            nothing stays, and `out` is as it was.
     """
     times = [time.monotonic()]
     check_place(out, force=force)
@@ -59,9 +60,12 @@ def write_export(
             watch.say(told)
         check_room(out, claim.size.model_bytes)
     times.append(time.monotonic())
-    with draft_of(out) as draft:
-        beginning = f"cannot write {out}"
-        with in_one_sentence(beginning, SpecError), watch.phase("export") as tell:
+    of = out.resolve()
+    disk = of.parent, of.name, None if claim is None else claim.size.model_bytes
+    with naming_the_disk(*disk), draft_of(out) as draft:
+        # within it, what a library says of a full disk is heard first
+        sentence = in_one_sentence(f"cannot write {out}", SpecError)
+        with sentence, naming_the_disk(*disk), watch.phase("export") as tell:
             exporter.write(export, draft, tell)
             _readable(draft)
         times.append(time.monotonic())

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from allocator.core.drafts import OLD, clear_drafts, draft_folder
 from allocator.core.errors import SpecError
-from quant.files import DRAFT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,6 +35,8 @@ def check_place(out: Path, *, force: bool) -> None:
     """
     with _sayable(out):
         out, here = out.resolve(), Path.cwd().resolve()
+        # an export that was killed while it took another's place gives that back
+        clear_drafts(out.parent)
         if out.exists() and not out.is_dir():
             raise SpecError(f"{out} is in the way: it is a file, and no folder")
         held = sorted(file.name for file in out.iterdir()) if out.exists() else []
@@ -85,21 +86,22 @@ def draft_of(out: Path) -> Iterator[Path]:
         SpecError: it cannot be made.
     """
     out = out.resolve()
-    with _parents_of(out):
+    with _parents_of(out), ExitStack() as stack:
         with _sayable(out):
-            beside = tempfile.TemporaryDirectory(prefix=DRAFT, dir=out.parent)
-        with beside as name:
-            draft, old = Path(name) / "new", Path(name) / "old"
+            beside = stack.enter_context(draft_folder(out.parent))
+            draft = beside / "new"
             draft.mkdir()
-            yield draft
-            with _sayable(out):
-                _take_place(draft, out, old)
+        yield draft
+        with _sayable(out):
+            _take_place(draft, out, beside / OLD)
 
 
-def _take_place(draft: Path, out: Path, old: Path) -> None:
+def _take_place(draft: Path, out: Path, aside: Path) -> None:
     if not out.exists():
         draft.rename(out)
         return
+    aside.mkdir()
+    old = aside / out.name
     out.rename(old)
     try:
         draft.rename(out)

@@ -10,6 +10,7 @@ from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from allocator.core.errors import DataError, first_line
+from allocator.core.waiting import answered
 from allocator.families._together import Together
 
 if TYPE_CHECKING:
@@ -80,9 +81,16 @@ def read_image(file: Path, *, upright: bool = False) -> Any:
     Raises:
         DataError: names the file, and why it cannot be read.
     """
+    return answered(file, lambda _: _read(file, upright))
+
+
+def _read(file: Path, upright: bool) -> Any:
     from PIL import Image
 
     try:
+        # a file that never answers must not hold up what threads are in together
+        with file.open("rb") as opened:
+            opened.read(1)
         with UNDISTURBED(), Image.open(file) as image:
             deep = _depth(image)
             if upright:

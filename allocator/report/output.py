@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from allocator.core.errors import DataError, SpecError
+from allocator.core.drafts import clear_drafts
+from allocator.core.errors import DataError, FullError, SpecError
 from quant.files import replace_file
 
 if TYPE_CHECKING:
@@ -28,10 +29,14 @@ def write_atomically(out: Path, made: Callable[[], bytes]) -> None:
     Raises:
         SpecError: `out` is a folder, or its folder does not exist.
         DataError: the file cannot be written.
+        FullError: the disk is full; the file is as it was.
     """
     check_output(out)
     content = made()
     try:
-        replace_file(out, lambda draft: draft.write_bytes(content))
+        clear_drafts(out.parent)
+        replace_file(out, lambda draft: draft.write_bytes(content), len(content))
+    except FullError:
+        raise
     except OSError as error:
         raise DataError(f"{out} cannot be written: {error.strerror}") from None

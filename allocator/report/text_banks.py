@@ -29,8 +29,9 @@ def print_build(found: Mapping[str, Any]) -> None:
 
 
 def print_verification(found: Mapping[str, Any]) -> None:
-    """Print the banks there are, and every damaged cell."""
-    if not found["banks"]:
+    """Print the banks there are, and every damaged cell of them and of others."""
+    finalized = found.get("finalized", [])
+    if not found["banks"] and not finalized:
         PlainConsole().print("no banks yet: allocate bank build --task vqav2")
         return
     table = Table("bank", "linears", "cells", "GB", "damaged", "state")
@@ -44,9 +45,13 @@ def print_verification(found: Mapping[str, Any]) -> None:
             "finished" if bank["finished"] else "unfinished",
         )
     console = PlainConsole(soft_wrap=True)
-    console.print(table)
-    for bank in found["banks"]:
-        for each in bank["damaged"]:
+    if found["banks"]:
+        console.print(table)
+    if finalized:
+        cells = sum(each["cells"] for each in finalized)
+        console.print(f"finalized allocations: {len(finalized)} of {cells:,} cells")
+    for own in (*found["banks"], *finalized):
+        for each in own["damaged"]:
             console.print(f"damaged: {each['file']} {each['cell']}")
 
 

@@ -7,10 +7,11 @@ import binascii
 import hashlib
 import os
 import re
-import tempfile
 from typing import TYPE_CHECKING, Any
 
-from allocator.core.errors import DataError
+from allocator.core.drafts import draft_file
+from allocator.core.errors import DataError, FullError
+from allocator.core.full import naming_the_disk
 from evals.rows.files import Written, shown
 
 if TYPE_CHECKING:
@@ -134,14 +135,14 @@ def _kept(cell: Cell, content: bytes, cache: Path) -> Path:
         return file
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=cache, delete=False) as draft:
-            try:
-                draft.write(content)
-                draft.flush()
-                os.replace(draft.name, file)
-            except BaseException:
-                os.unlink(draft.name)
-                raise
+        with (
+            naming_the_disk(cache, "a picture within a row", len(content)),
+            draft_file(cache) as draft,
+        ):
+            draft.write_bytes(content)
+            draft.replace(file)
+    except FullError:
+        raise
     except OSError as error:
         raise DataError(f"{file} cannot be written: {error.strerror}") from None
     return file

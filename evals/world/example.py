@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
-from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
-from allocator.core.errors import DataError
+from allocator.core.drafts import clear_drafts, draft_folder
+from allocator.core.errors import DataError, FullError
+from allocator.core.full import naming_the_disk
 from evals.world.files import Part, part_scenes
 from evals.world.language import ask
 from evals.world.scene import jpeg
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from evals.world.scene import Scene
 
@@ -47,15 +47,15 @@ def write_example(out: Path) -> int:
                 f"{out} is there already, and is no empty folder: name another one"
             )
         out.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-        try:
+        clear_drafts(out.parent)
+        with naming_the_disk(out.parent, out.name), draft_folder(out.parent) as draft:
             rows = list(_rows(draft))
             text = "".join(f"{json.dumps(row)}\n" for row in rows)
             (draft / ROWS).write_text(text, encoding="utf-8")
             draft.chmod(0o777 & ~_umask())
-            os.replace(draft, out)
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
+            draft.replace(out)
+    except FullError:
+        raise
     except OSError as error:
         raise DataError(f"{out} cannot be written: {error.strerror}") from None
     return len(rows)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from allocator.core.drafts import clear_drafts, draft_folder
+from allocator.core.full import naming_the_disk
 from evals.world.language import GQA, ask, captions, human_answers
 from evals.world.scene import SIDE, draw_scene, jpeg
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from evals.world.scene import Scene
 
 VERSION = 1
@@ -49,24 +51,33 @@ FLICKR = (
 )
 
 
+# bytes that the files take on a disk
+WORLD_BYTES = 23 * 10**6
+
+
 def ensure_world(cache: Path) -> Path:
     """Folder of the world's files, written first if it is not there yet."""
     folder = cache / f"world-{VERSION}"
     if not (folder / MARK).exists():
-        cache.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix="world-", dir=cache))
-        try:
-            write_world(draft)
-            if not (folder / MARK).exists():
-                shutil.rmtree(folder, ignore_errors=True)
-                draft.rename(folder)
-        except OSError:
-            # another process may have finished the same folder meanwhile
-            if not (folder / MARK).exists():
-                raise
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
+        with naming_the_disk(cache, "the drawn world", WORLD_BYTES):
+            cache.mkdir(parents=True, exist_ok=True)
+            clear_drafts(cache)
+            with draft_folder(cache) as draft:
+                _take_place(draft, folder)
     return folder
+
+
+def _take_place(draft: Path, folder: Path) -> None:
+    """Draw the world into a draft, and put it in its place unless others did."""
+    try:
+        write_world(draft)
+        if not (folder / MARK).exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            draft.rename(folder)
+    except OSError:
+        # another process may have finished the same folder meanwhile
+        if not (folder / MARK).exists():
+            raise
 
 
 def write_world(folder: Path) -> None:

@@ -193,9 +193,9 @@ def test_each_file_is_written_once(
 ) -> None:
     written: list[str] = []
 
-    def replace_files(writers: dict[Path, Any]) -> None:
+    def replace_files(writers: dict[Path, Any], needed: float) -> None:
         written.extend(file.name for file in writers)
-        files.replace_files(writers)
+        files.replace_files(writers, needed)
 
     monkeypatch.setattr(cells, "replace_files", replace_files)
     three = replace(recipe, methods={**recipe.methods, "mine": Counted()})

@@ -24,6 +24,17 @@ def test_a_damaged_cell_is_named_with_its_file(
     assert "damaged: /somewhere/bank/0123abcd/a.safetensors gptq.2.4" in said
 
 
+def test_finalized_weights_are_counted_and_named_beside_banks(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    bad = [{"file": "/data/finalized/0a/b.safetensors", "cell": "awq.3.3"}]
+    one = {"finalized": "/data/finalized/0a", "cells": 41, "damaged": bad}
+    print_verification({"banks": [], "finalized": [one], "cells": 41, "damaged": 1})
+    said = capsys.readouterr().out
+    assert "finalized allocations: 1 of 41 cells" in said
+    assert "damaged: /data/finalized/0a/b.safetensors awq.3.3" in said
+
+
 def test_no_bank_at_all_is_said_with_the_command_that_makes_one(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
