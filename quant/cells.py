@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from allocator.core.allocation import digest
+from allocator.core.bounded import check_safetensors, parse_json
 from allocator.core.errors import BankError
 from quant.files import locked, replace_files
 from quant.packed import PackedCell
@@ -52,8 +53,9 @@ def stored_cells(file: Path) -> dict[str, Description]:
     if not file.exists():
         return {}
     try:
+        check_safetensors(file)
         with safe_open(file, framework="pt") as opened:
-            cells: dict[str, Description] = json.loads(opened.metadata()["cells"])
+            cells: dict[str, Description] = parse_json(opened.metadata()["cells"])
         # a cell whose description was damaged is not there
         return {k: cell for k, cell in cells.items() if cell.get("sum") == _seal(cell)}
     except (SafetensorError, OSError, AttributeError, KeyError, TypeError, ValueError):

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from allocator.core.bounded import read_json
+from allocator.core.errors import BankError
 from quant.files import replace_file
 from quant.hessian import InputStatistics
 
@@ -112,9 +114,19 @@ def feeding(manifest: Mapping[str, Any]) -> Feeding | None:
 
     Args:
         manifest: of the bank (`quant.bank.read_manifest`).
+
+    Raises:
+        BankError: it says something else of them.
     """
     said = manifest.get("experts")
-    return Feeding(*(said[each.name] for each in fields(Feeding))) if said else None
+    if not said:
+        return None
+    try:
+        return Feeding(*(int(said[each.name]) for each in fields(Feeding)))
+    except (KeyError, OverflowError, TypeError, ValueError) as error:
+        raise BankError(
+            f"a bank's manifest does not say how experts were fed: {error!r:.200}"
+        ) from None
 
 
 def fed_manifest(folder: Path, names: Iterable[str], samples: int) -> dict[str, Any]:
@@ -126,13 +138,26 @@ def fed_manifest(folder: Path, names: Iterable[str], samples: int) -> dict[str, 
         samples: calibration samples that it is made of.
     """
     stacks = {
-        stack: json.loads(file.read_text())
+        stack: _read_fed(file)
         for stack in sorted({name.rpartition(".")[0] for name in names})
         if (file := folder / FED / f"{stack}.json").exists()
     }
     if not stacks:
         return {}
     return {"experts": {**asdict(_feeding(stacks, samples)), "stacks": stacks}}
+
+
+def _read_fed(file: Path) -> dict[str, Any]:
+    """What `keep_fed` wrote.
+
+    Raises:
+        BankError: it is damaged.
+    """
+    try:
+        said = read_json(file)
+        return {"inputs": int(said["inputs"]), "tokens": [*map(int, said["tokens"])]}
+    except (KeyError, OSError, OverflowError, TypeError, ValueError) as error:
+        raise BankError(f"{file} is damaged ({error}): build the bank again") from None
 
 
 def _feeding(stacks: Mapping[str, Any], samples: int) -> Feeding:

@@ -49,7 +49,9 @@ def read_processor(folder: Path) -> Any:
         quiet(),
         _without_videos(),
     ):
-        processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
+        processor = AutoProcessor.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
     tokenizer = getattr(processor, "tokenizer", None)
     if tokenizer is None:
         raise ModelError(f"{unusable}: it lacks a tokenizer")

@@ -9,6 +9,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from allocator.core.bounded import BoundError, read_bytes
 from allocator.core.errors import DataError
 from allocator.space.bit_columns import group_columns
 from allocator.space.notation import Notation
@@ -26,6 +27,8 @@ SIZE = "bpw"
 DELIMITERS = ",;\t|"
 # the line by which spreadsheets say it themselves
 SEPARATOR = re.compile(r"sep=(.)\s*", re.IGNORECASE)
+# bytes of a table: a million rows of twenty groups
+LARGEST = 2**26
 # characters that a header is looked for in
 HEAD = 200_000
 
@@ -71,11 +74,13 @@ def read_csv(path: Path, named: Sequence[str], bits: str | None = None) -> CsvFi
 
 def _text(path: Path) -> str:
     try:
-        raw = path.read_bytes()
+        raw = read_bytes(path, LARGEST)
     except FileNotFoundError:
         raise DataError(f"no table {path}") from None
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from None
+    except BoundError as error:
+        raise DataError(f"{path} is no table: {error}") from None
     wide = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
         text = raw.decode("utf-16" if wide else "utf-8-sig")
