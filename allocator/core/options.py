@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from allocator.core.bounded import DEEP, read_text
 from allocator.core.errors import SpecError
 from allocator.core.pins import KINDS as PINS
+from allocator.core.text import is_count
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,7 +46,7 @@ def given_options(options: Mapping[str, Any]) -> dict[str, Any]:
         # as on the command line: gptq,awq and 3,4,8
         if isinstance(given.get(key), str):
             words = [word.strip() for word in given[key].split(",")]
-            digits = key == "widths" and all(word.isdigit() for word in words)
+            digits = key == "widths" and all(map(is_count, words))
             given[key] = [int(word) for word in words] if digits else words
     files = given.get("candidates", ())
     if files:

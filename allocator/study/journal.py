@@ -37,6 +37,7 @@ from allocator.study.trials import (
     release_dead,
     unknown_trials,
 )
+from allocator.study.unread import as_written
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -121,7 +122,8 @@ class Journal:
     def mask_results(self) -> None:
         """Leave passwords out of what a study of before keeps of its searches."""
         for name, kept in kept_in(self.study, RESULTS).items():
-            found = without_password(kept["found"])
+            with as_written("a recommendation", self.name):
+                found = without_password(kept["found"])
             if found != kept["found"]:
                 self.set_attribute(name, {**kept, "found": found})
 
@@ -197,17 +199,18 @@ class Journal:
 
     def entries(self, space: Space) -> list[Entry]:
         """All trials that allocate, in order."""
-        found = []
-        for trial in self.study.get_trials(deepcopy=False):
-            if not trial.params:
-                continue
-            kept = self._read.get(trial.number)
-            if kept is None or not kept.state.is_finished():
-                allocation = kept.allocation if kept else space.allocation(trial.params)
-                digest = kept.digest if kept else allocation.digest
-                kept = self._read[trial.number] = entry_of(trial, allocation, digest)
-            found.append(kept)
+        trials = [t for t in self.study.get_trials(deepcopy=False) if t.params]
+        with as_written("trials", self.name):
+            found = [self._entry(space, trial) for trial in trials]
         return self._in_place.sorted_out(found)
+
+    def _entry(self, space: Space, trial: FrozenTrial) -> Entry:
+        kept = self._read.get(trial.number)
+        if kept is None or not kept.state.is_finished():
+            allocation = kept.allocation if kept else space.allocation(trial.params)
+            digest = kept.digest if kept else allocation.digest
+            kept = self._read[trial.number] = entry_of(trial, allocation, digest)
+        return kept
 
     def failures(self, space: Space) -> dict[str, str]:
         """Why what was measured has no score, by digest."""
@@ -278,12 +281,14 @@ class Journal:
 
         None, or what a study of before kept, where that is no finite number.
         """
-        for kept in self._looks():
-            choices = [space.by_label[label] for label in kept["labels"]]
-            for places, kind, size, value in kept["rows"]:
-                chosen = (choices[place] for place in places)
-                allocation = Allocation(tuple(zip(space.keys, chosen, strict=True)))
-                yield kept["budget"], allocation, (kind, size), value
+        with as_written("looks", self.name):
+            for kept in self._looks():
+                choices = [space.by_label[label] for label in kept["labels"]]
+                for places, kind, size, value in kept["rows"]:
+                    chosen = (choices[place] for place in places)
+                    allocation = Allocation(tuple(zip(space.keys, chosen, strict=True)))
+                    look = None if value is None else float(value)
+                    yield str(kept["budget"]), allocation, (str(kind), int(size)), look
 
     def taken(self, space: Space) -> set[str]:
         """Digests of what was measured or is being measured."""
@@ -291,21 +296,9 @@ class Journal:
 
     def records(self, space: Space) -> list[TrialRecord]:
         """Everything measured in full, in order."""
-        return [
-            TrialRecord(
-                entry.allocation,
-                float(entry.score),
-                # as kept it may be in the scope of another budget
-                space.bpw(entry.allocation),
-                entry.about["kind"],
-                entry.about.get("applied", ""),
-                entry.about.get("budget"),
-                entry.about.get("limit"),
-                bool(entry.about.get(CONTROL)),
-            )
-            for entry in self.entries(space)
-            if entry.score is not None
-        ]
+        entries = [e for e in self.entries(space) if e.score is not None]
+        with as_written("trials", self.name):
+            return [_record(space, entry) for entry in entries]
 
     def damage(
         self, space: Space, name: str = DAMAGE
@@ -317,12 +310,13 @@ class Journal:
         kept = self.attribute(name)
         if kept is None:
             return None
-        table = {
-            (key, space.by_label[label]): nan if value is None else value
-            for key, row in kept.items()
-            for label, value in row.items()
-        }
-        return table if name.endswith(PART) else finite_damage(table)
+        with as_written("damages", self.name):
+            table = {
+                (key, space.by_label[label]): nan if value is None else float(value)
+                for key, row in kept.items()
+                for label, value in row.items()
+            }
+            return table if name.endswith(PART) else finite_damage(table)
 
     def keep_damage(
         self, damage: Mapping[tuple[str, Choice], float], name: str = DAMAGE
@@ -333,3 +327,17 @@ class Journal:
             kept = value if is_number(value) else None
             table.setdefault(key, {})[str(choice)] = kept
         self.set_attribute(name, table)
+
+
+def _record(space: Space, entry: Entry) -> TrialRecord:
+    return TrialRecord(
+        entry.allocation,
+        float(entry.score or 0.0),
+        # as kept it may be in the scope of another budget
+        space.bpw(entry.allocation),
+        entry.about["kind"],
+        entry.about.get("applied", ""),
+        entry.about.get("budget"),
+        entry.about.get("limit"),
+        bool(entry.about.get(CONTROL)),
+    )

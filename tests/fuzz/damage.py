@@ -23,6 +23,8 @@ OTHERS: tuple[Any, ...] = (
 # what integers of a header are taken for: nothing, too much, almost right
 SIZES = (0, 1, 7, 8, 255, 2**15, 2**31 - 1, 2**31, 2**32, 2**53, 2**63 - 1, 2**64 - 1)
 DEEPEST = 60
+# bytes of a long seed that one damage is within
+WINDOW = 20_000
 
 
 def damaged(seed: bytes, rng: random.Random) -> bytes:
@@ -39,8 +41,15 @@ def damaged(seed: bytes, rng: random.Random) -> bytes:
             if rng.random() < 0.8:
                 return seed
     for _ in range(rng.choice((0, 1, 1, 1, 2, 3))):
-        seed = _sized(seed, rng) if rng.random() < 0.1 else cut(seed, rng)
+        seed = _sized(seed, rng) if rng.random() < 0.1 else _cut(seed, rng)
     return seed
+
+
+def _cut(seed: bytes, rng: random.Random) -> bytes:
+    """One damage, of a long seed in some part of it."""
+    start = rng.randrange(max(1, len(seed) - WINDOW))
+    end = start + WINDOW
+    return seed[:start] + cut(seed[start:end], rng) + seed[end:]
 
 
 def _sized(seed: bytes, rng: random.Random) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -47,8 +48,12 @@ def inputs(seeds: list[bytes], name: str, number: int) -> bytes:
     return damaged(rng.choice(seeds), rng)
 
 
-def outcomes(reader: Reader, folder: Path, count: int, first: int = 0) -> Outcomes:
+def outcomes(
+    reader: Reader, folder: Path, count: int, *, alarm: bool = False
+) -> Outcomes:
     """Let a reader read many inputs.
+
+    With `alarm` a signal interrupts what takes too long.
 
     Raises:
         FuzzError: one of them raised something else, a sentence of several lines, or
@@ -58,9 +63,12 @@ def outcomes(reader: Reader, folder: Path, count: int, first: int = 0) -> Outcom
     found, name = Outcomes(), reader.name
     for seed in seeds:
         read(seed)
-    for number in range(first, first + count):
-        content = inputs(list(seeds), name, number)
+    for number in range(count):
+        content = f"{name} {number}".encode()
+        if not reader.drawn:
+            content = inputs(list(seeds), name, number)
         started = time.perf_counter()
+        signal.setitimer(signal.ITIMER_REAL, LONGEST if alarm else 0)
         try:
             read(content)
             found.read += 1
@@ -76,6 +84,7 @@ def outcomes(reader: Reader, folder: Path, count: int, first: int = 0) -> Outcom
         found.longest = max(found.longest, took)
         if took > LONGEST:
             raise FuzzError(_again(name, number, content, f"it took {took:.1f} s"))
+    signal.setitimer(signal.ITIMER_REAL, 0)
     return found
 
 

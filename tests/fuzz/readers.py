@@ -29,21 +29,21 @@ if TYPE_CHECKING:
 
 Q = f"{llava.TEXT}.0.self_attn.q_proj"
 PUBLISHED = {"vqa": "Question: {} Answer:", "caption": "a photo of", "plain": "{}"}
-TABLE = "".join(
-    f"{a},{b},3,{4 + a / 8},{60 + a + b}\n" for a in (2, 4) for b in (4, 8)
-)
+TABLE = "".join(f"{a},{b},3,{4 + a / 8},{60 + a + b}\n" for a in (2, 4) for b in (4, 8))
 
 
 @dataclass(frozen=True)
 class Reader:
     """What is read: its name, and what makes seeds and a reading of bytes in a folder.
 
-    `often` says that it is quick enough for a thousand inputs in every run.
+    `often` says that it is quick enough for a thousand inputs in every run, `drawn`
+    that its inputs are names of what it draws itself.
     """
 
     name: str
     made: Callable[[Path], tuple[Sequence[bytes], Callable[[bytes], object]]]
     often: bool = True
+    drawn: bool = False
 
 
 def as_json(*values: Any) -> list[bytes]:

@@ -61,8 +61,12 @@ def configurations(folder: Path) -> Any:
     file = folder / "config.json"
     seed = json.loads((SOURCE / "config.json").read_text())
     weights = {"num_bits": 4, "type": "int", "symmetric": True, "strategy": "group"}
-    said = {"quant_method": "compressed-tensors", "format": "pack-quantized", "quantization_status": "compressed",
-        "config_groups": {"group_0": {"weights": weights}}}  # fmt: skip
+    said = {
+        "quant_method": "compressed-tensors",
+        "format": "pack-quantized",
+        "quantization_status": "compressed",
+        "config_groups": {"group_0": {"weights": weights}},
+    }
 
     def read(content: bytes) -> object:
         file.write_bytes(content)
@@ -148,7 +152,9 @@ def cells(folder: Path) -> Any:
 
 def manifests(folder: Path) -> Any:
     cells(folder)
-    sums = {key: cell["sum"] for key, cell in stored_cells(file_of(folder, NAME)).items()}
+    sums = {
+        key: cell["sum"] for key, cell in stored_cells(file_of(folder, NAME)).items()
+    }
     said = {"experts": 4, "mixed": 1, "unseen": 0, "needed": 9}
     seed = {"format": 3, "weights": "w", "calibration": ["a"], "linears": {NAME: sums},
         "fallbacks": {}, "experts": {**said, "stacks": {}}}  # fmt: skip
