@@ -28,6 +28,9 @@ class AllocateError(Exception):
         if len(sentence) > LONGEST:
             # between words, so that no half of a secret is left
             sentence = f"{sentence[:LONGEST].rpartition(' ')[0]} ..."
+        # names from outside may have line breaks; a sentence has none
+        for each, shown in (("\n", "\\n"), ("\r", "\\r")):
+            sentence = sentence.replace(each, shown)
         super().__init__(masked(sentence))
 
 

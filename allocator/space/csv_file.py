@@ -9,7 +9,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from allocator.core.bounded import BoundError, read_bytes
+from allocator.core.bounded import HEAVIEST, BoundError, read_bytes
 from allocator.core.errors import DataError
 from allocator.space.bit_columns import group_columns
 from allocator.space.notation import Notation
@@ -27,8 +27,9 @@ SIZE = "bpw"
 DELIMITERS = ",;\t|"
 # the line by which spreadsheets say it themselves
 SEPARATOR = re.compile(r"sep=(.)\s*", re.IGNORECASE)
-# bytes of a table: a million rows of twenty groups
-LARGEST = 2**26
+# Bytes of a file, and what a row and a cell take at most in memory: there may be a
+# million rows of a dozen groups.
+LARGEST, ROW, CELL = 2**26, 150, 60
 # characters that a header is looked for in
 HEAD = 200_000
 
@@ -91,6 +92,9 @@ def _text(path: Path) -> str:
         ) from None
     if "\0" in text:
         raise DataError(f"{path} is not a CSV file: it holds bytes that are no text")
+    weight = ROW * text.count("\n") + CELL * sum(map(text.count, DELIMITERS))
+    if weight > HEAVIEST:
+        raise DataError(f"{path} has more rows and columns than memory should hold")
     return text
 
 
