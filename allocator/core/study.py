@@ -43,8 +43,6 @@ JOINED = "+"
 MOST_BEAMS = 64
 # tokens of a reply: models that think take thousands before they answer
 MOST_TOKENS = 32_768
-# characters of a size of memory
-LONGEST_SIZE = 30
 # parameters from which rounding is learned only where that is asked for
 TUNED = 10**8
 # steps of learned rounding for each block, and the most that make sense
@@ -330,11 +328,8 @@ def read_memory(text: str) -> int:
     Raises:
         SpecError: anything else.
     """
-    found = None
-    if len(text) <= LONGEST_SIZE:
-        found = re.fullmatch(
-            r"\s*(\d+(?:\.\d*)?)\s*([kmg]?i?b)\s*", text, re.IGNORECASE
-        )
+    form = r"\s{0,9}(\d{1,15}(?:\.\d{0,15})?)\s{0,9}([kmg]?i?b)\s{0,9}"
+    found = re.fullmatch(form, text, re.IGNORECASE)
     if not found or found[2].lower() not in UNITS:
         raise SpecError(f"{text!r} is not a size of memory such as 256MiB or 2GiB")
     return int(float(found[1]) * UNITS[found[2].lower()])

@@ -27,7 +27,7 @@ SOME_TEXT = "a"
 # read to find out whether two tokenizers are the same
 SENTENCE = "what colour is the small circle on the left"
 # where configurations keep the number of the token that stands for an image
-IMAGE_TOKEN = "image_token_id"
+IMAGE_TOKEN = "image_token_id"  # nosec B105: no password
 # tokens in a row that are told by their number
 MANY = 4
 

@@ -201,6 +201,6 @@ def _renew(url: str, trial_id: int, done: threading.Event) -> None:
         except UpdateFinishedTrialError:
             # somebody else gave it up, or it was finished meanwhile
             return
-        except Exception:
+        except Exception:  # nosec B112: it is tried again
             # drivers raise whatever they like
             continue

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 # YAML is read a hundred times as slowly as JSON
 LARGEST_YAML = 2**20
+# values of one, those that it refers to counted each time
+MOST = 10**6
 # `layer: bits`, several layers separated by commas (EvoPress, evo_quant_search.py)
 LINE = re.compile(r"\s*([^\s:{}\[\]#-][^\s:]*)\s*:\s*(\d+(?:\.\d+)?)\s*")
 
@@ -85,7 +87,8 @@ def _yaml(text: str) -> Any:
     if len(text) > LARGEST_YAML:
         raise SpecError(f"has {len(text):,} characters, more than any recipe")
     try:
-        return yaml.load(text, Loader=_loader(yaml))
+        # the loader is a safe one, which makes plain data alone
+        return _finite(yaml.load(text, Loader=_loader(yaml)))  # nosec B506: see above
     except SpecError:
         raise
     except yaml.MarkedYAMLError as error:
@@ -95,6 +98,23 @@ def _yaml(text: str) -> Any:
     except (yaml.YAMLError, ValueError) as error:
         # dates and numbers that there are none of
         raise SpecError(f"cannot be read as YAML: {reason(error)}") from None
+
+
+def _finite(found: Any) -> Any:
+    """The same data, if its references to itself do not make too much of it.
+
+    Raises:
+        SpecError: spelled out, it has more than `MOST` values, or never ends.
+    """
+    stack, count = [found], 0
+    while stack:
+        value = stack.pop()
+        count += 1
+        if count > MOST:
+            raise SpecError(f"spells out more than {MOST:,} values")
+        if isinstance(value, dict | list):
+            stack += value.values() if isinstance(value, dict) else value
+    return found
 
 
 def _loader(yaml: Any) -> Any:
