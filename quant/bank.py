@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from allocator.core.allocation import FULL, Choice, digest
+from allocator.core.bounded import read_json
 from allocator.core.errors import BankError
 from allocator.core.memory import share
 from allocator.core.ports import is_stored
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
 
 FORMAT = 3
 MANIFEST = "manifest.json"
+# bytes of one: a kilobyte a linear, of which mixtures have 100,000
+LARGEST_MANIFEST = 2**28
 # float32 weights of all cells that are kept decoded
 DECODED_BYTES = 2**29
 
@@ -323,9 +326,13 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         BankError: there is none, or it is damaged.
     """
     try:
-        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
+        manifest: dict[str, Any] = read_json(folder / MANIFEST, LARGEST_MANIFEST)
         if not isinstance(manifest["linears"], dict):
             raise TypeError("it lists no linears")
+        if not all(isinstance(own, dict) for own in manifest["linears"].values()):
+            raise TypeError("a linear in it has no cells")
+        if any(os.path.basename(name) != name for name in manifest["linears"]):
+            raise ValueError("it names files elsewhere")
     except FileNotFoundError:
         raise BankError(f"the bank {folder} is not finished") from None
     except (OSError, KeyError, TypeError, ValueError) as error:

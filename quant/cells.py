@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from allocator.core.allocation import digest
+from allocator.core.bounded import check_safetensors, parse_json
 from allocator.core.errors import BankError, FullError
 from quant.files import locked, replace_files
 from quant.packed import PackedCell
@@ -59,9 +60,10 @@ def stored_cells(file: Path) -> dict[str, Description]:
     if not file.exists():
         return {}
     try:
+        check_safetensors(file)
         with safe_open(file, framework="pt") as opened:
             said = opened.metadata()
-        cells: dict[str, Description] = json.loads(said["cells"])
+        cells: dict[str, Description] = parse_json(said["cells"])
         if said.get(LINEAR, _linear(file)) != _linear(file):
             # somebody has put another linear's file in its place
             return {}

@@ -18,11 +18,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from allocator.core.allocation import FULL, Choice
+from allocator.core.bounded import check_safetensors, read_json
 from allocator.core.drafts import OLD, clear_drafts, draft_folder
 from allocator.core.errors import BankError, FullError, SpecError
 from allocator.core.full import naming_the_disk
 from quant.assignment import VERSION, name_of, settings_of
-from quant.bank import MANIFEST
+from quant.bank import LARGEST_MANIFEST, MANIFEST
 from quant.cells import (
     SUFFIX,
     DamagedCellError,
@@ -154,8 +155,9 @@ class Finalized(PackedCells):
         if not self.changed_sums:
             return {}
         try:
+            check_safetensors(self.folder / CHANGED)
             found: dict[str, Tensor] = load_file(self.folder / CHANGED)
-        except (SafetensorError, OSError):
+        except (SafetensorError, OSError, ValueError):
             found = {}
         if {
             name: checksum(value) for name, value in found.items()
@@ -289,7 +291,7 @@ def _read(folder: Path) -> Finalized:
         BankError: there is none, or it is damaged.
     """
     try:
-        manifest = json.loads((folder / MANIFEST).read_text())
+        manifest = read_json(folder / MANIFEST, LARGEST_MANIFEST)
         linears, made = manifest["linears"], int(manifest["version"])
         if made != VERSION:
             raise BankError(

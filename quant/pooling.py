@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from allocator.core.bounded import read_json
+from allocator.core.errors import BankError
 from quant.files import replace_file
 from quant.hessian import InputStatistics
 
@@ -112,9 +114,19 @@ def feeding(manifest: Mapping[str, Any]) -> Feeding | None:
 
     Args:
         manifest: of the bank (`quant.bank.read_manifest`).
+
+    Raises:
+        BankError: it says something else of them.
     """
     said = manifest.get("experts")
-    return Feeding(*(said[each.name] for each in fields(Feeding))) if said else None
+    if not said:
+        return None
+    try:
+        return Feeding(*(int(said[each.name]) for each in fields(Feeding)))
+    except (KeyError, OverflowError, TypeError, ValueError) as error:
+        raise BankError(
+            f"a bank's manifest does not say how experts were fed: {error!r:.200}"
+        ) from None
 
 
 def fed_manifest(folder: Path, names: Iterable[str], samples: int) -> dict[str, Any]:
@@ -138,7 +150,7 @@ def fed_manifest(folder: Path, names: Iterable[str], samples: int) -> dict[str, 
 def _fed(file: Path) -> dict[str, Any] | None:
     """What was written down of a stack; None where that is not there, or damaged."""
     try:
-        said: dict[str, Any] = json.loads(file.read_bytes())
+        said: dict[str, Any] = read_json(file)
         whole = isinstance(said["inputs"], int) and all(
             isinstance(each, int) for each in said["tokens"]
         )

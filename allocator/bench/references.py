@@ -17,6 +17,7 @@ from allocator.bench.loading import judges_of, open_full_precision
 from allocator.bench.sense import judge_replies
 from allocator.bench.tasks import sample_digest, without_references
 from allocator.core.allocation import digest
+from allocator.core.bounded import LARGEST_UNPACKED, read_json
 from allocator.core.drafts import clear_drafts
 from allocator.core.errors import ModelError
 from allocator.core.home import cache_home
@@ -284,7 +285,7 @@ def _home() -> Path:
 def _recall(name: str, count: int) -> Replies | None:
     """Replies that are remembered; None where the file is not what was written."""
     try:
-        kept = json.loads((_home() / f"{name}.json").read_bytes())
+        kept = read_json(_home() / f"{name}.json", LARGEST_UNPACKED)
         whole = kept.pop("digest") == digest(kept)
     except (OSError, ValueError, TypeError, AttributeError, KeyError):
         return None

@@ -10,6 +10,7 @@ import hashlib
 import re
 from typing import TYPE_CHECKING
 
+from allocator.core.bounded import leaves, read_text
 from allocator.core.errors import ModelError
 
 if TYPE_CHECKING:
@@ -70,10 +71,14 @@ def _read(file: Path) -> Mapping[str, str]:
         ModelError: it is no such file.
     """
     try:
-        lines = file.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_text(file).splitlines()
+    except (OSError, ValueError) as error:
         raise ModelError(f"{file} cannot be read: {error}") from None
     found = [LINE.fullmatch(line) for line in lines]
     if not found or not all(found):
         raise ModelError(f"{file} holds no checksums: copy it again, or take it away")
-    return {each[2]: each[1] for each in found if each}
+    sums = {each[2]: each[1] for each in found if each}
+    elsewhere = next((name for name in sums if leaves(name)), None)
+    if elsewhere is not None:
+        raise ModelError(f"{file} lists {elsewhere!r}, which is no file below it")
+    return sums

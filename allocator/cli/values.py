@@ -8,6 +8,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from allocator.core.allocation import GROUP_SIZES, WIDTHS
+from allocator.core.text import is_count
 
 
 class Words(click.ParamType[Any]):
@@ -46,7 +47,7 @@ class GroupSize(click.ParamType[Any]):
     def convert(self, value: Any, param: Any, ctx: Any) -> int | str:
         """Read a number where it is one."""
         del param, ctx
-        return int(value) if str(value).isdigit() else str(value)
+        return int(value) if is_count(str(value)) else str(value)
 
 
 class Duration(click.ParamType[Any]):

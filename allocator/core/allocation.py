@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 SCOPES = ("model", "quantized")
 UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9}
+# characters of a budget
+LONGEST = 100
 UNITS |= {"kib": 2**10, "mib": 2**20, "gib": 2**30}
 
 Scope = Literal["model", "quantized"]
@@ -315,9 +317,11 @@ class Budget:
         >>> Budget.parse("2kB")
         Budget(limit=2000.0, unit='bytes', scope='model')
         """
-        found = re.fullmatch(
-            r"\s*([-+]?[\w.]*?)\s*(b|[kmg]i?b)?\s*", text, re.IGNORECASE
-        )
+        found = None
+        if len(text) <= LONGEST:
+            found = re.fullmatch(
+                r"\s*([-+]?[\w.]*?)\s*(b|[kmg]?i?b)?\s*", text, re.IGNORECASE
+            )
         number, unit = found.groups() if found else (text, None)
         try:
             value = float(number)

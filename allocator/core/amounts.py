@@ -42,7 +42,8 @@ def read_bytes(text: str) -> int:
     Raises:
         SpecError: anything else.
     """
-    found = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([kmg]?i?b)\s*", text, re.IGNORECASE)
+    form = r"\s{0,9}(\d{1,15}(?:\.\d{0,15})?)\s{0,9}([kmg]?i?b)\s{0,9}"
+    found = re.fullmatch(form, text, re.IGNORECASE)
     if not found or found[2].lower() not in UNITS:
         raise SpecError(f"{text!r} is not a size of memory such as 256MiB or 2GiB")
     return int(float(found[1]) * UNITS[found[2].lower()])

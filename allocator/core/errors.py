@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 # characters of another library's message
 LONGEST_REASON = 400
+# characters of a sentence, and of a name that is compared with known ones
+LONGEST, LONGEST_NAME = 20_000, 200
 # whose messages are sentences without the name of the error before them
 SPEAKING = (OSError, ValueError, RuntimeError, ImportError)
 
@@ -23,6 +25,12 @@ class AllocateError(Exception):
     exit_code = 2
 
     def __init__(self, sentence: str = "") -> None:
+        if len(sentence) > LONGEST:
+            # between words, so that no half of a secret is left
+            sentence = f"{sentence[:LONGEST].rpartition(' ')[0]} ..."
+        # names from outside may have line breaks; a sentence has none
+        for each, shown in (("\n", "\\n"), ("\r", "\\r")):
+            sentence = sentence.replace(each, shown)
         super().__init__(masked(sentence))
 
 
@@ -84,7 +92,7 @@ class UnknownNameError(AllocateError, KeyError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         known = sorted(known)
-        near = difflib.get_close_matches(name, known, n=1)
+        near = difflib.get_close_matches(name[:LONGEST_NAME], known, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         self.sentence = masked(f"no {kind} {name!r} (known: {', '.join(known)}).{hint}")
         super().__init__(self.sentence)

@@ -10,10 +10,10 @@ HIDDEN = "***"
 SHORTEST = 4
 # A password ends at the last @ before a query; one that should have been escaped may
 # hold anything, so where what follows is no query it ends at the last of all.
-_BEFORE = r"(?P<before>\w[\w+.-]*://[^\s:/@]*:)"
+_BEFORE = r"(?P<before>\w[\w+.-]{0,40}://[^\s:/@]*:)"
 _NAMES = (
-    r"(?P<before>\b(?:[\w.-]*(?:pass(?:word|wd|phrase|code)?|pwd|secret|credentials?"
-    r"|api_?key|access_?key|account_?key|signature)|(?:\w*auth|access|api)?[_-]?token)"
+    r"(?P<before>(?:pass(?:word|wd|phrase|code)?|pwd|secret|credentials?"
+    r"|api_?key|access_?key|account_?key|signature|\b(?:\w*auth|access|api)?[_-]?token)"
     r"(?:=|%3D))"
 )
 _QUERY = r"(?!\?(?![\w.-]+=))"
@@ -32,6 +32,9 @@ _IN_URL = (
     ),
     re.compile(_NAMES + r"(?P<secret>[^&;]+?)(?=%3B|[&;]|$)", re.IGNORECASE),
 )
+# What is longer than any URL is no word of ours, and would take its time; of its
+# beginning is shown what cannot be a secret.
+_LONG, _PLAIN = re.compile(r"\S{2000,}"), re.compile(r"[^:@=%]{0,100}")
 # of this process: secrets that were given, and URLs by how they are shown
 _secrets: set[str] = set()
 _given: dict[str, str] = {}
@@ -43,9 +46,16 @@ def masked(text: str) -> str:
     >>> masked("postgresql://me:secret@host/studies?sslpassword=a&sslmode=require")
     'postgresql://me:***@host/studies?sslpassword=***&sslmode=require'
     """
+    text = _LONG.sub(_shortened, text)
     for secret in sorted(_secrets, key=len, reverse=True):
         text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", HIDDEN, text)
     return _without(text, _IN_TEXT)
+
+
+def _shortened(found: re.Match[str]) -> str:
+    beginning = _PLAIN.match(found[0])
+    kept = beginning[0] if beginning else ""
+    return f"{kept}... ({len(found[0]):,} characters)"
 
 
 def remember(url: str) -> str:

@@ -6,13 +6,17 @@ import os
 import tomllib
 from typing import TYPE_CHECKING, Any
 
+from allocator.core.bounded import DEEP, read_text
 from allocator.core.errors import SpecError
 from allocator.core.pins import KINDS as PINS
+from allocator.core.text import is_count
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+# bytes of a file of options
+LARGEST = 2**20
 # options by what their values are; the others are text
 LISTS = ("methods", "widths", "include", "candidates", "columns", *PINS)
 SWITCHES = (
@@ -42,7 +46,7 @@ def given_options(options: Mapping[str, Any]) -> dict[str, Any]:
         # as on the command line: gptq,awq and 3,4,8
         if isinstance(given.get(key), str):
             words = [word.strip() for word in given[key].split(",")]
-            digits = key == "widths" and all(word.isdigit() for word in words)
+            digits = key == "widths" and all(map(is_count, words))
             given[key] = [int(word) for word in words] if digits else words
     files = given.get("candidates", ())
     if files:
@@ -110,8 +114,10 @@ def read_toml(file: Path) -> dict[str, Any]:
         SpecError: the file is missing or is not TOML.
     """
     try:
-        return tomllib.loads(file.read_text())
+        return tomllib.loads(read_text(file, LARGEST))
     except FileNotFoundError:
         raise SpecError(f"there is no study file {file}") from None
+    except RecursionError:
+        raise SpecError(f"{file} cannot be read as TOML: {DEEP}") from None
     except (OSError, ValueError) as error:
         raise SpecError(f"{file} cannot be read as TOML: {error}") from None

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 # names of the fields of `StudySpec` and of `Pins`; options have a hyphen
 PIN, LEAST, MOST = KINDS = ("pin", "at_least", "at_most")
 RULE = re.compile(r"\s*([^=,]*[^=,\s])\s*=\s*(\d{1,4})\s*(?:/\s*([^\s,=]+)\s*)?")
+# characters of a rule
+LONGEST = 1_000
 # keys that an error lists; near misses of a pattern
 LISTED, NEAR = 20, 3
 
@@ -52,7 +54,7 @@ class Rule:
         >>> Rule.parse("pin", "vision.*=4/gptq").method
         'gptq'
         """
-        found = RULE.fullmatch(text)
+        found = RULE.fullmatch(text) if len(text) <= LONGEST else None
         if found is None:
             form = " or PATTERN=BITS/METHOD" if kind == PIN else ""
             raise SpecError(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from allocator.core.allocation import FULL, Allocation, Choice, Scheme
+from allocator.core.bounded import read_json
 from allocator.core.errors import SpecError
 from allocator.core.holding import check_fused
 from allocator.core.study import CALIBRATION_SIZE
@@ -57,10 +57,10 @@ class Plan:
             SpecError: the file is missing, is not JSON, or lacks or misspells a part.
         """
         try:
-            data = json.loads(file.read_text(encoding="utf-8-sig"))
+            data = read_json(file)
         except FileNotFoundError:
             raise SpecError(f"there is no plan file {file}") from None
-        except (OSError, RecursionError, ValueError) as error:
+        except (OSError, ValueError) as error:
             raise SpecError(f"{file} cannot be read as JSON: {error}") from None
         return Plan.from_json(data, str(file))
 

@@ -104,7 +104,7 @@ def _run(checkpoint: Checkpoint, source: Path, files: list[Path]) -> None:
     # it brings a gguf of its own, and is to ask nobody for anything
     settings = {"HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
     kept = {k: v for k, v in os.environ.items() if k != "NO_LOCAL_GGUF"}
-    ran = subprocess.run(
+    ran = subprocess.run(  # nosec B603: Python itself, with code of ours
         [sys.executable, "-c", TWICE, str(script.parent), json.dumps(runs)],
         env=kept | settings,
         stdin=subprocess.DEVNULL,

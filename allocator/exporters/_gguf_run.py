@@ -43,7 +43,7 @@ def run_card(out: Path) -> str | None:
     """
     if find_spec("xllamacpp") is None:
         return None
-    ran = subprocess.run(
+    ran = subprocess.run(  # nosec B603: Python itself, with code of ours
         [sys.executable, "-c", USAGE.replace("{out}", out.name)],
         cwd=out.parent,
         stdin=subprocess.DEVNULL,

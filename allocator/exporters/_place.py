@@ -136,8 +136,10 @@ def _sayable(out: Path) -> Iterator[None]:
 def _is_export(folder: Path) -> bool:
     """Whether a folder was written by an export."""
     card = folder / CARD
-    if card.is_file() and MARK in card.read_text(errors="replace"):
-        return True
+    if card.is_file():
+        with card.open(errors="replace") as opened:
+            if MARK in opened.read(SMALL_FILES):
+                return True
     return {file.name for file in folder.iterdir()} <= PLAN
 
 

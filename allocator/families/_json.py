@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 from typing import TYPE_CHECKING, Any
 
+from allocator.core import bounded
 from allocator.core.errors import ModelError, first_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+# bytes of a file; the words of the largest tokenizers take 35 MB
+LARGEST = 2**27
 
 
 def is_there(file: Path) -> bool:
@@ -42,8 +45,7 @@ def read_json(file: Path, pairs: Callable[[Any], Any] | None = None) -> Any:
         ModelError: it cannot be read, or is not JSON.
     """
     try:
-        text = file.read_text(encoding="utf-8-sig")
-        return json.loads(text, object_pairs_hook=pairs)
-    except (OSError, RecursionError, ValueError) as error:
+        return bounded.read_json(file, LARGEST, pairs)
+    except (OSError, ValueError) as error:
         said = error.strerror if isinstance(error, OSError) else first_line(error)
         raise ModelError(f"{file} cannot be read as JSON: {said}") from error

@@ -86,7 +86,11 @@ def _on_meta(kind: Any, folder: Path) -> Any:
 
     said = f"{folder}/config.json describes no model"
     with in_one_sentence(said), quiet(), torch.device("meta"):
-        return kind(AutoConfig.from_pretrained(folder, local_files_only=True))
+        return kind(
+            AutoConfig.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False
+            )
+        )
 
 
 def _fit(module: Any, folder: Path) -> None:
@@ -278,7 +282,10 @@ def _read(kind: Any, folder: Path, dtype: str, *, mapped: bool, on_cpu: bool) ->
     with in_one_sentence(said), quiet(), tensors as given, converting(change):
         module, loaded = kind.from_pretrained(
             None,
-            config=AutoConfig.from_pretrained(folder, local_files_only=True),
+            config=AutoConfig.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False
+            ),
+            trust_remote_code=False,
             # the files that were checked, and no others that lie in the folder
             state_dict=dict(given),
             dtype=getattr(torch, dtype),
@@ -304,7 +311,7 @@ def generation_config(folder: Path) -> Any:
     from transformers import GenerationConfig
 
     try:
-        return GenerationConfig.from_pretrained(folder)
+        return GenerationConfig.from_pretrained(folder, trust_remote_code=False)
     except Exception:
         counts = (*KEPT, "eos_token_id", "pad_token_id")
         advice = read_advice(folder).items()

@@ -62,6 +62,7 @@ def read_packed(
             folder,
             **options,
             local_files_only=True,
+            trust_remote_code=False,
             use_safetensors=True,
             output_loading_info=True,
             # they are refused below, by name

@@ -27,7 +27,7 @@ SOME_TEXT = "a"
 # read to find out whether two tokenizers are the same
 SENTENCE = "what colour is the small circle on the left"
 # where configurations keep the number of the token that stands for an image
-IMAGE_TOKEN = "image_token_id"
+IMAGE_TOKEN = "image_token_id"  # nosec B105: no password
 # tokens in a row that are told by their number
 MANY = 4
 
@@ -49,7 +49,9 @@ def read_processor(folder: Path) -> Any:
         quiet(),
         _without_videos(),
     ):
-        processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
+        processor = AutoProcessor.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
     tokenizer = getattr(processor, "tokenizer", None)
     if tokenizer is None:
         raise ModelError(f"{unusable}: it lacks a tokenizer")

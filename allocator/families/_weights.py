@@ -7,13 +7,14 @@ refused by name before anything is built.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections import Counter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from allocator.core.errors import ModelError
+from allocator.families._headers import Stored as Stored
+from allocator.families._headers import bytes_of, header_of
 from allocator.families._json import read_json
 
 if TYPE_CHECKING:
@@ -55,13 +56,8 @@ CODES = {
     "weight_shape": "I64",
 }
 SHOWN = 3
-
-
-class Stored(NamedTuple):
-    """A tensor as a file has it: its type in safetensors' words, its shape."""
-
-    type: str
-    shape: tuple[int, ...]
+# bytes that no file system gives to more of a name
+LONGEST_NAME = 255
 
 
 def check_adapter(folder: Path) -> None:
@@ -115,15 +111,27 @@ def _listed(index: Path) -> dict[str, str]:
     """
     try:
         listed = read_json(index)["weight_map"]
-        names = {str(key): str(name) for key, name in listed.items()}
+        names = {str(key): _file_name(name) for key, name in listed.items()}
     except (AttributeError, KeyError, TypeError) as error:
         raise ModelError(f"{index} lists no weights: {error}") from None
     if not names:
         raise ModelError(f"{index} lists no weights")
-    outside = [n for n in names.values() if os.path.basename(n) != n or n in ("", "..")]
+    outside = [name for name in names.values() if not _is_beside(name)]
     if outside:
         raise ModelError(f"{index} lists {outside[0]!r}, which is no file beside it")
     return names
+
+
+def _file_name(said: object) -> str:
+    if not isinstance(said, str):
+        raise TypeError(f"{said!r:.60} is no name of a file")
+    return said
+
+
+def _is_beside(name: str) -> bool:
+    """Whether a name is one that a file in the same folder may have."""
+    is_long = len(name.encode(errors="replace")) > LONGEST_NAME
+    return not is_long and os.path.basename(name) == name and name not in ("", "..")
 
 
 def stored_names(folder: Path) -> tuple[str, ...]:
@@ -136,7 +144,7 @@ def part_tensors(folder: Path, part: str) -> int:
     """How many tensors of a part the files hold, as far as they are there."""
     names: Collection[str] = stored_names(folder)
     if not names and (folder / SINGLE).is_file():
-        names = _header(folder, folder / SINGLE)
+        names = header_of(folder, folder / SINGLE)
     return sum(name.startswith(f"{part}.") for name in names)
 
 
@@ -163,17 +171,9 @@ def tensor_bytes(folder: Path) -> int:
     """Bytes of all tensors in a checkpoint's files, as their headers say.
 
     Raises:
-        ModelError: the index cannot be read, or other weights lie beside.
+        ModelError: the index or a header cannot be read, or other weights lie beside.
     """
-    total = 0
-    for file in weight_files(folder):
-        # eight bytes say how long the header is; tensors follow it without a gap
-        with file.open("rb") as opened:
-            header = json.loads(opened.read(int.from_bytes(opened.read(8), "little")))
-        header.pop("__metadata__", None)
-        spans = (entry["data_offsets"] for entry in header.values())
-        total += sum(end - start for start, end in spans)
-    return total
+    return sum(map(bytes_of, weight_files(folder)))
 
 
 def read_headers(
@@ -193,7 +193,7 @@ def read_headers(
     found: dict[str, Stored] = {}
     places: dict[str, str] = {}
     for file in files:
-        for name, stored in _header(folder, file).items():
+        for name, stored in header_of(folder, file).items():
             if name in places:
                 raise ModelError(
                     f"{folder} has the tensor {name} twice, in {places[name]} and "
@@ -213,33 +213,6 @@ def read_headers(
         )
     _check_floats(folder, {k: v for k, v in found.items() if k not in codes})
     return found
-
-
-def _header(folder: Path, file: Path) -> dict[str, Stored]:
-    """What a file says it holds.
-
-    Raises:
-        ModelError: it is missing, damaged, or may not be read.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    if not file.is_file():
-        raise ModelError(
-            f"{folder} lacks {file.name}: only safetensors weights are loaded"
-        )
-    if not os.access(file, os.R_OK):
-        raise ModelError(f"{file} may not be read: its permissions forbid it")
-    try:
-        with safe_open(file, framework="numpy") as opened:
-            slices = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118
-            return {
-                name: Stored(part.get_dtype(), tuple(part.get_shape()))
-                for name, part in slices.items()
-            }
-    except (SafetensorError, OSError) as error:
-        raise ModelError(
-            f"{file} is damaged or cut short ({error}): copy it again"
-        ) from None
 
 
 def _check_index(folder: Path, places: Mapping[str, str]) -> None:

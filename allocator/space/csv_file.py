@@ -9,6 +9,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from allocator.core.bounded import HEAVIEST, BoundError, read_bytes
 from allocator.core.errors import DataError
 from allocator.space.bit_columns import group_columns
 from allocator.space.notation import Notation
@@ -26,6 +27,9 @@ SIZE = "bpw"
 DELIMITERS = ",;\t|"
 # the line by which spreadsheets say it themselves
 SEPARATOR = re.compile(r"sep=(.)\s*", re.IGNORECASE)
+# Bytes of a file, and what a row and a cell take at most in memory: there may be a
+# million rows of a dozen groups.
+LARGEST, ROW, CELL = 2**26, 150, 60
 # characters that a header is looked for in
 HEAD = 200_000
 
@@ -71,11 +75,13 @@ def read_csv(path: Path, named: Sequence[str], bits: str | None = None) -> CsvFi
 
 def _text(path: Path) -> str:
     try:
-        raw = path.read_bytes()
+        raw = read_bytes(path, LARGEST)
     except FileNotFoundError:
         raise DataError(f"no table {path}") from None
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from None
+    except BoundError as error:
+        raise DataError(f"{path} is no table: {error}") from None
     wide = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
         text = raw.decode("utf-16" if wide else "utf-8-sig")
@@ -86,6 +92,9 @@ def _text(path: Path) -> str:
         ) from None
     if "\0" in text:
         raise DataError(f"{path} is not a CSV file: it holds bytes that are no text")
+    weight = ROW * text.count("\n") + CELL * sum(map(text.count, DELIMITERS))
+    if weight > HEAVIEST:
+        raise DataError(f"{path} has more rows and columns than memory should hold")
     return text
 
 

@@ -12,6 +12,8 @@ import json
 import zlib
 from typing import TYPE_CHECKING, Any
 
+from allocator.core.bounded import LARGEST_UNPACKED, parse_json, unpacked
+from allocator.core.errors import StudyError
 from allocator.study.outage import tell
 from allocator.study.pieces import attribute_of
 
@@ -38,8 +40,16 @@ def keep(set_attribute: Set, name: str, value: Any) -> tuple[str, ...]:
 
     Returns:
         Names of its parts, if it has any.
+
+    Raises:
+        StudyError: it is more than is read again.
     """
     text = json.dumps(value)
+    if len(text) > LARGEST_UNPACKED:
+        raise StudyError(
+            f"{name!r} takes {len(text):,} characters, and a study keeps at most "
+            f"{LARGEST_UNPACKED:,}"
+        )
     if len(text) <= LARGEST:
         set_attribute(name, value)
         return ()
@@ -58,12 +68,20 @@ def keep(set_attribute: Set, name: str, value: Any) -> tuple[str, ...]:
 
 
 def kept_under(name: str, found: Mapping[str, Any]) -> Any:
-    """What was kept under a name among everything found, or None."""
+    """What was kept under a name among everything found, or None.
+
+    Raises:
+        StudyError: it is damaged, or unpacks to more than is ever kept.
+    """
     kept = found.get(name)
-    if isinstance(kept, dict) and set(kept) <= {PACKED, PARTS} and kept:
+    if not (isinstance(kept, dict) and set(kept) <= {PACKED, PARTS} and kept):
+        return kept
+    try:
         packed = kept.get(PACKED) or "".join(map(found.__getitem__, kept[PARTS]))
-        return json.loads(zlib.decompress(base64.b85decode(packed)))
-    return kept
+        return parse_json(unpacked(base64.b85decode(packed)).decode())
+    except (KeyError, TypeError, ValueError) as error:
+        why = f"it lacks {error}" if isinstance(error, KeyError) else error
+        raise StudyError(f"what is kept as {name!r} is damaged: {why}") from None
 
 
 def keep_with(kept: Kept, name: str, value: Any) -> None:

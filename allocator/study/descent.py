@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from allocator.study.kept_looks import LOOKS
 from allocator.study.places import Readers
+from allocator.study.unread import as_written
 
 if TYPE_CHECKING:
     from allocator.space.base import Space
@@ -20,9 +21,10 @@ def descent(journal: Journal, space: Space) -> dict[str, int]:
     """
     readers = Readers(space)
     found: dict[str, int] = {}
-    kept = sorted(journal.attributes(LOOKS), key=lambda each: each["at"])
-    for number, each in enumerate(kept):
-        reader = readers.of(each["labels"])
-        for places in {tuple(row[0]) for row in each["rows"]}:
-            found.setdefault(reader.read(places).digest, number)
+    with as_written("looks", journal.name):
+        kept = sorted(journal.attributes(LOOKS), key=lambda each: each["at"])
+        for number, each in enumerate(kept):
+            reader = readers.of(each["labels"])
+            for places in {tuple(row[0]) for row in each["rows"]}:
+                found.setdefault(reader.read(places).digest, number)
     return found

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from allocator.study.unread import as_written
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from allocator.study.journal import Journal
 
@@ -27,9 +29,8 @@ class FrozenGroup:
 def read_frozen(journal: Journal, budget: str) -> dict[int, tuple[FrozenGroup, ...]]:
     """Decisions that a study keeps for a budget, by the number of measurements."""
     kept = journal.attribute(NARROWED + budget) or {}
-    return {
-        int(at): tuple(FrozenGroup(**each) for each in row) for at, row in kept.items()
-    }
+    with as_written("frozen groups", journal.name):
+        return {int(at): tuple(map(_read, row)) for at, row in kept.items()}
 
 
 def keep_frozen(
@@ -47,3 +48,8 @@ def latest_frozen(journal: Journal, budget: str) -> list[dict[str, Any]]:
     found = read_frozen(journal, budget)
     latest = found[max(found)] if found else ()
     return [{**asdict(e), "choice": e.choice.replace("/", " ")} for e in latest]
+
+
+def _read(kept: Mapping[str, Any]) -> FrozenGroup:
+    group, choice, reason = (str(kept[name]) for name in ("group", "choice", "reason"))
+    return FrozenGroup(group, choice, float(kept["share"]), reason)

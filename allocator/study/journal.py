@@ -44,6 +44,7 @@ from allocator.study.trials import (
     unknown_trials,
     withdraw_trial,
 )
+from allocator.study.unread import as_written
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -143,7 +144,8 @@ class Journal:
     def mask_results(self) -> None:
         """Leave passwords out of what a study of before keeps of its searches."""
         for name, kept in kept_in(self._kept.found(), RESULTS).items():
-            found = without_password(kept["found"])
+            with as_written("a recommendation", self.name):
+                found = without_password(kept["found"])
             if found != kept["found"]:
                 self.set_attribute(name, {**kept, "found": found})
 
@@ -230,7 +232,7 @@ class Journal:
     def entries(self, space: Space) -> list[Entry]:
         """All trials that allocate, in order."""
         trials = self._trials.all()
-        with all_stays():
+        with as_written("trials", self.name), all_stays():
             return self._in_place.sorted_out(self._read.entries(trials, space))
 
     def failures(self, space: Space) -> dict[str, str]:
@@ -282,7 +284,9 @@ class Journal:
 
         None, or what a study of before kept, where that is no finite number.
         """
-        yield from looks_among(self._kept.found(), space)
+        with as_written("looks", self.name):
+            found = looks_among(self._kept.found(), space)
+        yield from found
 
     def taken(self, space: Space) -> set[str]:
         """Digests of what was measured or is being measured."""
@@ -290,7 +294,9 @@ class Journal:
 
     def records(self, space: Space) -> list[TrialRecord]:
         """Everything measured in full, in order."""
-        return self._read.records(self.entries(space), space)
+        entries = self.entries(space)
+        with as_written("trials", self.name):
+            return self._read.records(entries, space)
 
     def damage(
         self, space: Space, name: str = DAMAGE
@@ -302,12 +308,13 @@ class Journal:
         kept = self.attribute(name)
         if kept is None:
             return None
-        table = {
-            (key, space.by_label[label]): nan if value is None else value
-            for key, row in kept.items()
-            for label, value in row.items()
-        }
-        return table if name.endswith(PART) else finite_damage(table)
+        with as_written("damages", self.name):
+            table = {
+                (key, space.by_label[label]): nan if value is None else float(value)
+                for key, row in kept.items()
+                for label, value in row.items()
+            }
+            return table if name.endswith(PART) else finite_damage(table)
 
     def keep_damage(
         self, damage: Mapping[tuple[str, Choice], float], name: str = DAMAGE

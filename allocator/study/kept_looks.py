@@ -55,7 +55,12 @@ def looks_among(found: Mapping[str, Any], space: Space) -> list[Look]:
     with all_stays():
         readers = Readers(space)
         return [
-            (kept["budget"], readers.of(kept["labels"]).read(places), (kind, n), value)
+            (
+                str(kept["budget"]),
+                readers.of(kept["labels"]).read(places),
+                (str(kind), int(n)),
+                None if value is None else float(value),
+            )
             for kept in _in_order(found)
             for places, kind, n, value in kept["rows"]
         ]

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 BEGINS = b'{"op_code"'
 # bytes read at once to find the end of the last whole line
 BLOCK = 2**16
+# bytes of a line: a thousand times what we keep under one name
+LONGEST = 2**26
 
 
 class LogFile(JournalFileBackend):
@@ -35,13 +37,16 @@ class LogFile(JournalFileBackend):
         # its lock is a link to the file, which must not hang on the folder we are in
         super().__init__(str(file.absolute()))
         self._made = _place(self._file_path)
+        # bytes of the lines that were checked
+        self._seen = 0
 
     def read_logs(self, log_number_from: int) -> Any:
         """What lines say, from one on."""
         self._check_is_there()
         try:
+            self._check_lines()
             yield from super().read_logs(log_number_from)
-        except ValueError:
+        except (RecursionError, ValueError):
             raise ValueError("one of its lines is damaged") from None
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
@@ -63,6 +68,16 @@ class LogFile(JournalFileBackend):
                     raise
         finally:
             self._lock.release()
+
+    def _check_lines(self) -> None:
+        """Refuse a line that nobody wrote before it is read as a whole."""
+        with open(self._file_path, "rb") as file:
+            file.seek(self._seen)
+            while line := file.readline(LONGEST + 1):
+                if len(line) > LONGEST:
+                    raise ValueError("one of its lines is too long")
+                if line.endswith(b"\n"):
+                    self._seen = file.tell()
 
     def _check_is_there(self) -> None:
         if _place(self._file_path) != self._made:

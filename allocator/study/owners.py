@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from optuna.exceptions import UpdateFinishedTrialError
 
+from allocator.core.text import is_count
 from allocator.study.storage import open_storage
 
 if TYPE_CHECKING:
@@ -61,10 +62,10 @@ class Owner:
     def read(text: str) -> Owner:
         """An owner as a trial keeps it; those of before had host and number alone."""
         parts = text.split("|")
-        if len(parts) == 5 and parts[2].isdigit():
+        if len(parts) == 5 and is_count(parts[2]):
             return Owner(parts[0], parts[1], int(parts[2]), parts[3], parts[4])
         host, _, pid = text.rpartition(":")
-        return Owner(host, "", int(pid) if pid.isdigit() else 0, "", "")
+        return Owner(host, "", int(pid) if is_count(pid) else 0, "", "")
 
     @property
     def sentence(self) -> str:
@@ -208,6 +209,6 @@ def _renew(url: str, trial_id: int, done: threading.Event) -> None:
         except UpdateFinishedTrialError:
             # somebody else gave it up, or it was finished meanwhile
             return
-        except Exception:
+        except Exception:  # nosec B112: it is tried again
             # drivers raise whatever they like
             continue

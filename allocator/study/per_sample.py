@@ -10,9 +10,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from allocator.core.bounded import unpacked
+from allocator.core.errors import StudyError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+# bytes of all scores: of four million samples
+LARGEST = 2**24
 # attributes of a study, of its search set and its evaluation set
 STRATA, EVALUATION_STRATA = "strata", "evaluation strata"
 # the order in which the evaluation set is scored, and what was scored on a part of it
@@ -37,13 +42,20 @@ def encode_scores(values: Sequence[float]) -> str:
 
 
 def decode_scores(text: str) -> tuple[float, ...]:
-    """What `encode_scores` wrote."""
+    """What `encode_scores` wrote.
+
+    Raises:
+        StudyError: it is damaged, or unpacks to more than is ever kept.
+    """
     found = array("f")
-    found.frombytes(zlib.decompress(_unpacked(text)))
+    try:
+        found.frombytes(unpacked(_letters(text), LARGEST))
+    except (AttributeError, TypeError, ValueError) as error:
+        raise StudyError(f"scores that a study keeps are damaged: {error}") from None
     return tuple(found)
 
 
-def _unpacked(text: str) -> bytes:
+def _letters(text: str) -> bytes:
     """What `base64.b85encode` wrote, which Python itself reads letter by letter."""
     missing = -len(text) % 5
     letters = np.frombuffer((text + "~" * missing).encode(), dtype=np.uint8)

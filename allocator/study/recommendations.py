@@ -8,6 +8,7 @@ from allocator.core.errors import StudyError
 from allocator.core.finite import without_overflow
 from allocator.study.journal import RESULTS
 from allocator.study.storage import without_password
+from allocator.study.unread import as_written
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,8 +35,9 @@ def recommendation(journal: Journal) -> dict[str, Any]:
         StudyError: the study has not come to one yet.
     """
     latest = journal.attribute(LATEST)
-    kept = {} if latest is None else journal.attribute(RECOMMENDED + latest)
-    found = _with_scores(kept["found"]) if kept else None
+    with as_written("its recommendation", journal.name):
+        kept = {} if latest is None else journal.attribute(RECOMMENDED + latest)
+        found = _with_scores(kept["found"]) if kept else None
     if found is None:
         raise StudyError(
             f"study {journal.name!r} has no recommendation yet: "

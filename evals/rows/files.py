@@ -8,7 +8,9 @@ Every row knows its number as a person counts it. Of .jsonl it is the line, from
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from allocator.core.errors import DataError, in_one_sentence
@@ -24,6 +26,11 @@ LONGEST_SHOWN = 60
 # what stands for bytes that are no UTF-8, and halves of characters from JSON escapes
 HALVES = range(0xD800, 0xE000)
 WIDE = (b"\xff\xfe", b"\xfe\xff")
+# characters of a line or a cell: a picture of 48 MB in base64
+LONGEST = 2**26
+# bytes of memory that all rows of a file may take
+HEAVIEST = 3 * 2**29
+BESIDE = "lay its pictures beside it, and name them in it"
 
 
 class Written(str):
@@ -114,7 +121,40 @@ def decoded_lines(file: Path) -> Iterator[str]:
         with file.open(
             encoding="utf-8-sig", errors="surrogateescape", newline=""
         ) as opened:
-            yield from opened
+            lines = iter(partial(opened.readline, LONGEST + 1), "")
+            for number, line in enumerate(lines, 1):
+                if len(line) > LONGEST:
+                    where = place(file, "line", number)
+                    raise DataError(
+                        f"{where} has more than {LONGEST:,} characters: {BESIDE}"
+                    )
+                yield line
+
+
+def weighed(file: Path, rows: Iterable[Row]) -> Iterator[Row]:
+    """The same rows, as long as memory holds all of them.
+
+    Raises:
+        DataError: they would take more than `HEAVIEST` bytes.
+    """
+    total = 0
+    for row in rows:
+        total += _size(row.cells)
+        if total > HEAVIEST:
+            raise DataError(
+                f"{file.name} has rows of more than {HEAVIEST / 2**30:g} GiB: {BESIDE}"
+            )
+        yield row
+
+
+def _size(value: Any) -> int:
+    """Bytes that a value and all within it take."""
+    within: Iterable[Any] = ()
+    if isinstance(value, dict):
+        within = value.values()
+    elif isinstance(value, list):
+        within = value
+    return sys.getsizeof(value) + sum(map(_size, within))
 
 
 def has_halves(value: Any) -> bool:

@@ -4,10 +4,21 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from typing import TYPE_CHECKING, Any
 
+from allocator.core.bounded import HEAVIEST, parse_json
 from allocator.core.errors import DataError
-from evals.rows.files import Row, Table, Written, check_texts, decoded_lines, place
+from evals.rows.files import (
+    BESIDE,
+    Row,
+    Table,
+    Written,
+    check_texts,
+    decoded_lines,
+    place,
+    weighed,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,11 +33,13 @@ def read_lines(file: Path) -> Table:
     Raises:
         DataError: a line is something else; names it.
     """
-    rows = []
-    for number, line in enumerate(decoded_lines(file), 1):
-        if line.strip():
-            rows.append(_row(file, "line", number, _parsed(file, number, line)))
-    return _table(file, "line", rows)
+    numbered = enumerate(decoded_lines(file), 1)
+    rows = (
+        _row(file, "line", number, _parsed(file, number, line))
+        for number, line in numbered
+        if line.strip()
+    )
+    return _table(file, "line", list(weighed(file, rows)))
 
 
 def read_list(file: Path) -> Table:
@@ -35,10 +48,10 @@ def read_list(file: Path) -> Table:
     Raises:
         DataError: it is something else; names the entry.
     """
-    text = "".join(decoded_lines(file))
+    text = _whole(file)
     try:
         entries = loaded(text)
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         hint = ""
         if isinstance(error, json.JSONDecodeError) and error.msg == "Extra data":
             hint = " (a file with an object on each line is called .jsonl)"
@@ -53,10 +66,9 @@ def loaded(text: str) -> Any:
     """What a JSON text holds: numbers as they are written, each key once.
 
     Raises:
-        ValueError: it is not JSON.
-        RecursionError: it is nested too deeply.
+        ValueError: it is not JSON, nested too deeply, or too much for memory.
     """
-    return json.loads(
+    return parse_json(
         text,
         parse_int=Written,
         parse_float=Written,
@@ -69,11 +81,28 @@ def _parsed(file: Path, number: int, line: str) -> Any:
     where = place(file, "line", number)
     try:
         return loaded(line)
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         hint = ""
         if line.strip() in ("{", "["):
             hint = " (each object stands on one line; a list of them is called .json)"
         raise DataError(f"{where} is not JSON: {_why(error)}{hint}") from None
+
+
+def _whole(file: Path) -> str:
+    """The text of a file.
+
+    Raises:
+        DataError: it is longer than what memory holds twice.
+    """
+    lines, size = [], 0
+    for line in decoded_lines(file):
+        lines.append(line)
+        size += sys.getsizeof(line)
+        if size > HEAVIEST // 2:
+            raise DataError(
+                f"{file.name} takes more than {HEAVIEST // 2:,} bytes: {BESIDE}"
+            )
+    return "".join(lines)
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -92,8 +121,6 @@ def _why(error: Exception) -> str:
         # where a text is cut off, the words of the module are a riddle
         cut = error.pos >= len(error.doc.rstrip()) or error.msg.startswith("Untermin")
         return f"{'it ends in the middle' if cut else error.msg.lower()} ({at})"
-    if isinstance(error, RecursionError):
-        return "it is nested too deeply"
     return str(error)
 
 

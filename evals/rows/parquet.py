@@ -7,13 +7,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from allocator.core.errors import DataError, in_one_sentence
-from evals.rows.files import Row, Table, Written, check_texts, place
+from evals.rows.files import BESIDE, Row, Table, Written, check_texts, place, weighed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
 UNIT = "row"
+# Bytes and values of one column in one group of rows, as the file tells them: all of
+# it may be one page, and is in memory some four times until it is rows.
+LARGEST, MOST = 4 * 10**8, 4 * 10**6
+# rows that are read at once, and bytes that they should and may have unpacked
+BATCH, WANTED, LARGEST_BATCH = 256, 2**27, 2**28
 
 
 def read_parquet(file: Path) -> Table:
@@ -29,17 +34,41 @@ def read_parquet(file: Path) -> Table:
             f"{file.name} needs pyarrow (pip install pyarrow); .jsonl, .csv and .tsv "
             "need nothing"
         ) from None
-    rows: list[Row] = []
     with in_one_sentence(f"{file.name} cannot be read", DataError):
         opened = parquet.ParquetFile(file)
         columns = tuple(map(str, opened.schema_arrow.names))
         if len(set(columns)) < len(columns):
             raise DataError(f"{file.name} has two columns of one name")
         written = {each.name: _writer(str(each.type)) for each in opened.schema_arrow}
-        for batch in opened.iter_batches(batch_size=256):
-            for cells in batch.to_pylist():
-                rows.append(_row(file, len(rows) + 1, cells, written))
-    return Table(file, UNIT, columns, tuple(rows))
+        cells = enumerate(_cells(file, opened), 1)
+        rows = (_row(file, number, own, written) for number, own in cells)
+        return Table(file, UNIT, columns, tuple(weighed(file, rows)))
+
+
+def _cells(file: Path, opened: Any) -> Iterator[dict[str, Any]]:
+    """What each row holds, a few rows at a time: a small file may unpack to anything.
+
+    Raises:
+        DataError: it unpacks to more than memory should hold.
+    """
+    size = 0
+    for number in range(opened.metadata.num_row_groups):
+        group = opened.metadata.row_group(number)
+        for at in range(group.num_columns):
+            column = group.column(at)
+            size = max(size, column.total_uncompressed_size)
+            if size > LARGEST or column.num_values > MOST:
+                raise DataError(
+                    f"{file.name} has a column of more than {LARGEST:,} bytes or "
+                    f"{MOST:,} values in one group of rows: write it in smaller groups"
+                )
+    batch = max(1, min(BATCH, WANTED // max(size, 1)))
+    for found in opened.iter_batches(batch_size=batch):
+        if found.nbytes > LARGEST_BATCH:
+            raise DataError(
+                f"{file.name} has rows of more than {LARGEST_BATCH:,} bytes: {BESIDE}"
+            )
+        yield from found.to_pylist()
 
 
 def _writer(kind: str) -> Callable[[float], str]:

@@ -9,15 +9,22 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from allocator.core.errors import DataError
-from evals.rows.files import Row, Table, check_texts, decoded_lines, place, shown
+from evals.rows.files import (
+    LONGEST,
+    Row,
+    Table,
+    check_texts,
+    decoded_lines,
+    place,
+    shown,
+    weighed,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 UNIT = "row"
-# pictures in base64 are cells of megabytes
-LONGEST_CELL = 1 << 30
 # one limit for the whole process is all that the csv module has
 _limit = threading.Lock()
 QUOTES = "quote a cell with separators, quotes or line breaks as a whole, quotes twice"
@@ -42,9 +49,10 @@ def read_separated(file: Path, each: Callable[[Row], Row] = lambda row: row) -> 
         numbered = _records(file, separator)
         _, header = next(numbered, (1, []))
         names = _names(file, header)
-        rows = [each(_row(file, number, names, cells)) for number, cells in numbered]
+        rows = (each(_row(file, number, names, cells)) for number, cells in numbered)
+        kept = tuple(weighed(file, rows))
     columns = tuple(name for name in names if name)
-    return Table(file, UNIT, columns, tuple(rows), texts=True)
+    return Table(file, UNIT, columns, kept, texts=True)
 
 
 def _names(file: Path, header: Sequence[str]) -> list[str]:
@@ -123,7 +131,7 @@ def _records(file: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
 @contextmanager
 def _long_cells() -> Iterator[None]:
     with _limit:
-        before = csv.field_size_limit(LONGEST_CELL)
+        before = csv.field_size_limit(LONGEST)
         try:
             yield
         finally:

@@ -181,7 +181,7 @@ def _unpacked(cell: Cell) -> Any:
         return value
     try:
         return loaded(value)
-    except (ValueError, RecursionError):
+    except ValueError:
         if PRINTED.match(value.lstrip()):
             raise cell.refused(
                 f"is {shown(value)}, which is no list in JSON: write "

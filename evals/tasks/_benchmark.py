@@ -15,6 +15,7 @@ from evals.tasks._official import (
     existing,
     home,
     one_per_image,
+    placed,
     rank,
     share,
     shuffled,
@@ -130,13 +131,15 @@ class Benchmark:
 
 
 def _sample(data: Path, folder: Path, question: Question) -> Sample:
-    file, shared = folder / question.image, data / question.image
+    owner = f"question {question.id}"
+    file = placed(folder, question.image, owner)
+    shared = data / question.image
     # tasks on the photographs of one data set share them
     if not os.path.isfile(file) and os.path.isfile(shared):
         file = shared
     return Sample(
         question.id,
-        existing(file, f"question {question.id}"),
+        existing(file, owner),
         "vqa",
         question.text,
         question.answers,

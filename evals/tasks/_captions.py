@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from allocator.core.errors import DataError
 from allocator.core.ports import Sample
-from evals.tasks._official import by_id, existing, field, read_json
+from evals.tasks._official import by_id, existing, field, placed, read_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,7 +69,9 @@ def read_karpathy(
             )
         if field(row, "split", str, source) == wanted:
             number, image = name(row)
-            found.append(Picture(number, folder / image, tuple(texts)))
+            found.append(
+                Picture(number, placed(folder, str(image), source), tuple(texts))
+            )
     if not found:
         raise DataError(f"{source} in {folder} has no images of split {wanted!r}")
     return list(by_id(found, source).values())

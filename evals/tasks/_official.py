@@ -7,6 +7,7 @@ import json
 import os
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from allocator.core.bounded import BoundError, leaves, parse_json, read_text
 from allocator.core.errors import DataError, ReplyError
 from allocator.core.ports import Score
 from allocator.core.study import CALIBRATION_SIZE
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from allocator.core.ports import Sample, Selection, Split
 
 SEARCH_SIZE = 1000
+# bytes of an official file; those of GQA and VQAv2 have up to half a gigabyte
+LARGEST = 3 * 2**28
 # most samples of each split; evaluation is a published set as it is
 SIZES: dict[Split, int | None] = {
     "calibration": CALIBRATION_SIZE,
@@ -78,7 +81,10 @@ def read_json(
     """
     text = _text(folder, name)
     try:
-        return json.loads(text, object_hook=keep)
+        # what is kept of each object, and not the text, decides what it takes
+        return json.loads(text, object_hook=keep) if keep else parse_json(text)
+    except BoundError as error:
+        raise DataError(f"{name} in {folder} is no official file: {error}") from None
     except (ValueError, RecursionError):
         raise DataError(f"{name} in {folder} is not a JSON file") from None
 
@@ -92,8 +98,8 @@ def read_json_lines(folder: Path, name: str) -> list[object]:
     rows: list[object] = []
     for number, line in enumerate(_text(folder, name).split("\n"), 1):
         try:
-            rows += [json.loads(line)] if line.strip() else []
-        except (ValueError, RecursionError):
+            rows += [parse_json(line)] if line.strip() else []
+        except ValueError:
             raise DataError(
                 f"{name} in {folder} is not a file of JSON lines: see line {number}"
             ) from None
@@ -102,12 +108,13 @@ def read_json_lines(folder: Path, name: str) -> list[object]:
 
 def _text(folder: Path, name: str) -> str:
     try:
-        # of the bytes and the text, each half a gigabyte, one is given back at once
-        return (folder / name).read_bytes().decode("utf-8-sig")
+        return read_text(folder / name, LARGEST)
     except (FileNotFoundError, NotADirectoryError):
         raise DataError(f"{name} is missing: expected in the folder {folder}") from None
     except OSError as error:
         raise DataError(f"{name} in {folder} is unreadable: {error.strerror}") from None
+    except BoundError as error:
+        raise DataError(f"{name} in {folder} is no official file: {error}") from None
     except UnicodeDecodeError:
         raise DataError(f"{name} in {folder} is not a JSON file") from None
 
@@ -140,6 +147,17 @@ def by_id(items: Iterable[I], source: str) -> dict[Any, I]:
             raise DataError(f"{source} has two entries of the same id {item.id!r}")
         found[item.id] = item
     return found
+
+
+def placed(folder: Path, name: str, source: str) -> Path:
+    """The place of a picture that an official file names.
+
+    Raises:
+        DataError: it is outside the folder; names the file.
+    """
+    if leaves(name):
+        raise DataError(f"{source} names the picture {name!r}, outside its folder")
+    return folder / name
 
 
 def existing(image: Path, owner: str) -> Path:

@@ -38,6 +38,7 @@ from evals.tasks._official import (
     field,
     has,
     listed,
+    placed,
     read_json,
     share,
     shuffled,
@@ -188,7 +189,7 @@ def _read_captions(data: Path, source: str, part: str) -> dict[int, Picture]:
     pictures = (
         Picture(
             field(row, "id", int, source),
-            data / part / field(row, "file_name", str, source),
+            placed(data / part, field(row, "file_name", str, source), source),
             (),
         )
         for row in rows

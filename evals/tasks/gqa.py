@@ -30,6 +30,7 @@ from evals.tasks._official import (
     field,
     home,
     one_per_image,
+    placed,
     read_json,
     score_replies,
     share,
@@ -145,7 +146,8 @@ def _choose(
 
 def _sample(folder: Path, question: Question) -> Sample:
     image, text, answer = question.kept
-    file = existing(folder / IMAGE.format(image=image), f"question {question.id}")
+    owner = f"question {question.id}"
+    file = existing(placed(folder, IMAGE.format(image=image), owner), owner)
     return Sample(question.id, file, "gqa", text, (answer,), upright=False)
 
 

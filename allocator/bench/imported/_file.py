@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import TYPE_CHECKING, Any
 
+from allocator.core.bounded import DEEP, BoundError, parse_json, read_text
 from allocator.core.errors import SpecError, reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-# a file of a model with 100,000 linears; YAML is read a hundred times as slowly
-LARGEST, LARGEST_YAML = 64 * 2**20, 2**20
+# YAML is read a hundred times as slowly as JSON
+LARGEST_YAML = 2**20
+# values of one, those that it refers to counted each time
+MOST = 10**6
 # `layer: bits`, several layers separated by commas (EvoPress, evo_quant_search.py)
 LINE = re.compile(r"\s*([^\s:{}\[\]#-][^\s:]*)\s*:\s*(\d+(?:\.\d+)?)\s*")
 
@@ -33,7 +35,7 @@ def contents(file: Path) -> dict[str, Any]:
     except SpecError as error:
         raise SpecError(f"{file} {error}") from None
     except RecursionError:
-        raise SpecError(f"{file} is nested too deeply to be read") from None
+        raise SpecError(f"{file} cannot be read: {DEEP}") from None
     if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
         raise SpecError(f"{file} holds no names with what belongs to them")
     return found
@@ -41,23 +43,21 @@ def contents(file: Path) -> dict[str, Any]:
 
 def _text(file: Path) -> str:
     try:
-        size = file.stat().st_size
-        if size > LARGEST:
-            raise SpecError(f"{file} has {size:,} bytes, more than any allocation")
-        # some editors put a byte order mark in front
-        return file.read_text(encoding="utf-8-sig")
+        return read_text(file)
     except FileNotFoundError:
         raise SpecError(f"there is no file {file}") from None
     except OSError as error:
         raise SpecError(f"{file} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise SpecError(f"{file} is no text") from None
+    except BoundError as error:
+        raise SpecError(f"{file} is no allocation: {error}") from None
 
 
 def _parsed(text: str) -> Any:
     if text.lstrip().startswith(("{", "[")):
         try:
-            return json.loads(text, object_pairs_hook=_once)
+            return parse_json(text, object_pairs_hook=_once)
         except SpecError:
             raise
         except ValueError as error:
@@ -87,7 +87,8 @@ def _yaml(text: str) -> Any:
     if len(text) > LARGEST_YAML:
         raise SpecError(f"has {len(text):,} characters, more than any recipe")
     try:
-        return yaml.load(text, Loader=_loader(yaml))
+        # the loader is a safe one, which makes plain data alone
+        return _finite(yaml.load(text, Loader=_loader(yaml)))  # nosec B506: see above
     except SpecError:
         raise
     except yaml.MarkedYAMLError as error:
@@ -97,6 +98,23 @@ def _yaml(text: str) -> Any:
     except (yaml.YAMLError, ValueError) as error:
         # dates and numbers that there are none of
         raise SpecError(f"cannot be read as YAML: {reason(error)}") from None
+
+
+def _finite(found: Any) -> Any:
+    """The same data, if its references to itself do not make too much of it.
+
+    Raises:
+        SpecError: spelled out, it has more than `MOST` values, or never ends.
+    """
+    stack, count = [found], 0
+    while stack:
+        value = stack.pop()
+        count += 1
+        if count > MOST:
+            raise SpecError(f"spells out more than {MOST:,} values")
+        if isinstance(value, dict | list):
+            stack += value.values() if isinstance(value, dict) else value
+    return found
 
 
 def _loader(yaml: Any) -> Any:

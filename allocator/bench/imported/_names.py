@@ -15,6 +15,7 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from allocator.bench.imported._expressions import expression
 from allocator.core.errors import SpecError
 
 if TYPE_CHECKING:
@@ -156,20 +157,15 @@ def _test(kind: str, text: str) -> Callable[[str], object]:
     """What tells whether a name is meant.
 
     Raises:
-        SpecError: the text is no regular expression.
+        SpecError: the text is no regular expression, or one that may take forever.
     """
     if kind in ("glob", "quantizer"):
         ending = WEIGHT_QUANTIZER if kind == "quantizer" else ""
         return lambda name: fnmatchcase(name + ending, text)
     if kind == "start":
         return lambda name: name.startswith(text)
-    try:
-        expression = re.compile(text)
-    except re.error as error:
-        raise SpecError(
-            f"has {text!r:.200}, which is no regular expression: {error}"
-        ) from None
-    return expression.match if kind == "match" else expression.search
+    found = expression(text)
+    return found.match if kind == "match" else found.search
 
 
 def in_short(names: Collection[str]) -> str:
