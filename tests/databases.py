@@ -39,7 +39,10 @@ PATIENCE = 60.0
 # what is lost when the machine goes down is no test's concern
 QUICK = ("fsync=off", "full_page_writes=off")
 # what ends a server whose tests were killed: their end of a pipe is closed then
-GUARD = 'read line; kill -INT "$0"; sleep 5; rm -rf "$1"'
+GUARD = """read line; kill -INT "$0"; left=300
+while kill -0 "$0" && [ $left -gt 0 ]; do sleep 0.2; left=$((left - 1)); done
+rm -rf "$1"
+"""
 
 
 class Server:
@@ -86,7 +89,10 @@ class Server:
             )
         told = ["sh", "-c", GUARD, str(self._process.pid), str(self.folder)]
         self._guard = subprocess.Popen(
-            told, stdin=subprocess.PIPE, start_new_session=True
+            told,
+            stdin=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
         )
         self._await_answer()
 

@@ -27,6 +27,7 @@ from allocator.study.owners import Leases
 from allocator.study.per_sample import decode_scores
 from allocator.study.reading import Reading
 from allocator.study.storage import (
+    LOG,
     file_of,
     name_metric,
     open_storage,
@@ -82,7 +83,9 @@ class Journal:
     _in_place: InPlace = field(default_factory=InPlace, repr=False)
 
     def __post_init__(self, database: Database | None) -> None:
-        object.__setattr__(self, "_kept", Kept(self.study, database))
+        # a file is read whole by all
+        kept = Kept(self.study, database, has_readers=not self.url.endswith(LOG))
+        object.__setattr__(self, "_kept", kept)
         object.__setattr__(self, "_trials", Trials(self.study, database))
 
     @staticmethod

@@ -51,10 +51,15 @@ class Read(Mapping[str, Any]):
 
 @dataclass
 class Kept:
-    """The attributes of a study; `database` is where they can be read singly."""
+    """The attributes of a study; `database` is where they can be read singly.
+
+    Where it is None, others may still have one: `has_readers` says so. They go by the
+    token, which is renewed last then.
+    """
 
     study: optuna.Study
     database: Database | None = None
+    has_readers: bool = False
     _token: str | None = None
     _texts: dict[str, str] | None = None
     _lock: Any = field(default_factory=RLock)
@@ -77,6 +82,8 @@ class Kept:
             number, storage = self.study._study_id, self.study._storage
             for name, value in values.items():
                 storage.set_study_system_attr(number, name, value)
+            if self.has_readers:
+                storage.set_study_system_attr(number, TOKEN, token_hex(8))
             return
         texts = {name: json.dumps(value) for name, value in values.items()}
         with self._lock:
@@ -85,6 +92,7 @@ class Kept:
     def renew(self) -> None:
         """Have everybody read everything anew: it was written by other ways."""
         if self.database is None:
+            self.write({})
             return
         with self._lock:
             self._texts = None
@@ -122,6 +130,9 @@ class Kept:
         def change(found: Mapping[str, str]) -> dict[str, str]:
             before[0] = json.loads(found.get(TOKEN, "null"))
             written = json.loads(found.get(WRITTEN, "[]")) if noted else []
+            if written and written[-1][0] != before[0]:
+                # somebody wrote who could not note what
+                written = []
             latest = [*written, *([token, name] for name in texts)][-MOST:]
             told = {TOKEN: json.dumps(token), WRITTEN: json.dumps(latest)}
             return {**texts, **told}

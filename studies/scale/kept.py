@@ -1,6 +1,6 @@
 """What keeping a study costs: to open it, and for one step of a search, by its trials.
 
-    python -m studies.scale.kept > studies/results/kept.md
+    python -m studies.scale.kept    # prints the table of studies/results/kept.md
 
 Counts statements, and the bytes of their parameters and of the rows that come back, of
 the search that is there, whose scores are a formula: on SQLite, and on a PostgreSQL

@@ -193,6 +193,16 @@ def test_tables_of_another_form_are_left_to_optuna(tmp_path: Path) -> None:
     assert other.attribute("value") == 1
     journal.set_attribute("value", 2)
     assert other.attribute("value") == 2
+    # nor is anything missed of what is written by Optuna's means
+    third = Journal.load(url, "study")
+    for number in range(3, 6):
+        assert third.attribute("value") == number - 1
+        other.set_attribute("value", number)
+        assert journal.attribute("value") == number
+        journal.set_attribute("own", number)
+    assert third.attribute("value") == 5
+    other.describe("accuracy", {"model": "a"})
+    assert [each.attribute("model") for each in (journal, third)] == ["a", "a"]
 
 
 def test_a_study_that_is_deleted_in_use_is_missed(
