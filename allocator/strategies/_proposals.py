@@ -175,10 +175,10 @@ def imagined(known: Known) -> Known:
     """The same as if what is pending had the mean score of what is known.
 
     A constant liar (Ginsbourger, Le Riche and Carraro, "Kriging is well-suited to
-    parallelize optimization", 2010): trees are less curious about what lies near. Of 16
-    proposals at once it lost the least, the least or the best score more, and so did
-    nothing; of fewer the difference to nothing is within the noise (studies/search).
-    Nothing changes where no score is known.
+    parallelize optimization", 2010): trees are less curious about what lies near. With
+    16 proposals at once searches found less where trees were told nothing, or the least
+    score; with fewer, being told nothing did as well (studies/search). Nothing changes
+    where no score is known.
     """
     told = known.estimated or known.measured
     if not told or not known.pending:

@@ -62,6 +62,7 @@ class Remembering:
         self.bench = bench
         self.path = path
         self.model = bench.model
+        self.cost, self.order = bench.cost, bench.order
         self.values: dict[str, float] = {}
         if path.exists():
             whole = path.read_text().rpartition("\n")[0].splitlines()
@@ -85,10 +86,17 @@ class Remembering:
         mean = self._once(key, lambda: self.bench.score(allocation, samples).mean)
         return Score(mean, (mean,))
 
-    def divergence(self, allocation: Allocation, samples: Sequence[Sample]) -> float:
+    def divergence(
+        self,
+        allocation: Allocation,
+        samples: Sequence[Sample],
+        ahead: Allocation | None = None,
+    ) -> float:
         """Of the same samples."""
         key = f"divergence {len(samples)} {allocation.digest}"
-        return self._once(key, lambda: self.bench.divergence(allocation, samples))
+        return self._once(
+            key, lambda: self.bench.divergence(allocation, samples, ahead)
+        )
 
 
 @dataclass
