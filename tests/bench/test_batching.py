@@ -90,10 +90,12 @@ def test_the_room_follows_from_sizes_and_the_whole_memory(
 def test_a_container_has_the_memory_that_it_may_take(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    files = [tmp_path / name for name in ("second", "first", "none")]
-    monkeypatch.setattr(memory, "LIMITS", files)
-    files[0].write_text("max\n")
+    monkeypatch.setattr(memory, "PROC", tmp_path)
+    monkeypatch.setattr(memory, "CGROUPS", tmp_path)
+    (tmp_path / "self").mkdir()
+    (tmp_path / "self/cgroup").write_text("0::/\n")
+    (tmp_path / "memory.max").write_text("max\n")
     whole = total_memory("cpu")
     assert whole >= 2**20
-    files[1].write_text(f"{whole // 3}\n")
+    (tmp_path / "memory.max").write_text(f"{whole // 3}\n")
     assert total_memory("cpu") == whole // 3
