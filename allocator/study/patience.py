@@ -20,8 +20,12 @@ if TYPE_CHECKING:
     Found = TypeVar("Found")
 
 # what storages raise: databases through SQLAlchemy, files that cannot be read or
-# written, lines of a file that are no JSON, a study that somebody has deleted
-FAILURES = (StorageInternalError, SQLAlchemyError, OSError, ValueError, KeyError)
+# written, lines of a file that are no JSON, a study that somebody has deleted, rows
+# that Optuna has not written
+FAILURES = (
+    *(StorageInternalError, SQLAlchemyError, OSError, ValueError, LookupError),
+    *(AssertionError, AttributeError, RecursionError, TypeError),
+)
 # parts of messages of SQLite, PostgreSQL and MySQL. Another holds what is wanted, and
 # the transaction is undone:
 LOCKED = (
@@ -130,7 +134,7 @@ class Patience:
         while True:
             try:
                 return do()
-            except (*FAILURES, AssertionError) as error:
+            except FAILURES as error:
                 waited = clock.seconds
                 if not passes(error, waited):
                     raise
