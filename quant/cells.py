@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -37,6 +38,8 @@ Tensors = dict[str, "Tensor"]
 Packed = tuple[Description, Tensors]
 LOCK = ".lock"
 SUFFIX = ".safetensors"
+# bytes that a file system gives to a name
+LONGEST_NAME = 255
 
 
 class DamagedCellError(BankError):
@@ -46,6 +49,12 @@ class DamagedCellError(BankError):
 def file_of(folder: Path, name: str) -> Path:
     """The file that holds a linear's cells."""
     return folder / f"{name}{SUFFIX}"
+
+
+def has_file(name: str) -> bool:
+    """Whether a linear of this name may have a file: beside others, and nowhere else."""
+    length = len(f"{name}{SUFFIX}".encode(errors="replace"))
+    return os.path.basename(name) == name and length <= LONGEST_NAME
 
 
 def stored_cells(file: Path) -> dict[str, Description]:

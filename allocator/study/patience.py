@@ -22,10 +22,7 @@ if TYPE_CHECKING:
 # what storages raise: databases through SQLAlchemy, files that cannot be read or
 # written, lines of a file that are no JSON, a study that somebody has deleted, rows
 # that Optuna has not written
-FAILURES = (
-    *(StorageInternalError, SQLAlchemyError, OSError, ValueError, LookupError),
-    *(AssertionError, AttributeError, RecursionError, TypeError),
-)
+FAILURES = (StorageInternalError, SQLAlchemyError, OSError, ValueError, LookupError)
 # parts of messages of SQLite, PostgreSQL and MySQL. Another holds what is wanted, and
 # the transaction is undone:
 LOCKED = (
@@ -134,7 +131,7 @@ class Patience:
         while True:
             try:
                 return do()
-            except FAILURES as error:
+            except (*FAILURES, AssertionError) as error:
                 waited = clock.seconds
                 if not passes(error, waited):
                     raise
