@@ -52,7 +52,7 @@ def file_of(folder: Path, name: str) -> Path:
 
 
 def has_file(name: str) -> bool:
-    """Whether a linear of this name may have a file: beside others, and nowhere else."""
+    """Whether a linear of this name may have a file: beside others, nowhere else."""
     length = len(f"{name}{SUFFIX}".encode(errors="replace"))
     return os.path.basename(name) == name and length <= LONGEST_NAME
 
