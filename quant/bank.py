@@ -22,6 +22,7 @@ from quant.cells import (
     damaged_cells,
     drop_cells,
     file_of,
+    has_file,
     has_tensors,
     packed_cell,
     read_packed,
@@ -331,7 +332,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             raise TypeError("it lists no linears")
         if not all(isinstance(own, dict) for own in manifest["linears"].values()):
             raise TypeError("a linear in it has no cells")
-        if any(os.path.basename(name) != name for name in manifest["linears"]):
+        if not all(map(has_file, manifest["linears"])):
             raise ValueError("it names files elsewhere")
     except FileNotFoundError:
         raise BankError(f"the bank {folder} is not finished") from None

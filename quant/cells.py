@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -39,6 +40,8 @@ LOCK = ".lock"
 SUFFIX = ".safetensors"
 # of a file's metadata: whose cells these are; banks of before do not say so
 LINEAR = "linear"
+# bytes that a file system gives to a name
+LONGEST_NAME = 255
 
 
 class DamagedCellError(BankError):
@@ -53,6 +56,12 @@ def file_of(folder: Path, name: str) -> Path:
 def _linear(file: Path) -> str:
     """Name of the linear whose file it is."""
     return file.name.removesuffix(SUFFIX)
+
+
+def has_file(name: str) -> bool:
+    """Whether a linear of this name may have a file: beside others, nowhere else."""
+    length = len(f"{name}{SUFFIX}".encode(errors="replace"))
+    return os.path.basename(name) == name and length <= LONGEST_NAME
 
 
 def stored_cells(file: Path) -> dict[str, Description]:

@@ -29,6 +29,7 @@ from quant.cells import (
     DamagedCellError,
     checksum,
     file_of,
+    has_file,
     is_whole,
     read_packed,
     stored_cells,
@@ -49,6 +50,8 @@ if TYPE_CHECKING:
     from quant.packed import PackedCell
 
 CHANGED = f"changed{SUFFIX}"
+# what a manifest of another form raises where it is read
+UNREADABLE = (KeyError, OSError, OverflowError, TypeError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -312,10 +315,10 @@ def _read(folder: Path) -> Finalized:
         of = (manifest["recipe"], manifest["corrected"], manifest.get("tuned"))
         if found.digest != name_of(settings_of(*of), list(linears), found.keys):
             raise ValueError("it is of something else")
-        if any(Path(name).name != name for name in linears):
+        if not all(map(has_file, linears)):
             raise ValueError("it names files elsewhere")
     except FileNotFoundError:
         raise BankError(f"there are no finalized weights in {folder}") from None
-    except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
+    except (AttributeError, *UNREADABLE) as error:
         raise BankError(f"{folder / MANIFEST} is damaged: {error}") from None
     return found

@@ -47,9 +47,14 @@ def masked(text: str) -> str:
     'postgresql://me:***@host/studies?sslpassword=***&sslmode=require'
     """
     text = _LONG.sub(_shortened, text)
+    return _without(hidden(text), _IN_TEXT)
+
+
+def hidden(text: str) -> str:
+    """A text without the secrets of `remember`: whatever else it says stays."""
     for secret in sorted(_secrets, key=len, reverse=True):
         text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", HIDDEN, text)
-    return _without(text, _IN_TEXT)
+    return text
 
 
 def _shortened(found: re.Match[str]) -> str:

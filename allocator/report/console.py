@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from allocator.core.masking import hidden
 from allocator.core.text import visible
 
 if TYPE_CHECKING:
@@ -25,11 +26,12 @@ class PlainConsole(Console):
     def render_str(self, text: str, **more: Any) -> Text:
         """Every text that is printed, in a cell or by itself, comes by here."""
         plain = {"markup": False, "emoji": False, "highlight": False}
-        return super().render_str(visible(text, self.encoding), **{**more, **plain})
+        return super().render_str(
+            visible(hidden(text), self.encoding), **{**more, **plain}
+        )
 
 
 def say(console: Console, text: str) -> None:
     """Print a sentence: the terminal wraps it, a file keeps it whole."""
-    console.print(
-        visible(text), highlight=False, markup=False, emoji=False, soft_wrap=True
-    )
+    shown = visible(hidden(text))
+    console.print(shown, highlight=False, markup=False, emoji=False, soft_wrap=True)

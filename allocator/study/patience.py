@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     Found = TypeVar("Found")
 
 # what storages raise: databases through SQLAlchemy, files that cannot be read or
-# written, lines of a file that are no JSON, a study that somebody has deleted
-FAILURES = (StorageInternalError, SQLAlchemyError, OSError, ValueError, KeyError)
+# written, lines of a file that are no JSON, a study that somebody has deleted, rows
+# that Optuna has not written
+FAILURES = (StorageInternalError, SQLAlchemyError, OSError, ValueError, LookupError)
 # parts of messages of SQLite, PostgreSQL and MySQL. Another holds what is wanted, and
 # the transaction is undone:
 LOCKED = (

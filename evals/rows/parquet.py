@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 UNIT = "row"
-# Bytes and values of one column in one group of rows, as the file tells them: all of
-# it may be one page, and is in memory some four times until it is rows.
-LARGEST, MOST = 4 * 10**8, 4 * 10**6
+# Bytes of one group of rows, as the file tells them: all of it may be one page, and is
+# in memory some four times until it is rows.
+LARGEST = 4 * 10**8
 # rows that are read at once, and bytes that they should and may have unpacked
 BATCH, WANTED, LARGEST_BATCH = 256, 2**27, 2**28
 
@@ -51,17 +51,13 @@ def _cells(file: Path, opened: Any) -> Iterator[dict[str, Any]]:
     Raises:
         DataError: it unpacks to more than memory should hold.
     """
-    size = 0
-    for number in range(opened.metadata.num_row_groups):
-        group = opened.metadata.row_group(number)
-        for at in range(group.num_columns):
-            column = group.column(at)
-            size = max(size, column.total_uncompressed_size)
-            if size > LARGEST or column.num_values > MOST:
-                raise DataError(
-                    f"{file.name} has a column of more than {LARGEST:,} bytes or "
-                    f"{MOST:,} values in one group of rows: write it in smaller groups"
-                )
+    groups = map(opened.metadata.row_group, range(opened.metadata.num_row_groups))
+    size = max((group.total_byte_size for group in groups), default=0)
+    if size > LARGEST:
+        raise DataError(
+            f"{file.name} has more than {LARGEST:,} bytes in one group of rows: write "
+            "it in smaller groups"
+        )
     batch = max(1, min(BATCH, WANTED // max(size, 1)))
     for found in opened.iter_batches(batch_size=batch):
         if found.nbytes > LARGEST_BATCH:

@@ -70,9 +70,8 @@ def owners(folder: Path) -> Any:
     return seeds, read
 
 
-def attributes(folder: Path) -> Any:
-    """Everything that is kept with a study, and with its trials, read by who asks."""
-    del folder
+def everything_kept() -> dict[str, dict[str, Any]]:
+    """What a study keeps, with itself and with a trial."""
     whole, keys = space(), space().keys
     rows = [
         [[0] * len(keys), "divergence", 32, 0.5],
@@ -89,7 +88,7 @@ def attributes(folder: Path) -> Any:
         "full_precision": {"score": 61.0},
         "front": [],
     }
-    seed = {
+    return {
         "study": {
             "identity": "i",
             SPEC: {"model": "toy", "task": "vqav2", "storage": None, "seed": 0},
@@ -115,6 +114,12 @@ def attributes(folder: Path) -> Any:
             Allocation.of(keys, dict.fromkeys(keys, Choice(4, "awq")))
         ),
     }
+
+
+def attributes(folder: Path) -> Any:
+    """Everything that is kept with a study, and with its trials, read by who asks."""
+    del folder
+    whole, seed = space(), everything_kept()
 
     def read(content: bytes) -> object:
         try:

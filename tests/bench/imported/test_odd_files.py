@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -88,14 +90,12 @@ def test_files_that_are_no_text_or_not_there_are_refused(tmp_path: Path) -> None
     assert refusal(tmp_path / "weights").endswith("is no text")
 
 
-def test_a_file_that_is_far_too_large_is_not_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_that_is_far_too_large_is_not_read(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text(f"{Q}: 4\n")
-    monkeypatch.setattr(_file, "LARGEST", 8)
-    assert "more than any allocation" in refusal(file)
-    monkeypatch.undo()
+    # a hole: the disk holds nothing of it
+    os.truncate(file, 10 * 2**30)
+    assert "it has more than 33,554,432 bytes" in refusal(file)
     file.write_text(RECIPE + "# " + "x" * _file.LARGEST_YAML)
     assert "more than any recipe" in refusal(file)
 
@@ -140,3 +140,13 @@ def test_any_object_is_read_or_refused_in_a_sentence(
     file.write_text(json.dumps(content))
     with contextlib.suppress(SpecError):
         assert len(imported(file, SPEC, Scheme()).choices) == len(SPEC.linears)
+
+
+def test_yaml_that_refers_to_itself_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    rows = ["a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1]"]
+    for last, own in itertools.pairwise("abcdefghi"):
+        rows.append(f"{own}: &{own} [{', '.join([f'*{last}'] * 9)}]")
+    for text in ("\n".join(rows), "a: &a [*a]"):
+        file.write_text(text)
+        assert "spells out more than 1,000,000 values" in refusal(file)
