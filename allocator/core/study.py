@@ -126,6 +126,8 @@ class StudySpec:
     pin: tuple[str, ...] = ()
     at_least: tuple[str, ...] = ()
     at_most: tuple[str, ...] = ()
+    engine: str = "none"
+    ray_address: str | None = None
 
     def __post_init__(self) -> None:
         check_choosable(self.widths)

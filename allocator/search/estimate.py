@@ -37,7 +37,7 @@ FREE = (
     *("budget", "budget_scope", "front", "min_score", "strategy", "trials", "seconds"),
     *("study", "storage", "storage_timeout", "rungs", "narrowing"),
     *("cache_memory", "finalize", "refine", "tune", "tune_steps", "candidates"),
-    *("race", "confidence"),
+    *("race", "confidence", "engine", "ray_address"),
     *PINS,
 )
 # scores before a line through them says how far it is off
