@@ -30,6 +30,17 @@ def pick_device(name: str) -> str:
     )
 
 
+def threads() -> int:
+    """Threads that this process computes with on a CPU."""
+    return torch.get_num_threads()
+
+
+def use_threads(count: int) -> None:
+    """Compute with so many threads on a CPU; 0 leaves it as it is."""
+    if count:
+        torch.set_num_threads(count)
+
+
 def peak_device_bytes(device: str) -> int | None:
     """Bytes that tensors of this process took at most; None where that is the host."""
     if not device.startswith("cuda"):

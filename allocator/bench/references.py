@@ -216,6 +216,14 @@ def adopt(setup: Setup, journal: Journal) -> None:
         _adopt(journal, {_named(setup, samples): len(samples) for samples in own})
 
 
+def kept_replies(setup: Setup, journal: Journal) -> dict[str, Any]:
+    """What a study keeps of references, for who cannot reach it: `adopt` takes it."""
+    if not refers_to_itself(setup.task):
+        return {}
+    names = [KEPT + _named(setup, own) for own in _sets(setup).values()]
+    return {name: journal.attribute(name) for name in names}
+
+
 def _adopt(journal: Journal, counts: Mapping[str, int]) -> None:
     """Let what a study keeps count, whatever is remembered."""
     for name, count in counts.items():

@@ -33,6 +33,7 @@ from allocator.cli.options import (
     study,
     task_options,
 )
+from allocator.cli.processes import led_on, process_options, workers_on
 from allocator.cli.replay import replay
 from allocator.cli.studies import studies
 from allocator.cli.worker import worker
@@ -46,9 +47,12 @@ from allocator.core.errors import (
 from allocator.core.full import machine_fault
 from allocator.core.masking import HIDDEN, masked
 from allocator.core.waiting import heeding
+from allocator.core.watch import Heard
+from allocator.search.crew.devices import read_devices
 from allocator.search.request import read_request
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from allocator.core.clock import Clock
@@ -141,6 +145,7 @@ SECTIONS = (
 @task_options
 @scheme_options
 @search_options
+@process_options
 @cloup.option_group(
     "Where it is kept",
     study,
@@ -187,8 +192,9 @@ def main(
     if not given and spec_file is None:
         click.echo(ctx.get_help())
         return
-    asked = read_request(given, spec_file)
-    _foresee(asked, as_json) if dry_run else _search(asked, as_json)
+    devices = read_devices(given.pop("devices", ""))
+    asked = read_request(led_on(devices, given), spec_file)
+    _foresee(asked, as_json) if dry_run else _search(asked, as_json, devices)
 
 
 def _foresee(asked: StudySpec, as_json: bool) -> None:
@@ -210,7 +216,7 @@ def _foresee(asked: StudySpec, as_json: bool) -> None:
         print_outlook(found)
 
 
-def _search(asked: StudySpec, as_json: bool) -> None:
+def _search(asked: StudySpec, as_json: bool, devices: Sequence[str]) -> None:
     from allocator.core.clock import Clock
     from allocator.search.estimate import estimate
 
@@ -221,14 +227,14 @@ def _search(asked: StudySpec, as_json: bool) -> None:
     from allocator.bench.prepare import prepare
     from allocator.report.progress import Bars
 
-    bars = Bars()
+    bars = Heard(Bars())
     with heeding(bars.say, partial(_check_time, asked.seconds, clock)):
         setup = prepare(asked, watch=bars)
         from allocator.report.text_search import headline, print_recommendation
         from allocator.search.run import run_prepared
 
         echo(headline(asked), err=True)
-        found = run_prepared(setup, bars, clock)
+        found = run_prepared(setup, bars, clock, workers_on(devices, bars))
     if as_json:
         click.echo(json.dumps(found.to_json()))
     else:

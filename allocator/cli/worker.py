@@ -8,15 +8,26 @@ import click
 import cloup
 
 from allocator.cli.echo import echo
-from allocator.cli.options import CONTEXT, given_of, storage, storage_timeout
+from allocator.cli.options import CONTEXT, given_of, storage_timeout
 from allocator.cli.values import Duration
+from allocator.search.crew.devices import STORAGE
 
 
 @cloup.command(context_settings=CONTEXT)
 @cloup.option(
     "--study", "name", required=True, metavar="NAME", help="The study to help with."
 )
-@cloup.option_group("Where it is kept", storage, storage_timeout)
+@cloup.option_group(
+    "Where it is kept",
+    cloup.option(
+        "--storage",
+        envvar=STORAGE,
+        metavar="sqlite:///my.db",
+        help=f"Database URL, or FILE.log, unless {STORAGE} in the environment is one.  "
+        "[default: the user's data folder]",
+    ),
+    storage_timeout,
+)
 @cloup.option(
     "--wait",
     type=Duration(),

@@ -38,6 +38,8 @@ MOST_BEAMS = 64
 MOST_TOKENS = 32_768
 # parameters from which rounding is learned only where that is asked for
 TUNED = 10**8
+# proposals that are asked for before one of them has a score
+MOST_AT_ONCE = 512
 # steps of learned rounding for each block, and the most that make sense
 TUNE_STEPS, MOST_STEPS = 50, 100_000
 # probability with which a minimal score is kept
@@ -63,6 +65,7 @@ class StudySpec:
     lets single linears differ from their groups, and `tune` (None: for models of less
     than TUNED parameters) learns the rounding in `tune_steps` steps a block; with
     `race`, what cannot win any more stops after a part of the evaluation set.
+    `at_once` are proposals that are looked at and measured side by side.
     `trials` are proposals to measure in full (None: `allocator.search.propose`).
     Of a task that is a user's own file, `metric` is how it is scored, `columns` say
     what columns hold ("question=prompt"), and with `skip_broken` a few samples whose
@@ -121,6 +124,9 @@ class StudySpec:
     pin: tuple[str, ...] = ()
     at_least: tuple[str, ...] = ()
     at_most: tuple[str, ...] = ()
+    at_once: int = 1
+    engine: str = "none"
+    ray_address: str | None = None
 
     def __post_init__(self) -> None:
         check_choosable(self.widths)
@@ -133,6 +139,18 @@ class StudySpec:
         self._check_evaluation()
         if self.seed < 0:
             raise SpecError(f"the seed must not be negative, as {self.seed} is")
+        self._check_counts()
+        if self.study is not None:
+            check_study_name(self.study)
+        self._check_times()
+        self._check_goal()
+        self.pins.check(self.widths, self.methods)
+        # all refuse what they cannot read
+        self.scheme.check(self.methods)
+        TARGETS[self.target].check_widths(self.widths)
+        _ = self.limit, self.cache_bytes, self.memory_bytes
+
+    def _check_counts(self) -> None:
         if not 1 <= self.calibration <= CALIBRATION_SIZE:
             raise SpecError(
                 f"calibration samples must be 1 to {CALIBRATION_SIZE}, "
@@ -145,15 +163,10 @@ class StudySpec:
             )
         if self.trials is not None and self.trials < 1:
             raise SpecError(f"trials must be 1 or more, not {self.trials}")
-        if self.study is not None:
-            check_study_name(self.study)
-        self._check_times()
-        self._check_goal()
-        self.pins.check(self.widths, self.methods)
-        # all refuse what they cannot read
-        self.scheme.check(self.methods)
-        TARGETS[self.target].check_widths(self.widths)
-        _ = self.limit, self.cache_bytes, self.memory_bytes
+        if not 1 <= self.at_once <= MOST_AT_ONCE:
+            raise SpecError(
+                f"proposals at once must be 1 to {MOST_AT_ONCE}, not {self.at_once}"
+            )
 
     def _check_times(self) -> None:
         if self.seconds is not None and not self.seconds > 0:

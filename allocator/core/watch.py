@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -39,6 +39,18 @@ class Forwarding:
 
     def say(self, text: str) -> None:
         """Say one line."""
+        self.watch.say(text)
+
+
+@dataclass(frozen=True)
+class Heard(Forwarding):
+    """Remembers what was said."""
+
+    said: set[str] = field(default_factory=set)
+
+    def say(self, text: str) -> None:
+        """Say one line."""
+        self.said.add(text)
         self.watch.say(text)
 
 

@@ -36,16 +36,8 @@ if TYPE_CHECKING:
 FREE = (
     *("budget", "budget_scope", "front", "min_score", "strategy", "trials", "seconds"),
     *("study", "storage", "storage_timeout", "rungs", "narrowing"),
-    *(
-        "cache_memory",
-        "memory",
-        "finalize",
-        "refine",
-        "tune",
-        "tune_steps",
-        "candidates",
-    ),
-    *("race", "confidence"),
+    *("cache_memory", "memory", "finalize", "refine", "tune", "tune_steps"),
+    *("candidates", "race", "confidence", "engine", "ray_address", "at_once"),
     *PINS,
 )
 # scores before a line through them says how far it is off

@@ -11,6 +11,7 @@ from allocator.core.errors import BusyError, GoneError, StudyError
 from allocator.core.study import STORAGE_TIMEOUT, StudySpec
 from allocator.search.crew.leading import pieces_of
 from allocator.search.crew.serving import Worker, leader_of
+from allocator.search.engines import NONE
 from allocator.search.run import run_prepared
 from allocator.study.board import REQUEST, Board
 from allocator.study.journal import Journal
@@ -58,6 +59,8 @@ def join(
 
     def setup_of(record: Record) -> Setup:
         asked = {**record.about[REQUEST], "study": name, "storage": storage, **own}
+        # who began it may have had one
+        asked |= {"engine": NONE, "ray_address": None}
         setup = prepare(StudySpec.read(asked), watch=watch)
         _check(setup, journal)
         return setup

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from allocator.bench.finalize import BANK
 from allocator.core.allocation import FULL
 from allocator.core.plugins import load
+from allocator.search.at_once import at_once
 from allocator.search.leftover import take_over
 from allocator.search.narrowing import Narrowing
 from allocator.search.races import keep_race, unfinished_race
@@ -69,8 +71,9 @@ def propose(search: Search) -> None:
                 search.watch.say(f"nothing left to try after {made} proposals")
                 return
             with search.deadline.step():
-                one = partial(step, search, space, proposer(space))
-                found = search.deadline.attempt(one)
+                times = min(search.setup.asked.at_once, wanted - made)
+                some = partial(step, search, space, proposer(space), times)
+                found = search.deadline.attempt(some)
             # one that was given up is no sign of that
             if found is False:
                 search.spent_limits.add(limit_of(space))
@@ -153,21 +156,51 @@ def narrowing(search: Search, space: ModelSpace, strategy: Strategy) -> Narrowin
     return Narrowing(strategy, read_frozen(journal, budget), kept)
 
 
-def step(search: Search, space: ModelSpace, strategy: Proposer) -> bool:
-    """Measure one proposal; False where nothing is left within its budget."""
+def step(search: Search, space: ModelSpace, strategy: Proposer, times: int = 1) -> bool:
+    """Measure one proposal, or several at once; False where nothing is left to propose.
+
+    Within the budget, that is; several race and are measured side by side.
+    """
     since = search.clock.seconds
     known = known_of(search, space)
     with_rungs = search.setup.asked.rungs and search.rungs.ladder
     search.rungs.fresh.clear()
-    found = unfinished_race(search, space) if with_rungs else []
-    found = found or strategy.ask(known, strategy.offspring if with_rungs else 1)
+    left = unfinished_race(search, space) if with_rungs else []
+    count = strategy.offspring if with_rungs else 1
+    found = [left] if left else at_once(strategy, known, times, count)
     search.spent("sampler", since)
     if not found:
         return False
-    chosen, about = found[0], {"limit": limit_of(space)}
-    if len(found) > 1:
-        chosen, raced = survivor(search, found, known, about, space)
-        about |= raced
+    if len(found) > 1 and with_rungs:
+        _look_ahead(search, found)
+    chosen: list[tuple[Candidate, dict[str, Any]]] = []
+    for own in found:
+        about: dict[str, Any] = {"limit": limit_of(space)}
+        best = own[0]
+        if len(own) > 1:
+            best, raced = survivor(search, own, known, about, space, chosen)
+            about |= raced
+            search.rungs.fresh.clear()
+        chosen.append((best, {**best.about, **about}))
+    if len(chosen) > 1:
+        samples = search.setup.samples["search"]
+        wanted = [(each.allocation, samples, BANK) for each, _ in chosen]
+        search.ahead.replies_of(wanted)
+    return all([_measured(search, space, *each) for each in chosen])
+
+
+def _look_ahead(search: Search, found: Sequence[Sequence[Candidate]]) -> None:
+    """Have a crew begin the first looks at the candidates of several proposals."""
+    kind, size, _ = search.rungs.rungs()[0]
+    own = {c.allocation.digest: c.allocation for some in found for c in some}
+    new = [a for a in own.values() if (kind, size) not in search.rungs.seen(a)]
+    search.rungs.before(sorted(new, key=search.rungs.order), kind, size)
+
+
+def _measured(
+    search: Search, space: ModelSpace, chosen: Candidate, told: Mapping[str, Any]
+) -> bool:
+    """Measure a proposal; False where the strategy broke its promise."""
     digest = chosen.allocation.digest
     is_taken = digest in search.journal.taken(search.setup.space)
     reason = None
@@ -182,7 +215,6 @@ def step(search: Search, space: ModelSpace, strategy: Proposer) -> bool:
         name = search.setup.asked.strategy
         search.watch.say(f"strategy {name} proposed {reason}, and is not asked again")
         return False
-    told = {**chosen.about, **about}
     if is_taken or not search.measure(chosen.allocation, "proposal", told):
         # another process began it while this one was looking
         search.skipped.add(digest)
@@ -195,14 +227,16 @@ def survivor(
     known: Known,
     about: Mapping[str, Any],
     space: ModelSpace,
+    before: Sequence[tuple[Candidate, Mapping[str, Any]]] = (),
 ) -> tuple[Candidate, dict[str, Any]]:
     """The candidate that outlives the rungs, or a control, and what is said of it.
 
-    The others are told as passed over.
+    The others are told as passed over. `before` are proposals that were chosen at once
+    with it, and what is said of them.
     """
     rungs = search.rungs
     say_distrust(search)
-    drawn = drawn_for_control(search, found, known)
+    drawn = drawn_for_control(search, found, known, [told for _, told in before])
     told = {**about, **({CONTROL: True} if drawn else {})}
 
     def keep() -> None:
@@ -225,12 +259,19 @@ def survivor(
 
 
 def drawn_for_control(
-    search: Search, found: list[Candidate], known: Known
+    search: Search,
+    found: list[Candidate],
+    known: Known,
+    before: Sequence[Mapping[str, Any]] = (),
 ) -> list[Candidate]:
-    """Candidates that chance draws, where a control is due; otherwise none."""
+    """Candidates that chance draws, where a control is due; otherwise none.
+
+    `before` is said of proposals that were chosen at once with these.
+    """
     space, goal = search.setup.space, search.goal.name
-    due = search.rungs.controls_due(search.made)
-    if controls_made(search.journal, space, goal) >= due:
+    due = search.rungs.controls_due(search.made + len(before))
+    drawn = sum(CONTROL in about for about in before)
+    if controls_made(search.journal, space, goal) + drawn >= due:
         return []
     rng = np.random.default_rng([search.setup.asked.seed, len(known.measured), due])
     return search.rungs.drawn(found, rng)

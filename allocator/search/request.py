@@ -8,6 +8,7 @@ from allocator.core.errors import SpecError
 from allocator.core.pins import KINDS as PINS
 from allocator.core.plugins import available
 from allocator.core.study import GOALS, StudySpec, check_options
+from allocator.search.engines import engine_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,6 +32,12 @@ def read_request(given: Mapping[str, Any], spec_file: Path | None = None) -> Stu
         SpecError: neither names a goal and a task; an option of the wrong type.
         UnknownNameError: an option that there is none of.
     """
+    asked = _read_request(given, spec_file)
+    engine_of(asked)
+    return asked
+
+
+def _read_request(given: Mapping[str, Any], spec_file: Path | None) -> StudySpec:
     check_options(given)
     if spec_file is not None:
         return StudySpec.from_toml(spec_file, given)

@@ -26,6 +26,7 @@ from allocator.search.confirm import confirm
 from allocator.search.crew.leading import leading
 from allocator.search.deadline import OTHERS, Deadline, Watched
 from allocator.search.decide import decide, decide_as_banked
+from allocator.search.engines import engine_of, sources_of
 from allocator.search.finals import LARGE_BEST, entered
 from allocator.search.full import full_precision
 from allocator.search.leftover import await_full, is_elsewhere, note_dead, settle
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
     from allocator.core.study import StudySpec
     from allocator.core.watch import Tell, Watch
     from allocator.search.confirm import Outcome
-    from allocator.search.crew.leading import Lead
+    from allocator.search.crew.leading import Lead, More
     from allocator.search.measured import Measured
 
 
@@ -67,14 +68,21 @@ def run(asked: StudySpec, watch: Watch | None = None) -> Recommendation:
         NotReachedError: a score to keep that nothing measured keeps.
     """
     clock, watch = Clock(), watch or Silent()
+    engine_of(asked)
     return run_prepared(prepare(asked, watch=watch), watch, clock)
 
 
-def run_prepared(setup: Setup, watch: Watch, clock: Clock) -> Recommendation:
-    """The same for a request that was looked up and checked since `clock` started."""
+def run_prepared(
+    setup: Setup, watch: Watch, clock: Clock, more: More = sources_of
+) -> Recommendation:
+    """The same for a request that was looked up and checked since `clock` started.
+
+    `more` gives sources of hands beside workers that join.
+    """
+    engine_of(setup.asked)
     journal = _journal_of(setup)
     Deadline(clock, setup.asked.seconds).check_start()
-    with leading(setup, journal, watch) as lead:
+    with leading(setup, journal, watch, more) as lead:
         return _led(setup, journal, lead, watch, clock)
 
 
@@ -96,11 +104,12 @@ def _led(
         progress(1, 1)
     bank = Clock()
     lead.at(BANK)
+    # who has to be started can help with it
+    lead.crew.open()
     first = search.bench.model.prompt(setup.samples["search"][0])
     journal.describe(setup.task.metric, {FIRST_PROMPT: first})
     search.bench.bank = open_bank(setup, Watched(watch, search))
     lead.at(OPEN)
-    lead.crew.open()
     journal.stand_on(setup.space, search.bench.applied)
     search.seconds["bank"] = bank.seconds
     searching = Clock()

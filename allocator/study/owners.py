@@ -38,6 +38,7 @@ RENEWED, EXPIRES = 15.0, 60.0
 SKEW = 36 * 3600.0
 BOOT, NAMESPACE = "/proc/sys/kernel/random/boot_id", "/proc/self/ns/pid"
 STATUS = "/proc/{}/stat"
+ENDED = (b"Z", b"X", b"x")
 # of a process that runs: when it started, where no kernel tells
 UNKNOWN = "unknown"
 
@@ -107,7 +108,9 @@ def began(pid: int) -> str:
     try:
         with open(STATUS.format(pid), "rb") as file:
             # the name before it may hold anything, brackets too
-            return file.read().rpartition(b")")[2].split()[19].decode()
+            about = file.read().rpartition(b")")[2].split()
+        # one that was killed is seen until who started it has asked for its end
+        return "" if about[0] in ENDED else about[19].decode()
     except (IndexError, OSError):
         return UNKNOWN if _runs(pid) else ""
 

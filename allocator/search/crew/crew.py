@@ -11,11 +11,11 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from allocator.core.errors import StudyError
+from allocator.core.errors import StudyError, reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -112,14 +112,16 @@ class Crew:
     def close(self) -> None:
         """Let all hands go."""
         self._ends.set()
-        with self._moved:
-            self._moved.notify_all()
-        if self._thread is not None:
-            # a storage that hangs must not hold up the end
-            self._thread.join(ENDS)
-        for source in self.sources:
-            with suppress(StudyError):
-                source.close()
+        with ExitStack() as closing:
+            for source in self.sources:
+                # each, whatever interrupts the others
+                closing.enter_context(suppress(StudyError))
+                closing.callback(source.close)
+            with self._moved:
+                self._moved.notify_all()
+            if self._thread is not None:
+                # a storage that hangs must not hold up the end
+                self._thread.join(ENDS)
 
     def done(
         self,
@@ -176,6 +178,11 @@ class Crew:
             except StudyError:
                 # a storage that is away: pieces come back to who leads
                 self._lost({})
+            except Exception as error:
+                # who waits for them would wait for ever
+                self._lost({})
+                self.say(f"nobody else does pieces any more: {reason(error)}")
+                return
             with self._moved:
                 if self._ends.is_set():
                     return
@@ -204,6 +211,8 @@ class Crew:
             names = [self._hands[key].name for key in gone]
             came = [hands[key].name for key in hands.keys() - self._hands.keys()]
             self._hands = dict(hands)
+            # others may get their keys
+            self._refused &= hands.keys()
             for key in gone:
                 self._put_back(key)
         for name in came:

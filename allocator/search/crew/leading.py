@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from allocator.study.board import Record
     from allocator.study.journal import Journal
 
+    More = Callable[[Setup, Journal, Watch], list[Source]]
+
 
 @dataclass(frozen=True)
 class Lead:
@@ -57,7 +59,7 @@ def leading(
     setup: Setup,
     journal: Journal,
     watch: Watch,
-    more: Callable[[], list[Source]] = list,
+    more: More = lambda *_: [],
 ) -> Iterator[Lead]:
     """Lead a search, as soon as nobody else does for the same goal.
 
@@ -81,7 +83,10 @@ def leading(
             )
             helper = Worker(board, watch, lambda _: pieces_of(setup, journal, watch))
             helper.serve(first)
-        sources: list[Source] = [Mailboxes(board, own.token), *more()]
+        sources: list[Source] = [
+            Mailboxes(board, own.token),
+            *more(setup, journal, watch),
+        ]
         lead = Lead(board, own, Crew(sources, watch.say))
         try:
             yield lead

@@ -85,11 +85,10 @@ class Worker:
             time.sleep(min(LONGEST, max(SHORTEST, SHARE * (now - heard))))
 
     def _answer(self, pieces: Pieces, told: Sequence[Any]) -> dict[str, Any]:
-        try:
-            return {"found": list(pieces.done(told))}
-        except FAILURES as error:
-            self.watch.say(f"what was asked cannot be done here: {reason(error)}")
-            return {"failed": reason(error)}
+        said = answer(pieces, told)
+        if why := said.get("failed"):
+            self.watch.say(f"what was asked cannot be done here: {why}")
+        return said
 
     def _begins(self, leader: Record) -> bool:
         """Wait until there is something to do; False where the leader is gone."""
@@ -100,6 +99,14 @@ class Worker:
             if now.stage in (BANK, OPEN):
                 return True
             time.sleep(LEADS)
+
+
+def answer(pieces: Pieces, told: Sequence[Any]) -> dict[str, Any]:
+    """What comes out of pieces, in order, or why nothing does."""
+    try:
+        return {"found": list(pieces.done(told))}
+    except FAILURES as error:
+        return {"failed": reason(error)}
 
 
 def leader_of(board: Board, goal: str | None = None) -> Record | None:
