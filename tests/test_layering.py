@@ -43,6 +43,7 @@ HOMES = {
     "sklearn": {"surrogate"},
     "xgboost": {"surrogate"},
     "shap": {"surrogate"},
+    "ray": {"allocator.search"},
     "rich": {"allocator.report", "allocator.cli"},
     "click": {"allocator.cli"},
     "cloup": {"allocator.cli"},

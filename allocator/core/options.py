@@ -24,7 +24,8 @@ SWITCHES = (
     *("tune", "minimize", "force", "skip_broken"),
 )
 NUMBERS = ("seconds", "fraction", "min_score", "confidence", "storage_timeout")
-COUNTS = ("at_once", 
+COUNTS = (
+    "at_once",
     *("trials", "trial", "seed", "calibration", "beams", "rerank", "tune_steps"),
     "max_new_tokens",
 )

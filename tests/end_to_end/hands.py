@@ -53,14 +53,15 @@ class Helped(Started):
         return found if len(found) >= count else []
 
     def left(self) -> list[str]:
-        """Processes that it started, itself too, and that run."""
+        """Processes that it started and that run; itself is one of a test's."""
         found = []
         for folder in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):
                 around = (folder / "environ").read_bytes()
-                if f"{MARK}={self.mark}".encode() in around.split(b"\0"):
-                    words = (folder / "cmdline").read_bytes().split(b"\0")
-                    found.append(f"{folder.name} {b' '.join(words).decode()}")
+                words = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                is_own = f"{MARK}={self.mark}".encode() in around.split(b"\0")
+                if is_own and "multiprocessing." not in words:
+                    found.append(f"{folder.name} {words}")
         return found
 
     def await_all(self) -> None:

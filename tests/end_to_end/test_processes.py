@@ -24,6 +24,9 @@ STUDY = ("--study", "s", "--budget", "5", "--task", "vqav2", "--model", "tiny-ll
 SMALL = ("--methods", "uniform", "--widths", "3,4,8", "--trials", "2", "--json")
 SEARCH = (*STUDY, *SMALL, "--calibration", "8", "--no-tune", "--no-refine")
 ON_CPU = (*SEARCH, "--devices", "cpu,cpu")
+RAY = ("--engine", "ray")
+# cores, as Ray is told; one of the three is where the command itself sits
+ROOM = {"RAY_OVERRIDE_RESOURCES": '{"CPU": 3}', "OMP_NUM_THREADS": "1"}
 # what a search says of itself, and not of what it measured
 ITS_OWN = ("storage", "cost", "seconds", "prefix")
 
@@ -56,6 +59,11 @@ def alone(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
+def need_ray() -> None:
+    if not os.environ.get("ALLOCATE_NEEDS_RAY"):
+        pytest.importorskip("ray", reason="the extra [ray] is not installed")
+
+
 def found(text: str) -> dict[str, Any]:
     read: dict[str, Any] = json.loads(text)
     return {name: read[name] for name in read if name not in ITS_OWN}
@@ -64,11 +72,8 @@ def found(text: str) -> dict[str, Any]:
 def test_ray_measures_the_same_though_an_actor_is_killed(
     home: Path, alone: Path
 ) -> None:
-    if not os.environ.get("ALLOCATE_NEEDS_RAY"):
-        pytest.importorskip("ray", reason="the extra [ray] is not installed")
-    # as many cores as Ray is told; one of the three is where the command itself sits
-    room = {"RAY_OVERRIDE_RESOURCES": '{"CPU": 3}', "OMP_NUM_THREADS": "1"}
-    helped = search(home, 2, *SEARCH, "--engine", "ray", **room)
+    need_ray()
+    helped = search(home, 2, *SEARCH, *RAY, **ROOM)
     os.kill(helped.hands(2)[0], signal.SIGKILL)
     done = helped.wait()
     assert done.returncode == 0, done.stderr
@@ -94,8 +99,13 @@ def test_devices_measure_the_same_though_a_worker_is_killed(
 
 
 @pytest.mark.parametrize("times", [1, 2])
-def test_an_interrupted_search_ends_its_workers(home: Path, times: int) -> None:
-    helped = search(home, 1, *ON_CPU)
+@pytest.mark.parametrize("words", [("--devices", "cpu,cpu"), RAY], ids=str)
+def test_an_interrupted_search_ends_what_it_started(
+    home: Path, words: tuple[str, ...], times: int
+) -> None:
+    if words == RAY:
+        need_ray()
+    helped = search(home, 1, *SEARCH, *words, **ROOM)
     helped.hands(1)
     pid = helped.process.pid
     assert pid is not None

@@ -45,8 +45,11 @@ QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 # a cluster of this machine alone listens to it alone, and to nobody else on it
-ALONE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "token"}
-ADDRESS, TOKEN = "RAY_ADDRESS", "RAY_AUTH_TOKEN"
+ALONE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+ADDRESS, TOKEN, AUTH = "RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AUTH_MODE"
+KEPT_TOKEN = ".ray/auth_token"
+# a cluster of this machine, for this search; and seconds for others to answer
+NEW, REACHED = "local", 10.0
 # names of sockets have at most 107 letters, most of which Ray takes
 SHORT = "/tmp"
 # bytes that actors and this process share: nothing large goes that way
@@ -135,9 +138,16 @@ class Ray:
     """Starts actors on a cluster of Ray, or begins one of this machine."""
 
     def check(self, asked: StudySpec) -> None:
-        """Refuse a search where Ray is not installed."""
+        """Refuse a search where Ray is not installed, or its cluster not there.
+
+        Raises:
+            SpecError: says which.
+        """
         if find_spec("ray") is None:
             raise SpecError(f"engine {asked.engine} needs the package ray: {PIP}")
+        address = address_of(asked)
+        if address not in (NEW, "auto"):
+            _reach(address)
 
     def source(self, setup: Setup, journal: Journal, watch: Watch) -> Source:
         """Begin as many actors as a cluster has room for, beside this process.
@@ -148,7 +158,7 @@ class Ray:
         """
         from allocator.bench.devices import threads
 
-        end = connected(setup.asked.ray_address)
+        end = connected(address_of(setup.asked))
         try:
             each, count, own = seats(setup, threads())
         except BaseException:
@@ -184,20 +194,42 @@ def opening_of(setup: Setup, journal: Journal, threads: int) -> Opening:
     return Opening(told, setup.identity, kept, homes, threads if kind == "cpu" else 0)
 
 
-def connected(address: str | None) -> Callable[[], object]:
+def address_of(asked: StudySpec) -> str:
+    """The cluster that is asked for, or that Ray's own variable names."""
+    return asked.ray_address or os.environ.get(ADDRESS) or NEW
+
+
+def _reach(address: str) -> None:
+    """Refuse an address where nobody answers; Ray would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if "/" in host or not host or not port.isdigit():
+        raise SpecError(
+            f"{address!r} is no address of a Ray cluster: it is auto, on a machine of "
+            "the cluster, or host:port"
+        )
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), REACHED).close()
+    except (OSError, OverflowError) as error:
+        why = reason(error)
+        raise SpecError(f"no Ray cluster answers at {address!r}: {why}") from error
+
+
+def connected(address: str) -> Callable[[], object]:
     """Be connected to a cluster, or to a new one; returns what ends that.
 
     Raises:
         SpecError: it cannot be reached, or begun.
     """
-    address = address or os.environ.get(ADDRESS)
     os.environ.update(QUIET)
     more: dict[str, Any] = {}
-    if address is None:
+    if address == NEW:
         folder = TemporaryDirectory(prefix="allocate-ray-", dir=SHORT)
         more = {"_temp_dir": folder.name, "object_store_memory": SHARED}
         more |= {"include_dashboard": False}
-        os.environ.update({**ALONE, TOKEN: token_hex(32)})
+        os.environ.update({**ALONE, AUTH: "token", TOKEN: token_hex(32)})
+    elif TOKEN in os.environ or (Path.home() / KEPT_TOKEN).exists():
+        # Ray's own rule for a cluster that begins, which it forgets where one connects
+        os.environ.setdefault(AUTH, "token")
     import ray
 
     if ray.is_initialized():
@@ -205,14 +237,16 @@ def connected(address: str | None) -> Callable[[], object]:
         return lambda: None
 
     def end() -> None:
-        ray.shutdown()
-        if more:
-            folder.cleanup()
+        try:
+            ray.shutdown()
+        finally:
+            if more:
+                folder.cleanup()
 
-    shown = "a Ray of this machine" if address is None else f"the Ray at {address!r}"
+    shown = "a Ray of this machine" if more else f"the Ray cluster at {address!r}"
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     try:
-        ray.init(address or "local", **quiet, **more)
+        ray.init(address, **quiet, **more)
     except BaseException as error:
         end()
         if isinstance(error, Exception):
