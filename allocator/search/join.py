@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 # seconds between two looks for a study
 PAUSE = 0.5
+# who began a search may have had an engine
+WITHOUT_ENGINE = {"engine": NONE, "ray_address": None}
 
 
 def join(
@@ -59,8 +61,7 @@ def join(
 
     def setup_of(record: Record) -> Setup:
         asked = {**record.about[REQUEST], "study": name, "storage": storage, **own}
-        # who began it may have had one
-        asked |= {"engine": NONE, "ray_address": None}
+        asked |= WITHOUT_ENGINE
         setup = prepare(StudySpec.read(asked), watch=watch)
         _check(setup, journal)
         return setup

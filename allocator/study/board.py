@@ -18,6 +18,7 @@ from optuna.exceptions import DuplicatedStudyError, UpdateFinishedTrialError
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
+from allocator.core.errors import StudyError
 from allocator.study.attributes import keep, kept_under
 from allocator.study.owners import LEASE, OWNER, Leases, new_owner, renewed
 from allocator.study.storage import BOARD, open_storage
@@ -111,8 +112,12 @@ class Board:
         with renewed(self.url, key, token):
             try:
                 yield self.read(key)
-            finally:
-                self.remove(key)
+            except BaseException:
+                # what ends it counts, and not that a storage is away as well
+                with suppress(StudyError):
+                    self.remove(key)
+                raise
+            self.remove(key)
 
     def remove(self, key: int) -> None:
         """Take a record away, whoever's it is."""

@@ -7,10 +7,11 @@ end; then they find everything measured.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from allocator.core.errors import StudyError
 from allocator.search.crew.crew import Crew
 from allocator.search.crew.mailboxes import Mailboxes
 from allocator.search.crew.serving import Worker
@@ -92,7 +93,9 @@ def leading(
             yield lead
         except BaseException:
             lead.crew.close()
-            lead.at(STOPPED)
+            # what ends it counts, and not that a storage is away as well
+            with suppress(StudyError):
+                lead.at(STOPPED)
             raise
         lead.crew.close()
         lead.at(DONE)
