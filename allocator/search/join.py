@@ -61,8 +61,7 @@ def join(
 
     def setup_of(record: Record) -> Setup:
         asked = {**record.about[REQUEST], "study": name, "storage": storage, **own}
-        asked |= WITHOUT_ENGINE
-        setup = prepare(StudySpec.read(asked), watch=watch)
+        setup = prepare(StudySpec.read({**asked, **WITHOUT_ENGINE}), watch=watch)
         _check(setup, journal)
         return setup
 
