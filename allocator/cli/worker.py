@@ -43,12 +43,19 @@ from allocator.search.crew.devices import STORAGE
         metavar="cuda:1",
         help="cpu, cuda, cuda:1, mps; by default the fastest there is.",
     ),
+    cloup.option(
+        "--mixed-devices",
+        "mixed",
+        is_flag=True,
+        default=None,
+        help="Help on another kind of device, too: its numbers differ.",
+    ),
 )
 @click.pass_context
 def worker(ctx: click.Context, /, name: str, **options: Any) -> None:
-    """Help with a search that goes on elsewhere, until nothing is to be done.
+    """Help with a search that goes on elsewhere.
 
-    Any number of workers, on any machine that reaches the storage, share the bank,
+    Until nothing is to be done. Any number of workers, on any machine that reaches the storage, share the bank,
     probes, looks and evaluations of `allocate ... --storage URL`. Where the process
     that leads the search dies, a worker takes its place.
     """

@@ -317,12 +317,11 @@ class Budget:
         >>> Budget.parse("2kB")
         Budget(limit=2000.0, unit='bytes', scope='model')
         """
-        found = None
-        if len(text) <= LONGEST:
-            found = re.fullmatch(
-                r"\s*([-+]?[\w.]*?)\s*(b|[kmg]?i?b)?\s*", text, re.IGNORECASE
-            )
-        number, unit = found.groups() if found else (text, None)
+        form = r"\s*([-+]?[\w.]*?)\s*(b|[kmg]i?b)?\s*"
+        found = (
+            re.fullmatch(form, text, re.IGNORECASE) if len(text) <= LONGEST else None
+        )
+        number, unit = found.groups() if found else ("", None)
         try:
             value = float(number)
         except ValueError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from allocator.bench.prepare import prepare
@@ -14,8 +15,10 @@ from allocator.search.crew.serving import Worker, leader_of
 from allocator.search.engines import NONE
 from allocator.search.run import run_prepared
 from allocator.study.board import REQUEST, Board
+from allocator.study.identity import difference, parts_of
 from allocator.study.journal import Journal
-from allocator.study.making import IDENTITY, kept_with
+from allocator.study.making import IDENTITY, PARTS
+from allocator.study.surroundings import compared
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
 
 # seconds between two looks for a study
 PAUSE = 0.5
+# who began a search may have had an engine
+WITHOUT_ENGINE = {"engine": NONE, "ray_address": None}
 
 
 def join(
@@ -53,40 +58,102 @@ def join(
         AllocateError: what a search raises, where this process leads one.
     """
     journal = _opened(name, storage, timeout, wait)
-    board = Board.open(journal.url, name, timeout)
-    made: list[Pieces] = []
-    led = 0
-
-    def setup_of(record: Record) -> Setup:
-        asked = {**record.about[REQUEST], "study": name, "storage": storage, **own}
-        # who began it may have had one
-        asked |= {"engine": NONE, "ray_address": None}
-        setup = prepare(StudySpec.read(asked), watch=watch)
-        _check(setup, journal)
-        return setup
-
-    def pieces(leader: Record) -> Pieces:
-        if not made:
-            made.append(pieces_of(setup_of(leader), journal, watch))
-        return made[0]
-
-    worker = Worker(board, watch, pieces)
-    while (todo := _todo(board, journal, timeout)) is not None:
+    joined = Joined(journal, Board.open(journal.url, name, timeout), own, watch)
+    while (todo := joined.todo()) is not None:
         record, leads = todo
         if leads:
-            watch.say(f"helping {record.sentence} with study {name!r}")
-            ended = worker.serve(record)
-            left = _todo(board, journal, timeout)
-            # what somebody interrupted is left to whoever begins it again
-            if ended and not (left and left[1]):
+            if joined.serves(record):
                 break
         else:
-            watch.say(f"{record.sentence} left study {name!r} unfinished: going on")
-            # what it has in memory is loaded again
-            made.clear()
-            run_prepared(setup_of(record), watch, Clock())
-            led += 1
-    return _told(worker.done, led)
+            joined.goes_on(record)
+    return joined.told()
+
+
+@dataclass
+class Joined:
+    """A process that helps with a study.
+
+    `own` is what differs here from the request; `made` are benches that it has opened,
+    `told_apart` says whether it was said how it differs from who leads.
+    """
+
+    journal: Journal
+    board: Board
+    own: Mapping[str, Any]
+    watch: Watch
+    led: int = 0
+    made: list[Pieces] = field(default_factory=list)
+    told_apart: bool = False
+
+    def __post_init__(self) -> None:
+        self.worker = Worker(self.board, self.watch, self._pieces)
+
+    def todo(self) -> tuple[Record, bool] | None:
+        """Whom to serve (True), or whose search to go on with (False), if any."""
+        try:
+            if (leader := leader_of(self.board)) is not None:
+                return leader, True
+            left = self.board.unfinished()
+        except GoneError:
+            # who was the last took the board away
+            self.board.open_again()
+            return None
+        return None if left is None else (left, False)
+
+    def serves(self, leader: Record) -> bool:
+        """Serve a leader until it ends; says whether that is all there is to do."""
+        self.watch.say(f"helping {leader.sentence} with study {self.journal.name!r}")
+        ended = self.worker.serve(leader)
+        left = self.todo()
+        # what somebody interrupted is left to whoever begins it again
+        return ended and not (left and left[1])
+
+    def goes_on(self, left: Record) -> None:
+        """Lead a search that another process left."""
+        name = self.journal.name
+        self.watch.say(f"{left.sentence} left study {name!r} unfinished: going on")
+        # what it has in memory is loaded again
+        self.made.clear()
+        run_prepared(self._setup(left), self.watch, Clock())
+        self.led += 1
+
+    def told(self) -> str:
+        """What it did, in a sentence."""
+        done, led = self.worker.done, self.led
+        if not done and not led:
+            return "nothing is to be done in this study"
+        ends = f"; it led {led} search{'es' if led > 1 else ''} to the end"
+        return f"this worker did {done:,} pieces{ends if led else ''}"
+
+    def _pieces(self, leader: Record) -> Pieces:
+        if not self.made:
+            own = pieces_of(self._setup(leader), self.journal, self.watch)
+            self.made.append(own)
+        return self.made[0]
+
+    def _setup(self, record: Record) -> Setup:
+        """The request of a leader, on this machine.
+
+        Raises:
+            StudyError: it is another one here.
+        """
+        name, given = self.journal.name, {**self.own}
+        mixed = bool(given.pop("mixed", False))
+        asked = {**record.about[REQUEST], "study": name, "storage": self.journal.url}
+        asked = {**asked, **given, **WITHOUT_ENGINE}
+        setup = prepare(StudySpec.read(asked), watch=self.watch)
+        warnings, refusal = compared(self.journal, setup.arithmetic, mixed=mixed)
+        if refusal:
+            raise StudyError(
+                f"{refusal}; --mixed-devices helps all the same, with other numbers"
+            )
+        if not self.told_apart:
+            for warning in warnings:
+                self.watch.say(warning)
+            self.told_apart = True
+        if not mixed:
+            _check(setup, self.journal)
+        return setup
 
 
 def _opened(name: str, storage: str | None, timeout: float, wait: float) -> Journal:
@@ -102,31 +169,13 @@ def _opened(name: str, storage: str | None, timeout: float, wait: float) -> Jour
         time.sleep(PAUSE)
 
 
-def _todo(board: Board, journal: Journal, timeout: float) -> tuple[Record, bool] | None:
-    """Whom to serve (True), or whose search to go on with (False), if anybody's."""
-    try:
-        if (leader := leader_of(board)) is not None:
-            return leader, True
-        left = board.unfinished()
-    except GoneError:
-        # who was the last took the board away
-        board.study = Board.open(journal.url, journal.name, timeout).study
-        return None
-    return None if left is None else (left, False)
-
-
 def _check(setup: Setup, journal: Journal) -> None:
-    known = kept_with(journal.study).get(IDENTITY)
-    if known != setup.identity:
-        raise StudyError(
-            f"study {journal.name!r} measures another model, data or kind of device "
-            "than are here: give --model, --data and --device as they are found here"
-        )
-
-
-def _told(done: int, led: int) -> str:
-    """What a worker did, in a sentence."""
-    if not done and not led:
-        return "nothing is to be done in this study"
-    ends = f"; it led {led} search{'es' if led > 1 else ''} to the end" if led else ""
-    return f"this worker did {done:,} pieces{ends}"
+    """Refuse to help where this machine would measure something else."""
+    if journal.attribute(IDENTITY) == setup.identity:
+        return
+    differs = difference(journal.attribute(PARTS), parts_of(setup.identity))
+    raise StudyError(
+        f"study {journal.name!r} measures "
+        f"{differs or 'another model or data than are here'}: say where its own are "
+        "on this machine (--model, --data)"
+    )

@@ -18,7 +18,7 @@ from optuna.exceptions import DuplicatedStudyError, UpdateFinishedTrialError
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
-from allocator.core.errors import GoneError
+from allocator.core.errors import StudyError
 from allocator.study.attributes import keep, kept_under
 from allocator.study.owners import LEASE, OWNER, Leases, new_owner, renewed
 from allocator.study.storage import BOARD, open_storage
@@ -75,7 +75,8 @@ class Board:
 
     url: str
     storage: Any
-    study: int
+    name: str
+    study: int = -1
     leases: Leases = field(default_factory=Leases)
     # names of parts of large letters, by record and name
     _parts: dict[tuple[int, str], tuple[str, ...]] = field(default_factory=dict)
@@ -93,10 +94,15 @@ class Board:
             StudyError: the storage cannot be had. So does all of the below.
         """
         storage = open_storage(url, create=False, timeout=timeout)
-        name = study + BOARD
+        board = Board(url, storage, study + BOARD)
+        board.open_again()
+        return board
+
+    def open_again(self) -> None:
+        """Find the board anew, or make it, where it was taken away."""
         with suppress(DuplicatedStudyError):
-            storage.create_new_study([StudyDirection.MAXIMIZE], name)
-        return Board(url, storage, storage.get_study_id_from_name(name))
+            self.storage.create_new_study([StudyDirection.MAXIMIZE], self.name)
+        self.study = self.storage.get_study_id_from_name(self.name)
 
     @contextmanager
     def record(self, role: str, about: Mapping[str, Any]) -> Iterator[Record]:
@@ -112,12 +118,16 @@ class Board:
         with renewed(self.url, key, token):
             try:
                 yield self.read(key)
-            finally:
-                self.remove(key)
+            except BaseException:
+                # what ends it counts, and not that a storage is away as well
+                with suppress(StudyError):
+                    self.remove(key)
+                raise
+            self.remove(key)
 
     def remove(self, key: int) -> None:
         """Take a record away, whoever's it is."""
-        with suppress(UpdateFinishedTrialError, GoneError):
+        with suppress(UpdateFinishedTrialError, StudyError):
             self.storage.set_trial_state_values(key, TrialState.FAIL)
 
     def clear(self) -> None:

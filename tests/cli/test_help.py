@@ -91,7 +91,7 @@ def test_an_example_is_a_request_that_is_understood(
     (tmp_path / "study.toml").write_text('task = "vqav2"\nbudget = 4.0\n')
     monkeypatch.chdir(tmp_path)
     asked: list[StudySpec] = []
-    monkeypatch.setattr(search, "_search", lambda request, _: asked.append(request))
+    monkeypatch.setattr(search, "_search", lambda request, *_: asked.append(request))
     done = CliRunner().invoke(main, shlex.split(line)[1:])
     assert done.exit_code == 0, done.output
     assert len(asked) == 1

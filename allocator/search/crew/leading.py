@@ -92,6 +92,7 @@ def leading(
             yield lead
         except BaseException:
             lead.crew.close()
+            # what ends it counts, and not that a storage is away as well
             with suppress(StudyError):
                 lead.at(STOPPED)
             raise
