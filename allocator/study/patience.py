@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 # what storages raise: databases through SQLAlchemy, files that cannot be read or
 # written, lines of a file that are no JSON, a study that somebody has deleted, rows
 # that Optuna has not written
-FAILURES = (StorageInternalError, SQLAlchemyError, OSError, ValueError, LookupError)
+FAILURES = (
+    *(StorageInternalError, SQLAlchemyError, OSError, ValueError, LookupError),
+    *(AttributeError, RecursionError),
+)
 # parts of messages of SQLite, PostgreSQL and MySQL. Another holds what is wanted, and
 # the transaction is undone:
 LOCKED = (
