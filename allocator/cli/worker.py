@@ -55,9 +55,9 @@ from allocator.search.crew.devices import STORAGE
 def worker(ctx: click.Context, /, name: str, **options: Any) -> None:
     """Help with a search that goes on elsewhere.
 
-    Until nothing is to be done. Any number of workers, on any machine that reaches the storage, share the bank,
-    probes, looks and evaluations of `allocate ... --storage URL`. Where the process
-    that leads the search dies, a worker takes its place.
+    It ends when nothing is left to do. Any number of workers, on any machine that
+    reaches the storage, share the bank, probes, looks and evaluations of `allocate ...
+    --storage URL`. Where the process that leads the search dies, one takes its place.
     """
     del ctx
     from allocator.report.progress import Bars
