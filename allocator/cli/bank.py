@@ -70,7 +70,7 @@ def build(as_json: bool, model: str | None, **options: Any) -> None:
 @bank.command()
 @as_json
 def verify(as_json: bool) -> None:
-    """Compare every cell, finalized ones too, with its checksum; changes nothing."""
+    """Compare every cell, finalized ones too, with its checksum."""
     from allocator.bench.banks import verify_banks
     from allocator.report.progress import Bars
     from allocator.report.text_banks import print_verification

@@ -317,10 +317,8 @@ class Budget:
         >>> Budget.parse("2kB")
         Budget(limit=2000.0, unit='bytes', scope='model')
         """
-        form = r"\s*([-+]?[\w.]*?)\s*(b|[kmg]i?b)?\s*"
-        found = (
-            re.fullmatch(form, text, re.IGNORECASE) if len(text) <= LONGEST else None
-        )
+        form, own = r"\s*([-+]?[\w.]*?)\s*(b|[kmg]i?b)?\s*", text[:LONGEST]
+        found = re.fullmatch(form, own, re.IGNORECASE) if own == text else None
         number, unit = found.groups() if found else ("", None)
         try:
             value = float(number)

@@ -46,7 +46,6 @@ def recommended(
     setup, space, asked = search.setup, search.setup.space, search.setup.asked
     size, scope = space.size(outcome.winner.allocation), space.budget.scope
     counts = search.journal.counts(space, search.goal.name)
-    # without a budget: the size of what was found
     budget = size.bpw(scope) if asked.budget is None else asked.limit.bpw(space.spec)
     return Recommendation(
         study=search.journal.name,
