@@ -13,7 +13,8 @@ from allocator.space.model import ModelSpace
 from allocator.study.attributes import LARGEST, keep, kept_under
 from allocator.study.descent import descent
 from allocator.study.frozen import NARROWED, latest_frozen
-from allocator.study.journal import COSTS, DAMAGE, LOOKS, SPEC, Journal
+from allocator.study.journal import COSTS, DAMAGE, SPEC, Journal
+from allocator.study.kept_looks import LOOKS
 from allocator.study.looks import Looks
 from allocator.study.owners import Owner
 from allocator.study.per_sample import STRATA, decode_scores, encode_scores
