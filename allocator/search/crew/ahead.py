@@ -123,7 +123,7 @@ class Ahead:
         if len(owners) < 2:
             return
         pieces = [self._batch(job, number) for job, number in owners]
-        for place, found, _ in self.crew.done(pieces, self.pieces.done):
+        for place, found, _ in self._done(pieces):
             job, number = owners[place]
             job.take(number, found)
             if job.name:
@@ -147,7 +147,9 @@ class Ahead:
         if not self.crew.size or len(allocations) < 2:
             return
         pieces = [self.pieces.look(each, samples, fine=fine) for each in allocations]
-        for place, found, by_hand in self.crew.done(pieces, self.pieces.done):
+        for place, found, by_hand in self.crew.done(
+            pieces, self.pieces.done, self.check
+        ):
             key = self._key(found["applied"], allocations[place], samples)
             value = found["value"]
             self._looks[key] = float("nan") if value is None else value
@@ -182,7 +184,7 @@ class Ahead:
         lacking.sort(key=lambda at: bench.depths[at[0]])
         probes = [full.replace(dict([at])) for at in lacking]
         pieces = [self.pieces.probe(each, samples, fine=fine) for each in probes]
-        for place, out, by_hand in self.crew.done(pieces, self.pieces.done):
+        for place, out, by_hand in self._done(pieces):
             if out["applied"] != bench.applied(probes[place]):
                 continue
             value = out["value"]
@@ -190,6 +192,9 @@ class Ahead:
             if by_hand:
                 bench.cost.looked += len(samples)
             tick(len(found))
+
+    def _done(self, pieces: Sequence[Piece]) -> Iterator[tuple[int, Found, bool]]:
+        return self.crew.done(pieces, self.pieces.done, self.check)
 
     def _jobs(
         self, allocation: Allocation, samples: Sequence[Sample], weights: str

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 SHORTEST, SHARE, LONGEST, IDLE = 0.005, 0.1, 0.25, 1.0
 # seconds to wait for what is being written
 ENDS = 5.0
+# a hand that takes so many times as long as this process would, and seconds more, has
+# something that does not answer: its lease alone would not tell
+STALLED, SPARE = 20.0, 120.0
 # a hand is given one of so many parts of what is left to a head; all of it where a head
 # is done with that in so many seconds, as telling and being told takes its time too
 PARTS, QUICK = 2, 2.0
@@ -67,10 +70,14 @@ class HandError(Exception):
 
 @dataclass
 class Row:
-    """Pieces on their way: `left` to be given, `away` with a hand, `back` from one."""
+    """Pieces on their way: `left` to be given, `away` with a hand, `back` from one.
+
+    `since` says when a hand was given what it has.
+    """
 
     left: deque[tuple[int, Piece]]
     away: dict[int, list[tuple[int, Piece]]] = field(default_factory=dict)
+    since: dict[int, float] = field(default_factory=dict)
     back: deque[tuple[int, Found]] = field(default_factory=deque)
 
     @property
@@ -127,12 +134,14 @@ class Crew:
         self,
         pieces: Sequence[Piece],
         here: Callable[[Sequence[Piece]], Iterator[Found]],
+        waits: Callable[[], object] = lambda: None,
     ) -> Iterator[tuple[int, Found, bool]]:
         """What comes out of pieces, as it comes: place, result, whether of a hand.
 
         Args:
             pieces: to be done once each.
             here: does some in this process, one after the other.
+            waits: is called now and then while others are waited for.
         """
         row = Row(deque(enumerate(pieces)))
         with self._moved:
@@ -140,7 +149,7 @@ class Crew:
             self._moved.notify_all()
         try:
             while True:
-                at = self._next(row)
+                at = self._next(row, waits)
                 if at is None:
                     return
                 place, found = at
@@ -157,16 +166,34 @@ class Crew:
             with self._moved:
                 self._row = None
 
-    def _next(self, row: Row) -> tuple[int, Found | None] | None:
+    def _next(
+        self, row: Row, waits: Callable[[], object]
+    ) -> tuple[int, Found | None] | None:
         """A result from elsewhere, a piece to be done here, or None at the end."""
-        with self._moved:
-            while not row.is_over:
+        while True:
+            with self._moved:
                 if row.back:
                     return row.back.popleft()
                 if row.left:
                     return row.left.popleft()[0], None
+                if row.is_over:
+                    return None
                 self._moved.wait(LONGEST)
-        return None
+                stalled = self._stalled(row)
+            for name in stalled:
+                self.say(f"{name} does not answer: what it was at is done by others")
+            waits()
+
+    def _stalled(self, row: Row) -> list[str]:
+        """Take back what has been away for too long; names of who had it."""
+        found, now = [], time.monotonic()
+        for key, pieces in list(row.away.items()):
+            each = self._pace.get(_kind(pieces[0][1]), SPARE)
+            if now - row.since[key] > STALLED * each * len(pieces) + SPARE:
+                self._refused.add(key)
+                self._put_back(key)
+                found += [self._hands[key].name] if key in self._hands else []
+        return found
 
     def _hand_out(self) -> None:
         """Look at hands again and again, in a thread of its own."""
@@ -257,7 +284,7 @@ class Crew:
             is_quick = pace is not None and pace * each < QUICK
             count = max(1, int(each if is_quick else each / PARTS))
             picked = [row.left.pop() for _ in range(count)][::-1]
-            row.away[key] = picked
+            row.away[key], row.since[key] = picked, time.monotonic()
             return picked
 
 

@@ -26,7 +26,9 @@ from allocator.study.board import (
     STOPPED,
     Board,
 )
+from allocator.study.outage import outage_of
 from allocator.study.storage import without_password
+from allocator.study.surroundings import note
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -83,6 +85,10 @@ def leading(
             )
             helper = Worker(board, watch, lambda _: pieces_of(setup, journal, watch))
             helper.serve(first)
+            # with the model that it has loaded
+            del helper
+        note(journal)
+        _tell_handed_in(journal, watch)
         sources: list[Source] = [
             Mailboxes(board, own.token),
             *more(setup, journal, watch),
@@ -101,6 +107,13 @@ def leading(
     with suppress(StudyError):
         # whoever comes now makes another
         board.clear()
+
+
+def _tell_handed_in(journal: Journal, watch: Watch) -> None:
+    outage = outage_of(journal.study)
+    if outage is not None and (count := outage.handed_in):
+        kept = "1 result" if count == 1 else f"{count} results"
+        watch.say(f"{kept} that could not be written before: in the study now")
 
 
 def _before(board: Board, own: Record, goal: str) -> Record | None:

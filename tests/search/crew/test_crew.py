@@ -160,6 +160,33 @@ def test_what_one_cannot_do_is_done_by_others_and_it_gets_no_more(
     assert said == ["bad joined", "bad does nothing more: no room for number 1"]
 
 
+def test_who_does_not_answer_is_not_waited_for(
+    said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("allocator.search.crew.crew.SPARE", 0.05)
+    crew = crew_of(Known([Other("frozen", slow=100)]), said)
+    waited: list[None] = []
+    found = list(crew.done(PIECES, Here(), lambda: waited.append(None)))
+    crew.close()
+    check_all(found)
+    assert waited
+    assert said[1:] == ["frozen does not answer: what it was at is done by others"]
+
+
+def test_a_source_that_fails_in_whatever_way_holds_nobody_up(said: list[str]) -> None:
+    source = Known([Other("a", slow=100)])
+
+    def fail(done: int) -> None:
+        if done == 3:
+            source.fault = RuntimeError("a fault")
+
+    crew = crew_of(source, said)
+    found = list(crew.done(PIECES, Here(between=fail)))
+    crew.close()
+    check_all(found)
+    assert "nobody else does pieces any more: a fault" in said
+
+
 def test_a_source_that_is_away_for_a_while_loses_nothing(said: list[str]) -> None:
     source = Known([Other("a", slow=100)])
 
