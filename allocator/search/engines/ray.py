@@ -223,7 +223,9 @@ def connected(address: str) -> Callable[[], object]:
     os.environ.update(QUIET)
     more: dict[str, Any] = {}
     if address == NEW:
-        folder = TemporaryDirectory(prefix="allocate-ray-", dir=SHORT)
+        folder = TemporaryDirectory(
+            prefix="allocate-ray-", dir=SHORT, ignore_cleanup_errors=True
+        )
         more = {"_temp_dir": folder.name, "object_store_memory": SHARED}
         more |= {"include_dashboard": False}
         os.environ.update({**ALONE, AUTH: "token", TOKEN: token_hex(32)})
@@ -240,6 +242,8 @@ def connected(address: str) -> Callable[[], object]:
         try:
             ray.shutdown()
         finally:
+            # to the end, where a second Ctrl-C came in between
+            ray.shutdown()
             if more:
                 folder.cleanup()
 
