@@ -12,7 +12,6 @@ import random
 import time
 from collections import Counter
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,13 +25,12 @@ from allocator.search.crew.serving import Worker, leader_of
 from allocator.space.table import TableSpace, read_table
 from allocator.study.board import DONE, GOAL, LEADER, OPEN, STAGE, Board
 from allocator.study.journal import Journal
+from tests.end_to_end.command import SERVER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 TABLE = Path("studies/published/blip2_coco_uniform.csv")
-SERVER = get_context("forkserver")
-SERVER.set_forkserver_preload(["tests.soak"])
 # processes at once, rows that are handed out at once, seconds between two kills
 CREW, AT_ONCE, EVERY = 3, 12, 1.0
 STUDY, SCORE, BPW = "soak", "cider", "bpw"

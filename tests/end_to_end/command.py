@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from multiprocessing.context import ForkServerProcess
 
 SERVER = get_context("forkserver")
-SERVER.set_forkserver_preload(["tests.end_to_end.libraries"])
+# one server for all tests: whoever sets this last is heard
+SERVER.set_forkserver_preload(["tests.end_to_end.libraries", "tests.soak"])
 
 
 @dataclass
