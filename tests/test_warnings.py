@@ -58,4 +58,4 @@ def test_warnings_of_libraries_and_of_what_they_will_drop_fail_nobodys_tests(
 
 def test_in_ci_every_warning_fails(tmp_path: Path) -> None:
     assert len(failing(tmp_path, "-W", "error")) == WARNINGS.count('Warning")')
-    assert 'export PYTEST_ADDOPTS="-W error' in (ROOT / ".ci/run").read_text()
+    assert 'export PYTEST_ADDOPTS="-W error' in (ROOT / ".ci/environment").read_text()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from allocator.core.allocation import Allocation, Choice, Scheme, stored_size
-from allocator.core.errors import AllocateError, SpecError
+from allocator.core.errors import AllocateError, FullError, SpecError
 from allocator.core.plan import plan_json
 from allocator.core.study import StudySpec
 from allocator.core.watch import Silent
@@ -184,7 +184,7 @@ def test_a_write_that_fails_leaves_nothing(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(own, "write", failing, raising=False)
-    with pytest.raises(SpecError, match=r"cannot write .*No space left on device"):
+    with pytest.raises(FullError, match=r"the disk of .* is full: out does not fit"):
         write(name, export, tmp_path / "new" / "out")
     assert list(tmp_path.iterdir()) == []
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 from dataclasses import dataclass
@@ -76,6 +77,8 @@ def _main(words: tuple[str, ...], surroundings: dict[str, str], folder: str) -> 
     for stream, name in ((sys.stdout, "out"), (sys.stderr, "err")):
         with (Path(folder) / name).open("wb") as file:
             os.dup2(file.fileno(), stream.fileno())
+    # who runs tests in the background may have it ignored
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.clear()
     os.environ.update(surroundings)
     sys.argv = ["allocate", *words]

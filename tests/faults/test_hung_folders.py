@@ -171,11 +171,14 @@ def test_so_are_devices_and_sockets_and_nothing_else(tmp_path: Path) -> None:
 
 
 INTERRUPTED = """
-import os, sys
+import os, signal, sys
 from pathlib import Path
 from allocator.cli import main
 from allocator.core.waiting import answered
 import allocator.report.doctor as doctor
+
+# who runs tests in the background may have it ignored
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def hung():
     answered(Path(sys.argv[1]), opened)

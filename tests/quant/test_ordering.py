@@ -49,7 +49,9 @@ def test_groups_stay_together_and_end_with_what_costs_least(span: int) -> None:
     assert (groups == groups[:, :1]).all()
     loud = hessian.diagonal().reshape(-1, span).sum(1)[groups[:, 0]]
     assert loud.equal(loud.sort(descending=True).values)
-    assert found.factor.equal(inverse_factor(hessian, order=order))
+    # libraries may round a factor otherwise from one processor to the next
+    again = inverse_factor(hessian, order=order)
+    torch.testing.assert_close(found.factor, again, rtol=1e-10, atol=1e-12)
     damped = hessian + 0.01 * hessian.diagonal().mean() * torch.eye(192)
     torch.testing.assert_close(found.diagonal, damped.diagonal()[order])
     # a block of the factorization has 128 inputs, so no choice is among more
