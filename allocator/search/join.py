@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +67,9 @@ def join(
                 break
         else:
             joined.goes_on(record)
+    with suppress(StudyError):
+        # looking for something to do has made one
+        joined.board.clear()
     return joined.told()
 
 
@@ -96,8 +100,7 @@ class Joined:
             left = self.board.unfinished()
         except GoneError:
             # who was the last took the board away
-            self.board.open_again()
-            return None
+            return self.todo() if self.board.is_there_again() else None
         return None if left is None else (left, False)
 
     def serves(self, leader: Record) -> bool:

@@ -18,7 +18,7 @@ from optuna.exceptions import DuplicatedStudyError, UpdateFinishedTrialError
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
-from allocator.core.errors import StudyError
+from allocator.core.errors import GoneError, StudyError
 from allocator.study.attributes import keep, kept_under
 from allocator.study.owners import LEASE, OWNER, Leases, new_owner, renewed
 from allocator.study.storage import BOARD, open_storage
@@ -76,7 +76,7 @@ class Board:
     url: str
     storage: Any
     name: str
-    study: int = -1
+    study: int
     leases: Leases = field(default_factory=Leases)
     # names of parts of large letters, by record and name
     _parts: dict[tuple[int, str], tuple[str, ...]] = field(default_factory=dict)
@@ -94,15 +94,18 @@ class Board:
             StudyError: the storage cannot be had. So does all of the below.
         """
         storage = open_storage(url, create=False, timeout=timeout)
-        board = Board(url, storage, study + BOARD)
-        board.open_again()
-        return board
-
-    def open_again(self) -> None:
-        """Find the board anew, or make it, where it was taken away."""
+        name = study + BOARD
         with suppress(DuplicatedStudyError):
-            self.storage.create_new_study([StudyDirection.MAXIMIZE], self.name)
-        self.study = self.storage.get_study_id_from_name(self.name)
+            storage.create_new_study([StudyDirection.MAXIMIZE], name)
+        return Board(url, storage, name, storage.get_study_id_from_name(name))
+
+    def is_there_again(self) -> bool:
+        """Whether others have made another, where this one was taken away."""
+        try:
+            self.study = self.storage.get_study_id_from_name(self.name)
+        except GoneError:
+            return False
+        return True
 
     @contextmanager
     def record(self, role: str, about: Mapping[str, Any]) -> Iterator[Record]:

@@ -173,9 +173,10 @@ def database_of(study: optuna.Study, patience: Patience) -> Database | None:
         with engine.connect() as connection:
             if not sa.inspect(connection).has_table(FORMS):
                 return None
-            return connection.execute(
-                sa.text(f"SELECT version_num FROM {FORMS}")
-            ).scalar()
+            asked: Any = sa.select(sa.column("version_num")).select_from(
+                sa.table(FORMS)
+            )
+            return connection.execute(asked).scalar()
 
     # whoever could not ask would read and write by other rules than the others
     form = patience.patient(get_form)()

@@ -9,10 +9,12 @@ from __future__ import annotations
 import gc
 import time
 import warnings
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import optuna
 import pytest
+from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from allocator.study.board import LEADER, SAID, WORKER, Board
@@ -51,9 +53,25 @@ def until(happens: Callable[[], Any], *running: Started) -> Any:
     return found
 
 
+@cache
+def storage_at(url: str) -> RDBStorage:
+    return RDBStorage(url)
+
+
+@cache
+def board_at(url: str) -> Board:
+    return Board.open(url, "one", 10)
+
+
+@cache
+def study_at(url: str) -> optuna.Study:
+    """Opened once: each keeps connections, and a server has a hundred."""
+    return optuna.load_study(study_name="one", storage=url)
+
+
 def measured(url: str) -> list[tuple[str, str, float]]:
     """Digest, kind and score of what was measured, in order."""
-    study = optuna.load_study(study_name="one", storage=url)
+    study = study_at(url)
     done = study.get_trials(states=(TrialState.COMPLETE,))
     return [(t.system_attrs["digest"], t.user_attrs["kind"], t.values[0]) for t in done]
 
@@ -120,9 +138,10 @@ def test_whoever_is_killed_the_others_come_to_what_one_alone_does(
 
 def board_of(url: str) -> Board | None:
     """The board, as soon as somebody leads."""
-    if "one" not in optuna.get_all_study_names(url):
+    storage = storage_at(url)
+    if "one" not in {each.study_name for each in storage.get_all_studies()}:
         return None
-    found = Board.open(url, "one", 10)
+    found = board_at(url)
     return found if found.living(LEADER) else None
 
 

@@ -154,7 +154,7 @@ class Devices:
                 return
             # without a name: nobody has to clear it away, and it outlives this process
             output = TemporaryFile()  # noqa: SIM115, closed with its worker
-            process = Popen(
+            process = Popen(  # nosec B603: Python itself, with words of ours
                 [*self.words, "--device", device],
                 stdin=DEVNULL,
                 stdout=DEVNULL,

@@ -47,11 +47,11 @@ QUIET = {
 # a cluster of this machine alone listens to it alone, and to nobody else on it
 ALONE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 ADDRESS, TOKEN, AUTH = "RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AUTH_MODE"
-KEPT_TOKEN = ".ray/auth_token"
+KEPT_TOKEN = ".ray/auth_token"  # nosec B105: a place
 # a cluster of this machine, for this search; and seconds for others to answer
 NEW, REACHED = "local", 10.0
 # names of sockets have at most 107 letters, most of which Ray takes
-SHORT = "/tmp"
+SHORT = "/tmp"  # nosec B108: a folder of its own is made there
 # bytes that actors and this process share: nothing large goes that way
 SHARED = 128 * 2**20
 # which folders are whose; they hold where a node has them too
