@@ -123,8 +123,7 @@ class Pieces:
         return self._finals[key]
 
     def _looked(self, piece: Piece, ahead: Piece | None) -> dict[str, Any]:
-        fine = piece["fine"]
-        bench = self.bench.over(self._space(fine).spec) if fine else self.bench
+        bench = self.bench_of(fine=piece["fine"])
         allocation, samples = self._read(piece), self._samples(piece)
         is_next = ahead is not None and ahead["kind"] == piece["kind"]
         following = self._read(ahead) if ahead is not None and is_next else None
@@ -155,6 +154,10 @@ class Pieces:
     @cached_property
     def _fine(self) -> ModelSpace:
         return self.setup.space.by_linear()
+
+    def bench_of(self, *, fine: bool) -> Workbench:
+        """The bench, or the same over single linears."""
+        return self.bench.over(self._fine.spec) if fine else self.bench
 
     def _space(self, fine: bool) -> ModelSpace:
         return self._fine if fine else self.setup.space

@@ -8,6 +8,7 @@ it what came out. A record whose owner is dead (`study/owners.py`) counts as gon
 
 from __future__ import annotations
 
+import json
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from optuna.trial import TrialState
 
 from allocator.core.errors import GoneError, StudyError
 from allocator.study.attributes import keep, kept_under
+from allocator.study.database import beginning_of
 from allocator.study.owners import LEASE, OWNER, Leases, new_owner, renewed
 from allocator.study.storage import BOARD, open_storage
 
@@ -37,6 +39,8 @@ LEADER, WORKER = "leader", "worker"
 # given away; it came to its end, or was interrupted
 BEGUN, BANK, OPEN, DONE, STOPPED = "begun", "bank", "open", "done", "stopped"
 RUNNING = (TrialState.RUNNING,)
+# characters that a letter begins with, its number among them
+GLANCE = 80
 
 
 @dataclass(frozen=True)
@@ -151,6 +155,13 @@ class Board:
     def read(self, key: int) -> Record:
         """A record as it is now."""
         return self._record(self.storage.get_trial(key))
+
+    def glance(self, key: int, name: str) -> str:
+        """What tells one letter in a record from the next, without reading it."""
+        found = beginning_of(self.storage, key, name, GLANCE)
+        if found is None:
+            found = json.dumps(self.read(key).about.get(name, ""))[:GLANCE]
+        return found
 
     def records(self, role: str) -> list[Record]:
         """Records in a role, in order; those of dead processes are marked."""

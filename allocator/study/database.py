@@ -20,6 +20,7 @@ from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
 
 from allocator.study.bulk import all_stays
+from allocator.study.once import raw_of
 from allocator.study.outage import outage_of
 
 if TYPE_CHECKING:
@@ -152,6 +153,24 @@ class Database:
                     info.last_finished_trial_id = last
                 else:
                     info.unfinished_trial_ids.add(trial._trial_id)
+
+
+def beginning_of(storage: Any, trial: int, name: str, length: int) -> str | None:
+    """How the JSON of a system attribute of a trial begins, without the rest of it.
+
+    None where it cannot be read so, and "" where there is none.
+    """
+    raw = raw_of(storage)
+    if not isinstance(raw, _CachedStorage):
+        return None
+    asked = sa.select(sa.func.substr(HIDDEN.c.value_json, 1, length))
+    own = asked.where(HIDDEN.c.trial_id == trial, HIDDEN.c.key == name)
+    try:
+        with raw._backend.engine.connect() as connection:
+            return connection.execute(own).scalar() or ""
+    except sa.exc.SQLAlchemyError:
+        # whoever reads it by Optuna's means waits, or is told what is wrong
+        return None
 
 
 def database_of(study: optuna.Study, patience: Patience) -> Database | None:

@@ -144,13 +144,21 @@ class Ahead:
         fine: bool = False,
     ) -> None:
         """Looks at allocations, in their order of execution."""
-        if not self.crew.size or len(allocations) < 2:
+        if not self.crew.size:
             return
-        pieces = [self.pieces.look(each, samples, fine=fine) for each in allocations]
+        bench = self.pieces.bench_of(fine=fine)
+        new = [
+            each
+            for each in allocations
+            if self._key(bench.applied(each), each, samples) not in self._looks
+        ]
+        if len(new) < 2:
+            return
+        pieces = [self.pieces.look(each, samples, fine=fine) for each in new]
         for place, found, by_hand in self.crew.done(
             pieces, self.pieces.done, self.check
         ):
-            key = self._key(found["applied"], allocations[place], samples)
+            key = self._key(found["applied"], new[place], samples)
             value = found["value"]
             self._looks[key] = float("nan") if value is None else value
             if by_hand:

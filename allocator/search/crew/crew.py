@@ -23,9 +23,11 @@ if TYPE_CHECKING:
     Piece = dict[str, Any]
     Found = dict[str, Any]
 
-# seconds between two looks at hands: at least, of the time that nothing happened, and
-# at most while pieces are away, and else
-SHORTEST, SHARE, LONGEST, IDLE = 0.005, 0.1, 0.25, 1.0
+# seconds between two looks at hands: at least, of the time that they have had what they
+# are at, and at most while pieces are away, and else; no look before so much of the
+# time has passed that this process would take
+SHORTEST, SHARE, LONGEST, IDLE = 0.01, 0.1, 0.25, 1.0
+EARLIEST = 0.7
 # seconds to wait for what is being written
 ENDS = 5.0
 # a hand that takes so many times as long as this process would, and seconds more, has
@@ -197,11 +199,9 @@ class Crew:
 
     def _hand_out(self) -> None:
         """Look at hands again and again, in a thread of its own."""
-        since = time.monotonic()
         while not self._ends.is_set():
             try:
-                if self._look():
-                    since = time.monotonic()
+                self._look()
             except StudyError:
                 # a storage that is away: pieces come back to who leads
                 self._lost({})
@@ -213,23 +213,28 @@ class Crew:
             with self._moved:
                 if self._ends.is_set():
                     return
-                busy = self._row is not None and not self._row.is_over
-                idle = SHARE * (time.monotonic() - since)
-                most = LONGEST if busy and self._hands else IDLE
-                self._moved.wait(min(most, max(SHORTEST, idle)))
+                self._moved.wait(self._pause())
 
-    def _look(self) -> bool:
-        """Take what is back, give what is left; says whether anything happened."""
+    def _pause(self) -> float:
+        """Seconds until a hand may be done with what it has."""
+        row, now = self._row, time.monotonic()
+        if row is None or row.is_over or not self._hands:
+            return IDLE
+        pauses = [LONGEST]
+        for key, pieces in row.away.items():
+            passed = now - row.since[key]
+            due = EARLIEST * self._pace.get(_kind(pieces[0][1]), 0.0) * len(pieces)
+            pauses.append(due - passed if passed < due else SHARE * passed)
+        return max(SHORTEST, min(pauses))
+
+    def _look(self) -> None:
+        """Take what is back, give what is left."""
         hands = {id(h): h for source in self.sources for h in source.hands()}
         self._lost(hands)
-        happened = False
         for key, hand in hands.items():
-            happened |= self._taken(key, hand)
-            pieces = self._picked(key)
-            if pieces:
+            self._taken(key, hand)
+            if pieces := self._picked(key):
                 hand.give([piece for _, piece in pieces])
-                happened = True
-        return happened
 
     def _lost(self, hands: dict[int, Hand]) -> None:
         """Take note of who is there, and of what was with those who are not."""
@@ -247,10 +252,10 @@ class Crew:
         for name in names:
             self.say(f"{name} is gone: what it was at is done by others")
 
-    def _taken(self, key: int, hand: Hand) -> bool:
+    def _taken(self, key: int, hand: Hand) -> None:
         row = self._row
         if row is None or key not in row.away:
-            return False
+            return
         try:
             found = hand.found()
         except HandError as error:
@@ -258,14 +263,13 @@ class Crew:
                 self._refused.add(key)
                 self._put_back(key)
             self.say(f"{hand.name} does nothing more: {error}")
-            return True
+            return
         if found is None:
-            return False
+            return
         with self._moved:
             places = [place for place, _ in row.away.pop(key, ())]
             row.back.extend(zip(places, found, strict=True))
             self._moved.notify_all()
-        return True
 
     def _put_back(self, key: int) -> None:
         row = self._row

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 # of letters, over the life of this process: who leads has had none of them before
 _numbers = count(1)
+# seconds between two looks at who is there
+EVERY = 1.0
 
 
 @dataclass
@@ -26,6 +29,7 @@ class Mailbox:
     record: Record
     number: int = 0
     given: int = 0
+    _seen: str = ""
 
     @property
     def name(self) -> str:
@@ -44,7 +48,11 @@ class Mailbox:
         Raises:
             HandError: it cannot be done there.
         """
-        said = self.record.letter(SAID)
+        glance = self.board.glance(self.record.key, SAID)
+        if glance == self._seen:
+            return None
+        said = self.board.read(self.record.key).letter(SAID)
+        self._seen = glance
         if said.get("number") != self.number:
             return None
         found: list[dict[str, Any]] = said.get("found", [])
@@ -62,9 +70,17 @@ class Mailboxes:
     board: Board
     token: str
     _known: dict[int, Mailbox] = field(default_factory=dict)
+    _looked: float = float("-inf")
 
     def hands(self) -> Sequence[Mailbox]:
-        """Workers that are ready; dead ones are taken off the board."""
+        """Workers that are ready; dead ones are taken off the board.
+
+        Of whoever is known that is asked once a second.
+        """
+        now = time.monotonic()
+        if self._known and now - self._looked < EVERY:
+            return list(self._known.values())
+        self._looked = now
         found: dict[int, Mailbox] = {}
         for record in self.board.records(WORKER):
             if record.about.get(SERVES) != self.token:

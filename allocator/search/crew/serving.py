@@ -66,10 +66,12 @@ class Worker:
     def _listen(
         self, leader: Record, own: Record, pieces: Pieces, progress: Any
     ) -> None:
-        number, heard, looked = 0, time.monotonic(), 0.0
+        seen, number, heard, looked = "", 0, time.monotonic(), 0.0
         while True:
-            now = time.monotonic()
-            letter = self.board.read(own.key).letter(TOLD)
+            now, glance = time.monotonic(), self.board.glance(own.key, TOLD)
+            letter: dict[str, Any] = {}
+            if glance != seen:
+                seen, letter = glance, self.board.read(own.key).letter(TOLD)
             if letter.get("number", 0) > number:
                 number = letter["number"]
                 said = self._answer(pieces, letter["pieces"])
