@@ -76,7 +76,6 @@ def begin_baselines(search: Search, allocations: Sequence[Allocation]) -> None:
     new.sort(key=search.bench.order)
     for kind, size, _ in rungs.ladder if setup.asked.rungs else ():
         if kind == DIVERGENCE:
-            lacking = [a for a in new if (kind, size) not in rungs.seen(a)]
-            rungs.before(lacking, kind, size)
+            rungs.begin(new, kind, size)
     samples = setup.samples["search"]
     search.ahead.replies_of([(each, samples, BANK) for each in new])

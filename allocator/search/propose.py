@@ -172,7 +172,8 @@ def step(search: Search, space: ModelSpace, strategy: Proposer, times: int = 1) 
     if not found:
         return False
     if len(found) > 1 and with_rungs:
-        _look_ahead(search, found)
+        kind, size, _ = search.rungs.rungs()[0]
+        search.rungs.begin([c.allocation for own in found for c in own], kind, size)
     chosen: list[tuple[Candidate, dict[str, Any]]] = []
     for own in found:
         about: dict[str, Any] = {"limit": limit_of(space)}
@@ -187,14 +188,6 @@ def step(search: Search, space: ModelSpace, strategy: Proposer, times: int = 1) 
         wanted = [(each.allocation, samples, BANK) for each, _ in chosen]
         search.ahead.replies_of(wanted)
     return all([_measured(search, space, *each) for each in chosen])
-
-
-def _look_ahead(search: Search, found: Sequence[Sequence[Candidate]]) -> None:
-    """Have a crew begin the first looks at the candidates of several proposals."""
-    kind, size, _ = search.rungs.rungs()[0]
-    own = {c.allocation.digest: c.allocation for some in found for c in some}
-    new = [a for a in own.values() if (kind, size) not in search.rungs.seen(a)]
-    search.rungs.before(sorted(new, key=search.rungs.order), kind, size)
 
 
 def _measured(

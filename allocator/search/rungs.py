@@ -80,10 +80,9 @@ class Rungs(Looks):
         learned from them does not depend on how they were taken.
         """
         key = kind, size
-        new = {a.digest: a for a in allocations if key not in self.seen(a)}
+        new = self._new(allocations, key)
         taken: dict[str, float] = {}
-        in_order = sorted(new.values(), key=self.order)
-        self.before(in_order, kind, size)
+        in_order = self.begin(allocations, kind, size)
         try:
             for each, ahead in zip_longest(in_order, in_order[1:]):
                 taken[each.digest] = self.look(each, kind, size, ahead)
@@ -93,6 +92,21 @@ class Rungs(Looks):
                     self.learn(each, key, taken[name])
                     self.fresh.append((each, key, taken[name]))
         return [self.seen(each)[key] for each in allocations]
+
+    def begin(
+        self, allocations: Sequence[Allocation], kind: str, size: int
+    ) -> list[Allocation]:
+        """Tell which of some allocations are about to be looked at, in order; these."""
+        new = self._new(allocations, (kind, size))
+        in_order = sorted(new.values(), key=self.order)
+        self.before(in_order, kind, size)
+        return in_order
+
+    def _new(
+        self, allocations: Sequence[Allocation], key: tuple[str, int]
+    ) -> dict[str, Allocation]:
+        """Those that were not looked at so yet, by digest."""
+        return {a.digest: a for a in allocations if key not in self.seen(a)}
 
     def learn_parts(
         self, allocation: Allocation, size: int, values: Sequence[float]

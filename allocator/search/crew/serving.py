@@ -111,12 +111,8 @@ def answer(pieces: Pieces, told: Sequence[Any]) -> dict[str, Any]:
         return {"failed": reason(error)}
 
 
-def leader_of(board: Board, goal: str | None = None) -> Record | None:
-    """A leader at work, of a goal if one is named: the one with the fewest workers."""
+def leader_of(board: Board) -> Record | None:
+    """A leader at work: of several the one with the fewest workers."""
     serving = [each.about.get(SERVES) for each in board.living(WORKER)]
-    found = [
-        each
-        for each in board.living(LEADER)
-        if each.stage not in (DONE, STOPPED) and goal in (None, each.about.get("goal"))
-    ]
+    found = [each for each in board.living(LEADER) if each.stage not in (DONE, STOPPED)]
     return min(found, key=lambda e: (serving.count(e.token), e.number), default=None)
